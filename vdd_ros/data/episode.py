@@ -1,0 +1,38 @@
+"""An episode: one demonstration, resampled at the policy rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Mapping
+
+import numpy as np
+
+from vdd_ros.errors import ContractError
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One recorded execution: at every tick, what was observed and what was then done."""
+
+    observation: np.ndarray
+    """Shape (time, observation)."""
+    action: np.ndarray
+    """Shape (time, action): the action taken after the observation of the same row."""
+    success: bool | None = None
+    """What the recording says of the outcome, if it says anything."""
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Anything else that the recording says of the episode: way, seed, language."""
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that do not belong together."""
+        if self.observation.ndim != 2 or self.action.ndim != 2 or len(self.observation) != len(self.action):
+            raise ContractError(
+                expected='observation and action of shape (time, size) and equal time',
+                found=f'shapes {self.observation.shape} and {self.action.shape}',
+                remedy='resample both to the ticks of the policy',
+            )
+
+    def __len__(self) -> int:
+        """Return the number of ticks."""
+        return len(self.observation)

@@ -1,0 +1,48 @@
+"""The errors of vdd_ros: a message says what was expected, what was found, and the remedy."""
+
+
+class VddError(Exception):
+    """What a user can put right; every command line and node reports it in one line."""
+
+    def __init__(self, *, expected: str, found: str, remedy: str) -> None:
+        """Compose the one-line message from its three parts."""
+        super().__init__(f'expected {expected}; found {found}; {remedy}')
+        self.expected = expected
+        self.found = found
+        self.remedy = remedy
+
+
+class ContractError(VddError, ValueError):
+    """A contract, or something that should follow one, does not."""
+
+
+class BagError(VddError, ValueError):
+    """A bag is absent, unreadable, or lacks what the contract asks for."""
+
+
+class ArtifactError(VddError, ValueError):
+    """An artifact is absent, damaged, or of another contract."""
+
+
+class ConfigurationError(VddError, ValueError):
+    """A setting is unknown, out of range or contradicts another."""
+
+
+class OutputError(VddError, ValueError):
+    """An output path is occupied or cannot be written."""
+
+
+class TrainingError(VddError, RuntimeError):
+    """Learning cannot go on: too little data, or a loss that is not finite."""
+
+
+class ModelError(VddError, ValueError):
+    """A robot or scene model is absent, malformed, or lacks an element."""
+
+
+class SimulationError(VddError, RuntimeError):
+    """The simulation cannot go on."""
+
+
+class InterfaceError(VddError, RuntimeError):
+    """A peer on the ROS graph is absent, silent, or says what it should not."""
