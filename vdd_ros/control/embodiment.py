@@ -1,0 +1,81 @@
+"""The contract on a moving arm: observation windows out of its joints, joint commands out of the policy's actions."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+import numpy as np
+
+from vdd_ros.contract import Contract
+from vdd_ros.data.decode import ToolPoint, feature_values, observation_values
+
+_AXES = {'x': 0, 'y': 1, 'z': 2}
+
+
+class Kinematics(ToolPoint, Protocol):
+    """What a Cartesian contract needs; `vdd_ros.kinematics.Kinematics` is one."""
+
+    def tool_orientation(self, joints: np.ndarray) -> np.ndarray:
+        """Map joints of shape (joint,) [rad] to a unit quaternion of shape (4,), w x y z."""
+        ...
+
+    def solve(self, position: np.ndarray, orientation: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """Return joints of shape (joint,) [rad] that bring the tool to a pose, near ``start``."""
+        ...
+
+
+class Embodiment:
+    """One arm in motion under one contract; used alike by the control loop and by simulated rollouts.
+
+    Holds the last joint command that really left, and the last few observations. In tool space, what the contract
+    does not command (height, orientation) stays where it was when the arm was anchored.
+    """
+
+    def __init__(self, contract: Contract, kinematics: Kinematics | None) -> None:
+        """Bind a contract to kinematics, which contracts in joint space do without."""
+        self.contract = contract
+        self._kinematics = kinematics
+        self._history: deque[np.ndarray] = deque(maxlen=contract.span + 1)
+        self._axes = [_AXES[axis] for axis in contract.action.axes]
+        self._commanded = np.zeros(0)
+
+    @property
+    def commanded(self) -> np.ndarray:
+        """The last joint command, shape (joint,) [rad]; after `anchor` the measured position."""
+        return self._commanded
+
+    def anchor(self, measured: np.ndarray) -> None:
+        """Start from a measured position, shape (joint,) [rad]: the arm is commanded to be where it is."""
+        self._history.clear()
+        self._commanded = np.array(measured, dtype=np.float64)
+        if self._axes:
+            self._reference = self._kinematics.tool_position(self._commanded)
+            self._orientation = self._kinematics.tool_orientation(self._commanded)
+
+    def observe(self, measured: np.ndarray) -> np.ndarray:
+        """Take in one tick's measured position, shape (joint,) [rad], and return the observation window.
+
+        Returns shape (observation_horizon, observation), oldest first; before the arm has moved long enough, the
+        oldest observation stands in for those that would be older, as in the windows that the policy was trained on.
+        """
+        row = observation_values(self.contract, measured, self._commanded, self._kinematics)
+        self._history.append(row)
+        newest = len(self._history) - 1
+        stamps = range(self.contract.observation_horizon - 1, -1, -1)
+        return np.stack([self._history[max(newest - i * self.contract.observation_stride, 0)] for i in stamps])
+
+    def target(self, action: np.ndarray) -> np.ndarray:
+        """Return the joints, shape (joint,) [rad], that an action of one step, shape (action,), asks for."""
+        contract = self.contract
+        current = feature_values(contract, contract.action, self._commanded, self._kinematics)
+        value = current + action if contract.action_mode == 'delta' else np.asarray(action, dtype=np.float64)
+        if not self._axes:
+            return value
+        position = self._reference.copy()
+        position[self._axes] = value
+        return self._kinematics.solve(position, self._orientation, self._commanded)
+
+    def sent(self, command: np.ndarray) -> None:
+        """Note the joint command, shape (joint,) [rad], that left in the end."""
+        self._commanded = np.array(command, dtype=np.float64)
