@@ -48,7 +48,7 @@ setup(
     version='0.1.0',
     description='From rosbag demonstrations to a mixture of experts that moves an arm, by Variational Diffusion Distillation',
     maintainer='vdd_ros maintainers',
-    maintainer_email='maintainers@vdd-ros.org',
+    maintainer_email='vdd_ros@example.org',
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
