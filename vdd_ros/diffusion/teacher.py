@@ -1,0 +1,127 @@
+"""The teacher: a denoiser with its noise levels and its sampler, continuous (EDM) or discrete (DDPM) in time."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from vdd_ros.diffusion import samplers
+from vdd_ros.diffusion.denoiser import Denoiser
+from vdd_ros.diffusion.loss import denoising_loss
+from vdd_ros.diffusion.noise import (
+    Grid, ddpm_grid, karras_grid, loglogistic, lognormal, loguniform, stratified,
+)
+from vdd_ros.networks import PolicyShape, TrunkSettings
+from vdd_ros.settings import Settings
+
+
+class TeacherSettings(Settings):
+    """What a teacher is made of. Noise levels are standard deviations in normalised action units."""
+
+    trunk: TrunkSettings = TrunkSettings(depth=4)
+    """Its network."""
+    process: Literal['edm', 'ddpm'] = 'edm'
+    """`edm`: continuous time, preconditioned denoiser. `ddpm`: discrete time, noise prediction."""
+    sigma_data: float = Field(1.0, gt=0)
+    """Standard deviation of normalised actions; `edm` only."""
+    sigma_min: float = Field(0.02, gt=0)
+    """Least noise; `edm` only."""
+    sigma_max: float = Field(8.0, gt=0)
+    """Most noise; `edm` only."""
+    training_noise: Literal['loglogistic', 'lognormal', 'loguniform'] = 'loglogistic'
+    """What training draws noise levels from; `edm` only."""
+    noise_location: float = -0.5
+    """Median of the logarithm of the noise in training; not for `loguniform`."""
+    noise_scale: float = Field(0.7, gt=0)
+    """Scale of the logarithm of the noise in training; not for `loguniform`."""
+    schedule: Literal['cosine', 'linear'] = 'cosine'
+    """How signal decays with the steps; `ddpm` only."""
+    steps: int = Field(16, ge=1)
+    """Levels of the discrete process; `ddpm` only."""
+    sampler: Literal['euler', 'heun', 'ancestral'] = 'euler'
+    """How actions are drawn; `euler` is DDIM and `ancestral` DDPM for a discrete teacher."""
+    calls: int = Field(16, ge=1)
+    """Network calls for one action; odd for `heun`, at most `steps` for `ddpm`."""
+    action_bound: float = Field(6.0, gt=0)
+    """Denoised actions are clamped to this many standard deviations while sampling."""
+
+
+class Teacher(nn.Module):
+    """A diffusion policy ``p(a|s)``: its loss, its score and its samples."""
+
+    def __init__(self, settings: TeacherSettings, shape: PolicyShape) -> None:
+        """Build an untrained teacher."""
+        super().__init__()
+        self.settings = settings
+        self.shape = shape
+        discrete = settings.process == 'ddpm'
+        self.denoiser = Denoiser(
+            settings.trunk,
+            shape,
+            preconditioning='epsilon' if discrete else 'edm',
+            sigma_data=1.0 if discrete else settings.sigma_data,
+        )
+
+    def sigmas(self, calls: int | None = None) -> Grid:
+        """Return the descending levels, with 0 at the end, that take `calls` network calls."""
+        calls = self.settings.calls if calls is None else calls
+        levels = (calls + 1) // 2 if self.settings.sampler == 'heun' else calls
+        if self.settings.process == 'ddpm':
+            return ddpm_grid(self.settings.schedule, self.settings.steps, min(levels, self.settings.steps))
+        return karras_grid(levels, self.settings.sigma_min, self.settings.sigma_max)
+
+    def training_sigma(self, uniform: Float[Tensor, 'batch']) -> Float[Tensor, 'batch']:
+        """Map uniform numbers to the noise levels of training."""
+        settings = self.settings
+        if settings.process == 'ddpm':
+            levels = ddpm_grid(settings.schedule, settings.steps, settings.steps)[:-1].to(uniform)
+            return levels[(uniform * settings.steps).long().clamp(max=settings.steps - 1)]
+        if settings.training_noise == 'loguniform':
+            return loguniform(uniform, settings.sigma_min, settings.sigma_max)
+        draw = loglogistic if settings.training_noise == 'loglogistic' else lognormal
+        shape = {'location': settings.noise_location, 'scale': settings.noise_scale}
+        return draw(uniform, settings.sigma_min, settings.sigma_max, **shape)
+
+    def loss(
+        self,
+        observation: Float[Tensor, 'batch horizon obs'],
+        action: Float[Tensor, 'batch action'],
+        generator: torch.Generator,
+    ) -> Float[Tensor, '']:
+        """Draw noise and evaluate the denoising loss of demonstrated actions."""
+        sigma = self.training_sigma(stratified(len(action), generator, dtype=action.dtype))
+        noise = torch.randn(action.shape, generator=generator, dtype=action.dtype, device=generator.device)
+        return denoising_loss(self.denoiser, action, observation, sigma, noise)
+
+    def score(
+        self,
+        action: Float[Tensor, '*sample batch action'],
+        sigma: Float[Tensor, '*#sample'],
+        observation: Float[Tensor, 'batch horizon obs'],
+    ) -> Float[Tensor, '*sample batch action']:
+        """Evaluate the gradient of ``log p_sigma(action|s)`` in the action."""
+        return self.denoiser.score(action, sigma, observation)
+
+    def sample(
+        self,
+        observation: Float[Tensor, 'batch horizon obs'],
+        noise: Float[Tensor, 'draw *sample batch action'],
+        calls: int | None = None,
+    ) -> Float[Tensor, '*sample batch action']:
+        """Draw actions; `noise` is standard normal, its first axis `noise_draws(calls)` long."""
+        sigmas = self.sigmas(calls)
+        start = noise[0] * math.hypot(sigmas[0], self.denoiser.sigma_data)
+        bound = self.settings.action_bound
+        if self.settings.sampler == 'ancestral':
+            return samplers.ancestral(self.denoiser, start, sigmas, observation, noise[1:], bound=bound)
+        sampler = samplers.heun if self.settings.sampler == 'heun' else samplers.euler
+        return sampler(self.denoiser, start, sigmas, observation, bound=bound)
+
+    def noise_draws(self, calls: int | None = None) -> int:
+        """Return how many standard normal actions `sample` takes for one action."""
+        return len(self.sigmas(calls)) if self.settings.sampler == 'ancestral' else 1

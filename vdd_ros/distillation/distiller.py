@@ -1,0 +1,131 @@
+"""The distiller: descends the expert and the gating losses in turn, and retires experts that nobody needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from vdd_ros.diffusion.noise import stratified
+from vdd_ros.distillation.noise_levels import NoiseLevels
+from vdd_ros.distillation.objective import (
+    Score, convolved_expert_loss, coverage_loss, gating_loss, paper_expert_loss,
+)
+from vdd_ros.mixture.gaussian_mixture import GaussianMixture
+from vdd_ros.mixture.student import Student
+from vdd_ros.settings import Settings
+from vdd_ros.training import Descent, DescentSettings, Windows
+
+
+class DistillerSettings(Settings):
+    """How a student is distilled."""
+
+    objective: Literal['convolved', 'paper'] = 'convolved'
+    """`convolved`: student and teacher are compared at equal noise, without bias. `paper`: as published."""
+    noise: NoiseLevels = NoiseLevels()
+    """Noise levels at which student and teacher are compared."""
+    noise_weight: float = Field(1.0, ge=0)
+    """The divergence at noise sigma weighs sigma to this power; `convolved` only."""
+    coverage: float = Field(0.3, ge=0)
+    """Weight of the negative log-likelihood of the demonstrated actions in the experts' loss."""
+    batch: int = Field(512, ge=1)
+    """Windows in a step."""
+    samples: int = Field(2, ge=1)
+    """Samples of each expert for each window."""
+    expert_steps: int = Field(1, ge=1)
+    """Steps of the experts for each step of a gating with a trunk of its own."""
+    iterations: int = Field(4000, ge=1)
+    """Steps in all."""
+    descent: DescentSettings = DescentSettings(learning_rate=1e-3)
+    """How experts and gating descend."""
+    retire_below: float = Field(0.01, ge=0, lt=1)
+    """An expert whose gating nowhere reaches this is retired; 0 keeps all."""
+    retire_every: int = Field(500, ge=1)
+    """Iterations between two looks at the experts' usage."""
+
+
+PAPER = DistillerSettings(
+    objective='paper',
+    noise=NoiseLevels(kind='uniform', low=0.2, high=0.5),
+    coverage=0.0,
+    batch=1024,
+    expert_steps=2,
+    iterations=20_000,
+    descent=DescentSettings(learning_rate=1e-4, warmup=0.0, decay='linear'),
+    retire_below=0.0,
+)
+"""The published scheme; its student has `gating_trunk: own` and a floor of 1e-4."""
+
+_WATCHED_WINDOWS = 4096
+
+
+class Distiller:
+    """A learner for `training.fit` that turns a teacher's score into a student.
+
+    A student whose gating has a trunk of its own learns experts and gating in turn, each with its own optimiser, as
+    published. One with shared features learns both at once: the same losses, one network call, one optimiser.
+    """
+
+    def __init__(self, student: Student, score: Score, windows: Windows, settings: DistillerSettings) -> None:
+        """Distil `score` into `student` over the observations and the demonstrated actions of `windows`."""
+        self.module = student
+        self.settings = settings
+        self._score = score
+        self._windows = windows
+        if student.gating_trunk is None or student.gating_head is None:
+            self.descents = {'all': Descent(student.parameters(), settings.descent)}
+        else:
+            gating = [*student.gating_trunk.parameters(), *student.gating_head.parameters()]
+            held = {id(parameter) for parameter in gating}
+            experts = [parameter for parameter in student.parameters() if id(parameter) not in held]
+            self.descents = {'experts': Descent(experts, settings.descent), 'gating': Descent(gating, settings.descent)}
+
+    def step(self, iteration: int, iterations: int, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Learn once; `iteration` of `iterations` are done."""
+        progress = iteration / iterations
+        alternating = 'gating' in self.descents
+        for _ in range(self.settings.expert_steps):
+            observation, action = self._windows.draw(self.settings.batch, generator)
+            mixture = self.module(observation)
+            likelihood = -coverage_loss(mixture, action)
+            loss = self._expert_loss(mixture, observation, progress, generator) - self.settings.coverage * likelihood
+            if not alternating:
+                loss = loss + gating_loss(mixture, action)
+            gradient = self.descents['experts' if alternating else 'all'].step(loss, progress)
+        if alternating:
+            observation, action = self._windows.draw(self.settings.batch, generator)
+            mixture = self.module(observation)
+            self.descents['gating'].step(gating_loss(mixture, action), progress)
+        if self.settings.retire_below and (iteration + 1) % self.settings.retire_every == 0:
+            self._retire(generator)
+        return {
+            'log_likelihood': likelihood.detach(),
+            'gating_entropy': mixture.detach().gating_entropy().mean(),
+            'experts': self.module.alive.sum(),
+            'gradient': gradient,
+        }
+
+    def _expert_loss(
+        self, mixture: GaussianMixture, observation: Tensor, progress: float, generator: torch.Generator
+    ) -> Float[Tensor, '']:
+        settings = self.settings
+        options = {'generator': generator, 'dtype': observation.dtype, 'device': observation.device}
+        sigma = settings.noise.sigma(stratified(len(observation), generator, dtype=observation.dtype), progress)
+        shape = (settings.samples, *mixture.log_gating.shape)
+        noise = torch.randn(*shape, mixture.covariance.noise_size, **options)
+        if settings.objective == 'paper':
+            return paper_expert_loss(mixture, self._score, observation, sigma, noise)
+        perturbation = torch.randn(*shape, mixture.mean.shape[-1], **options)
+        weight = sigma**settings.noise_weight
+        return convolved_expert_loss(mixture, self._score, observation, sigma, noise, perturbation, weight)
+
+    @torch.no_grad()
+    def _retire(self, generator: torch.Generator) -> None:
+        observation, _ = self._windows.draw(_WATCHED_WINDOWS, generator)
+        usage = self.module(observation).log_gating.exp().amax(dim=0)
+        unused = self.module.alive.nonzero()[:, 0][usage < self.settings.retire_below]
+        self.module.retire(unused.tolist())

@@ -1,0 +1,251 @@
+"""Covariances of experts in three forms, each with exactly the operations that a Gaussian needs."""
+
+from __future__ import annotations
+
+import abc
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Sigma = Float[Tensor, '*batch']
+
+
+def columns(matrix: Float[Tensor, '*batch row column'], vector: Float[Tensor, '*samples column']) -> Tensor:
+    """Multiply one matrix for each batch entry with many vectors, without copying the matrix for each of them."""
+    leading = vector.ndim - matrix.ndim + 1
+    if leading == 0:
+        return (matrix @ vector[..., None])[..., 0]
+    stacked = vector.flatten(end_dim=leading - 1).movedim(0, -1)
+    return (matrix @ stacked).movedim(-1, 0).unflatten(0, vector.shape[:leading])
+
+
+class Covariance(abc.ABC):
+    """Covariances of shape '*batch action action'; ``*samples`` are sample axes, then these batch axes."""
+
+    @property
+    @abc.abstractmethod
+    def noise_size(self) -> int:
+        """Standard normal numbers that `correlate` takes."""
+
+    @abc.abstractmethod
+    def correlate(self, noise: Float[Tensor, '*samples noise']) -> Float[Tensor, '*samples action']:
+        """Turn standard normal noise into deviations of this covariance."""
+
+    @abc.abstractmethod
+    def solve(self, deviation: Float[Tensor, '*samples action']) -> Float[Tensor, '*samples action']:
+        """Multiply with the inverse covariance."""
+
+    @abc.abstractmethod
+    def mahalanobis(self, deviation: Float[Tensor, '*samples action']) -> Float[Tensor, '*samples']:
+        """Return the squared distance ``deviation . inverse(covariance) . deviation``."""
+
+    @abc.abstractmethod
+    def log_determinant(self) -> Float[Tensor, '*batch']:
+        """Return the logarithm of the determinant."""
+
+    @abc.abstractmethod
+    def variance(self) -> Float[Tensor, '*batch action']:
+        """Return the diagonal."""
+
+    @abc.abstractmethod
+    def dense(self) -> Float[Tensor, '*batch action action']:
+        """Return the matrix."""
+
+    @abc.abstractmethod
+    def convolved(self, sigma: Sigma) -> Covariance:
+        """Add ``sigma^2 I``; `sigma` broadcasts against '*batch'."""
+
+    @abc.abstractmethod
+    def select(self, index: Tensor) -> Covariance:
+        """Keep some entries of the last batch axis."""
+
+    @abc.abstractmethod
+    def detach(self) -> Covariance:
+        """Hold fixed under differentiation."""
+
+    def log_density(self, deviation: Float[Tensor, '*samples action']) -> Float[Tensor, '*samples']:
+        """Evaluate the logarithm of the zero-mean Gaussian density."""
+        constant = deviation.shape[-1] * math.log(2 * math.pi)
+        return -0.5 * (self.mahalanobis(deviation) + self.log_determinant() + constant)
+
+    def entropy(self) -> Float[Tensor, '*batch']:
+        """Return the differential entropy of the Gaussian [nat]."""
+        return 0.5 * (self.log_determinant() + self.variance().shape[-1] * (1 + math.log(2 * math.pi)))
+
+
+@dataclass(frozen=True)
+class DiagonalCovariance(Covariance):
+    """Independent dimensions."""
+
+    scale: Float[Tensor, '*batch action']
+    """Standard deviations."""
+
+    @property
+    def noise_size(self) -> int:
+        """As many as dimensions."""
+        return self.scale.shape[-1]
+
+    def correlate(self, noise: Tensor) -> Tensor:
+        """Scale each dimension."""
+        return self.scale * noise
+
+    def solve(self, deviation: Tensor) -> Tensor:
+        """Divide by the variances."""
+        return deviation / self.scale**2
+
+    def mahalanobis(self, deviation: Tensor) -> Tensor:
+        """Sum squares of whitened deviations."""
+        return (deviation / self.scale).square().sum(dim=-1)
+
+    def log_determinant(self) -> Tensor:
+        """Sum the logarithms of the variances."""
+        return 2 * self.scale.log().sum(dim=-1)
+
+    def variance(self) -> Tensor:
+        """Square the standard deviations."""
+        return self.scale**2
+
+    def dense(self) -> Tensor:
+        """Write the variances on a diagonal."""
+        return torch.diag_embed(self.variance())
+
+    def convolved(self, sigma: Sigma) -> DiagonalCovariance:
+        """Add to the variances."""
+        return DiagonalCovariance((self.scale**2 + sigma[..., None] ** 2).sqrt())
+
+    def select(self, index: Tensor) -> DiagonalCovariance:
+        """Keep some experts."""
+        return DiagonalCovariance(self.scale.index_select(-2, index))
+
+    def detach(self) -> DiagonalCovariance:
+        """Hold fixed."""
+        return DiagonalCovariance(self.scale.detach())
+
+
+@dataclass(frozen=True)
+class FullCovariance(Covariance):
+    """Any covariance, by its Cholesky factor."""
+
+    cholesky: Float[Tensor, '*batch action action']
+    """Lower triangular with a positive diagonal."""
+
+    @cached_property
+    def _whitening(self) -> Tensor:
+        identity = torch.eye(self.cholesky.shape[-1], dtype=self.cholesky.dtype, device=self.cholesky.device)
+        return torch.linalg.solve_triangular(self.cholesky, identity.expand_as(self.cholesky), upper=False)
+
+    @property
+    def noise_size(self) -> int:
+        """As many as dimensions."""
+        return self.cholesky.shape[-1]
+
+    def correlate(self, noise: Tensor) -> Tensor:
+        """Multiply with the Cholesky factor."""
+        return columns(self.cholesky, noise)
+
+    def solve(self, deviation: Tensor) -> Tensor:
+        """Whiten twice."""
+        return columns(self._whitening.mT, columns(self._whitening, deviation))
+
+    def mahalanobis(self, deviation: Tensor) -> Tensor:
+        """Sum squares of whitened deviations."""
+        return columns(self._whitening, deviation).square().sum(dim=-1)
+
+    def log_determinant(self) -> Tensor:
+        """Sum the logarithms of the factor's diagonal, twice."""
+        return 2 * self.cholesky.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
+
+    def variance(self) -> Tensor:
+        """Sum the squares of each row of the factor."""
+        return self.cholesky.square().sum(dim=-1)
+
+    def dense(self) -> Tensor:
+        """Multiply the factor with its transpose."""
+        return self.cholesky @ self.cholesky.mT
+
+    def convolved(self, sigma: Sigma) -> FullCovariance:
+        """Factorise the widened matrix anew."""
+        size = self.cholesky.shape[-1]
+        widening = sigma[..., None, None] ** 2 * torch.eye(size, dtype=sigma.dtype, device=sigma.device)
+        return FullCovariance(torch.linalg.cholesky(self.dense() + widening))
+
+    def select(self, index: Tensor) -> FullCovariance:
+        """Keep some experts."""
+        return FullCovariance(self.cholesky.index_select(-3, index))
+
+    def detach(self) -> FullCovariance:
+        """Hold fixed."""
+        return FullCovariance(self.cholesky.detach())
+
+
+@dataclass(frozen=True)
+class LowRankCovariance(Covariance):
+    """A few shared directions upon independent dimensions: ``factor factor^T + diag(scale^2)``.
+
+    Every operation costs dimensions times rank^2, so that long action chunks stay cheap (Woodbury's identity).
+    """
+
+    scale: Float[Tensor, '*batch action']
+    """Standard deviations of the independent part."""
+    factor: Float[Tensor, '*batch action rank']
+    """Directions, each as long as its standard deviation."""
+
+    @cached_property
+    def _whitened_factor(self) -> Tensor:
+        return self.factor / self.scale[..., None]
+
+    @cached_property
+    def _capacitance(self) -> FullCovariance:
+        gram = self._whitened_factor.mT @ self._whitened_factor
+        identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+        return FullCovariance(torch.linalg.cholesky(gram + identity))
+
+    @property
+    def noise_size(self) -> int:
+        """One for each dimension and one for each direction."""
+        return self.scale.shape[-1] + self.factor.shape[-1]
+
+    def correlate(self, noise: Tensor) -> Tensor:
+        """Add independent and shared deviations."""
+        independent, shared = noise.split([self.scale.shape[-1], self.factor.shape[-1]], dim=-1)
+        return self.scale * independent + columns(self.factor, shared)
+
+    def solve(self, deviation: Tensor) -> Tensor:
+        """Apply Woodbury's identity."""
+        whitened = deviation / self.scale
+        shared = columns(self._whitened_factor, self._capacitance.solve(columns(self._whitened_factor.mT, whitened)))
+        return (whitened - shared) / self.scale
+
+    def mahalanobis(self, deviation: Tensor) -> Tensor:
+        """Subtract what the shared directions explain."""
+        whitened = deviation / self.scale
+        explained = self._capacitance.mahalanobis(columns(self._whitened_factor.mT, whitened))
+        return whitened.square().sum(dim=-1) - explained
+
+    def log_determinant(self) -> Tensor:
+        """Apply the matrix determinant lemma."""
+        return 2 * self.scale.log().sum(dim=-1) + self._capacitance.log_determinant()
+
+    def variance(self) -> Tensor:
+        """Add the variances of both parts."""
+        return self.scale**2 + self.factor.square().sum(dim=-1)
+
+    def dense(self) -> Tensor:
+        """Add the matrices of both parts."""
+        return torch.diag_embed(self.scale**2) + self.factor @ self.factor.mT
+
+    def convolved(self, sigma: Sigma) -> LowRankCovariance:
+        """Add to the independent variances."""
+        return LowRankCovariance((self.scale**2 + sigma[..., None] ** 2).sqrt(), self.factor)
+
+    def select(self, index: Tensor) -> LowRankCovariance:
+        """Keep some experts."""
+        return LowRankCovariance(self.scale.index_select(-2, index), self.factor.index_select(-3, index))
+
+    def detach(self) -> LowRankCovariance:
+        """Hold fixed."""
+        return LowRankCovariance(self.scale.detach(), self.factor.detach())
