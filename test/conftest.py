@@ -1,0 +1,12 @@
+"""What every test run needs of ROS: no traffic beyond this machine, logs out of the way, the packages of this python."""
+
+import os
+import sys
+import tempfile
+
+os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+os.environ.setdefault('ROS_LOG_DIR', tempfile.mkdtemp(prefix='vdd_ros_log_'))
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+_prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
+if sys.prefix not in _prefixes:
+    os.environ['AMENT_PREFIX_PATH'] = os.pathsep.join(filter(None, [*_prefixes, sys.prefix]))

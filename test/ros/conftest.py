@@ -1,0 +1,129 @@
+"""Real processes on real DDS, each test on a domain of its own, and none left over."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Callable, Iterator
+
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+PATIENCE = 30.0
+
+
+class Process:
+    """A node in a process of its own, started as a user would."""
+
+    def __init__(self, module: str, parameters: dict[str, object], log: Path, use_sim_time: bool) -> None:
+        """Start ``python -m vdd_ros.nodes.MODULE`` with parameters by name."""
+        arguments = [sys.executable, '-m', f'vdd_ros.nodes.{module}', '--ros-args', '-p', f'use_sim_time:={use_sim_time}']
+        for name, value in parameters.items():
+            arguments += ['-p', f'{name}:={value}']
+        self.log = log
+        with log.open('w') as output:
+            self._process = subprocess.Popen(arguments, stdout=output, stderr=subprocess.STDOUT, env=os.environ)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    @property
+    def text(self) -> str:
+        """What it has said so far."""
+        return self.log.read_text()
+
+    def wait(self) -> int:
+        """Wait for its end and return the exit code."""
+        return self._process.wait(PATIENCE)
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Send a signal and return the exit code."""
+        self._process.send_signal(number)
+        return self.wait()
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+
+
+class Graph:
+    """One test's ROS graph."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        """Use a folder for what the processes say."""
+        self.folder = folder
+        self.processes: list[Process] = []
+        self._executor = SingleThreadedExecutor()
+        self._stack = stack
+
+    def start(self, module: str, use_sim_time: bool = True, **parameters: object) -> Process:
+        """Start a node of the package as a process."""
+        log = self.folder / f'{module}{len(self.processes)}.txt'
+        self.processes.append(Process(module, parameters, log, use_sim_time))
+        return self.processes[-1]
+
+    def node(self, name: str) -> Node:
+        """Make a node in this process, spun by `until`."""
+        node = Node(name)
+        self._stack.callback(node.destroy_node)
+        self._executor.add_node(node)
+        return node
+
+    def until(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
+        """Spin until something is so; a test that waits in vain fails with what the processes said."""
+        deadline = time.monotonic() + patience
+        while not condition():
+            if time.monotonic() > deadline:
+                said = '\n'.join(f'--- {process.log.name}\n{process.text}' for process in self.processes)
+                pytest.fail(f'waited in vain; the processes said:\n{said}')
+            self._executor.spin_once(timeout_sec=0.02)
+
+
+@contextmanager
+def _free_domain() -> Iterator[int]:
+    """Hold a domain that no other test run on this machine holds."""
+    folder = Path(tempfile.gettempdir(), 'vdd_ros_domains')
+    folder.mkdir(exist_ok=True)
+    for domain in range(20, 100):
+        with (folder / str(domain)).open('w') as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            yield domain
+            return
+    pytest.fail('no ROS domain is free')
+
+
+@pytest.fixture
+def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
+    """A graph of its own; every process must end by itself or on SIGINT."""
+    with ExitStack() as stack:
+        monkeypatch.setenv('ROS_DOMAIN_ID', str(stack.enter_context(_free_domain())))
+        rclpy.init()
+        stack.callback(rclpy.try_shutdown)
+        graph = Graph(tmp_path, stack)
+        yield graph
+        left = [process for process in graph.processes if process.alive]
+        for process in left:
+            process._process.send_signal(signal.SIGINT)
+        orphans = []
+        for process in left:
+            try:
+                process.wait()
+            except subprocess.TimeoutExpired:
+                process.kill()
+                orphans.append(process.log.name)
+        assert not orphans, f'did not end on SIGINT: {orphans}'

@@ -1,0 +1,207 @@
+"""Conversions between messages and plain values: pure functions, without nodes or clocks."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from dataclasses import dataclass
+from typing import Literal, Mapping, Sequence
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+
+from vdd_ros.contract import NANOSECONDS
+from vdd_ros.errors import InterfaceError
+
+
+@dataclass(frozen=True)
+class JointReading:
+    """A joint state in the order of the contract."""
+
+    stamp: int
+    """When it was measured [ns]."""
+    position: np.ndarray
+    """Shape (joint,) [rad]."""
+    velocity: np.ndarray | None
+    """Shape (joint,) [rad/s]; None where the publisher does not tell."""
+
+
+@dataclass(frozen=True)
+class EpisodeEvent:
+    """The start or the end of a demonstration or a rollout."""
+
+    stamp: int
+    """When, in the time of the joint states [ns]."""
+    kind: Literal['start', 'end']
+    index: int
+    """Number of the episode, from 0."""
+    outcome: Literal['', 'success', 'failure', 'aborted'] = ''
+    """How it ended."""
+    way: str = ''
+    """Which of the ways through the task it took."""
+    steps: int = 0
+    """Policy periods that it lasted."""
+
+
+def to_time(stamp: int) -> Time:
+    """Convert a stamp [ns] to a message."""
+    return Time(sec=stamp // NANOSECONDS, nanosec=stamp % NANOSECONDS)
+
+
+def from_time(time: Time) -> int:
+    """Convert a message to a stamp [ns]."""
+    return time.sec * NANOSECONDS + time.nanosec
+
+
+def to_clock(stamp: int) -> Clock:
+    """Convert a stamp [ns] to a tick of the clock."""
+    return Clock(clock=to_time(stamp))
+
+
+def header_stamp(data: bytes) -> int:
+    """Return the stamp [ns] of a serialised message whose first field is a header, without deserialising it."""
+    little_endian = data[1] & 1
+    seconds, nanoseconds = struct.unpack_from('<iI' if little_endian else '>iI', data, 4)
+    return seconds * NANOSECONDS + nanoseconds
+
+
+def to_joint_state(
+    stamp: int, joints: Sequence[str], position: np.ndarray, velocity: np.ndarray, effort: np.ndarray
+) -> JointState:
+    """Convert joint values, each of shape (joint,) [rad], [rad/s], [N m], to a message.
+
+    The fields take arrays, not lists: rclpy checks lists element by element.
+    """
+    message = JointState(
+        name=list(joints), position=array('d', position), velocity=array('d', velocity), effort=array('d', effort)
+    )
+    message.header.stamp = to_time(stamp)
+    return message
+
+
+class JointReader:
+    """Reads joint states whose publisher may name joints in any order, and more of them than asked for."""
+
+    def __init__(self, joints: Sequence[str]) -> None:
+        """Ask for these joints, in this order."""
+        self._joints = list(joints)
+        self._names: list[str] = []
+        self._order: list[int] = []
+
+    def read(self, message: JointState) -> JointReading:
+        """Convert a message.
+
+        Raises
+        ------
+        InterfaceError
+            A joint is missing, or positions do not go with the names.
+
+        """
+        if message.name != self._names:
+            self._match(message)
+        if len(message.position) != len(message.name):
+            raise InterfaceError(
+                expected=f'a position for each of {len(message.name)} joints in joint_states',
+                found=f'{len(message.position)} positions',
+                remedy='mend the publisher of joint_states',
+            )
+        velocity = None
+        if len(message.velocity) == len(message.name):
+            velocity = np.array(message.velocity)[self._order]
+        return JointReading(from_time(message.header.stamp), np.array(message.position)[self._order], velocity)
+
+    def _match(self, message: JointState) -> None:
+        missing = [joint for joint in self._joints if joint not in message.name]
+        if missing:
+            raise InterfaceError(
+                expected=f'joints {", ".join(self._joints)} in joint_states',
+                found=f'no {", ".join(missing)} among {", ".join(message.name) or "no joints at all"}',
+                remedy='remap joint_states to the arm of the contract, or name its joints in the contract',
+            )
+        self._order = [list(message.name).index(joint) for joint in self._joints]
+        self._names = list(message.name)
+
+
+def to_command(position: np.ndarray) -> Float64MultiArray:
+    """Convert joint positions of shape (joint,) [rad], in the controller's order, to a message."""
+    return Float64MultiArray(data=array('d', position))
+
+
+def from_command(message: Float64MultiArray, joints: Sequence[str]) -> np.ndarray:
+    """Convert a message to joint positions of shape (joint,) [rad].
+
+    Raises
+    ------
+    InterfaceError
+        There are more or fewer numbers than joints, or one is not finite.
+
+    """
+    if len(message.data) != len(joints):
+        raise InterfaceError(
+            expected=f'a command of {len(joints)} positions ({", ".join(joints)})',
+            found=f'{len(message.data)}',
+            remedy='send one position per joint of the controller',
+        )
+    position = np.array(message.data)
+    if not np.isfinite(position).all():
+        raise InterfaceError(
+            expected='a command of finite positions',
+            found=f'{position.tolist()}',
+            remedy='look for the NaN in the commander',
+        )
+    return position
+
+
+def to_diagnostics(
+    stamp: int, name: str, message: str, values: Mapping[str, object], level: bytes = DiagnosticStatus.OK
+) -> DiagnosticArray:
+    """Convert one status to a message; the values are written as text."""
+    status = DiagnosticStatus(
+        level=level,
+        name=name,
+        message=message,
+        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+    )
+    array_message = DiagnosticArray(status=[status])
+    array_message.header.stamp = to_time(stamp)
+    return array_message
+
+
+def to_episode(event: EpisodeEvent) -> DiagnosticArray:
+    """Convert an event to the message that marks it on the wire and in the bag."""
+    values: dict[str, object] = {'index': event.index}
+    if event.kind == 'end':
+        values |= {'outcome': event.outcome, 'way': event.way, 'steps': event.steps}
+    return to_diagnostics(event.stamp, 'episode', event.kind, values)
+
+
+def from_episode(message: DiagnosticArray) -> EpisodeEvent:
+    """Convert a message back to the event.
+
+    Raises
+    ------
+    InterfaceError
+        The message is none that `to_episode` makes.
+
+    """
+    try:
+        status = message.status[0]
+        values = {item.key: item.value for item in status.values}
+        return EpisodeEvent(
+            stamp=from_time(message.header.stamp),
+            kind=status.message,
+            index=int(values['index']),
+            outcome=values.get('outcome', ''),
+            way=values.get('way', ''),
+            steps=int(values.get('steps', 0)),
+        )
+    except (IndexError, KeyError, ValueError) as error:
+        raise InterfaceError(
+            expected='an episode event',
+            found=f'a message without {error}',
+            remedy='let only one publisher speak on the episode topic',
+        ) from error

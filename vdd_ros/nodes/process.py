@@ -1,0 +1,98 @@
+"""Every node as a process: spin it, end cleanly on a signal, report what is wrong in one line."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Callable, Sequence
+
+import rclpy
+from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from vdd_ros.errors import ConfigurationError, VddError
+
+EXIT_ERROR = 2
+
+
+def new_executor() -> Executor:
+    """Return the executor with the least latency that this ROS distribution has."""
+    try:
+        from rclpy.experimental import EventsExecutor
+    except ImportError:
+        return SingleThreadedExecutor()
+    return EventsExecutor()
+
+
+def run(
+    create: Callable[[], Node], arguments: Sequence[str] | None = None, *, done: Callable[[Node], bool] | None = None
+) -> int:
+    """Spin a node until it is done or a signal comes, and return the exit code of the process.
+
+    The ROS context outlives the signal: a node may still publish, and drain what has arrived, in ``destroy_node``.
+
+    Parameters
+    ----------
+    create
+        Builds the node.
+    arguments
+        Command line, for ROS to read; by default that of the process.
+    done
+        Says whether the node has finished its job.
+
+    Returns
+    -------
+    0 when the node ended as it should, on SIGINT and SIGTERM too; 2 after a `VddError`, which is logged in one line.
+
+    """
+    stopping = _StopOnSignal()
+    try:
+        _initialise(arguments)
+        node = create()
+        try:
+            _spin(node, lambda: stopping.asked or (done is not None and done(node)))
+        finally:
+            node.destroy_node()
+    except VddError as error:
+        get_logger('vdd_ros').fatal(str(error))
+        return EXIT_ERROR
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+class _StopOnSignal:
+    """Remembers that SIGINT or SIGTERM came, and lets neither interrupt anything: a second Ctrl-C comes easily."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def _initialise(arguments: Sequence[str] | None) -> None:
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:
+        raise ConfigurationError(
+            expected='ROS arguments and parameter files that can be read',
+            found=' '.join(str(error).split()),
+            remedy='mend them',
+        ) from error
+
+
+def _spin(node: Node, stop: Callable[[], bool]) -> None:
+    executor = new_executor()
+    executor.add_node(node)
+    try:
+        # Not spin(): that of the EventsExecutor keeps a core busy for ever in rclpy 9.
+        while rclpy.ok() and not stop():
+            executor.spin_once(timeout_sec=0.1)
+    finally:
+        executor.remove_node(node)
+        executor.shutdown()
