@@ -23,7 +23,7 @@ from vdd_ros.nodes.process import run
 
 PARAMETERS = (
     Parameter('output', '', 'folder that becomes the bag; must not exist'),
-    Parameter('contract', 'avoiding_cartesian', 'contract whose topics are recorded: a file, or the name of one that ships'),
+    Parameter('contract', 'avoiding_cartesian', 'contract whose topics are recorded: a file, or one that ships'),
 )
 
 _WINDOW = 200_000_000

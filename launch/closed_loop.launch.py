@@ -1,0 +1,60 @@
+"""A distilled policy and the simulated arm that it commands."""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.substitutions import FindPackageShare
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Describe the arguments and include both sides; what is not named here keeps the default of its own file."""
+    share = FindPackageShare('vdd_ros')
+    common = {name: LaunchConfiguration(name) for name in ('namespace', 'contract_file', 'controller', 'log_level')}
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument('model_path', description='Folder of the artifact that the policy is loaded from.'),
+            DeclareLaunchArgument(
+                'contract_file',
+                default_value='avoiding_cartesian',
+                description='Contract that the artifact must have been trained under, and whose topics are recorded.',
+            ),
+            DeclareLaunchArgument('task', default_value='avoiding', description='Task that is simulated and judged.'),
+            DeclareLaunchArgument(
+                'mode',
+                default_value='realtime',
+                choices=['lockstep', 'realtime'],
+                description='realtime: by the wall clock; lockstep: one policy period per command.',
+            ),
+            DeclareLaunchArgument('speed', default_value='1.0', description='Simulated seconds per second in realtime.'),
+            DeclareLaunchArgument('autostart', default_value='true', description='Configure and activate the policy.'),
+            DeclareLaunchArgument('output', default_value='', description='Folder for a bag; empty records nothing.'),
+            DeclareLaunchArgument(
+                'controller', default_value='arm_controller', description='Position controller; takes NAME/commands.'
+            ),
+            DeclareLaunchArgument('namespace', default_value='', description='Namespace of nodes and topics.'),
+            DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(PathJoinSubstitution([share, 'launch', 'simulation.launch.py'])),
+                launch_arguments={
+                    **common,
+                    'task': LaunchConfiguration('task'),
+                    'mode': LaunchConfiguration('mode'),
+                    'speed': LaunchConfiguration('speed'),
+                    'output': LaunchConfiguration('output'),
+                    # Includes share one scope: each side is told its own file, or it would see the other's.
+                    'params_file': PathJoinSubstitution([share, 'config', 'simulation.yaml']),
+                }.items(),
+            ),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(PathJoinSubstitution([share, 'launch', 'policy.launch.py'])),
+                launch_arguments={
+                    **common,
+                    'model_path': LaunchConfiguration('model_path'),
+                    'autostart': LaunchConfiguration('autostart'),
+                    'use_sim_time': 'true',
+                    'params_file': PathJoinSubstitution([share, 'config', 'policy.yaml']),
+                }.items(),
+            ),
+        ]
+    )

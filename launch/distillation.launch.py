@@ -1,0 +1,41 @@
+"""From recorded bags to an artifact, with progress on /diagnostics."""
+
+from typing import List
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Describe the arguments and the node."""
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument('bags', description='Bags to learn from: a YAML list of folders, [bag1, bag2].'),
+            DeclareLaunchArgument('output', description='Folder for the run; must not exist, or be one to resume.'),
+            DeclareLaunchArgument(
+                'contract_file', default_value='avoiding_cartesian', description='Contract: a file, or one that ships.'
+            ),
+            DeclareLaunchArgument('config', default_value='', description='Settings of the learning; empty: defaults.'),
+            DeclareLaunchArgument('namespace', default_value='', description='Namespace of the node.'),
+            DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),
+            Node(
+                package='vdd_ros',
+                executable='distillation_node',
+                name='distillation_node',
+                namespace=LaunchConfiguration('namespace'),
+                parameters=[
+                    {
+                        'bags': ParameterValue(LaunchConfiguration('bags'), value_type=List[str]),
+                        'output': ParameterValue(LaunchConfiguration('output'), value_type=str),
+                        'contract': ParameterValue(LaunchConfiguration('contract_file'), value_type=str),
+                        'config': ParameterValue(LaunchConfiguration('config'), value_type=str),
+                    },
+                ],
+                ros_arguments=['--log-level', LaunchConfiguration('log_level')],
+                output='screen',
+            ),
+        ]
+    )

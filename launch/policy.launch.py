@@ -1,0 +1,53 @@
+"""A distilled policy that commands an arm: real under ros2_control, or simulated."""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import LifecycleNode
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Describe the arguments and the node."""
+    defaults = PathJoinSubstitution([FindPackageShare('vdd_ros'), 'config', 'policy.yaml'])
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument('model_path', description='Folder of the artifact that the policy is loaded from.'),
+            DeclareLaunchArgument(
+                'contract_file',
+                default_value='',
+                description='Contract that the artifact must have been trained under; empty asks for none.',
+            ),
+            DeclareLaunchArgument(
+                'controller',
+                default_value='',
+                description='Position controller, which takes NAME/commands; empty: the commands topic of the contract.',
+            ),
+            DeclareLaunchArgument('use_sim_time', default_value='false', description='true with a simulated arm.'),
+            DeclareLaunchArgument(
+                'autostart', default_value='true', description='Configure and activate at once; false leaves it to you.'
+            ),
+            DeclareLaunchArgument('namespace', default_value='', description='Namespace of the node and its topics.'),
+            DeclareLaunchArgument('params_file', default_value=defaults, description='Parameters of policy_node.'),
+            DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),
+            LifecycleNode(
+                package='vdd_ros',
+                executable='policy_node',
+                name='policy_node',
+                namespace=LaunchConfiguration('namespace'),
+                parameters=[
+                    LaunchConfiguration('params_file'),
+                    {
+                        'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool),
+                        'artifact': ParameterValue(LaunchConfiguration('model_path'), value_type=str),
+                        'contract': ParameterValue(LaunchConfiguration('contract_file'), value_type=str),
+                        'controller': ParameterValue(LaunchConfiguration('controller'), value_type=str),
+                        'autostart': ParameterValue(LaunchConfiguration('autostart'), value_type=bool),
+                    },
+                ],
+                ros_arguments=['--log-level', LaunchConfiguration('log_level')],
+                output='screen',
+            ),
+        ]
+    )

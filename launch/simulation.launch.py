@@ -1,0 +1,70 @@
+"""The simulated arm behind the topics of ros2_control; with `output`, also a recorder."""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument
+from launch.conditions import IfCondition
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Describe the arguments and the nodes."""
+    defaults = PathJoinSubstitution([FindPackageShare('vdd_ros'), 'config', 'simulation.yaml'])
+    log_level = ['--log-level', LaunchConfiguration('log_level')]
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument('namespace', default_value='', description='Namespace of nodes and topics.'),
+            DeclareLaunchArgument('params_file', default_value=defaults, description='Parameters of mujoco_bridge.'),
+            DeclareLaunchArgument('task', default_value='avoiding', description='Task that is simulated and judged.'),
+            DeclareLaunchArgument(
+                'mode',
+                default_value='realtime',
+                choices=['lockstep', 'realtime'],
+                description='realtime: by the wall clock; lockstep: one policy period per command.',
+            ),
+            DeclareLaunchArgument('speed', default_value='1.0', description='Simulated seconds per second in realtime.'),
+            DeclareLaunchArgument(
+                'controller', default_value='arm_controller', description='Position controller; takes NAME/commands.'
+            ),
+            DeclareLaunchArgument(
+                'contract_file', default_value='avoiding_cartesian', description='Contract whose topics are recorded.'
+            ),
+            DeclareLaunchArgument('output', default_value='', description='Folder for a bag; empty records nothing.'),
+            DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),
+            Node(
+                package='vdd_ros',
+                executable='mujoco_bridge',
+                name='mujoco_bridge',
+                namespace=LaunchConfiguration('namespace'),
+                parameters=[
+                    LaunchConfiguration('params_file'),
+                    {
+                        'task': ParameterValue(LaunchConfiguration('task'), value_type=str),
+                        'mode': ParameterValue(LaunchConfiguration('mode'), value_type=str),
+                        'speed': ParameterValue(LaunchConfiguration('speed'), value_type=float),
+                        'controller': ParameterValue(LaunchConfiguration('controller'), value_type=str),
+                    },
+                ],
+                ros_arguments=log_level,
+                output='screen',
+            ),
+            Node(
+                package='vdd_ros',
+                executable='recorder',
+                name='recorder',
+                namespace=LaunchConfiguration('namespace'),
+                condition=IfCondition(PythonExpression(["'", LaunchConfiguration('output'), "' != ''"])),
+                parameters=[
+                    {
+                        'use_sim_time': True,
+                        'output': ParameterValue(LaunchConfiguration('output'), value_type=str),
+                        'contract': ParameterValue(LaunchConfiguration('contract_file'), value_type=str),
+                    }
+                ],
+                ros_arguments=log_level,
+                output='screen',
+            ),
+        ]
+    )

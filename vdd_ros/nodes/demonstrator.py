@@ -1,0 +1,177 @@
+"""Demonstrates a task through ROS, as a person's teleoperation would: joint states in, position commands out."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import Trigger
+
+from vdd_ros.contract import load_contract
+from vdd_ros.errors import InterfaceError, SimulationError
+from vdd_ros.kinematics import Kinematics
+from vdd_ros.nodes import messages, qos
+from vdd_ros.nodes.parameters import Parameter, declare
+from vdd_ros.nodes.process import run
+from vdd_ros.sim.tasks import load_task
+
+PARAMETERS = (
+    Parameter('task', 'avoiding', 'task to demonstrate'),
+    Parameter('contract', 'avoiding_cartesian', 'contract that names topics and joints: a file, or one that ships'),
+    Parameter('episodes', 300, 'successful demonstrations to give', minimum=1, maximum=1_000_000),
+    Parameter('max_failures', 1000, 'failures after which it gives up', minimum=0, maximum=1_000_000),
+    Parameter('seed', 0, 'seed of the demonstrations; the same seed gives the same ones', minimum=0, maximum=2**31 - 1),
+    Parameter('subscribers', 1, 'listeners on the commands to wait for: 2 with a recorder', minimum=1, maximum=100),
+    Parameter('timeout', 30.0, 'silence after which it gives up [s]', minimum=1.0, maximum=3600.0),
+)
+
+
+class Demonstrator(Node):
+    """Starts episode after episode and steers each by the task's script, until enough have succeeded."""
+
+    def __init__(self) -> None:
+        """Declare the parameters, load task and arm, and look for the bridge."""
+        super().__init__('demonstrator')
+        self._values = declare(self, PARAMETERS)
+        contract = load_contract(self._values['contract'])
+        self._task = load_task(self._values['task'])
+        self._kinematics = Kinematics.from_contract(contract)
+        self._reader = messages.JointReader(contract.robot.joints)
+        self._demonstration: _Demonstration | None = None
+        self._latest: messages.JointReading | None = None
+        self._asked = False
+        self._count = 0
+        self.successes = 0
+        self._failures = 0
+        self._ways: set[str] = set()
+        self._began = self._heard = time.monotonic()
+        self._commands = self.create_publisher(Float64MultiArray, contract.topics.commands, qos.COMMANDS)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
+        self.create_subscription(JointState, contract.topics.joint_states, self._on_state, qos.JOINT_STATES)
+        self.create_subscription(DiagnosticArray, contract.topics.episode, self._on_episode, qos.EPISODE)
+        self._reset = self.create_client(Trigger, 'mujoco_bridge/reset')
+        wall = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(0.05, self._look_for_peers, clock=wall)
+        self.create_timer(1.0, self._report, clock=wall)
+
+    @property
+    def done(self) -> bool:
+        """Whether enough demonstrations have succeeded."""
+        return self.successes >= self._values['episodes']
+
+    def _look_for_peers(self) -> None:
+        """Begin once all are there who must hear the first command."""
+        if not self._asked and self._latest and self._reset.service_is_ready():
+            if self._commands.get_subscription_count() >= self._values['subscribers']:
+                self._ask_for_episode()
+        if time.monotonic() - self._heard > self._values['timeout']:
+            raise InterfaceError(
+                expected=f'joint states, ~/reset of mujoco_bridge, {self._values["subscribers"]} listeners on the commands',
+                found=f'joint states {"heard" if self._latest else "never heard"}, reset '
+                f'{"there" if self._reset.service_is_ready() else "absent"}, '
+                f'{self._commands.get_subscription_count()} listeners, and silence for {self._values["timeout"]:g} s',
+                remedy='start mujoco_bridge, in the same namespace and ROS domain',
+            )
+
+    def _ask_for_episode(self) -> None:
+        self._asked = True
+        self._reset.call_async(Trigger.Request())
+
+    def _on_episode(self, message: DiagnosticArray) -> None:
+        event = messages.from_episode(message)
+        self._heard = time.monotonic()
+        if event.kind == 'start' and self._asked:
+            # A generator per demonstration: each is the same whatever became of the others.
+            generator = np.random.default_rng([self._values['seed'], self._count])
+            self._count += 1
+            script = self._task.new_demonstrator(generator)
+            self._demonstration = _Demonstration(event.stamp, self._task.period, script, self._kinematics)
+            self._steer()
+        elif event.kind == 'end' and self._demonstration is not None:
+            self._finish(event)
+
+    def _finish(self, event: messages.EpisodeEvent) -> None:
+        self._demonstration = None
+        if event.outcome == 'success':
+            self.successes += 1
+            self._ways.add(event.way)
+        else:
+            self._failures += 1
+        if self._failures > self._values['max_failures']:
+            raise SimulationError(
+                expected=f'at most {self._values["max_failures"]} failures',
+                found=f'{self._failures} failures and {self.successes} successes',
+                remedy='look at the arm and the script, or raise max_failures',
+            )
+        if self.done:
+            self._report()
+        else:
+            self._ask_for_episode()
+
+    def _on_state(self, message: JointState) -> None:
+        self._latest = self._reader.read(message)
+        self._heard = time.monotonic()
+        self._steer()
+
+    def _steer(self) -> None:
+        if self._demonstration is None or self._latest is None:
+            return
+        command = self._demonstration.answer(self._latest)
+        if command is not None:
+            self._commands.publish(messages.to_command(command))
+
+    def _report(self) -> None:
+        elapsed = time.monotonic() - self._began
+        rate = self.successes / elapsed
+        values = {
+            'successes': self.successes,
+            'episodes': self._values['episodes'],
+            'failures': self._failures,
+            'ways': len(self._ways),
+            'per_second': f'{rate:.2f}',
+            'seconds_left': f'{(self._values["episodes"] - self.successes) / rate:.0f}' if self.successes else 'unknown',
+        }
+        text = ' '.join(f'{key}={value}' for key, value in values.items())
+        self.get_logger().info(f'demonstrations: {text}')
+        stamp = self.get_clock().now().nanoseconds
+        self._diagnostics.publish(messages.to_diagnostics(stamp, self.get_name(), 'demonstrating', values))
+
+
+class _Demonstration:
+    """One demonstration under way: answers the states at its ticks with joint commands."""
+
+    def __init__(self, start: int, period: int, script: Demonstration, kinematics: Kinematics) -> None:
+        self._next = start
+        self._period = period
+        self._script = script
+        self._kinematics = kinematics
+        self._commanded: np.ndarray | None = None
+
+    def answer(self, reading: messages.JointReading) -> np.ndarray | None:
+        """Return joints of shape (joint,) [rad] to command, or None where the next tick is still to come."""
+        if reading.stamp < self._next:
+            return None
+        while self._next <= reading.stamp:
+            self._next += self._period
+        if self._commanded is None:
+            self._commanded = reading.position
+            self._position = self._kinematics.tool_position(reading.position)
+            self._orientation = self._kinematics.tool_orientation(reading.position)
+        position = self._position.copy()
+        position[:2] = self._script.command(self._kinematics.tool_position(self._commanded)[:2])
+        self._commanded = self._kinematics.solve(position, self._orientation, self._commanded)
+        return self._commanded
+
+
+def main() -> int:
+    """Run the node as a process."""
+    return run(Demonstrator, done=lambda node: node.done)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
