@@ -152,7 +152,8 @@ class Ema:
         """Move towards the present parameters."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self.average, self._live, 1 - decay)
+        for average, live in zip(self.average, self._live):
+            average.lerp_(live, 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:

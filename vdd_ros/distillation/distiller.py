@@ -13,7 +13,12 @@ from torch import Tensor
 from vdd_ros.diffusion.noise import stratified
 from vdd_ros.distillation.noise_levels import NoiseLevels
 from vdd_ros.distillation.objective import (
-    Score, convolved_expert_loss, coverage_loss, gating_loss, paper_expert_loss,
+    Score,
+    convolved_expert_loss,
+    coverage_loss,
+    drawn_expert_loss,
+    gating_loss,
+    paper_expert_loss,
 )
 from vdd_ros.mixture.gaussian_mixture import GaussianMixture
 from vdd_ros.mixture.student import Student
@@ -24,18 +29,19 @@ from vdd_ros.training import Descent, DescentSettings, Windows
 class DistillerSettings(Settings):
     """How a student is distilled."""
 
-    objective: Literal['convolved', 'paper'] = 'convolved'
-    """`convolved`: student and teacher are compared at equal noise, without bias. `paper`: as published."""
+    objective: Literal['drawn', 'convolved', 'paper'] = 'drawn'
+    """`convolved`: student and teacher are compared at equal noise, without bias, expert by expert. `drawn`: the same
+    with experts drawn from the gating. `paper`: as published."""
     noise: NoiseLevels = NoiseLevels()
     """Noise levels at which student and teacher are compared."""
     noise_weight: float = Field(1.0, ge=0)
-    """The divergence at noise sigma weighs sigma to this power; `convolved` only."""
+    """The divergence at noise sigma weighs sigma to this power; not for `paper`."""
     coverage: float = Field(0.3, ge=0)
     """Weight of the negative log-likelihood of the demonstrated actions in the experts' loss."""
     batch: int = Field(512, ge=1)
     """Windows in a step."""
-    samples: int = Field(2, ge=1)
-    """Samples of each expert for each window."""
+    samples: int = Field(4, ge=1)
+    """Samples for each window; of each expert, unless these are `drawn`."""
     expert_steps: int = Field(1, ge=1)
     """Steps of the experts for each step of a gating with a trunk of its own."""
     iterations: int = Field(4000, ge=1)
@@ -53,6 +59,7 @@ PAPER = DistillerSettings(
     noise=NoiseLevels(kind='uniform', low=0.2, high=0.5),
     coverage=0.0,
     batch=1024,
+    samples=2,
     expert_steps=2,
     iterations=20_000,
     descent=DescentSettings(learning_rate=1e-4, warmup=0.0, decay='linear'),
@@ -91,8 +98,10 @@ class Distiller:
         for _ in range(self.settings.expert_steps):
             observation, action = self._windows.draw(self.settings.batch, generator)
             mixture = self.module(observation)
-            likelihood = -coverage_loss(mixture, action)
-            loss = self._expert_loss(mixture, observation, progress, generator) - self.settings.coverage * likelihood
+            loss = self._expert_loss(mixture, observation, progress, generator)
+            uncovered = coverage_loss(mixture if self.settings.coverage else mixture.detach(), action)
+            if self.settings.coverage:
+                loss = loss + self.settings.coverage * uncovered
             if not alternating:
                 loss = loss + gating_loss(mixture, action)
             gradient = self.descents['experts' if alternating else 'all'].step(loss, progress)
@@ -103,7 +112,7 @@ class Distiller:
         if self.settings.retire_below and (iteration + 1) % self.settings.retire_every == 0:
             self._retire(generator)
         return {
-            'log_likelihood': likelihood.detach(),
+            'log_likelihood': -uncovered.detach(),
             'gating_entropy': mixture.detach().gating_entropy().mean(),
             'experts': self.module.alive.sum(),
             'gradient': gradient,
@@ -115,13 +124,19 @@ class Distiller:
         settings = self.settings
         options = {'generator': generator, 'dtype': observation.dtype, 'device': observation.device}
         sigma = settings.noise.sigma(stratified(len(observation), generator, dtype=observation.dtype), progress)
-        shape = (settings.samples, *mixture.log_gating.shape)
+        drawn = settings.objective == 'drawn'
+        shape = (settings.samples, *(mixture.log_gating.shape[:1] if drawn else mixture.log_gating.shape))
         noise = torch.randn(*shape, mixture.covariance.noise_size, **options)
+        common = (mixture, self._score, observation, sigma, noise)
         if settings.objective == 'paper':
-            return paper_expert_loss(mixture, self._score, observation, sigma, noise)
+            return paper_expert_loss(*common)
         perturbation = torch.randn(*shape, mixture.mean.shape[-1], **options)
         weight = sigma**settings.noise_weight
-        return convolved_expert_loss(mixture, self._score, observation, sigma, noise, perturbation, weight)
+        if drawn:
+            first = torch.arange(settings.samples, device=observation.device)[:, None]
+            uniform = (first + torch.rand(len(observation), **options)) / settings.samples
+            return drawn_expert_loss(*common, uniform, perturbation, weight)
+        return convolved_expert_loss(*common, perturbation, weight)
 
     @torch.no_grad()
     def _retire(self, generator: torch.Generator) -> None:

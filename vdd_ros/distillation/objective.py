@@ -51,7 +51,7 @@ def convolved_expert_loss(
     sigma: Float[Tensor, 'batch'],
     noise: ExpertNoise,
     perturbation: Float[Tensor, 'sample batch expert action'],
-    weight: Float[Tensor, 'batch'] | None = None,
+    weight: Float[Tensor, 'batch'] | float = 1.0,
 ) -> Float[Tensor, '']:
     """Experts' part of ``KL(q_sigma(.|s) || p_sigma(.|s))``, both sides convolved with N(0, sigma^2).
 
@@ -64,24 +64,53 @@ def convolved_expert_loss(
     mixture, score, observation, sigma, noise
         As those of `paper_expert_loss`.
     perturbation
-        Standard normal; what convolves, times sigma.
+        Standard normal; sigma times it is what convolves.
     weight
-        Weight of each batch entry's divergence; 1 unless given.
+        Weight of each batch entry's divergence.
 
     """
     clean = mixture.sample_experts(noise).movedim(-2, 0)
-    with torch.no_grad():
-        action = clean + sigma[:, None] * perturbation.movedim(-2, 0)
-        descent = mixture.detach().convolved(sigma).score(action) - score(action, sigma, observation)
-        gating = mixture.log_gating.exp().movedim(-1, 0)
-        if weight is not None:
-            gating = gating * weight
-    return (gating * (descent * clean).sum(dim=-1).mean(dim=1)).sum(dim=0).mean()
+    descent = _path_descent(mixture, score, observation, sigma, clean, perturbation.movedim(-2, 0))
+    share = mixture.log_gating.detach().exp().movedim(-1, 0) * weight
+    return (share * (descent * clean).sum(dim=-1).mean(dim=1)).sum(dim=0).mean()
+
+
+def drawn_expert_loss(
+    mixture: GaussianMixture,
+    score: Score,
+    observation: Float[Tensor, 'batch horizon obs'],
+    sigma: Float[Tensor, 'batch'],
+    noise: Float[Tensor, 'sample batch noise'],
+    uniform: Float[Tensor, 'sample batch'],
+    perturbation: Float[Tensor, 'sample batch action'],
+    weight: Float[Tensor, 'batch'] | float = 1.0,
+) -> Float[Tensor, '']:
+    """Estimate `convolved_expert_loss` with experts drawn from the gating in place of all of them, weighted by it.
+
+    The mean gradient is the same, and the teacher is not asked about experts that have no say in a window.
+    `uniform` in [0, 1) draws the experts; spread evenly over the samples of a window it draws them in proportion.
+    """
+    clean = mixture.sample(noise, uniform)
+    descent = _path_descent(mixture, score, observation, sigma, clean, perturbation)
+    return ((descent * clean).sum(dim=-1) * weight).mean()
+
+
+@torch.no_grad()
+def _path_descent(
+    mixture: GaussianMixture,
+    score: Score,
+    observation: Tensor,
+    sigma: Tensor,
+    clean: Float[Tensor, '*sample batch action'],
+    perturbation: Float[Tensor, '*sample batch action'],
+) -> Float[Tensor, '*sample batch action']:
+    action = clean + sigma[:, None] * perturbation
+    return mixture.convolved(sigma).score(action) - score(action, sigma, observation)
 
 
 def gating_loss(mixture: GaussianMixture, action: Float[Tensor, 'batch action']) -> Float[Tensor, '']:
     """Cross-entropy of the gating to the responsibilities of demonstrated actions, which are held fixed."""
-    responsibility = mixture.detach().log_responsibility(action).exp()
+    responsibility = mixture.log_responsibility(action).detach().exp()
     return -(responsibility * mixture.log_gating).sum(dim=-1).mean()
 
 

@@ -42,8 +42,10 @@ class GaussianMixture:
     def score(self, action: Action) -> Float[Tensor, '*samples action']:
         """Evaluate the gradient of ``log q(a|s)`` in the action."""
         deviation = action[..., None, :] - self.mean
-        joint = self.log_gating + self.covariance.log_density(deviation)
-        return -(joint.softmax(dim=-1)[..., None] * self.covariance.solve(deviation)).sum(dim=-2)
+        solved = self.covariance.solve(deviation)
+        # What all experts have in common drops out of the softmax.
+        joint = self.log_gating - 0.5 * ((deviation * solved).sum(dim=-1) + self.covariance.log_determinant())
+        return -(joint.softmax(dim=-1)[..., None] * solved).sum(dim=-2)
 
     def sample_experts(
         self, noise: Float[Tensor, '*samples expert noise']

@@ -24,8 +24,8 @@ class StudentSettings(Settings):
 
     trunk: TrunkSettings = TrunkSettings()
     """Its network."""
-    experts: int = Field(8, ge=1)
-    """Gaussians in the mixture."""
+    experts: int = Field(16, ge=1)
+    """Gaussians in the mixture: some more than there are ways to go; those not needed can be retired."""
     covariance: Literal['diagonal', 'full', 'low_rank'] = 'full'
     """Form of their covariances; `low_rank` for long action chunks."""
     rank: int = Field(4, ge=1)
@@ -128,19 +128,6 @@ class Student(nn.Module):
                 expected='at least one living expert', found='all of them to be retired', remedy='keep one'
             )
         self.alive.copy_(alive)
-
-    def split(self, expert: int, slot: int, offset: Float[Tensor, 'action']) -> None:
-        """Revive the retired expert `slot` as half of the living `expert`; means move apart by twice `offset`."""
-        with torch.no_grad():
-            for head in filter(None, [self.mean_head, self.scale_head, self.factor_head, self.gating_head]):
-                for rows in (head.weight, head.bias):
-                    by_expert = rows.view(self.settings.experts, -1)
-                    by_expert[slot] = by_expert[expert]
-            self.mean_head.bias.view(self.settings.experts, -1)[expert] -= offset
-            self.mean_head.bias.view(self.settings.experts, -1)[slot] += offset
-            if self.gating_head is not None:
-                self.gating_head.bias[[expert, slot]] -= math.log(2)
-            self.alive[slot] = True
 
     def compact(self) -> Student:
         """Return a student of the living experts alone, with the same density."""
