@@ -62,3 +62,13 @@ class Normalizer:
     def denormalize(self, values: np.ndarray) -> np.ndarray:
         """Map normalised values of shape (..., dimension) back to their own units."""
         return values * self.scale + self.offset
+
+
+@dataclass(frozen=True)
+class Normalizers:
+    """The two normalisers of a policy."""
+
+    observation: Normalizer
+    """Of the observation of one stamp."""
+    action: Normalizer
+    """Of the action of one step."""

@@ -1,0 +1,136 @@
+"""Trained policies at work: numpy in, action chunks out, by onnxruntime; neither torch nor ROS is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from vdd_ros.artifact import Artifact, load_artifact
+from vdd_ros.contract import Contract
+from vdd_ros.control.chunk import Plan
+from vdd_ros.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class Experts:
+    """What the student says of some windows: all its experts, in the units of the contract."""
+
+    log_gating: np.ndarray
+    """Shape (batch, expert)."""
+    mean: np.ndarray
+    """Shape (batch, expert, prediction_horizon, action)."""
+    cholesky: np.ndarray
+    """Shape (batch, expert, action chunk, action chunk): Cholesky factors of the flattened chunks' covariances."""
+
+
+class DistilledPolicy:
+    """A student at work: one network call from a window to its experts."""
+
+    def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
+        """Prepare inference; one thread has the best tail at the size of these networks.
+
+        Raises
+        ------
+        ArtifactError
+            The artifact is no student, or its network cannot be run here.
+
+        """
+        _check_kind(artifact, 'student')
+        self.artifact = artifact
+        self.contract: Contract = artifact.manifest.contract
+        self._session = _session(artifact, threads)
+
+    @classmethod
+    def load(cls, path: str | Path, *, contract: Contract | None = None, threads: int = 1) -> DistilledPolicy:
+        """Read, check and prepare an artifact; errors as those of `load_artifact`."""
+        return cls(load_artifact(path, kind='student', contract=contract), threads=threads)
+
+    def experts(self, observation: np.ndarray) -> Experts:
+        """Call the network.
+
+        Parameters
+        ----------
+        observation
+            Shape (batch, observation_horizon, observation), in the units of the contract, oldest stamp first.
+
+        """
+        window = np.ascontiguousarray(observation, dtype=np.float32)
+        return Experts(*self._session.run(None, {'observation': window}))
+
+    def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
+        """Draw an expert from the gating and act with its mean, as the paper does.
+
+        ``observation`` has shape (batch, observation_horizon, observation).
+        """
+        experts = self.experts(observation)
+        chosen = choose(experts.log_gating, generator.random(len(experts.log_gating)))
+        return Plan(experts.mean[np.arange(len(chosen)), chosen].astype(np.float64), chosen)
+
+
+class TeacherPolicy:
+    """A teacher at work: as many network calls for an action as its grid has noise levels."""
+
+    def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
+        """Prepare inference; errors as those of `DistilledPolicy`."""
+        _check_kind(artifact, 'teacher')
+        self.artifact = artifact
+        self.contract: Contract = artifact.manifest.contract
+        self._session = _session(artifact, threads)
+        self._sigmas = np.array(artifact.manifest.training['sigmas'], dtype=np.float32)
+        self._normalizer = artifact.manifest.normalizers.action
+
+    @classmethod
+    def load(cls, path: str | Path, *, contract: Contract | None = None, threads: int = 1) -> TeacherPolicy:
+        """Read, check and prepare an artifact; errors as those of `load_artifact`."""
+        return cls(load_artifact(path, kind='teacher', contract=contract), threads=threads)
+
+    @property
+    def calls(self) -> int:
+        """Network calls for one action."""
+        return len(self._sigmas) - 1
+
+    def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
+        """Draw a chunk by Euler steps down the noise levels, with a network call each.
+
+        ``observation`` has shape (batch, observation_horizon, observation).
+        """
+        window = np.ascontiguousarray(observation, dtype=np.float32)
+        contract, sigmas = self.contract, self._sigmas
+        size = contract.prediction_horizon * contract.action_size
+        state = generator.standard_normal((len(window), size), dtype=np.float32) * np.hypot(sigmas[0], np.float32(1))
+        for sigma, lower in zip(sigmas[:-1], sigmas[1:]):
+            clean = self._session.run(None, {'noisy': state, 'sigma': sigma[None], 'observation': window})[0]
+            state = clean + lower / sigma * (state - clean)
+        chunk = state.reshape(len(window), contract.prediction_horizon, contract.action_size)
+        return Plan(self._normalizer.denormalize(chunk.astype(np.float64)), np.zeros(len(window), dtype=np.int64))
+
+
+def choose(log_gating: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Draw experts, shape (batch,), from log-probabilities of shape (batch, expert) by uniform numbers in [0, 1)."""
+    below = np.cumsum(np.exp(log_gating), axis=-1)[:, :-1]
+    return (uniform[:, None] >= below).sum(axis=-1)
+
+
+def _check_kind(artifact: Artifact, kind: str) -> None:
+    if artifact.manifest.kind != kind:
+        raise ArtifactError(
+            expected=f'a {kind} at {artifact.path}', found=f'a {artifact.manifest.kind}', remedy=f'give the {kind}'
+        )
+
+
+def _session(artifact: Artifact, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(artifact.network, options, providers=['CPUExecutionProvider'])
+    except Exception as error:  # onnxruntime raises classes of its own that share no base
+        raise ArtifactError(
+            expected=f'a network that runs at {artifact.path}',
+            found=' '.join(str(error).split())[:200],
+            remedy='distil it anew with this version',
+        ) from error
