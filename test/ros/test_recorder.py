@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from bags import read
 from diagnostic_msgs.msg import DiagnosticArray
-from rosbags.highlevel import AnyReader
-from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
@@ -19,12 +17,6 @@ from vdd_ros.nodes.causal_order import CausalOrder
 
 JOINTS = [f'joint{number}' for number in range(1, 8)]
 PERIOD = 35_000_000
-
-
-def read(path: Path) -> list[tuple[str, int, object]]:
-    """Read a whole bag: topic, stamp and message."""
-    with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
-        return [(c.topic, stamp, reader.deserialize(data, c.msgtype)) for c, stamp, data in reader.messages()]
 
 
 class Robot:

@@ -8,6 +8,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.task import Future
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
@@ -17,7 +18,7 @@ from vdd_ros.errors import InterfaceError, SimulationError
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.parameters import Parameter, declare
-from vdd_ros.nodes.process import run
+from vdd_ros.nodes.process import guarded, run
 from vdd_ros.sim.tasks import load_task
 
 PARAMETERS = (
@@ -26,7 +27,7 @@ PARAMETERS = (
     Parameter('episodes', 300, 'successful demonstrations to give', minimum=1, maximum=1_000_000),
     Parameter('max_failures', 1000, 'failures after which it gives up', minimum=0, maximum=1_000_000),
     Parameter('seed', 0, 'seed of the demonstrations; the same seed gives the same ones', minimum=0, maximum=2**31 - 1),
-    Parameter('subscribers', 1, 'listeners on the commands to wait for: 2 with a recorder', minimum=1, maximum=100),
+    Parameter('recorder', '', 'node that must be ready to record before the first demonstration; empty waits for none'),
     Parameter('timeout', 30.0, 'silence after which it gives up [s]', minimum=1.0, maximum=3600.0),
 )
 
@@ -55,6 +56,9 @@ class Demonstrator(Node):
         self.create_subscription(JointState, contract.topics.joint_states, self._on_state, qos.JOINT_STATES)
         self.create_subscription(DiagnosticArray, contract.topics.episode, self._on_episode, qos.EPISODE)
         self._reset = self.create_client(Trigger, 'mujoco_bridge/reset')
+        recorder = self._values['recorder']
+        self._ready = self.create_client(Trigger, f'{recorder}/ready') if recorder else None
+        self._answer: Future | None = None
         wall = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(0.05, self._look_for_peers, clock=wall)
         self.create_timer(1.0, self._report, clock=wall)
@@ -64,24 +68,33 @@ class Demonstrator(Node):
         """Whether enough demonstrations have succeeded."""
         return self.successes >= self._values['episodes']
 
+    @guarded
     def _look_for_peers(self) -> None:
         """Begin once all are there who must hear the first command."""
-        if not self._asked and self._latest and self._reset.service_is_ready():
-            if self._commands.get_subscription_count() >= self._values['subscribers']:
-                self._ask_for_episode()
         if time.monotonic() - self._heard > self._values['timeout']:
             raise InterfaceError(
-                expected=f'joint states, ~/reset of mujoco_bridge, {self._values["subscribers"]} listeners on the commands',
-                found=f'joint states {"heard" if self._latest else "never heard"}, reset '
-                f'{"there" if self._reset.service_is_ready() else "absent"}, '
-                f'{self._commands.get_subscription_count()} listeners, and silence for {self._values["timeout"]:g} s',
-                remedy='start mujoco_bridge, in the same namespace and ROS domain',
+                expected='joint states, commands taken, ~/reset of mujoco_bridge' + ', a recorder' * bool(self._ready),
+                found=f'silence for {self._values["timeout"]:g} s, without {", ".join(self._missing()) or "a reason"}',
+                remedy='start what is missing, in the same namespace and ROS domain',
             )
+        if self._asked or self._missing():
+            return
+        if self._ready is None or (self._answer and self._answer.done() and self._answer.result().success):
+            self._ask_for_episode()
+        elif self._answer is None or self._answer.done():
+            self._answer = self._ready.call_async(Trigger.Request())
+
+    def _missing(self) -> list[str]:
+        missing = [] if self._latest else ['joint states']
+        missing += [] if self._commands.get_subscription_count() else ['a listener on the commands']
+        missing += [] if self._reset.service_is_ready() else ['~/reset of mujoco_bridge']
+        return missing + ([] if self._ready is None or self._ready.service_is_ready() else ['~/ready of the recorder'])
 
     def _ask_for_episode(self) -> None:
         self._asked = True
         self._reset.call_async(Trigger.Request())
 
+    @guarded
     def _on_episode(self, message: DiagnosticArray) -> None:
         event = messages.from_episode(message)
         self._heard = time.monotonic()
@@ -113,6 +126,7 @@ class Demonstrator(Node):
         else:
             self._ask_for_episode()
 
+    @guarded
     def _on_state(self, message: JointState) -> None:
         self._latest = self._reader.read(message)
         self._heard = time.monotonic()

@@ -19,7 +19,7 @@ from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.messages import EpisodeEvent
 from vdd_ros.nodes.pacing import Pacer
 from vdd_ros.nodes.parameters import Parameter, declare
-from vdd_ros.nodes.process import run
+from vdd_ros.nodes.process import guarded, run
 from vdd_ros.nodes.world import World
 from vdd_ros.sim.tasks import load_task
 
@@ -102,6 +102,7 @@ class MujocoBridge(Node):
         response.message = f'episode {self._world.index} starts at {self._world.stamp} ns'
         return response
 
+    @guarded
     def _on_command(self, message: Float64MultiArray) -> None:
         try:
             position = messages.from_command(message, self._joints)
@@ -156,6 +157,7 @@ class MujocoBridge(Node):
         who = ', '.join(sorted(names)) or 'a commander: nobody publishes'
         return f'{who} on {self._command_topic}, silent for {self._step_timeout:g} s'
 
+    @guarded
     def _report(self) -> None:
         values = {'episode': self._world.index, 'running': self._world.running, 'steps': self._world.steps}
         values |= self._outcomes | {'refused': self._refused, 'silences': self._silences}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from types import FrameType
 from typing import Callable, Sequence
@@ -63,6 +64,22 @@ def run(
     return 0
 
 
+def guarded(callback: Callable[..., None]) -> Callable[..., None]:
+    """Let a callback of a node raise a `VddError` that ends the process as any other: one line, exit code 2.
+
+    The executors of rclpy would log it on their own, with or without a traceback.
+    """
+
+    @functools.wraps(callback)
+    def call(self: Node, *arguments: object) -> None:
+        try:
+            callback(self, *arguments)
+        except VddError as error:
+            self.failure = error
+
+    return call
+
+
 class _StopOnSignal:
     """Remembers that SIGINT or SIGTERM came, and lets neither interrupt anything: a second Ctrl-C comes easily."""
 
@@ -93,6 +110,8 @@ def _spin(node: Node, stop: Callable[[], bool]) -> None:
         # Not spin(): that of the EventsExecutor keeps a core busy for ever in rclpy 9.
         while rclpy.ok() and not stop():
             executor.spin_once(timeout_sec=0.1)
+            if failure := getattr(node, 'failure', None):
+                raise failure
     finally:
         executor.remove_node(node)
         executor.shutdown()

@@ -12,6 +12,7 @@ from rclpy.qos import ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import Trigger
 
 from vdd_ros.contract import load_contract
 from vdd_ros.data.bag import BagWriter
@@ -19,7 +20,7 @@ from vdd_ros.errors import ConfigurationError
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.causal_order import CausalOrder
 from vdd_ros.nodes.parameters import Parameter, declare
-from vdd_ros.nodes.process import run
+from vdd_ros.nodes.process import guarded, run
 
 PARAMETERS = (
     Parameter('output', '', 'folder that becomes the bag; must not exist'),
@@ -66,6 +67,7 @@ class Recorder(Node):
             _Tap(self._taps_node, self.resolve_topic_name(topic), _rooted(topic), message_class, stamped)
             for topic, (message_class, _, stamped) in streams.items()
         ]
+        self.create_service(Trigger, '~/ready', self._on_ready)
         wall = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
         self.create_timer(_DRAIN_PERIOD, self._drain, clock=wall)
@@ -85,6 +87,7 @@ class Recorder(Node):
         self._taps_node.destroy_node()
         super().destroy_node()
 
+    @guarded
     def _drain(self) -> None:
         # Read before the taking: nothing that was published earlier than the window before it can still be under way.
         now = time.time_ns()
@@ -100,6 +103,13 @@ class Recorder(Node):
     def _write(self, now: int | None) -> None:
         for message in self._order.release(now):
             self._bag.write(message.topic, message.stamp, message.data)
+
+    def _on_ready(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Say whether every topic has a publisher that is heard: a publisher cannot tell from its side alone."""
+        waiting = [tap.topic for tap in self._taps if not tap.publishers]
+        response.success = not waiting
+        response.message = f'waiting for publishers of {", ".join(waiting)}' if waiting else 'recording'
+        return response
 
     def _report(self) -> None:
         silent = [tap.topic for tap in self._taps if not tap.count]
@@ -137,6 +147,13 @@ class _Tap:
                 taken.append(message)
         self.count += len(taken)
         return taken
+
+    @property
+    def publishers(self) -> int:
+        """How many publishers this subscription is connected with."""
+        if hasattr(self._subscription, 'get_publisher_count'):
+            return self._subscription.get_publisher_count()
+        return self._node.count_publishers(self.topic)  # Humble knows only that they exist
 
     def match_publishers(self) -> None:
         """Ask for less where a publisher offers less: a reliable subscriber would hear nothing of it, silently."""
