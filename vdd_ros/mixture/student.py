@@ -88,6 +88,11 @@ class Student(nn.Module):
 
     def forward(self, observation: Float[Tensor, 'batch horizon obs']) -> GaussianMixture:
         """Compute the mixture of the living experts for each window."""
+        mixture = self.every_expert(observation)
+        return mixture if self.alive.all() else mixture.select(self.alive.nonzero()[:, 0])
+
+    def every_expert(self, observation: Float[Tensor, 'batch horizon obs']) -> GaussianMixture:
+        """Compute the mixture of all experts, retired ones too, by a graph that does not depend on values."""
         features = self.trunk(observation)
         experts = self.settings.experts
         mean = self.mean_head(features).unflatten(-1, (experts, -1))
@@ -96,8 +101,7 @@ class Student(nn.Module):
             logits = mean.new_zeros(mean.shape[:-1])
         else:
             logits = self.gating_head(features if self.gating_trunk is None else self.gating_trunk(observation))
-        mixture = GaussianMixture(logits.log_softmax(dim=-1), mean, self._covariance(features, scale))
-        return mixture if self.alive.all() else mixture.select(self.alive.nonzero()[:, 0])
+        return GaussianMixture(logits.log_softmax(dim=-1), mean, self._covariance(features, scale))
 
     def _covariance(self, features: Tensor, scale: Float[Tensor, 'batch expert action']) -> Covariance:
         if self.settings.covariance == 'diagonal':
