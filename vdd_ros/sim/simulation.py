@@ -1,0 +1,235 @@
+"""MuJoCo behind the words of a robot: joints by name, position servos, stamps in nanoseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from vdd_ros.contract import NANOSECONDS
+from vdd_ros.errors import ModelError, SimulationError
+from vdd_ros.sim.camera import OffscreenCamera
+
+_DIVERGED = tuple(
+    int(warning)
+    for warning in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+)
+
+
+class Simulation:
+    """One moving scene: some of its joints are commanded by position, and everything else follows from physics.
+
+    The same calls give the same motion, bit for bit, on one machine. Scenes of one model may share it.
+    """
+
+    def __init__(self, model: mujoco.MjModel | str | Path, joints: Sequence[str]) -> None:
+        """Set a scene up at rest.
+
+        Parameters
+        ----------
+        model
+            A compiled model, or the MJCF file of one.
+        joints
+            Names of the commanded joints in the order of every array. Each must have a position servo.
+
+        Raises
+        ------
+        ModelError
+            The file is absent or malformed, lacks a joint or its servo, or its timestep is no whole number of
+            nanoseconds.
+
+        """
+        self.model = model if isinstance(model, mujoco.MjModel) else _load(Path(model))
+        self.joints = tuple(joints)
+        self._data = mujoco.MjData(self.model)
+        indices = [_index(self.model, mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in self.joints]
+        self._qpos = self.model.jnt_qposadr[indices]
+        self._dof = self.model.jnt_dofadr[indices]
+        self._servo = np.array([_servo(self.model, index) for index in indices])
+        self.timestep = round(self.model.opt.timestep * NANOSECONDS)
+        """Physics timestep [ns]."""
+        if self.timestep <= 0 or abs(self.model.opt.timestep * NANOSECONDS - self.timestep) > 1e-6:
+            raise ModelError(
+                expected='a timestep of whole nanoseconds',
+                found=f'{self.model.opt.timestep} s',
+                remedy='set <option timestep="..."/>',
+            )
+        self._stamp = 0
+        self._touches: set[tuple[int, int]] = set()
+        self._camera: OffscreenCamera | None = None
+        self.reset()
+
+    @property
+    def stamp(self) -> int:
+        """Simulated time since construction [ns]; a reset does not turn it back."""
+        return self._stamp
+
+    @property
+    def position(self) -> np.ndarray:
+        """Joint positions, shape (joint,) [rad]."""
+        return self._data.qpos[self._qpos]
+
+    @property
+    def velocity(self) -> np.ndarray:
+        """Joint velocities, shape (joint,) [rad/s]."""
+        return self._data.qvel[self._dof]
+
+    @property
+    def effort(self) -> np.ndarray:
+        """Torques of the servos in the last physics step, shape (joint,) [N m]."""
+        return self._data.qfrc_actuator[self._dof]
+
+    @property
+    def command(self) -> np.ndarray:
+        """What the servos are commanded to, shape (joint,) [rad]."""
+        return self._data.ctrl[self._servo]
+
+    def reset(self, start: np.ndarray | str | None = None) -> None:
+        """Put the scene at rest, with the servos commanded to where the joints are, and forget all contacts.
+
+        Parameters
+        ----------
+        start
+            Joint positions, shape (joint,) [rad], or the name of a keyframe; by default the model's own positions.
+
+        Raises
+        ------
+        SimulationError
+            The positions are not finite.
+        ModelError
+            The model has no such keyframe.
+
+        """
+        if isinstance(start, str):
+            key = _index(self.model, mujoco.mjtObj.mjOBJ_KEY, start)
+            mujoco.mj_resetDataKeyframe(self.model, self._data, key)
+        else:
+            mujoco.mj_resetData(self.model, self._data)
+            if start is not None:
+                self._data.qpos[self._qpos] = self._checked(start)
+        self._data.ctrl[self._servo] = self.position
+        self._touches.clear()
+        mujoco.mj_forward(self.model, self._data)
+
+    def set_command(self, position: np.ndarray) -> None:
+        """Command the servos to positions, shape (joint,) [rad], until the next command.
+
+        Raises
+        ------
+        SimulationError
+            The positions are not finite, or not one per joint.
+
+        """
+        self._data.ctrl[self._servo] = self._checked(position)
+
+    def step(self, duration: int) -> None:
+        """Let time pass: ``duration`` [ns], a whole number of timesteps.
+
+        Raises
+        ------
+        SimulationError
+            The duration is no whole number of timesteps, or the physics diverged.
+
+        """
+        steps, rest = divmod(duration, self.timestep)
+        if rest or steps < 0:
+            raise SimulationError(
+                expected=f'a whole number of timesteps of {self.timestep} ns',
+                found=f'{duration} ns',
+                remedy='choose a rate that the timestep divides',
+            )
+        model, data = self.model, self._data
+        for _ in range(steps):
+            mujoco.mj_step(model, data)
+            if data.ncon:
+                self._touches.update(tuple(sorted(pair)) for pair in data.contact.geom.tolist())
+        # The last step moved the joints after it had placed the bodies.
+        mujoco.mj_kinematics(model, data)
+        self._stamp += duration
+        if any(data.warning[warning].number for warning in _DIVERGED):
+            raise SimulationError(
+                expected='finite motion', found=f'divergence at {self._stamp} ns', remedy='shorten the timestep of the model'
+            )
+
+    def site_position(self, site: str) -> np.ndarray:
+        """Return where a site is, shape (3,) [m]."""
+        return self._data.site_xpos[_index(self.model, mujoco.mjtObj.mjOBJ_SITE, site)].copy()
+
+    def touched(self, first: Collection[str], second: Collection[str]) -> bool:
+        """Tell whether a geom of the one group touched one of the other in any physics step since the reset."""
+        if not self._touches:
+            return False
+        one, other = ({_index(self.model, mujoco.mjtObj.mjOBJ_GEOM, name) for name in group} for group in (first, second))
+        return any((a in one and b in other) or (a in other and b in one) for a, b in self._touches)
+
+    def render(self, camera: str, width: int = 640, height: int = 480) -> np.ndarray:
+        """Take a picture with a camera of the model, shape (height, width, 3), uint8 RGB.
+
+        Raises
+        ------
+        ModelError
+            The model has no such camera.
+        SimulationError
+            No OpenGL context can be had on this machine.
+
+        """
+        index = _index(self.model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
+        if self._camera is None or (self._camera.width, self._camera.height) != (width, height):
+            self.close()
+            self._camera = OffscreenCamera(self.model, width, height)
+        return self._camera.render(self._data, index)
+
+    def close(self) -> None:
+        """Give the OpenGL context back, if there is one; the next `render` makes another."""
+        if self._camera is not None:
+            self._camera.close()
+            self._camera = None
+
+    def _checked(self, position: np.ndarray) -> np.ndarray:
+        position = np.asarray(position, dtype=np.float64)
+        if position.shape != (len(self.joints),) or not np.isfinite(position).all():
+            raise SimulationError(
+                expected=f'{len(self.joints)} finite joint positions',
+                found=np.array2string(position, max_line_width=1000),
+                remedy='check what computed them',
+            )
+        return position
+
+
+def _load(file: Path) -> mujoco.MjModel:
+    if not file.is_file():
+        raise ModelError(expected=f'a scene at {file}', found='no such file', remedy='give the path of an MJCF file')
+    try:
+        return mujoco.MjModel.from_xml_path(str(file))
+    except ValueError as error:
+        raise ModelError(
+            expected=f'an MJCF scene in {file}', found=' '.join(str(error).split()), remedy='mend the file'
+        ) from error
+
+
+def _index(model: mujoco.MjModel, kind: mujoco.mjtObj, name: str) -> int:
+    index = mujoco.mj_name2id(model, kind, name)
+    if index < 0:
+        label = kind.name.removeprefix('mjOBJ_').lower()
+        count = {'joint': model.njnt, 'key': model.nkey, 'site': model.nsite, 'geom': model.ngeom, 'camera': model.ncam}
+        known = [mujoco.mj_id2name(model, kind, other) for other in range(count[label])]
+        raise ModelError(
+            expected=f'a {label} {name} in the scene',
+            found=', '.join(other for other in known if other) or 'none',
+            remedy=f'use the name of a {label} that is there',
+        )
+    return index
+
+
+def _servo(model: mujoco.MjModel, joint: int) -> int:
+    for actuator in range(model.nu):
+        moves_joint = model.actuator_trntype[actuator] == int(mujoco.mjtTrn.mjTRN_JOINT)
+        gain, bias = model.actuator_gainprm[actuator, 0], model.actuator_biasprm[actuator, 1]
+        if moves_joint and model.actuator_trnid[actuator, 0] == joint and gain > 0 and bias == -gain:
+            return actuator
+    name = model.joint(joint).name
+    raise ModelError(
+        expected=f'a position servo on joint {name}', found='none', remedy=f'add <position joint="{name}" kp="..."/>'
+    )
