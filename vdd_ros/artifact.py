@@ -66,6 +66,8 @@ class Manifest(Settings):
     """Settings it was trained with."""
     metrics: dict[str, float]
     """What training ended with."""
+    history: dict[str, tuple[float, ...]] = {}
+    """How the metrics went while training; `iteration` holds the places."""
     teacher: str | None = None
     """Hash of the teacher's artifact, if it is a student."""
     files: dict[str, str] = {}

@@ -22,8 +22,8 @@ class Experts:
     """Shape (batch, expert)."""
     mean: np.ndarray
     """Shape (batch, expert, prediction_horizon, action)."""
-    cholesky: np.ndarray
-    """Shape (batch, expert, action chunk, action chunk): Cholesky factors of the flattened chunks' covariances."""
+    covariance: np.ndarray
+    """Shape (batch, expert, chunk, chunk): of the flattened chunks, ``chunk = prediction_horizon * action``."""
 
 
 class DistilledPolicy:
@@ -79,7 +79,13 @@ class TeacherPolicy:
         self.artifact = artifact
         self.contract: Contract = artifact.manifest.contract
         self._session = _session(artifact, threads)
-        self._sigmas = np.array(artifact.manifest.training['sigmas'], dtype=np.float32)
+        training = artifact.manifest.training
+        self._sigmas = np.array(training['sigmas'], dtype=np.float32)
+        self._sigma_data = np.float32(training['sigma_data'])
+        self._bound = np.float32(artifact.manifest.network['action_bound'])
+        self._sampler = {'euler': self._euler, 'heun': self._heun, 'ancestral': self._ancestral}[
+            artifact.manifest.network['sampler']
+        ]
         self._normalizer = artifact.manifest.normalizers.action
 
     @classmethod
@@ -90,22 +96,45 @@ class TeacherPolicy:
     @property
     def calls(self) -> int:
         """Network calls for one action."""
-        return len(self._sigmas) - 1
+        levels = len(self._sigmas) - 1
+        return 2 * levels - 1 if self._sampler == self._heun else levels
 
     def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
-        """Draw a chunk by Euler steps down the noise levels, with a network call each.
+        """Draw chunks from noise, down the noise levels of the teacher's sampler.
 
         ``observation`` has shape (batch, observation_horizon, observation).
         """
         window = np.ascontiguousarray(observation, dtype=np.float32)
-        contract, sigmas = self.contract, self._sigmas
-        size = contract.prediction_horizon * contract.action_size
-        state = generator.standard_normal((len(window), size), dtype=np.float32) * np.hypot(sigmas[0], np.float32(1))
-        for sigma, lower in zip(sigmas[:-1], sigmas[1:]):
-            clean = self._session.run(None, {'noisy': state, 'sigma': sigma[None], 'observation': window})[0]
-            state = clean + lower / sigma * (state - clean)
+        contract = self.contract
+        shape = (len(window), contract.prediction_horizon * contract.action_size)
+        state = generator.standard_normal(shape, dtype=np.float32) * np.hypot(self._sigmas[0], self._sigma_data)
+        for sigma, lower in zip(self._sigmas[:-1], self._sigmas[1:]):
+            state = self._sampler(state, sigma, lower, window, generator)
         chunk = state.reshape(len(window), contract.prediction_horizon, contract.action_size)
         return Plan(self._normalizer.denormalize(chunk.astype(np.float64)), np.zeros(len(window), dtype=np.int64))
+
+    def _denoise(self, noisy: np.ndarray, sigma: np.float32, window: np.ndarray) -> np.ndarray:
+        inputs = {'noisy': noisy, 'sigma': np.array(sigma), 'observation': window}
+        return np.clip(self._session.run(None, inputs)[0], -self._bound, self._bound)
+
+    def _euler(self, state: np.ndarray, sigma: np.float32, lower: np.float32, window: np.ndarray, _: object) -> np.ndarray:
+        clean = self._denoise(state, sigma, window)
+        return clean + lower / sigma * (state - clean)
+
+    def _heun(self, state: np.ndarray, sigma: np.float32, lower: np.float32, window: np.ndarray, _: object) -> np.ndarray:
+        slope = (state - self._denoise(state, sigma, window)) / sigma
+        ahead = state + (lower - sigma) * slope
+        if not lower:
+            return ahead
+        corrected = (ahead - self._denoise(ahead, lower, window)) / lower
+        return state + (lower - sigma) * (slope + corrected) / 2
+
+    def _ancestral(
+        self, state: np.ndarray, sigma: np.float32, lower: np.float32, window: np.ndarray, generator: np.random.Generator
+    ) -> np.ndarray:
+        clean, share = self._denoise(state, sigma, window), (lower / sigma) ** 2
+        noise = generator.standard_normal(state.shape, dtype=np.float32)
+        return clean + share * (state - clean) + lower * np.sqrt(1 - share) * noise
 
 
 def choose(log_gating: np.ndarray, uniform: np.ndarray) -> np.ndarray:

@@ -48,6 +48,7 @@ class Limits:
 
         """
         step = self.velocity * seconds
-        command = np.clip(target, previous - step, previous + step)
-        command = np.clip(command, measured - self.lag, measured + self.lag)
-        return np.clip(command, self.lower, self.upper)
+        command = np.clip(target, measured - self.lag, measured + self.lag)
+        command = np.clip(command, self.lower, self.upper)
+        # Speed comes last: no other limit may make the arm jump.
+        return np.clip(command, previous - step, previous + step)

@@ -1,0 +1,346 @@
+"""Offline learning: demonstrations to a teacher's artifact, and that to a student's."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from pydantic import Field
+
+from vdd_ros.artifact import (
+    Artifact, DataRecord, Manifest, claim_output, load_artifact, normalizer_entries, save_artifact,
+)
+from vdd_ros.contract import Contract
+from vdd_ros.data.augmentation import AugmentationSettings, AugmentedWindows, fit_normalizers
+from vdd_ros.data.bag import fingerprint, read_recording
+from vdd_ros.data.dataset import WindowArrays, episodes_of, windows_of
+from vdd_ros.data.decode import ToolPoint
+from vdd_ros.data.episode import Episode
+from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
+from vdd_ros.distillation.distiller import Distiller, DistillerSettings
+from vdd_ros.errors import ConfigurationError, TrainingError
+from vdd_ros.export import export_denoiser, export_student
+from vdd_ros.mixture.student import Student, StudentSettings
+from vdd_ros.networks import PolicyShape
+from vdd_ros.normalization import Normalizers
+from vdd_ros.settings import Settings
+from vdd_ros.share import share_path
+from vdd_ros.training import DescentSettings, Ema, Learner, SingleLoss, fit
+
+Progress = Callable[[str, float, float, Mapping[str, float]], None]
+"""`(step, done, total, metrics)`: what a job says while it works; a bar, a log or diagnostics are made of it."""
+
+_LEAST_EPISODES = 5
+_HISTORY = 100
+_HELD_OUT_DRAWS = 4
+
+
+class TeacherTraining(Settings):
+    """How the teacher is trained."""
+
+    iterations: int = Field(8000, ge=1)
+    """Updates."""
+    batch: int = Field(512, ge=1)
+    """Windows in an update."""
+    ema: float = Field(0.999, ge=0, lt=1)
+    """Decay of the averaged weights, which are what is kept."""
+    descent: DescentSettings = DescentSettings(learning_rate=1e-3)
+    """How Adam descends."""
+
+
+class LearningSettings(Settings):
+    """Everything about learning that is not the contract."""
+
+    seed: int = Field(0, ge=0)
+    """All randomness comes from it."""
+    held_out: float = Field(0.1, ge=0, lt=1)
+    """Share of the episodes that are kept for judging."""
+    failures: bool = False
+    """Whether to learn from episodes that are marked as failed, too."""
+    threads: int = Field(0, ge=0)
+    """Cores to use; 0 for all."""
+    augmentation: AugmentationSettings = AugmentationSettings()
+    """Displacements that teach recovery."""
+    teacher: TeacherSettings = TeacherSettings()
+    """What the teacher is made of."""
+    teacher_training: TeacherTraining = TeacherTraining()
+    """How it is trained."""
+    student: StudentSettings = StudentSettings()
+    """What the student is made of."""
+    distillation: DistillerSettings = DistillerSettings()
+    """How it is distilled."""
+    student_ema: float = Field(0.995, ge=0, lt=1)
+    """Decay of the student's averaged weights."""
+
+
+def load_settings(path: str | Path | None = None) -> LearningSettings:
+    """Read settings from YAML; without a path, those that ship (``config/learning.yaml``).
+
+    Raises
+    ------
+    ConfigurationError
+        The file is absent or malformed, a key is unknown, or a value is out of range.
+
+    """
+    file = share_path('config', 'learning.yaml') if path is None else Path(path)
+    try:
+        values = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationError(
+            expected=f'settings in YAML at {file}', found=' '.join(str(error).split()), remedy='mend the path or the file'
+        ) from error
+    return LearningSettings.parse(values)
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """What is learned from."""
+
+    contract: Contract
+    train: WindowArrays
+    held_out: WindowArrays
+    """Windows of whole episodes that no update sees."""
+    record: DataRecord
+
+
+def load_demonstrations(
+    bags: Sequence[str | Path],
+    contract: Contract,
+    kinematics: ToolPoint | None,
+    settings: LearningSettings,
+    progress: Progress,
+) -> Demonstrations:
+    """Read bags, keep the episodes that may be learned from, and cut them into windows.
+
+    Raises
+    ------
+    BagError
+        As `read_recording` and `episodes_of` say.
+    TrainingError
+        Too few episodes are left.
+
+    """
+    episodes: list[Episode] = []
+    for number, bag in enumerate(bags):
+        def told(share: float, begin: float = number, weight: float = 0.5) -> None:
+            progress('read', begin + weight * share, len(bags), {})
+
+        recording = read_recording(bag, contract, told)
+        found = episodes_of(recording, contract, kinematics, lambda share: told(1 + share))
+        episodes += [item for item in found if settings.failures or item.success is not False]
+    progress('read', len(bags), len(bags), {'episodes': len(episodes)})
+    if len(episodes) < _LEAST_EPISODES:
+        raise TrainingError(
+            expected=f'at least {_LEAST_EPISODES} demonstrations that succeeded',
+            found=f'{len(episodes)} in {", ".join(map(str, bags))}',
+            remedy='record more, or set `failures: true`',
+        )
+    order = np.random.default_rng(settings.seed).permutation(len(episodes))
+    kept_back = min(round(settings.held_out * len(episodes)), len(episodes) - 1)
+    train = windows_of([episodes[index] for index in order[kept_back:]], contract)
+    held_out = windows_of([episodes[index] for index in order[: max(kept_back, 1)]], contract)
+    record = DataRecord(
+        bags={Path(bag).name: fingerprint(bag) for bag in bags},
+        episodes=len(episodes),
+        windows=len(train.action),
+    )
+    return Demonstrations(contract, train, held_out, record)
+
+
+def train_teacher(
+    demonstrations: Demonstrations,
+    output: str | Path,
+    settings: LearningSettings,
+    progress: Progress,
+    *,
+    resume: bool = False,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Artifact | None:
+    """Train a diffusion policy and write its artifact; None if cancelled, with a checkpoint to `resume` from.
+
+    Raises
+    ------
+    OutputError
+        The output is occupied.
+    TrainingError
+        A loss is not finite; the checkpoint keeps the last good weights.
+    ConfigurationError
+        There is nothing to resume from.
+
+    """
+    output = claim_output(output)
+    normalizers = fit_normalizers(demonstrations.train, demonstrations.contract, settings.augmentation)
+    windows = _augmented(demonstrations.train, demonstrations, normalizers, settings)
+    training = settings.teacher_training
+    torch.manual_seed(settings.seed)
+    teacher = Teacher(settings.teacher, _shape(demonstrations.contract))
+    learner = SingleLoss(teacher, teacher.loss, windows, batch=training.batch, descent=training.descent)
+    with _threads(settings.threads):
+        history = _fit(
+            learner, Ema(teacher, training.ema), training.iterations, output, settings, 'teacher', progress, resume, cancelled
+        )
+        if history is None:
+            return None
+        held_out = _augmented(demonstrations.held_out, demonstrations, normalizers, settings)
+        generator = torch.Generator().manual_seed(settings.seed)
+        with torch.no_grad():
+            losses = [teacher.loss(*held_out.draw(4096, generator), generator) for _ in range(_HELD_OUT_DRAWS)]
+        size = demonstrations.contract.prediction_horizon * demonstrations.contract.action_size
+        window = torch.zeros(2, *held_out.observation.shape[1:])
+        network = export_denoiser(teacher.denoiser, normalizers, window, size)
+    manifest = Manifest(
+        kind='teacher',
+        contract=demonstrations.contract,
+        contract_hash=demonstrations.contract.hash,
+        data=demonstrations.record,
+        **normalizer_entries(normalizers),
+        network=settings.teacher.model_dump(mode='json'),
+        training={
+            'settings': settings.model_dump(mode='json'),
+            'sigmas': teacher.sigmas().tolist(),
+            'sigma_data': teacher.denoiser.sigma_data,
+        },
+        metrics={'held_out_loss': float(torch.stack(losses).mean())},
+        history=history,
+    )
+    return _save(output, manifest, teacher, network)
+
+
+def distill(
+    demonstrations: Demonstrations,
+    teacher_path: str | Path,
+    output: str | Path,
+    settings: LearningSettings,
+    progress: Progress,
+    *,
+    resume: bool = False,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Artifact | None:
+    """Distil a teacher's artifact into a student's; arguments and errors as those of `train_teacher`.
+
+    Raises
+    ------
+    ArtifactError
+        The teacher is absent, damaged, or of another contract.
+
+    """
+    output = claim_output(output)
+    artifact = load_artifact(teacher_path, kind='teacher', contract=demonstrations.contract)
+    normalizers = artifact.manifest.normalizers
+    shape = _shape(demonstrations.contract)
+    teacher = Teacher(TeacherSettings.parse(artifact.manifest.network), shape)
+    teacher.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
+    teacher.requires_grad_(False)
+    torch.manual_seed(settings.seed)
+    student = Student(settings.student, shape, torch.Generator().manual_seed(settings.seed))
+    windows = _augmented(demonstrations.train, demonstrations, normalizers, settings)
+    learner = Distiller(student, teacher.score, windows, settings.distillation)
+    ema = Ema(student, settings.student_ema)
+    with _threads(settings.threads):
+        history = _fit(
+            learner, ema, settings.distillation.iterations, output, settings, 'student', progress, resume, cancelled
+        )
+        if history is None:
+            return None
+        student = student.compact()
+        held_out = _augmented(demonstrations.held_out, demonstrations, normalizers, settings)
+        metrics = _judge(student, held_out, torch.Generator().manual_seed(settings.seed))
+        network = export_student(student, normalizers)
+    manifest = Manifest(
+        kind='student',
+        contract=demonstrations.contract,
+        contract_hash=demonstrations.contract.hash,
+        data=demonstrations.record,
+        **normalizer_entries(normalizers),
+        network=student.settings.model_dump(mode='json'),
+        training={'settings': settings.model_dump(mode='json')},
+        metrics=metrics,
+        history=history,
+        teacher=artifact.hash,
+    )
+    return _save(output, manifest, student, network)
+
+
+def _fit(
+    learner: Learner,
+    ema: Ema,
+    iterations: int,
+    output: Path,
+    settings: LearningSettings,
+    step: str,
+    progress: Progress,
+    resume: bool,
+    cancelled: Callable[[], bool],
+) -> dict[str, tuple[float, ...]] | None:
+    history: dict[str, list[float]] = {}
+    checkpoint = output.with_name(f'{output.name}.checkpoint.safetensors')
+
+    def report(done: int, total: int, metrics: Mapping[str, float]) -> None:
+        progress(step, done, total, metrics)
+        if done % max(1, total // _HISTORY) < max(1, total // _HISTORY // 10) or done == total:
+            for name, value in {'iteration': float(done), **metrics}.items():
+                history.setdefault(name, []).append(value)
+
+    done = fit(
+        learner,
+        iterations,
+        torch.Generator().manual_seed(settings.seed),
+        ema=ema,
+        checkpoint=checkpoint,
+        resume=resume,
+        report=report,
+        report_every=max(1, iterations // (10 * _HISTORY)),
+        cancelled=cancelled,
+    )
+    if done < iterations:
+        return None
+    ema.copy_to(learner.module)
+    checkpoint.unlink()
+    return {name: tuple(values) for name, values in history.items()}
+
+
+@torch.no_grad()
+def _judge(student: Student, windows: AugmentedWindows, generator: torch.Generator) -> dict[str, float]:
+    observation, action = windows.draw(4096, generator)
+    mixture = student(observation)
+    usage = mixture.log_gating.exp().mean(dim=0)
+    return {
+        'held_out_log_likelihood': float(mixture.log_prob(action).mean()),
+        'gating_entropy': float(mixture.gating_entropy().mean()),
+        'experts': float(len(usage)),
+        'least_used_expert': float(usage.min()),
+    }
+
+
+def _augmented(
+    arrays: WindowArrays, demonstrations: Demonstrations, normalizers: Normalizers, settings: LearningSettings
+) -> AugmentedWindows:
+    return AugmentedWindows(arrays, demonstrations.contract, normalizers, settings.augmentation)
+
+
+def _shape(contract: Contract) -> PolicyShape:
+    return PolicyShape(
+        contract.observation_horizon, contract.observation_size, contract.prediction_horizon * contract.action_size
+    )
+
+
+def _save(output: Path, manifest: Manifest, module: torch.nn.Module, network: bytes) -> Artifact:
+    weights = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
+    save_artifact(output, manifest, weights, network)
+    return load_artifact(output)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
