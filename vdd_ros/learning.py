@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 import yaml
 from pydantic import Field
 
-from vdd_ros.artifact import (
-    Artifact, DataRecord, Manifest, claim_output, load_artifact, normalizer_entries, save_artifact,
-)
+from vdd_ros.artifact import Artifact, Manifest, claim_output, load_artifact, normalizer_entries, save_artifact
 from vdd_ros.contract import Contract
 from vdd_ros.data.augmentation import AugmentationSettings, AugmentedWindows, fit_normalizers
-from vdd_ros.data.bag import fingerprint, read_recording
-from vdd_ros.data.dataset import WindowArrays, episodes_of, windows_of
-from vdd_ros.data.decode import ToolPoint
-from vdd_ros.data.episode import Episode
+from vdd_ros.data.dataset import WindowArrays
+from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
 from vdd_ros.distillation.distiller import Distiller, DistillerSettings
-from vdd_ros.errors import ConfigurationError, TrainingError
+from vdd_ros.errors import ConfigurationError
 from vdd_ros.export import export_denoiser, export_student
 from vdd_ros.mixture.student import Student, StudentSettings
 from vdd_ros.networks import PolicyShape
 from vdd_ros.normalization import Normalizers
+from vdd_ros.progress import Progress
 from vdd_ros.settings import Settings
 from vdd_ros.share import share_path
 from vdd_ros.training import DescentSettings, Ema, Learner, SingleLoss, fit
 
-Progress = Callable[[str, float, float, Mapping[str, float]], None]
-"""`(step, done, total, metrics)`: what a job says while it works; a bar, a log or diagnostics are made of it."""
-
-_LEAST_EPISODES = 5
 _HISTORY = 100
 _HELD_OUT_DRAWS = 4
 
@@ -58,10 +49,6 @@ class LearningSettings(Settings):
 
     seed: int = Field(0, ge=0)
     """All randomness comes from it."""
-    held_out: float = Field(0.1, ge=0, lt=1)
-    """Share of the episodes that are kept for judging."""
-    failures: bool = False
-    """Whether to learn from episodes that are marked as failed, too."""
     threads: int = Field(0, ge=0)
     """Cores to use; 0 for all."""
     augmentation: AugmentationSettings = AugmentationSettings()
@@ -95,61 +82,6 @@ def load_settings(path: str | Path | None = None) -> LearningSettings:
             expected=f'settings in YAML at {file}', found=' '.join(str(error).split()), remedy='mend the path or the file'
         ) from error
     return LearningSettings.parse(values)
-
-
-@dataclass(frozen=True)
-class Demonstrations:
-    """What is learned from."""
-
-    contract: Contract
-    train: WindowArrays
-    held_out: WindowArrays
-    """Windows of whole episodes that no update sees."""
-    record: DataRecord
-
-
-def load_demonstrations(
-    bags: Sequence[str | Path],
-    contract: Contract,
-    kinematics: ToolPoint | None,
-    settings: LearningSettings,
-    progress: Progress,
-) -> Demonstrations:
-    """Read bags, keep the episodes that may be learned from, and cut them into windows.
-
-    Raises
-    ------
-    BagError
-        As `read_recording` and `episodes_of` say.
-    TrainingError
-        Too few episodes are left.
-
-    """
-    episodes: list[Episode] = []
-    for number, bag in enumerate(bags):
-        def told(share: float, begin: float = number, weight: float = 0.5) -> None:
-            progress('read', begin + weight * share, len(bags), {})
-
-        recording = read_recording(bag, contract, told)
-        found = episodes_of(recording, contract, kinematics, lambda share: told(1 + share))
-        episodes += [item for item in found if settings.failures or item.success is not False]
-    progress('read', len(bags), len(bags), {'episodes': len(episodes)})
-    if len(episodes) < _LEAST_EPISODES:
-        raise TrainingError(
-            expected=f'at least {_LEAST_EPISODES} demonstrations that succeeded',
-            found=f'{len(episodes)} in {", ".join(map(str, bags))}',
-            remedy='record more, or set `failures: true`',
-        )
-    order = np.random.default_rng(settings.seed).permutation(len(episodes))
-    kept_back = min(round(settings.held_out * len(episodes)), len(episodes) - 1)
-    train = windows_of([episodes[index] for index in order[kept_back:]], contract)
-    held_out = windows_of([episodes[index] for index in order[: max(kept_back, 1)]], contract)
-    record = DataRecord(
-        bags={Path(bag).name: fingerprint(bag) for bag in bags},
-        episodes=len(episodes),
-        windows=len(train.action),
-    )
-    return Demonstrations(contract, train, held_out, record)
 
 
 def train_teacher(
@@ -282,19 +214,18 @@ def _fit(
 
     def report(done: int, total: int, metrics: Mapping[str, float]) -> None:
         progress(step, done, total, metrics)
-        if done % max(1, total // _HISTORY) < max(1, total // _HISTORY // 10) or done == total:
-            for name, value in {'iteration': float(done), **metrics}.items():
-                history.setdefault(name, []).append(value)
+        for name, value in {'iteration': float(done), **metrics}.items():
+            history.setdefault(name, []).append(value)
 
     done = fit(
         learner,
-        iterations,
-        torch.Generator().manual_seed(settings.seed),
+        iterations=iterations,
+        generator=torch.Generator().manual_seed(settings.seed),
         ema=ema,
         checkpoint=checkpoint,
         resume=resume,
         report=report,
-        report_every=max(1, iterations // (10 * _HISTORY)),
+        report_every=max(1, iterations // _HISTORY),
         cancelled=cancelled,
     )
     if done < iterations:

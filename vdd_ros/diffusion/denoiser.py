@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -25,7 +24,7 @@ def epsilon(sigma: Tensor, sigma_data: float) -> Scaling:
     return torch.ones_like(sigma), -sigma, (1 + sigma**2).rsqrt()
 
 
-PRECONDITIONING: dict[str, Callable[[Tensor, float], Scaling]] = {'edm': edm, 'epsilon': epsilon}
+Preconditioning = Callable[[Tensor, float], Scaling]
 """`(sigma, sigma_data) -> (skip, output, input)` scales; `D = skip * noisy + output * network(input * noisy)`."""
 
 
@@ -41,7 +40,7 @@ class Denoiser(nn.Module):
         trunk: TrunkSettings,
         shape: PolicyShape,
         *,
-        preconditioning: Literal['edm', 'epsilon'] = 'edm',
+        preconditioning: Preconditioning = edm,
         sigma_data: float = 1.0,
     ) -> None:
         """Build the network for actions of standard deviation `sigma_data`."""
@@ -52,7 +51,7 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.sigma_data = sigma_data
-        self._preconditioning = PRECONDITIONING[preconditioning]
+        self._preconditioning = preconditioning
 
     def forward(
         self,

@@ -11,11 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vdd_ros.diffusion import samplers
-from vdd_ros.diffusion.denoiser import Denoiser
+from vdd_ros.diffusion.denoiser import Denoiser, edm, epsilon
 from vdd_ros.diffusion.loss import denoising_loss
-from vdd_ros.diffusion.noise import (
-    Grid, ddpm_grid, karras_grid, loglogistic, lognormal, loguniform, stratified,
-)
+from vdd_ros.diffusion.noise import Grid, ddpm_grid, karras_grid, loglogistic, lognormal, loguniform, stratified
+from vdd_ros.errors import ConfigurationError
 from vdd_ros.networks import PolicyShape, TrunkSettings
 from vdd_ros.settings import Settings
 
@@ -63,17 +62,35 @@ class Teacher(nn.Module):
         self.denoiser = Denoiser(
             settings.trunk,
             shape,
-            preconditioning='epsilon' if discrete else 'edm',
+            preconditioning=epsilon if discrete else edm,
             sigma_data=1.0 if discrete else settings.sigma_data,
         )
 
     def sigmas(self, calls: int | None = None) -> Grid:
-        """Return the descending levels, with 0 at the end, that take `calls` network calls."""
-        calls = self.settings.calls if calls is None else calls
-        levels = (calls + 1) // 2 if self.settings.sampler == 'heun' else calls
-        if self.settings.process == 'ddpm':
-            return ddpm_grid(self.settings.schedule, self.settings.steps, min(levels, self.settings.steps))
-        return karras_grid(levels, self.settings.sigma_min, self.settings.sigma_max)
+        """Return the descending levels, with 0 at the end, that take `calls` network calls.
+
+        Raises
+        ------
+        ConfigurationError
+            The sampler cannot do with that many calls.
+
+        """
+        settings = self.settings
+        calls = settings.calls if calls is None else calls
+        if settings.sampler == 'heun' and calls % 2 == 0:
+            raise ConfigurationError(
+                expected='an odd number of calls for heun', found=f'{calls}', remedy=f'set calls to {calls - 1}'
+            )
+        levels = (calls + 1) // 2 if settings.sampler == 'heun' else calls
+        if settings.process == 'edm':
+            return karras_grid(levels, settings.sigma_min, settings.sigma_max)
+        if levels > settings.steps:
+            raise ConfigurationError(
+                expected=f'at most one call for each of {settings.steps} steps',
+                found=f'{calls} calls',
+                remedy='lower calls, or train with more steps',
+            )
+        return ddpm_grid(settings.schedule, settings.steps, levels)
 
     def training_sigma(self, uniform: Float[Tensor, 'batch']) -> Float[Tensor, 'batch']:
         """Map uniform numbers to the noise levels of training."""
@@ -115,12 +132,18 @@ class Teacher(nn.Module):
     ) -> Float[Tensor, '*sample batch action']:
         """Draw actions; `noise` is standard normal, its first axis `noise_draws(calls)` long."""
         sigmas = self.sigmas(calls)
-        start = noise[0] * math.hypot(sigmas[0], self.denoiser.sigma_data)
+        start = self.start(noise[0], sigmas[0])
         bound = self.settings.action_bound
         if self.settings.sampler == 'ancestral':
             return samplers.ancestral(self.denoiser, start, sigmas, observation, noise[1:], bound=bound)
         sampler = samplers.heun if self.settings.sampler == 'heun' else samplers.euler
         return sampler(self.denoiser, start, sigmas, observation, bound=bound)
+
+    def start(
+        self, noise: Float[Tensor, '*sample batch action'], sigma: Float[Tensor, '']
+    ) -> Float[Tensor, '*sample batch action']:
+        """Scale standard normal noise to the spread that actions with noise `sigma` have."""
+        return noise * math.hypot(sigma, self.denoiser.sigma_data)
 
     def noise_draws(self, calls: int | None = None) -> int:
         """Return how many standard normal actions `sample` takes for one action."""
