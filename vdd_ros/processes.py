@@ -1,0 +1,179 @@
+"""Nodes as child processes on a ROS graph of their own: what `ros2 launch` does where there is one."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Union
+
+from vdd_ros.errors import InterfaceError
+
+Value = Union[str, int, float, bool]
+_GRACE = 20.0
+_PARENT_DEATH_SIGNAL = 1
+_LOG_LINE = re.compile(r'^\[(?P<level>[A-Z]+)\] \[[\d.]+\] \[(?P<node>[^\]]*)\]: (?P<text>.*)$')
+
+
+class NodeGraph:
+    """A few nodes, started together and ended together, in a ROS domain that no other graph is likely to use.
+
+    Use it as a context: whatever happens inside, no process outlives it. Nodes are ended in the order of starting,
+    by SIGINT, and killed only if they do not listen.
+    """
+
+    def __init__(self, log_folder: Path) -> None:
+        """Plan a graph; every node's output goes to a file of its own in ``log_folder``."""
+        self._log_folder = log_folder
+        self._nodes: dict[str, _NodeProcess] = {}
+        # 0 to 101 are safe on every platform; a fixed one would meet the graph of a colleague.
+        domain = os.environ.get('ROS_DOMAIN_ID') or str(random.SystemRandom().randint(1, 101))
+        self.environment = {
+            **os.environ,
+            'ROS_DOMAIN_ID': domain,
+            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+            'ROS_LOG_DIR': str(log_folder),
+            'AMENT_PREFIX_PATH': os.environ.get('AMENT_PREFIX_PATH', sys.prefix),
+            'RCUTILS_COLORIZED_OUTPUT': '0',
+            'OMP_NUM_THREADS': '1',
+        }
+
+    def start(
+        self, node: str, parameters: Mapping[str, Value], *, listen: Callable[[str], None] | None = None
+    ) -> _NodeProcess:
+        """Start a node of this package with parameters; ``listen`` is told every line that it logs."""
+        arguments = [f'{name}:={_yaml(value)}' for name, value in parameters.items()]
+        command = [sys.executable, '-m', f'vdd_ros.nodes.{node}', '--ros-args']
+        command += [word for argument in arguments for word in ('-p', argument)]
+        self._log_folder.mkdir(parents=True, exist_ok=True)
+        process = _NodeProcess(node, command, self.environment, self._log_folder / f'{node}.log', listen)
+        self._nodes[node] = process
+        return process
+
+    def wait(self, node: str, poll: float = 0.1) -> None:
+        """Wait until a node has finished its job.
+
+        Raises
+        ------
+        InterfaceError
+            It, or another node of the graph, ended in an error; the message is what that node said last.
+
+        """
+        while self._nodes[node].code is None:
+            self._nodes[node].join(poll)
+            for process in self._nodes.values():
+                process.check()
+        self._nodes[node].check()
+
+    def __enter__(self) -> NodeGraph:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every node that still runs, in the order of starting."""
+        for process in self._nodes.values():
+            process.end()
+        if kind is None:
+            for process in self._nodes.values():
+                process.check()
+
+
+class _NodeProcess:
+    """One child process and the thread that reads what it says."""
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        environment: Mapping[str, str],
+        log: Path,
+        listen: Callable[[str], None] | None,
+    ) -> None:
+        self.name = name
+        self._log = log
+        self._last: deque[str] = deque(maxlen=20)
+        self._listen = listen
+        self._process = subprocess.Popen(
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its nodes in order
+            preexec_fn=_die_with_parent,
+        )
+        self._reader = threading.Thread(target=self._read, name=f'output of {name}', daemon=True)
+        self._reader.start()
+
+    @property
+    def code(self) -> int | None:
+        """The exit code, once it has ended."""
+        return self._process.poll()
+
+    def join(self, seconds: float) -> None:
+        """Wait a while for the end."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return
+
+    def check(self) -> None:
+        """Raise what the node said if it ended in an error."""
+        if self.code in (None, 0):
+            return
+        self._reader.join(timeout=2)
+        raise InterfaceError(
+            expected=f'{self.name} to run',
+            found=self._reason() or f'exit code {self.code}',
+            remedy=f'all that it said is in {self._log}',
+        )
+
+    def end(self) -> None:
+        """Ask for the end, insist if that does not help, and wait for the last words."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            if self.code is not None:
+                break
+            self._process.send_signal(number)
+            self.join(_GRACE if number == signal.SIGINT else 3.0)
+        self._process.wait()
+        self._reader.join(timeout=2)
+
+    def _read(self) -> None:
+        with self._log.open('w', encoding='utf-8') as file:
+            for line in self._process.stdout:
+                file.write(line)
+                file.flush()
+                match = _LOG_LINE.match(line.rstrip())
+                text = match['text'] if match else line.rstrip()
+                if match is None or match['level'] in ('ERROR', 'FATAL'):
+                    self._last.append(text)
+                if self._listen is not None:
+                    self._listen(text)
+
+    def _reason(self) -> str:
+        return self._last[-1] if self._last else ''
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this child when its parent is gone, even if that was killed."""
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
+def _yaml(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, (int, float)) else f'"{value}"'
+
