@@ -1,0 +1,62 @@
+"""The Avoiding task: an arm carries a rod across a table past three rows of posts; 24 ways lead to the finish line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mujoco
+import numpy as np
+
+from vdd_ros.sim.simulation import Simulation
+from vdd_ros.sim.tasks.avoiding.demonstrator import AvoidingDemonstrator
+from vdd_ros.sim.tasks.avoiding.drawing import draw_layout
+from vdd_ros.sim.tasks.avoiding.layout import WAY_NAMES
+from vdd_ros.sim.tasks.avoiding.referee import AvoidingReferee
+from vdd_ros.sim.tasks.task import Task
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_FOLDER = Path(__file__).parent
+
+
+class Avoiding(Task):
+    """Height and orientation of the tool are held; what counts is where it goes, seen from above."""
+
+    name = 'avoiding'
+    scene = _FOLDER / 'scene.xml'
+    joints = tuple(f'joint{number}' for number in range(1, 8))
+    tool = 'tool_point'
+    period = 35_000_000
+    max_steps = 250
+    way_names = WAY_NAMES
+
+    def __init__(self) -> None:
+        """Compile the scene and put the rod into the hand."""
+        spec = mujoco.MjSpec.from_file(str(self.scene))
+        rod = mujoco.MjSpec.from_file(str(_FOLDER / 'rod.xml'))
+        spec.attach(rod, site=spec.site(self.tool), prefix='held_')
+        self._model = spec.compile()
+        self.start = self._model.key('start').qpos.copy()
+
+    def simulation(self) -> Simulation:
+        """Return a new scene at the start."""
+        simulation = Simulation(self._model, self.joints)
+        simulation.reset(self.start)
+        return simulation
+
+    def new_referee(self) -> AvoidingReferee:
+        """Return a referee for one episode."""
+        return AvoidingReferee(self.tool)
+
+    def new_demonstrator(self, generator: np.random.Generator) -> AvoidingDemonstrator:
+        """Return a calm demonstrator that takes all ways equally often."""
+        return AvoidingDemonstrator(generator)
+
+    def draw(self, axes: Axes) -> None:
+        """Draw posts, finish line and start."""
+        draw_layout(axes)
+
+
+TASK = Avoiding

@@ -1,0 +1,91 @@
+"""What every task is: a scene, where to start, who shows how, and who judges."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from vdd_ros.sim.simulation import Simulation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Verdict = Literal['running', 'success', 'failure']
+
+
+class Referee(ABC):
+    """Judges one episode; a new one begins with a new referee."""
+
+    @abstractmethod
+    def judge(self, simulation: Simulation) -> Verdict:
+        """Look at the scene after each policy period, or oftener; contacts in between are not missed."""
+
+    @property
+    @abstractmethod
+    def way(self) -> int | None:
+        """Which of the task's ways was taken, as an index of `Task.way_names`; None before it is decided."""
+
+
+class Demonstrator(ABC):
+    """Shows a task again and again, by commanding the tool point once in each policy period.
+
+    In closed loop: every command follows from the one before, so a disturbed command is led back.
+    """
+
+    @abstractmethod
+    def begin(self, commanded: np.ndarray) -> None:
+        """Start the next demonstration with the tool point at ``commanded``, shape (2,): x, y [m]."""
+
+    @abstractmethod
+    def command(self, commanded: np.ndarray) -> np.ndarray:
+        """Return where to command the tool point next, given where it is commanded to; both shape (2,): x, y [m]."""
+
+    @property
+    @abstractmethod
+    def finished(self) -> bool:
+        """Whether all is shown: no more commands are needed."""
+
+    @property
+    @abstractmethod
+    def way(self) -> int:
+        """Which of the task's ways it means to take."""
+
+
+class Task(ABC):
+    """A task in simulation, the same for demonstrations, rollouts and ROS."""
+
+    name: str
+    """The name of its folder."""
+    scene: Path
+    """MJCF file of the scene, fit to look at; `simulation` adds what the hand holds."""
+    joints: tuple[str, ...]
+    """Names of the commanded joints."""
+    tool: str
+    """Site that is the tool point."""
+    start: np.ndarray
+    """Joint positions at the start, shape (joint,) [rad]."""
+    period: int
+    """Policy period [ns]."""
+    max_steps: int
+    """Policy periods until an episode fails for want of time."""
+    way_names: tuple[str, ...]
+    """A name for each way in which the task can be done."""
+
+    @abstractmethod
+    def simulation(self) -> Simulation:
+        """Return a new scene at the start; all scenes of one task share the compiled model."""
+
+    @abstractmethod
+    def new_referee(self) -> Referee:
+        """Return a referee for one episode."""
+
+    @abstractmethod
+    def new_demonstrator(self, generator: np.random.Generator) -> Demonstrator:
+        """Return a demonstrator whose choices all come from ``generator``."""
+
+    @abstractmethod
+    def draw(self, axes: Axes) -> None:
+        """Draw the task seen from above, as a ground for paths of the tool point: x and y [m]."""
