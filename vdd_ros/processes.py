@@ -27,8 +27,8 @@ _LOG_LINE = re.compile(r'^\[(?P<level>[A-Z]+)\] \[[\d.]+\] \[(?P<node>[^\]]*)\]:
 class NodeGraph:
     """A few nodes, started together and ended together, in a ROS domain that no other graph is likely to use.
 
-    Use it as a context: whatever happens inside, no process outlives it. Nodes are ended in the order of starting,
-    by SIGINT, and killed only if they do not listen.
+    Use it as a context: whatever happens inside, no process outlives it. Nodes are ended in the reverse order of
+    starting, by SIGINT, and killed only if they do not listen.
     """
 
     def __init__(self, log_folder: Path) -> None:
@@ -81,8 +81,8 @@ class NodeGraph:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End every node that still runs, in the order of starting."""
-        for process in self._nodes.values():
+        """End every node that still runs, the last started first."""
+        for process in reversed(self._nodes.values()):
             process.end()
         if kind is None:
             for process in self._nodes.values():

@@ -1,0 +1,140 @@
+"""Puts a policy node to the test over ROS: episode after episode from the task's start, judged by the bridge."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.client import Client
+from rclpy.node import Node
+from std_srvs.srv import Trigger
+
+from vdd_ros.contract import load_contract
+from vdd_ros.errors import ConfigurationError, InterfaceError, VddError
+from vdd_ros.nodes import messages, qos
+from vdd_ros.nodes.parameters import Parameter, declare
+from vdd_ros.nodes.process import run
+
+PARAMETERS = (
+    Parameter('contract', 'avoiding_cartesian', 'contract whose topics are listened to: a file, or one that ships'),
+    Parameter('episodes', 20, 'episodes to judge', minimum=1, maximum=100_000),
+    Parameter('output', '', 'JSON file for the outcomes; must not exist'),
+    Parameter('timeout', 60.0, 'how long a peer may be silent [s]', minimum=1.0, maximum=3600.0),
+)
+
+
+class Validator(Node):
+    """Before each episode the policy is deactivated, the arm reset, and the policy activated: as a person would."""
+
+    def __init__(self) -> None:
+        """Declare the parameters, and begin in a thread of its own."""
+        super().__init__('validator')
+        self._values = declare(self, PARAMETERS)
+        self._output = Path(self._values['output'])
+        if not self._values['output'] or self._output.exists():
+            raise ConfigurationError(
+                expected='a free path for the outcomes',
+                found=self._values['output'] or 'no output',
+                remedy='set -p output:=FILE.json',
+            )
+        contract = load_contract(self._values['contract'])
+        self.failure: VddError | None = None
+        self._events: queue.Queue[messages.EpisodeEvent] = queue.Queue()
+        self._outcomes: list[dict] = []
+        self._finished = False
+        self._leaving = threading.Event()
+        self.create_subscription(DiagnosticArray, contract.topics.episode, self._on_episode, qos.EPISODE)
+        self._reset = self.create_client(Trigger, 'mujoco_bridge/reset')
+        self._change = self.create_client(ChangeState, 'policy_node/change_state')
+        self._state = self.create_client(GetState, 'policy_node/get_state')
+        self._script = threading.Thread(target=self._guard, name='validation')
+        self._script.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether all episodes are judged."""
+        return self._finished
+
+    def destroy_node(self) -> None:
+        """Leave the script, then the graph."""
+        self._leaving.set()
+        self._script.join()
+        super().destroy_node()
+
+    def _on_episode(self, message: DiagnosticArray) -> None:
+        self._events.put(messages.from_episode(message))
+
+    def _guard(self) -> None:
+        try:
+            self._validate()
+        except VddError as error:
+            self.failure = error
+        except _Left:
+            return
+
+    def _validate(self) -> None:
+        if self._call(self._state, GetState.Request()).current_state.id == State.PRIMARY_STATE_UNCONFIGURED:
+            self._transition(Transition.TRANSITION_CONFIGURE, 'configure')
+        for count in range(self._values['episodes']):
+            if self._call(self._state, GetState.Request()).current_state.id == State.PRIMARY_STATE_ACTIVE:
+                self._transition(Transition.TRANSITION_DEACTIVATE, 'deactivate')
+            self._call(self._reset, Trigger.Request())
+            start = self._event('start')
+            self._transition(Transition.TRANSITION_ACTIVATE, 'activate')
+            end = self._event('end')
+            self._outcomes.append({'outcome': end.outcome, 'way': end.way, 'steps': end.steps, 'index': start.index})
+            successes = sum(item['outcome'] == 'success' for item in self._outcomes)
+            self.get_logger().info(f'rollouts: done={count + 1} of={self._values["episodes"]} successes={successes}')
+        aside = self._output.with_name(f'{self._output.name}.part')
+        aside.write_text(json.dumps(self._outcomes, indent=1), encoding='utf-8')
+        aside.replace(self._output)
+        self._finished = True
+
+    def _transition(self, number: int, name: str) -> None:
+        if not self._call(self._change, ChangeState.Request(transition=Transition(id=number))).success:
+            raise InterfaceError(
+                expected=f'policy_node to {name}', found='a refusal', remedy='read the log of policy_node for the reason'
+            )
+
+    def _event(self, kind: str) -> messages.EpisodeEvent:
+        self._wait(lambda: not self._events.empty(), f'the {kind} of an episode')
+        event = self._events.get()
+        return event if event.kind == kind else self._event(kind)
+
+    def _call(self, client: Client, request: object) -> object:
+        self._wait(client.service_is_ready, f'the service {client.srv_name}')
+        future = client.call_async(request)
+        self._wait(future.done, f'an answer of {client.srv_name}')
+        return future.result()
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        begin = time.monotonic()
+        while not condition():
+            if self._leaving.wait(0.002):
+                raise _Left
+            if time.monotonic() - begin > self._values['timeout']:
+                raise InterfaceError(
+                    expected=what,
+                    found=f'silence for {self._values["timeout"]:g} s',
+                    remedy='start mujoco_bridge and policy_node in the same namespace and ROS domain',
+                )
+
+
+class _Left(Exception):
+    """The node is being destroyed while its script still runs."""
+
+
+def main() -> int:
+    """Run the node as a process."""
+    return run(Validator, done=lambda node: node.done)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,81 @@
+"""How long a policy takes to answer one observation: policies in turn, in one process, on one thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vdd_ros.artifact import Artifact
+from vdd_ros.policy import DistilledPolicy, TeacherPolicy
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Quantiles of the time for one answer [us]."""
+
+    p50: float
+    p99: float
+
+
+def measure(answers: Mapping[str, Callable[[], object]], rounds: int = 400, warmup: int = 20) -> dict[str, Latency]:
+    """Call each of ``answers`` in turn, so that whatever else the machine does meets all of them alike."""
+    for _ in range(warmup):
+        for answer in answers.values():
+            answer()
+    times: dict[str, list[int]] = {name: [] for name in answers}
+    for _ in range(rounds):
+        for name, answer in answers.items():
+            begin = time.perf_counter_ns()
+            answer()
+            times[name].append(time.perf_counter_ns() - begin)
+    return {name: Latency(*(float(q) / 1000 for q in np.percentile(value, (50, 99)))) for name, value in times.items()}
+
+
+def compare(teacher: Artifact, student: Artifact, rounds: int = 400) -> dict[str, Latency]:
+    """Measure ``teacher_eager``, ``teacher_same_runtime`` and ``student`` on the same observation and one thread.
+
+    The eager teacher is called as published code calls it: the torch module, once for each noise level. In the
+    student's runtime it is the same network through onnxruntime, called as often.
+    """
+    contract = student.manifest.contract
+    window = np.repeat(
+        np.array(student.manifest.observation_offset)[None, None], contract.observation_horizon, axis=1
+    )
+    generator = np.random.default_rng(0)
+    fast, slow = DistilledPolicy(student), TeacherPolicy(teacher)
+    return measure(
+        {
+            'teacher_eager': _eager(teacher, window),
+            'teacher_same_runtime': lambda: slow.plan(window, generator),
+            'student': lambda: fast.plan(window, generator),
+        },
+        rounds,
+    )
+
+
+def _eager(artifact: Artifact, window: np.ndarray) -> Callable[[], object]:
+    import torch
+
+    from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
+    from vdd_ros.networks import PolicyShape
+
+    contract, manifest = artifact.manifest.contract, artifact.manifest
+    size = contract.prediction_horizon * contract.action_size
+    shape = PolicyShape(contract.observation_horizon, contract.observation_size, size)
+    teacher = Teacher(TeacherSettings.parse(manifest.network), shape)
+    teacher.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
+    normalized = manifest.normalizers.observation.normalize(window)
+    observation = torch.as_tensor(normalized, dtype=torch.float32)
+    draws = teacher.noise_draws()
+
+    def answer() -> object:
+        threads = torch.get_num_threads()
+        if threads != 1:
+            torch.set_num_threads(1)
+        with torch.no_grad():
+            return teacher.sample(observation, torch.randn(draws, 1, size)).numpy()
+
+    return answer
