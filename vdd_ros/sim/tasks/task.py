@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -66,7 +67,7 @@ class Task(ABC):
     tool: str
     """Site that is the tool point."""
     start: np.ndarray
-    """Joint positions at the start, shape (joint,) [rad]."""
+    """Positions of these joints at the start, shape (joint,) [rad]."""
     period: int
     """Policy period [ns]."""
     max_steps: int
@@ -75,8 +76,12 @@ class Task(ABC):
     """A name for each way in which the task can be done."""
 
     @abstractmethod
-    def simulation(self) -> Simulation:
-        """Return a new scene at the start; all scenes of one task share the compiled model."""
+    def simulation(self, joints: Sequence[str] | None = None) -> Simulation:
+        """Return a new scene at the start; all scenes of one task share the compiled model.
+
+        ``joints`` names the commanded joints in the order that its arrays shall have, by default the task's own. The
+        keyframe ``start`` leads back to the start.
+        """
 
     @abstractmethod
     def new_referee(self) -> Referee:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,10 @@ class Avoiding(Task):
         self._model = spec.compile()
         self.start = self._model.key('start').qpos.copy()
 
-    def simulation(self) -> Simulation:
+    def simulation(self, joints: Sequence[str] | None = None) -> Simulation:
         """Return a new scene at the start."""
-        simulation = Simulation(self._model, self.joints)
-        simulation.reset(self.start)
+        simulation = Simulation(self._model, self.joints if joints is None else joints)
+        simulation.reset('start')
         return simulation
 
     def new_referee(self) -> AvoidingReferee:

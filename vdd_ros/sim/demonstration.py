@@ -1,0 +1,97 @@
+"""Demonstrations without ROS: the same rows that a bag of the same motion would give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import MappingProxyType
+
+import numpy as np
+
+from vdd_ros.contract import Contract
+from vdd_ros.control.embodiment import Embodiment
+from vdd_ros.data.decode import feature_values
+from vdd_ros.data.episode import Episode
+from vdd_ros.kinematics import Kinematics
+from vdd_ros.sim.tasks import Demonstrator, Task
+
+
+class Teleoperation:
+    """Turns the commanded x and y of a demonstrator into joint commands; height and orientation are held."""
+
+    def __init__(self, kinematics: Kinematics, demonstrator: Demonstrator) -> None:
+        """Let a demonstrator drive an arm."""
+        self.demonstrator = demonstrator
+        self._kinematics = kinematics
+
+    def begin(self, measured: np.ndarray) -> None:
+        """Start the next demonstration from measured joints, shape (joint,) [rad]."""
+        self._commanded = np.array(measured, dtype=np.float64)
+        self._position = self._kinematics.tool_position(self._commanded)
+        self._orientation = self._kinematics.tool_orientation(self._commanded)
+        self.demonstrator.begin(self._position[:2])
+
+    def command(self) -> np.ndarray:
+        """Return the next joint command, shape (joint,) [rad]: one in each policy period."""
+        point = self._kinematics.tool_position(self._commanded)
+        x, y = self.demonstrator.command(point[:2])
+        target = np.array([x, y, self._position[2]])
+        self._commanded = self._kinematics.solve(target, self._orientation, self._commanded)
+        return self._commanded
+
+
+def demonstrate(
+    task: Task,
+    contract: Contract,
+    episodes: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    demonstrator: Demonstrator | None = None,
+) -> list[Episode]:
+    """Demonstrate a task in process.
+
+    Parameters
+    ----------
+    task, contract
+        What is shown, and what is kept of it.
+    episodes
+        How many demonstrations; those that fail are among them.
+    seed
+        Equal seeds give equal demonstrations.
+    progress
+        Called with (episodes done, episodes) after each.
+    demonstrator
+        Who shows it, in place of the task's own one of this seed.
+
+    Returns
+    -------
+    Episodes with the outcome, and the label ``way`` if one was taken.
+
+    """
+    kinematics = Kinematics.from_contract(contract)
+    demonstrator = demonstrator or task.new_demonstrator(np.random.default_rng(seed))
+    teleoperation = Teleoperation(kinematics, demonstrator)
+    embodiment = Embodiment(contract, kinematics)
+    simulation = task.simulation(contract.robot.joints)
+    shown = []
+    for _ in range(episodes):
+        simulation.reset('start')
+        referee, verdict = task.new_referee(), 'running'
+        embodiment.anchor(simulation.position)
+        teleoperation.begin(simulation.position)
+        observations, actions = [], []
+        while not demonstrator.finished and verdict != 'failure':
+            observations.append(embodiment.observe(simulation.position)[-1])
+            before = feature_values(contract, contract.action, embodiment.commanded, kinematics)
+            command = teleoperation.command()
+            embodiment.sent(command)
+            simulation.set_command(command)
+            simulation.step(contract.period)
+            verdict = referee.judge(simulation)
+            after = feature_values(contract, contract.action, command, kinematics)
+            actions.append(after - before if contract.action_mode == 'delta' else after)
+        labels = {} if referee.way is None else {'way': task.way_names[referee.way]}
+        success = verdict == 'success'
+        shown.append(Episode(np.stack(observations), np.stack(actions), success, MappingProxyType(labels)))
+        if progress is not None:
+            progress(len(shown), episodes)
+    return shown
