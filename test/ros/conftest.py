@@ -18,7 +18,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-PATIENCE = 30.0
+PATIENCE = 15.0
 
 
 class Process:

@@ -19,7 +19,7 @@ from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.parameters import Parameter, declare
 from vdd_ros.nodes.process import guarded, run
-from vdd_ros.sim.tasks import load_task
+from vdd_ros.sim.tasks import Demonstrator, load_task
 
 PARAMETERS = (
     Parameter('task', 'avoiding', 'task to demonstrate'),
@@ -32,7 +32,7 @@ PARAMETERS = (
 )
 
 
-class Demonstrator(Node):
+class DemonstratorNode(Node):
     """Starts episode after episode and steers each by the task's script, until enough have succeeded."""
 
     def __init__(self) -> None:
@@ -41,12 +41,12 @@ class Demonstrator(Node):
         self._values = declare(self, PARAMETERS)
         contract = load_contract(self._values['contract'])
         self._task = load_task(self._values['task'])
+        self._script = self._task.new_demonstrator(np.random.default_rng(self._values['seed']))
         self._kinematics = Kinematics.from_contract(contract)
         self._reader = messages.JointReader(contract.robot.joints)
         self._demonstration: _Demonstration | None = None
         self._latest: messages.JointReading | None = None
         self._asked = False
-        self._count = 0
         self.successes = 0
         self._failures = 0
         self._ways: set[str] = set()
@@ -99,11 +99,7 @@ class Demonstrator(Node):
         event = messages.from_episode(message)
         self._heard = time.monotonic()
         if event.kind == 'start' and self._asked:
-            # A generator per demonstration: each is the same whatever became of the others.
-            generator = np.random.default_rng([self._values['seed'], self._count])
-            self._count += 1
-            script = self._task.new_demonstrator(generator)
-            self._demonstration = _Demonstration(event.stamp, self._task.period, script, self._kinematics)
+            self._demonstration = _Demonstration(event.stamp, self._task.period, self._script, self._kinematics)
             self._steer()
         elif event.kind == 'end' and self._demonstration is not None:
             self._finish(event)
@@ -159,7 +155,7 @@ class Demonstrator(Node):
 class _Demonstration:
     """One demonstration under way: answers the states at its ticks with joint commands."""
 
-    def __init__(self, start: int, period: int, script: Demonstration, kinematics: Kinematics) -> None:
+    def __init__(self, start: int, period: int, script: Demonstrator, kinematics: Kinematics) -> None:
         self._next = start
         self._period = period
         self._script = script
@@ -176,6 +172,7 @@ class _Demonstration:
             self._commanded = reading.position
             self._position = self._kinematics.tool_position(reading.position)
             self._orientation = self._kinematics.tool_orientation(reading.position)
+            self._script.begin(self._position[:2])
         position = self._position.copy()
         position[:2] = self._script.command(self._kinematics.tool_position(self._commanded)[:2])
         self._commanded = self._kinematics.solve(position, self._orientation, self._commanded)
@@ -184,7 +181,7 @@ class _Demonstration:
 
 def main() -> int:
     """Run the node as a process."""
-    return run(Demonstrator, done=lambda node: node.done)
+    return run(DemonstratorNode, attend=lambda node: node.done)
 
 
 if __name__ == '__main__':

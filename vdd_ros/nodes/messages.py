@@ -17,6 +17,8 @@ from std_msgs.msg import Float64MultiArray
 from vdd_ros.contract import NANOSECONDS
 from vdd_ros.errors import InterfaceError
 
+Outcome = Literal['', 'success', 'failure', 'aborted']
+
 
 @dataclass(frozen=True)
 class JointReading:
@@ -39,7 +41,7 @@ class EpisodeEvent:
     kind: Literal['start', 'end']
     index: int
     """Number of the episode, from 0."""
-    outcome: Literal['', 'success', 'failure', 'aborted'] = ''
+    outcome: Outcome = ''
     """How it ended."""
     way: str = ''
     """Which of the ways through the task it took."""

@@ -55,19 +55,19 @@ _IDLE_PERIOD = 0.1
 class MujocoBridge(Node):
     """Lets a commander meet the simulated arm exactly as it would meet the real one."""
 
+    _pacer: Pacer | None = None
+
     def __init__(self) -> None:
         """Declare the parameters, load the task, and offer the topics of an arm under ros2_control."""
         super().__init__('mujoco_bridge')
         values = declare(self, PARAMETERS)
-        task = load_task(values['task'])
-        simulation = task.new_simulation()
-        self._joints = list(simulation.joints)
-        self._simulation = simulation
-        self._world = World(task, simulation, values['joint_state_rate'])
+        self._world = World(load_task(values['task']), values['joint_state_rate'])
+        self._joints = list(self._world.simulation.joints)
         self._lockstep = values['mode'] == 'lockstep'
         self._step_timeout = values['step_timeout']
         self._outcomes = {'success': 0, 'failure': 0, 'aborted': 0}
         self._refused = 0
+        self._ignored = 0
         self._silences = 0
         self._lock = threading.Lock()
         self._clock_publisher = self.create_publisher(Clock, '/clock', qos.CLOCK)
@@ -79,7 +79,6 @@ class MujocoBridge(Node):
         self.create_service(Trigger, '~/reset', self._on_reset)
         wall = NodeClock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._report, clock=wall)
-        self._pacer = None
         self._publish_state()
         if self._lockstep:
             self.create_timer(min(_IDLE_PERIOD, self._step_timeout), self._look_for_silence, clock=wall)
@@ -106,13 +105,13 @@ class MujocoBridge(Node):
     def _on_command(self, message: Float64MultiArray) -> None:
         try:
             position = messages.from_command(message, self._joints)
-            if self._lockstep and not self._world.running:
-                raise InterfaceError(
-                    expected='commands while an episode runs', found='none running', remedy='call ~/reset to begin one'
-                )
         except InterfaceError as error:
             self._refused += 1
             self.get_logger().warning(f'command refused: {error}', throttle_duration_sec=1.0)
+            return
+        if self._lockstep and not self._world.running:
+            # Not wrong: whoever answers states cannot know that the episode has just ended.
+            self._ignored += 1
             return
         with self._lock:
             self._world.command(position)
@@ -136,7 +135,7 @@ class MujocoBridge(Node):
 
     def _publish_state(self) -> None:
         self._published = time.monotonic()
-        stamp, simulation = self._world.stamp, self._simulation
+        stamp, simulation = self._world.stamp, self._world.simulation
         self._clock_publisher.publish(messages.to_clock(stamp))
         self._states.publish(
             messages.to_joint_state(stamp, self._joints, simulation.position, simulation.velocity, simulation.effort)
@@ -160,7 +159,7 @@ class MujocoBridge(Node):
     @guarded
     def _report(self) -> None:
         values = {'episode': self._world.index, 'running': self._world.running, 'steps': self._world.steps}
-        values |= self._outcomes | {'refused': self._refused, 'silences': self._silences}
+        values |= self._outcomes | {'refused': self._refused, 'ignored': self._ignored, 'silences': self._silences}
         if self._pacer:
             self._pacer.check()
             values['late'] = self._pacer.late

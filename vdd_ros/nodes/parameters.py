@@ -9,10 +9,14 @@ from typing import Mapping, Sequence, Union
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
+from rclpy.parameter import Parameter as RclpyParameter
 
 from vdd_ros.errors import ConfigurationError
 
-Value = Union[bool, int, float, str, Sequence[str], Sequence[float]]
+Value = Union[bool, int, float, str, Sequence[str], Sequence[int]]
+
+STRINGS = RclpyParameter.Type.STRING_ARRAY
+INTEGERS = RclpyParameter.Type.INTEGER_ARRAY
 
 # Declared by rclpy itself, or not meant for the node.
 _FOREIGN = ('use_sim_time', 'start_type_description_service', 'qos_overrides.')
@@ -23,8 +27,8 @@ class Parameter:
     """One row of a node's table of parameters."""
 
     name: str
-    default: Value
-    """The value unless told otherwise; its type is the parameter's type."""
+    default: Value | RclpyParameter.Type
+    """The value unless told otherwise; its type is the parameter's type. `STRINGS` or `INTEGERS`: an empty list."""
     description: str
     """What it does, with its unit in brackets."""
     minimum: float | None = None
@@ -72,6 +76,8 @@ def _declare(node: Node, row: Parameter) -> Value:
         value = node.declare_parameter(row.name, row.default, descriptor).value
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
         raise _refusal(node, row, ' '.join(str(error).split())) from error
+    if isinstance(row.default, RclpyParameter.Type):
+        return tuple(value or ())
     if isinstance(row.default, float):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise _refusal(node, row, f'{value!r}')
@@ -84,7 +90,8 @@ def _declare(node: Node, row: Parameter) -> Value:
 
 
 def _refusal(node: Node, row: Parameter, found: str) -> ConfigurationError:
-    expected = type(row.default).__name__
+    listed = isinstance(row.default, RclpyParameter.Type)
+    expected = f'{row.default.name.lower()}' if listed else type(row.default).__name__
     if row.choices:
         expected = f'one of {", ".join(row.choices)}'
     elif row.minimum is not None:

@@ -6,7 +6,6 @@ import functools
 import threading
 import time
 import traceback
-from array import array
 from collections import Counter, deque
 from typing import Callable
 
@@ -26,7 +25,7 @@ from vdd_ros.errors import ConfigurationError, InterfaceError, VddError
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.pacing import Pacer
-from vdd_ros.nodes.parameters import Parameter, declare
+from vdd_ros.nodes.parameters import INTEGERS, Parameter, declare
 from vdd_ros.nodes.process import run
 from vdd_ros.policy import DistilledPolicy
 
@@ -41,7 +40,7 @@ PARAMETERS = (
     Parameter('velocity_scale', 1.0, 'share of the velocity limits of the model', minimum=0.01, maximum=1.0),
     Parameter('max_lag', 0.5, 'how far a command may be from the measured position [rad]', minimum=0.01, maximum=3.2),
     Parameter('routing', 'sample', 'how the expert is chosen from the gating', choices=('sample', 'likeliest')),
-    Parameter('forbidden_experts', array('q'), 'experts that must not act'),
+    Parameter('forbidden_experts', INTEGERS, 'experts that must not act'),
     Parameter('seed', 0, 'seed of the draws of experts', minimum=0, maximum=2**31 - 1),
     Parameter('threads', 1, 'threads of inference; one has the best tail', minimum=1, maximum=64),
 )
@@ -76,21 +75,20 @@ class PolicyNode(LifecycleNode):
     alone and lockstep works. In wall time a thread with absolute deadlines ticks.
     """
 
+    _active = False
+
     def __init__(self) -> None:
         """Declare the parameters; with autostart, begin by itself."""
         super().__init__('policy_node')
         self._values = declare(self, PARAMETERS)
         self.complaint: Exception | None = None
-        self.failure: VddError | None = None
         self._loop: ControlLoop | None = None
-        self._active = False
         self._pacer: Pacer | None = None
         self._lock = threading.RLock()
         self._wall = Clock(clock_type=ClockType.STEADY_TIME)
         self._created = time.monotonic()
         self._simulated = self.get_parameter('use_sim_time').value
-        if self._values['autostart']:
-            self._starter = self.create_timer(0.02, self._autostart, clock=self._wall)
+        self._starting = self._values['autostart']
 
     def destroy_node(self) -> None:
         """Leave the arm holding."""
@@ -197,20 +195,20 @@ class PolicyNode(LifecycleNode):
             self._tick(self.get_clock().now().nanoseconds)
             self._active = False
 
-    def _autostart(self) -> None:
-        """Configure, wait for the arm, activate; what cannot work ends the process with its one line."""
-        waited = time.monotonic() - self._created > self._values['startup_timeout']
+    def attend(self) -> bool:
+        """With autostart: configure, wait for the arm, activate; what cannot work ends the process with its one line."""
+        if not self._starting:
+            return False
         if self._loop is None:
-            done = self.trigger_configure() == TransitionCallbackReturn.SUCCESS
-            if done:
-                return
-        elif self._reading is None and not waited:
-            return
-        else:
-            done = self.trigger_activate() == TransitionCallbackReturn.SUCCESS
-        self._starter.cancel()
-        if not done:
-            self.failure = self.complaint
+            self._demand(self.trigger_configure())
+        elif self._reading or time.monotonic() - self._created > self._values['startup_timeout']:
+            self._demand(self.trigger_activate())
+            self._starting = False
+        return False
+
+    def _demand(self, result: TransitionCallbackReturn) -> None:
+        if result != TransitionCallbackReturn.SUCCESS:
+            raise self.complaint
 
     def _on_state(self, message: JointState) -> None:
         try:
@@ -266,7 +264,7 @@ class PolicyNode(LifecycleNode):
 
 def main() -> int:
     """Run the node as a process."""
-    return run(PolicyNode)
+    return run(PolicyNode, attend=PolicyNode.attend)
 
 
 if __name__ == '__main__':

@@ -28,7 +28,7 @@ def new_executor() -> Executor:
 
 
 def run(
-    create: Callable[[], Node], arguments: Sequence[str] | None = None, *, done: Callable[[Node], bool] | None = None
+    create: Callable[[], Node], arguments: Sequence[str] | None = None, *, attend: Callable[[Node], bool] | None = None
 ) -> int:
     """Spin a node until it is done or a signal comes, and return the exit code of the process.
 
@@ -40,8 +40,8 @@ def run(
         Builds the node.
     arguments
         Command line, for ROS to read; by default that of the process.
-    done
-        Says whether the node has finished its job.
+    attend
+        Called between callbacks, at least ten times a second; returns whether the node has finished its job.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def run(
         _initialise(arguments)
         node = create()
         try:
-            _spin(node, lambda: stopping.asked or (done is not None and done(node)))
+            _spin(node, lambda: stopping.asked or (attend is not None and attend(node)))
         finally:
             node.destroy_node()
     except VddError as error:

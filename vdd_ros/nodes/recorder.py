@@ -34,6 +34,8 @@ _DRAIN_PERIOD = 0.005
 class Recorder(Node):
     """Takes serialised messages as they come and writes them in the order in which they were published."""
 
+    _taps: Sequence[_Tap] = ()
+
     def __init__(self) -> None:
         """Declare the parameters, claim the output and subscribe to the topics of the contract."""
         super().__init__('recorder')
@@ -76,6 +78,11 @@ class Recorder(Node):
 
     def destroy_node(self) -> None:
         """Take what has arrived, and close the bag."""
+        if self._taps:
+            self._finish()
+        super().destroy_node()
+
+    def _finish(self) -> None:
         for tap in self._taps:
             self._take(tap)
         self._write(now=None)
@@ -85,7 +92,7 @@ class Recorder(Node):
         else:
             self.get_logger().warning(f'nothing was said on {", ".join(tap.topic for tap in self._taps)}: no bag written')
         self._taps_node.destroy_node()
-        super().destroy_node()
+        self._taps = []
 
     @guarded
     def _drain(self) -> None:

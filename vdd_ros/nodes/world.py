@@ -5,28 +5,30 @@ from __future__ import annotations
 import numpy as np
 
 from vdd_ros.contract import NANOSECONDS
-from vdd_ros.nodes.messages import EpisodeEvent
-from vdd_ros.sim.simulation import Simulation
+from vdd_ros.nodes.messages import EpisodeEvent, Outcome
 from vdd_ros.sim.tasks import Task
 
 
 class World:
     """One task on one simulated arm, advanced chunk by chunk; a policy period is a whole number of chunks."""
 
-    def __init__(self, task: Task, simulation: Simulation, state_rate: float) -> None:
+    def __init__(self, task: Task, state_rate: float) -> None:
         """Put the arm at the task's start, with no episode running.
 
         Parameters
         ----------
-        task, simulation
-            What to do, and the arm that does it.
+        task
+            What to do, and in which scene.
         state_rate
-            How often a state is wanted [Hz]; rounded so that a whole number of them fits the policy period.
+            How often a state is wanted [Hz]; rounded so that a whole number of them fits the policy period, each of a
+            whole number of physics steps.
 
         """
         self._task = task
-        self._simulation = simulation
-        self.chunks = max(1, round(task.period * state_rate / NANOSECONDS))
+        self.simulation = task.simulation()
+        """The scene; read it between the calls of `advance`."""
+        self._substeps = max(1, task.period // self.simulation.timestep)
+        self.chunks = min(max(1, round(task.period * state_rate / NANOSECONDS)), self._substeps)
         """States per policy period."""
         self._chunk = 0
         self._offset = 0
@@ -61,28 +63,38 @@ class World:
 
     def command(self, position: np.ndarray) -> None:
         """Set the servos' goal, shape (joint,) [rad]."""
-        self._simulation.set_command(position)
+        self.simulation.set_command(position)
 
     def advance(self) -> EpisodeEvent | None:
         """Simulate one chunk; return the end of the episode if this was it."""
-        period, chunk = self._task.period, self._chunk
         if self.running and self.at_boundary:
             self.steps += 1
-        # Differences of rounded boundaries: no rounding adds up, and the last chunk ends exactly with the period.
-        self._simulation.step(period * (chunk + 1) // self.chunks - period * chunk // self.chunks)
-        self._chunk = (chunk + 1) % self.chunks
-        self.stamp = self._offset + self._simulation.stamp
-        verdict = self._referee.judge() if self.running else None
-        return self._end(verdict) if verdict else None
+        self.simulation.step(self._boundary(self._chunk + 1) - self._boundary(self._chunk))
+        self._chunk = (self._chunk + 1) % self.chunks
+        self.stamp = self._offset + self.simulation.stamp
+        if not self.running:
+            return None
+        verdict = self._referee.judge(self.simulation)
+        if verdict == 'running' and self.at_boundary and self.steps >= self._task.max_steps:
+            verdict = 'failure'
+        return None if verdict == 'running' else self._end(verdict)
 
-    def _end(self, outcome: str) -> EpisodeEvent:
+    def _boundary(self, chunk: int) -> int:
+        """Return when a chunk begins within its period [ns]: on a physics step, and the last ends with the period."""
+        if chunk == self.chunks:
+            return self._task.period
+        return self._substeps * chunk // self.chunks * self.simulation.timestep
+
+    def _end(self, outcome: Outcome) -> EpisodeEvent:
         self.running = False
-        return EpisodeEvent(self.stamp, 'end', self.index, outcome, self._referee.way, self.steps)
+        way = self._referee.way
+        name = '' if way is None else self._task.way_names[way]
+        return EpisodeEvent(self.stamp, 'end', self.index, outcome, name, self.steps)
 
     def _rewind(self) -> None:
         """Start over one period later than now: two states never share a stamp, and no clock jumps back."""
-        self._simulation.reset(self._task.start)
-        self._referee = self._task.new_referee(self._simulation)
+        self.simulation.reset('start')
+        self._referee = self._task.new_referee()
         self._chunk = 0
-        self._offset = self.stamp + self._task.period - self._simulation.stamp
         self.stamp += self._task.period
+        self._offset = self.stamp - self.simulation.stamp

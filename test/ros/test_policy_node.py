@@ -1,0 +1,205 @@
+"""The policy node over real DDS: what the arm receives."""
+
+from __future__ import annotations
+
+import signal
+from time import time_ns
+
+import numpy as np
+import pytest
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from students import save_student
+
+from vdd_ros.contract import load_contract
+from vdd_ros.kinematics import Kinematics
+from vdd_ros.nodes import messages, qos
+
+PERIOD = 35_000_000
+JOINTS = [f'joint{number}' for number in range(1, 8)]
+HOME = np.array([-0.4, 0.3, 0.0, -2.2, 0.0, 2.5, 0.4])
+STEP = [0.0, 0.01]
+
+
+class Arm:
+    """Joint states and a clock of the test's choice; remembers the commands."""
+
+    def __init__(self, graph) -> None:
+        """Take part in the test's graph."""
+        node = graph.node('arm')
+        self._graph = graph
+        self.commands: list[np.ndarray] = []
+        self._states = node.create_publisher(JointState, 'joint_states', qos.JOINT_STATES_OFFERED)
+        self._clock = node.create_publisher(Clock, '/clock', qos.CLOCK)
+        node.create_subscription(Float64MultiArray, 'arm_controller/commands', self._on_command, qos.COMMANDS)
+        self._change = node.create_client(ChangeState, 'policy_node/change_state')
+
+    def _on_command(self, message: Float64MultiArray) -> None:
+        self.commands.append(np.array(message.data))
+
+    def tick(self, stamp: int) -> None:
+        """Let the clock go on."""
+        self._clock.publish(messages.to_clock(stamp))
+
+    def say(self, stamp: int, position: np.ndarray = HOME, joints: list[str] = JOINTS) -> None:
+        """Publish where the arm is."""
+        self.tick(stamp)
+        zeros = np.zeros(len(joints))
+        self._states.publish(messages.to_joint_state(stamp, joints, position, zeros, zeros))
+
+    def change(self, transition: int) -> bool:
+        """Ask the node for a transition; return whether it succeeded."""
+        self._graph.until(self._change.service_is_ready)
+        request = ChangeState.Request(transition=Transition(id=transition))
+        future = self._change.call_async(request)
+        self._graph.until(future.done)
+        return future.result().success
+
+    def activate(self, stamp: int) -> None:
+        """Configure the node, let it hear a state, and activate it."""
+        assert self.change(Transition.TRANSITION_CONFIGURE)
+        self._graph.until(lambda: self._states.get_subscription_count() == 1)
+        active = False
+        while not active:  # the state may come before the subscription has it
+            self.say(stamp)
+            active = self.change(Transition.TRANSITION_ACTIVATE)
+
+
+def tool(joints: np.ndarray) -> np.ndarray:
+    """Return where joints bring the tool [m]."""
+    return Kinematics.from_contract(load_contract('avoiding_cartesian')).tool_position(joints)
+
+
+def test_each_tick_moves_the_commanded_tool_point_by_the_policys_step(graph, tmp_path):
+    node = graph.start('policy_node', artifact=save_student(tmp_path / 'student', [STEP]))
+    arm = Arm(graph)
+    arm.activate(PERIOD)
+    for tick in range(1, 6):
+        graph.until(lambda: len(arm.commands) == tick)
+        arm.say(PERIOD + tick * PERIOD)
+    graph.until(lambda: len(arm.commands) == 6)
+    points = tool(np.array([HOME, *arm.commands]))
+    np.testing.assert_allclose(np.diff(points, axis=0), np.tile([*STEP, 0.0], (6, 1)), atol=5e-5)
+    assert node.stop() == 0
+
+
+def test_states_between_ticks_send_nothing_and_order_of_joints_does_not_matter(graph, tmp_path):
+    graph.start('policy_node', artifact=save_student(tmp_path / 'student', [STEP]))
+    arm = Arm(graph)
+    arm.activate(PERIOD)
+    graph.until(lambda: len(arm.commands) == 1)
+    backwards = ['gripper', *reversed(JOINTS)]
+    position = np.array([9.0, *HOME[::-1]])
+    for chunk in range(1, 8):
+        arm.say(PERIOD + chunk * PERIOD // 7, position, backwards)
+    graph.until(lambda: len(arm.commands) == 2)
+    points = tool(np.array([HOME, *arm.commands]))
+    np.testing.assert_allclose(points[2] - points[0], [0.0, 0.02, 0.0], atol=1e-4)
+
+
+def test_deactivation_leaves_the_arm_holding_and_reactivation_starts_from_where_it_is(graph, tmp_path):
+    node = graph.start('policy_node', artifact=save_student(tmp_path / 'student', [STEP]))
+    arm = Arm(graph)
+    arm.activate(PERIOD)
+    graph.until(lambda: len(arm.commands) == 1)
+    assert arm.change(Transition.TRANSITION_DEACTIVATE)
+    graph.until(lambda: len(arm.commands) == 2)
+    np.testing.assert_array_equal(arm.commands[1], arm.commands[0])
+    arm.say(3 * PERIOD)
+    assert arm.change(Transition.TRANSITION_ACTIVATE)
+    graph.until(lambda: len(arm.commands) == 3)
+    np.testing.assert_allclose(tool(arm.commands[2]) - tool(HOME), [*STEP, 0.0], atol=5e-5)
+    assert arm.change(Transition.TRANSITION_DEACTIVATE)
+    assert arm.change(Transition.TRANSITION_CLEANUP)
+    assert node.stop(signal.SIGTERM) == 0
+    assert 'Traceback' not in node.text
+
+
+def test_the_arm_holds_when_joint_states_cease_while_the_clock_goes_on(graph, tmp_path):
+    node = graph.start('policy_node', artifact=save_student(tmp_path / 'student', [STEP]))
+    arm = Arm(graph)
+    arm.activate(PERIOD)
+    graph.until(lambda: len(arm.commands) == 1)
+
+    def silent() -> bool:
+        arm.tick(PERIOD + 1_000_000_000)
+        return len(arm.commands) > 1
+
+    graph.until(silent)
+    np.testing.assert_array_equal(arm.commands[-1], arm.commands[0])
+    graph.until(lambda: 'holding: no joint state for' in node.text)
+
+
+def test_in_wall_time_commands_keep_coming_and_hold_when_joint_states_cease(graph, tmp_path):
+    node = graph.start(
+        'policy_node',
+        use_sim_time=False,
+        artifact=save_student(tmp_path / 'student', [STEP]),
+        autostart=True,
+        control_rate=100,
+        max_age=0.1,
+    )
+    arm = Arm(graph)
+
+    def speak() -> bool:
+        arm.say(time_ns())
+        return len(arm.commands) >= 20
+
+    graph.until(speak)
+    graph.until(lambda: 'holding: no joint state for' in node.text)
+    seen = len(arm.commands)
+    graph.until(lambda: len(arm.commands) >= seen + 20)
+    assert all(np.array_equal(command, arm.commands[-1]) for command in arm.commands[-10:])
+    moved = tool(arm.commands[-1]) - tool(HOME)
+    assert moved[1] > 0.009
+    assert node.stop() == 0
+
+
+def test_a_missing_joint_ends_an_autostart_in_one_line_that_names_it(graph, tmp_path):
+    artifact = save_student(tmp_path / 'student', [STEP])
+    node = graph.start('policy_node', artifact=artifact, autostart=True, startup_timeout=1.0)
+    arm = Arm(graph)
+
+    def ended() -> bool:
+        arm.say(PERIOD, HOME[:6], JOINTS[:6])
+        return not node.alive
+
+    graph.until(ended)
+    assert node.wait() == 2
+    assert 'found no joint7 among joint1, joint2, joint3, joint4, joint5, joint6; remap joint_states' in node.text
+    assert not arm.commands
+
+
+def test_a_silent_arm_ends_an_autostart_in_one_line(graph, tmp_path):
+    artifact = save_student(tmp_path / 'student', [STEP])
+    node = graph.start('policy_node', artifact=artifact, autostart=True, startup_timeout=0.5)
+    assert node.wait() == 2
+    assert 'expected joint states on /joint_states; found none; start the arm' in node.text
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'complaint'),
+    [
+        ({'artifact': '/nowhere'}, 'expected an artifact at /nowhere; found No such file'),
+        ({}, 'found no artifact; set -p artifact:=PATH'),
+        ({'artifact': None, 'contract': 'avoiding_joint'}, 'expected an artifact of contract avoiding_joint'),
+    ],
+)
+def test_an_artifact_that_will_not_do_ends_an_autostart_in_one_line(graph, tmp_path, parameters, complaint):
+    if 'artifact' in parameters and parameters['artifact'] is None:
+        parameters = parameters | {'artifact': save_student(tmp_path / 'student', [STEP])}
+    node = graph.start('policy_node', autostart=True, **parameters)
+    assert node.wait() == 2
+    assert complaint in node.text
+    assert 'Traceback' not in node.text
+
+
+def test_a_refused_configuration_is_a_failed_transition_and_the_node_lives_on(graph):
+    node = graph.start('policy_node', artifact='/nowhere')
+    arm = Arm(graph)
+    assert not arm.change(Transition.TRANSITION_CONFIGURE)
+    assert not arm.change(Transition.TRANSITION_CONFIGURE)
+    assert node.stop() == 0
