@@ -49,6 +49,8 @@ class LearningSettings(Settings):
 
     seed: int = Field(0, ge=0)
     """All randomness comes from it."""
+    held_out: float = Field(0.1, ge=0, lt=1)
+    """Share of the episodes that is kept for judging."""
     threads: int = Field(0, ge=0)
     """Cores to use; 0 for all."""
     augmentation: AugmentationSettings = AugmentationSettings()
@@ -198,6 +200,11 @@ def distill(
     return _save(output, manifest, student, network)
 
 
+def checkpoint_path(output: Path) -> Path:
+    """Return where the checkpoint of an unfinished artifact is kept."""
+    return output.with_name(f'{output.name}.checkpoint.safetensors')
+
+
 def _fit(
     learner: Learner,
     ema: Ema,
@@ -210,7 +217,7 @@ def _fit(
     cancelled: Callable[[], bool],
 ) -> dict[str, tuple[float, ...]] | None:
     history: dict[str, list[float]] = {}
-    checkpoint = output.with_name(f'{output.name}.checkpoint.safetensors')
+    checkpoint = checkpoint_path(output)
 
     def report(done: int, total: int, metrics: Mapping[str, float]) -> None:
         progress(step, done, total, metrics)

@@ -111,7 +111,7 @@ class TeacherPolicy:
         for sigma, lower in zip(self._sigmas[:-1], self._sigmas[1:]):
             state = self._sampler(state, sigma, lower, window, generator)
         chunk = state.reshape(len(window), contract.prediction_horizon, contract.action_size)
-        return Plan(self._normalizer.denormalize(chunk.astype(np.float64)), np.zeros(len(window), dtype=np.int64))
+        return Plan(self._normalizer.denormalize(chunk.astype(np.float64)), np.full(len(window), -1))
 
     def _denoise(self, noisy: np.ndarray, sigma: np.float32, window: np.ndarray) -> np.ndarray:
         inputs = {'noisy': noisy, 'sigma': np.array(sigma), 'observation': window}

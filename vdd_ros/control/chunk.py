@@ -14,7 +14,7 @@ class Plan:
     action: np.ndarray
     """Shape (batch, prediction_horizon, action), in the units of the contract."""
     expert: np.ndarray
-    """Shape (batch,): which expert each chunk is of; 0 for a policy without experts."""
+    """Shape (batch,) int: which expert each chunk is of; -1 where there are no experts."""
 
 
 class Chunk:

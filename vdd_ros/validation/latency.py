@@ -20,13 +20,20 @@ class Latency:
     p99: float
 
 
-def measure(answers: Mapping[str, Callable[[], object]], rounds: int = 400, warmup: int = 20) -> dict[str, Latency]:
+def measure(
+    answers: Mapping[str, Callable[[], object]],
+    progress: Callable[[int, int], None],
+    *,
+    rounds: int = 400,
+    warmup: int = 20,
+) -> dict[str, Latency]:
     """Call each of ``answers`` in turn, so that whatever else the machine does meets all of them alike."""
     for _ in range(warmup):
         for answer in answers.values():
             answer()
     times: dict[str, list[int]] = {name: [] for name in answers}
-    for _ in range(rounds):
+    for count in range(rounds):
+        progress(count + 1, rounds)
         for name, answer in answers.items():
             begin = time.perf_counter_ns()
             answer()
@@ -34,7 +41,7 @@ def measure(answers: Mapping[str, Callable[[], object]], rounds: int = 400, warm
     return {name: Latency(*(float(q) / 1000 for q in np.percentile(value, (50, 99)))) for name, value in times.items()}
 
 
-def compare(teacher: Artifact, student: Artifact, rounds: int = 400) -> dict[str, Latency]:
+def compare(teacher: Artifact, student: Artifact, progress: Callable[[int, int], None]) -> dict[str, Latency]:
     """Measure ``teacher_eager``, ``teacher_same_runtime`` and ``student`` on the same observation and one thread.
 
     The eager teacher is called as published code calls it: the torch module, once for each noise level. In the
@@ -52,7 +59,7 @@ def compare(teacher: Artifact, student: Artifact, rounds: int = 400) -> dict[str
             'teacher_same_runtime': lambda: slow.plan(window, generator),
             'student': lambda: fast.plan(window, generator),
         },
-        rounds,
+        progress,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.control.chunk import Plan
 from vdd_ros.control.embodiment import Embodiment
 from vdd_ros.errors import ConfigurationError, VddError
 from vdd_ros.kinematics import Kinematics
@@ -25,16 +26,6 @@ BATCH = 60
 _POLL = 0.2
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a planner makes of a batch of observations."""
-
-    action: np.ndarray
-    """Shape (batch, prediction_horizon, action), in the units of the contract."""
-    expert: np.ndarray
-    """Which expert each plan comes from, shape (batch,) int; -1 where there are no experts."""
 
 
 class Planner(Protocol):

@@ -1,0 +1,110 @@
+"""The pictures of the report: the ways taken, how often, how learning went, how fast the answers come."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+
+matplotlib.use('Agg')
+
+from matplotlib import colormaps  # noqa: E402
+from matplotlib.collections import LineCollection  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from vdd_ros.sim.tasks import Task  # noqa: E402
+from vdd_ros.validation.latency import Latency  # noqa: E402
+from vdd_ros.validation.rollout import Rollouts  # noqa: E402
+
+_TEACHER, _STUDENT, _FAILED, _MUTED = '#4c72b0', '#dd8452', '#c0392b', '#8c99a6'
+_DRAWN = 240
+
+
+def ways_picture(task: Task, rollouts: Mapping[str, Rollouts]) -> Figure:
+    """Draw the paths of some rollouts over the task, side by side, coloured by the expert that acted."""
+    figure = Figure(figsize=(6.2 * len(rollouts), 7.4), layout='constrained')
+    panels = figure.subplots(1, len(rollouts), squeeze=False, sharey=True)[0]
+    for axes, (name, item) in zip(panels, rollouts.items()):
+        task.draw(axes)
+        experts = np.unique(np.concatenate(item.experts))
+        many = len(experts) > 1
+        colour = dict(zip(experts.tolist(), _palette(len(experts)) if many else [_TEACHER]))
+        for path, steps in zip(item.paths[:_DRAWN], item.experts[:_DRAWN]):
+            points = path[:, None, :2]
+            segments = np.concatenate([points[:-1], points[1:]], axis=1)
+            axes.add_collection(
+                LineCollection(segments, colors=[colour[int(step)] for step in steps], linewidths=0.9, alpha=0.45, zorder=2)
+            )
+        ends = np.array([path[-1, :2] for path, won in zip(item.paths[:_DRAWN], item.success[:_DRAWN]) if not won])
+        if len(ends):
+            axes.scatter(*ends.T, marker='x', color=_FAILED, s=36, zorder=5, label='failed here')
+            axes.legend(loc='lower right', frameon=False)
+        note = f', coloured by its {len(experts)} experts' if many else ''
+        axes.set_title(f'{name}: {item.success.mean():.1%} of {len(item)} succeed{note}', fontsize=12)
+    return figure
+
+
+def frequency_picture(rollouts: Mapping[str, Rollouts]) -> Figure:
+    """Draw how often each way was taken by the rollouts that succeeded."""
+    figure = Figure(figsize=(12.4, 3.4), layout='constrained')
+    axes = figure.subplots()
+    width = 0.8 / len(rollouts)
+    for number, (name, item) in enumerate(rollouts.items()):
+        names = item.way_names
+        taken = item.way[item.success & (item.way >= 0)]
+        share = np.bincount(taken, minlength=len(names)) / max(len(taken), 1)
+        places = np.arange(len(names)) + (number - (len(rollouts) - 1) / 2) * width
+        axes.bar(places, share, width, color=(_TEACHER, _STUDENT)[number % 2], label=name)
+    axes.axhline(1 / len(names), color=_MUTED, linestyle='--', linewidth=1, label='all alike')
+    axes.set_xticks(range(len(names)), names, rotation=60, ha='right', fontsize=8)
+    axes.set_ylabel('share of the successes')
+    axes.legend(frameon=False)
+    _tidy(axes)
+    return figure
+
+
+def learning_picture(teacher: Mapping[str, Sequence[float]], student: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw how the metrics went while teacher and student learned."""
+    curves = [('teacher', 'loss', teacher), *(('student', name, student) for name in ('log_likelihood', 'gating_entropy'))]
+    curves = [(who, name, history) for who, name, history in curves if name in history]
+    figure = Figure(figsize=(12.4, 3.2), layout='constrained')
+    for axes, (who, name, history) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves):
+        axes.plot(history['iteration'], history[name], color=_TEACHER if who == 'teacher' else _STUDENT, linewidth=1.4)
+        axes.set(title=f'{who}: {name.replace("_", " ")}', xlabel='iteration')
+        _tidy(axes)
+    return figure
+
+
+def latency_picture(latency: Mapping[str, Latency]) -> Figure:
+    """Draw the time for one answer, on a logarithmic scale: bars to the median, whiskers to the 99th percentile."""
+    figure = Figure(figsize=(12.4, 2.2), layout='constrained')
+    axes = figure.subplots()
+    for place, (name, item) in enumerate(reversed(latency.items())):
+        axes.barh(place, item.p50, color=_STUDENT if name == 'student' else _TEACHER)
+        axes.plot([item.p50, item.p99], [place, place], color='#33475b', linewidth=1.4, marker='|')
+        axes.text(item.p99 * 1.08, place, f'{item.p50:.0f} us, p99 {item.p99:.0f} us', va='center', fontsize=9)
+    axes.set_yticks(range(len(latency)), [name.replace('_', ', ', 1).replace('_', ' ') for name in reversed(latency)])
+    axes.set(xscale='log', xlabel='one answer on one thread [us]', xlim=(5, 4 * max(item.p99 for item in latency.values())))
+    _tidy(axes)
+    return figure
+
+
+def embedded(figure: Figure, *, vector: bool = True) -> str:
+    """Return a figure as the source of an HTML image; lines in their thousands are better not as vectors."""
+    data = io.BytesIO()
+    figure.savefig(data, format='svg' if vector else 'png', dpi=110)
+    kind = 'svg+xml' if vector else 'png'
+    return f'data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}'
+
+
+def _palette(count: int) -> list:
+    return [colormaps['turbo'](0.05 + 0.9 * place / max(count - 1, 1)) for place in range(count)]
+
+
+def _tidy(axes: matplotlib.axes.Axes) -> None:
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.grid(axis='both', color='#e6eaee', linewidth=0.6)
+    axes.set_axisbelow(True)
