@@ -136,7 +136,9 @@ class MujocoBridge(Node):
     def _publish_state(self) -> None:
         self._published = time.monotonic()
         stamp, simulation = self._world.stamp, self._world.simulation
-        self._clock_publisher.publish(messages.to_clock(stamp))
+        # In lockstep nothing acts between the boundaries, and a clock that ticked there would only cost time.
+        if not self._lockstep or self._world.at_boundary or not self._world.running:
+            self._clock_publisher.publish(messages.to_clock(stamp))
         self._states.publish(
             messages.to_joint_state(stamp, self._joints, simulation.position, simulation.velocity, simulation.effort)
         )

@@ -133,7 +133,7 @@ class _Left(Exception):
 
 def main() -> int:
     """Run the node as a process."""
-    return run(Validator, done=lambda node: node.done)
+    return run(Validator, attend=lambda node: node.done)
 
 
 if __name__ == '__main__':
