@@ -126,9 +126,9 @@ class Kinematics:
 
         Returns
         -------
-        Shape (joint,) [rad], within the joint limits. If no joints were found that reach the pose within
-        `POSITION_TOLERANCE` and `ORIENTATION_TOLERANCE`, because it is out of reach or far from ``start``, those that came
-        nearest; the caller limits how far a command may go.
+        Shape (joint,) [rad], within the joint limits. If none were found that reach the pose within
+        `POSITION_TOLERANCE` and `ORIENTATION_TOLERANCE`, because it is out of reach or far from ``start``, those that
+        came nearest; the caller limits how far a command may go.
 
         """
         self._task.set_target(mink.SE3(wxyz_xyz=np.concatenate([orientation, position])))

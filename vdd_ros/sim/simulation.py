@@ -12,10 +12,8 @@ from vdd_ros.contract import NANOSECONDS
 from vdd_ros.errors import ModelError, SimulationError
 from vdd_ros.sim.camera import OffscreenCamera
 
-_DIVERGED = tuple(
-    int(warning)
-    for warning in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
-)
+_WARNING = mujoco.mjtWarning
+_DIVERGED = tuple(int(each) for each in (_WARNING.mjWARN_BADQPOS, _WARNING.mjWARN_BADQVEL, _WARNING.mjWARN_BADQACC))
 
 
 class Simulation:
@@ -106,9 +104,10 @@ class Simulation:
             key = _index(self.model, mujoco.mjtObj.mjOBJ_KEY, start)
             mujoco.mj_resetDataKeyframe(self.model, self._data, key)
         else:
+            position = None if start is None else self._checked(start)
             mujoco.mj_resetData(self.model, self._data)
-            if start is not None:
-                self._data.qpos[self._qpos] = self._checked(start)
+            if position is not None:
+                self._data.qpos[self._qpos] = position
         self._data.ctrl[self._servo] = self.position
         self._touches.clear()
         mujoco.mj_forward(self.model, self._data)
@@ -150,7 +149,9 @@ class Simulation:
         self._stamp += duration
         if any(data.warning[warning].number for warning in _DIVERGED):
             raise SimulationError(
-                expected='finite motion', found=f'divergence at {self._stamp} ns', remedy='shorten the timestep of the model'
+                expected='finite motion',
+                found=f'divergence at {self._stamp} ns',
+                remedy='shorten the timestep of the model',
             )
 
     def site_position(self, site: str) -> np.ndarray:
@@ -161,7 +162,8 @@ class Simulation:
         """Tell whether a geom of the one group touched one of the other in any physics step since the reset."""
         if not self._touches:
             return False
-        one, other = ({_index(self.model, mujoco.mjtObj.mjOBJ_GEOM, name) for name in group} for group in (first, second))
+        kind = mujoco.mjtObj.mjOBJ_GEOM
+        one, other = ({_index(self.model, kind, name) for name in group} for group in (first, second))
         return any((a in one and b in other) or (a in other and b in one) for a, b in self._touches)
 
     def render(self, camera: str, width: int = 640, height: int = 480) -> np.ndarray:

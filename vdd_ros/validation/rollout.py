@@ -32,7 +32,7 @@ class Planner(Protocol):
     """A policy as the rollouts see it."""
 
     def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
-        """Plan from observation windows of shape (batch, observation_horizon, observation); all chance from ``generator``."""
+        """Plan from windows of shape (batch, observation_horizon, observation); all chance is ``generator``'s."""
         ...
 
 

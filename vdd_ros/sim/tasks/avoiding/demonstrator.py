@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,7 +134,7 @@ class AvoidingDemonstrator(Demonstrator):
         return np.array([np.interp(length, self._length, self._path[:, axis]) for axis in (0, 1)])
 
 
-def _until_enough(plans, wanted: float):
+def _until_enough(plans: Iterable[tuple[np.ndarray, float]], wanted: float) -> Iterator[tuple[np.ndarray, float]]:
     for plan in plans:
         yield plan
         if plan[1] >= wanted:
