@@ -1,4 +1,4 @@
-"""The distiller: descends the expert and the gating losses in turn, and retires experts that nobody needs."""
+"""The distiller: descends the losses of experts and gating, and moves or retires experts that nobody needs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DistillerSettings(Settings):
     """Noise levels at which student and teacher are compared."""
     noise_weight: float = Field(1.0, ge=0)
     """The divergence at noise sigma weighs sigma to this power; not for `paper`."""
-    coverage: float = Field(0.3, ge=0)
+    coverage: float = Field(0.1, ge=0)
     """Weight of the negative log-likelihood of the demonstrated actions in the experts' loss."""
     batch: int = Field(512, ge=1)
     """Windows in a step."""
@@ -48,10 +48,13 @@ class DistillerSettings(Settings):
     """Steps in all."""
     descent: DescentSettings = DescentSettings(learning_rate=1e-3)
     """How experts and gating descend."""
-    retire_below: float = Field(0.01, ge=0, lt=1)
-    """An expert whose gating nowhere reaches this is retired; 0 keeps all."""
-    retire_every: int = Field(500, ge=1)
-    """Iterations between two looks at the experts' usage."""
+    unused_below: float = Field(0.01, ge=0, lt=1)
+    """An expert whose gating nowhere reaches this is unused; 0 leaves all experts alone."""
+    review_every: int = Field(200, ge=1)
+    """Iterations between two looks for unused experts."""
+    move_until: float = Field(0.5, ge=0, le=1)
+    """In this first share of the iterations an unused expert is moved to where demonstrations are least likely under
+    the student; later it is retired."""
 
 
 PAPER = DistillerSettings(
@@ -63,11 +66,13 @@ PAPER = DistillerSettings(
     expert_steps=2,
     iterations=20_000,
     descent=DescentSettings(learning_rate=1e-4, warmup=0.0, decay='linear'),
-    retire_below=0.0,
+    unused_below=0.0,
 )
 """The published scheme; its student has `gating_trunk: own` and a floor of 1e-4."""
 
-_WATCHED_WINDOWS = 4096
+_REVIEWED_WINDOWS = 4096
+_MISSED_SHARE = 0.02
+_MOVED_ODDS = 0.1
 
 
 class Distiller:
@@ -109,8 +114,8 @@ class Distiller:
             observation, action = self._windows.draw(self.settings.batch, generator)
             mixture = self.module(observation)
             self.descents['gating'].step(gating_loss(mixture, action), progress)
-        if self.settings.retire_below and (iteration + 1) % self.settings.retire_every == 0:
-            self._retire(generator)
+        if self.settings.unused_below and (iteration + 1) % self.settings.review_every == 0:
+            self._review(progress, generator)
         return {
             'log_likelihood': -uncovered.detach(),
             'gating_entropy': mixture.detach().gating_entropy().mean(),
@@ -139,8 +144,18 @@ class Distiller:
         return convolved_expert_loss(*common, perturbation, weight)
 
     @torch.no_grad()
-    def _retire(self, generator: torch.Generator) -> None:
-        observation, _ = self._windows.draw(_WATCHED_WINDOWS, generator)
-        usage = self.module(observation).log_gating.exp().amax(dim=0)
-        unused = self.module.alive.nonzero()[:, 0][usage < self.settings.retire_below]
-        self.module.retire(unused.tolist())
+    def _review(self, progress: float, generator: torch.Generator) -> None:
+        observation, action = self._windows.draw(_REVIEWED_WINDOWS, generator)
+        mixture = self.module(observation)
+        living = self.module.alive.nonzero()[:, 0]
+        unused = living[mixture.log_gating.exp().amax(dim=0) < self.settings.unused_below]
+        if progress >= self.settings.move_until:
+            self.module.retire(unused.tolist())
+            return
+        joint = mixture.log_joint(action)
+        missed = joint.logsumexp(dim=-1).argsort()[: int(_MISSED_SHARE * _REVIEWED_WINDOWS)]
+        places = missed[torch.randperm(len(missed), generator=generator, device=missed.device)]
+        for expert, place in zip(unused.tolist(), places):
+            nearest = joint[place].argmax()
+            offset = action[place] - mixture.mean[place, nearest]
+            self.module.move(expert, int(living[nearest]), offset, share=_MOVED_ODDS)

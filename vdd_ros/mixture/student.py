@@ -133,6 +133,17 @@ class Student(nn.Module):
             )
         self.alive.copy_(alive)
 
+    @torch.no_grad()
+    def move(self, expert: int, parent: int, offset: Float[Tensor, 'action'], share: float) -> None:
+        """Turn `expert` into a copy of `parent`, moved by `offset`, with `share` times its odds in the gating."""
+        for head in filter(None, [self.mean_head, self.scale_head, self.factor_head, self.gating_head]):
+            for rows in (head.weight, head.bias):
+                by_expert = rows.view(self.settings.experts, -1)
+                by_expert[expert] = by_expert[parent]
+        self.mean_head.bias.view(self.settings.experts, -1)[expert] += offset
+        if self.gating_head is not None:
+            self.gating_head.bias[expert] += math.log(share)
+
     def compact(self) -> Student:
         """Return a student of the living experts alone, with the same density."""
         kept = self.alive.nonzero()[:, 0]
