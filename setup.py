@@ -46,7 +46,7 @@ ROS_WHEELS = [
 setup(
     name=PACKAGE,
     version='0.1.0',
-    description='From rosbag demonstrations to a mixture of experts that moves an arm, by Variational Diffusion Distillation',
+    description='From rosbag demonstrations to a mixture of experts that moves an arm',
     maintainer='vdd_ros maintainers',
     maintainer_email='vdd_ros@example.org',
     license='Apache-2.0',

@@ -26,7 +26,7 @@ def generate_launch_description() -> LaunchDescription:
                 choices=['lockstep', 'realtime'],
                 description='realtime: by the wall clock; lockstep: one policy period per command.',
             ),
-            DeclareLaunchArgument('speed', default_value='1.0', description='Simulated seconds per second in realtime.'),
+            DeclareLaunchArgument('speed', default_value='1.0', description='Simulated seconds per second, realtime.'),
             DeclareLaunchArgument('autostart', default_value='true', description='Configure and activate the policy.'),
             DeclareLaunchArgument('output', default_value='', description='Folder for a bag; empty records nothing.'),
             DeclareLaunchArgument(

@@ -22,7 +22,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 'controller',
                 default_value='',
-                description='Position controller, which takes NAME/commands; empty: the commands topic of the contract.',
+                description='Position controller; takes NAME/commands; empty: the commands topic of the contract.',
             ),
             DeclareLaunchArgument('use_sim_time', default_value='false', description='true with a simulated arm.'),
             DeclareLaunchArgument(

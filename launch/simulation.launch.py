@@ -24,7 +24,7 @@ def generate_launch_description() -> LaunchDescription:
                 choices=['lockstep', 'realtime'],
                 description='realtime: by the wall clock; lockstep: one policy period per command.',
             ),
-            DeclareLaunchArgument('speed', default_value='1.0', description='Simulated seconds per second in realtime.'),
+            DeclareLaunchArgument('speed', default_value='1.0', description='Simulated seconds per second, realtime.'),
             DeclareLaunchArgument(
                 'controller', default_value='arm_controller', description='Position controller; takes NAME/commands.'
             ),

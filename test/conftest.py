@@ -1,4 +1,4 @@
-"""What every test run needs of ROS: no traffic beyond this machine, logs out of the way, the packages of this python."""
+"""What every test run needs of ROS: no traffic beyond this machine, logs out of the way, this python's packages."""
 
 import os
 import sys

@@ -117,13 +117,15 @@ def test_an_included_file_gets_every_argument_that_it_declares_and_no_other(name
 @pytest.mark.parametrize('path', sorted((ROOT / 'config').glob('*.yaml')), ids=lambda path: path.name)
 def test_parameter_files_set_only_declared_parameters(path):
     for key, entry in yaml.safe_load(path.read_text(encoding='utf-8')).items():
-        if 'ros__parameters' in entry:
+        if isinstance(entry, dict) and 'ros__parameters' in entry:
             assert set(entry['ros__parameters']) <= parameters(key.split('/')[-1])
 
 
 @pytest.mark.parametrize('name', FILES)
 def test_launch_itself_understands_the_file_where_it_is_installed(name):
     """With a ROS installation it is the real launch that runs the file, else the fake of this folder."""
-    spec = importlib.util.find_spec('launch_ros')
-    description = runpy.run_path(str(ROOT / 'launch' / name))['generate_launch_description']() if spec else describe(name)
+    if importlib.util.find_spec('launch_ros'):
+        description = runpy.run_path(str(ROOT / 'launch' / name))['generate_launch_description']()
+    else:
+        description = describe(name)
     assert description.entities

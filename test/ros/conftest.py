@@ -26,8 +26,8 @@ class Process:
 
     def __init__(self, module: str, parameters: dict[str, object], log: Path, use_sim_time: bool) -> None:
         """Start ``python -m vdd_ros.nodes.MODULE`` with parameters by name."""
-        arguments = [sys.executable, '-m', f'vdd_ros.nodes.{module}', '--ros-args', '-p', f'use_sim_time:={use_sim_time}']
-        for name, value in parameters.items():
+        arguments = [sys.executable, '-m', f'vdd_ros.nodes.{module}', '--ros-args']
+        for name, value in {'use_sim_time': use_sim_time, **parameters}.items():
             arguments += ['-p', f'{name}:={value}']
         self.log = log
         with log.open('w') as output:
@@ -47,9 +47,13 @@ class Process:
         """Wait for its end and return the exit code."""
         return self._process.wait(PATIENCE)
 
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
     def stop(self, number: int = signal.SIGINT) -> int:
         """Send a signal and return the exit code."""
-        self._process.send_signal(number)
+        self.send(number)
         return self.wait()
 
     def kill(self) -> None:
@@ -81,6 +85,20 @@ class Graph:
         self._executor.add_node(node)
         return node
 
+    def end(self) -> list[Path]:
+        """End every process that still runs; return the logs of those that had to be killed."""
+        left = [process for process in self.processes if process.alive]
+        for process in left:
+            process.send(signal.SIGINT)
+        killed = []
+        for process in left:
+            try:
+                process.wait()
+            except subprocess.TimeoutExpired:
+                process.kill()
+                killed.append(process.log)
+        return killed
+
     def until(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
         """Spin until something is so; a test that waits in vain fails with what the processes said."""
         deadline = time.monotonic() + patience
@@ -107,23 +125,32 @@ def _free_domain() -> Iterator[int]:
     pytest.fail('no ROS domain is free')
 
 
-@pytest.fixture
-def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
-    """A graph of its own; every process must end by itself or on SIGINT."""
-    with ExitStack() as stack:
-        monkeypatch.setenv('ROS_DOMAIN_ID', str(stack.enter_context(_free_domain())))
+@contextmanager
+def open_graph(folder: Path) -> Iterator[Graph]:
+    """Open a graph on a domain of its own; at the end every process must end by itself or on SIGINT."""
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as environment:
+        environment.setenv('ROS_DOMAIN_ID', str(stack.enter_context(_free_domain())))
         rclpy.init()
         stack.callback(rclpy.try_shutdown)
-        graph = Graph(tmp_path, stack)
+        graph = Graph(folder, stack)
         yield graph
-        left = [process for process in graph.processes if process.alive]
-        for process in left:
-            process._process.send_signal(signal.SIGINT)
-        orphans = []
-        for process in left:
-            try:
-                process.wait()
-            except subprocess.TimeoutExpired:
-                process.kill()
-                orphans.append(process.log.name)
-        assert not orphans, f'did not end on SIGINT: {orphans}'
+        assert not graph.end(), 'did not end on SIGINT'
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Iterator[Graph]:
+    """A graph of its own for a test."""
+    with open_graph(tmp_path) as graph:
+        yield graph
+
+
+@pytest.fixture(scope='module')
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bag of a few demonstrations."""
+    folder = tmp_path_factory.mktemp('recording')
+    with open_graph(folder) as graph:
+        bridge = graph.start('mujoco_bridge')
+        recorder = graph.start('recorder', output=folder / 'bag')
+        demonstrator = graph.start('demonstrator', episodes=6, recorder='recorder')
+        assert [demonstrator.wait(), recorder.stop(), bridge.stop()] == [0, 0, 0]
+    return folder / 'bag'

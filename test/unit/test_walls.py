@@ -46,6 +46,11 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+def dotted(path: Path) -> str:
+    """Return the name by which a file is imported."""
+    return '.'.join(path.with_suffix('').parts).removesuffix('.__init__')
+
+
 def local_closure(path: Path) -> set[Path]:
     """Return a file and every file of the package that it imports when it is imported itself, directly or not."""
     found: set[Path] = set()
@@ -56,7 +61,7 @@ def local_closure(path: Path) -> set[Path]:
             continue
         found.add(file)
         names = at_import(file)
-        waiting += [other for other in FILES if '.'.join(other.with_suffix('').parts).removesuffix('.__init__') in names]
+        waiting += [other for other in FILES if dotted(other) in names]
     return found
 
 

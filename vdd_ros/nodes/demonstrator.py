@@ -138,13 +138,14 @@ class DemonstratorNode(Node):
     def _report(self) -> None:
         elapsed = time.monotonic() - self._began
         rate = self.successes / elapsed
+        left = f'{(self._values["episodes"] - self.successes) / rate:.0f}' if rate else 'unknown'
         values = {
             'successes': self.successes,
             'episodes': self._values['episodes'],
             'failures': self._failures,
             'ways': len(self._ways),
             'per_second': f'{rate:.2f}',
-            'seconds_left': f'{(self._values["episodes"] - self.successes) / rate:.0f}' if self.successes else 'unknown',
+            'seconds_left': left,
         }
         text = ' '.join(f'{key}={value}' for key, value in values.items())
         self.get_logger().info(f'demonstrations: {text}')

@@ -71,8 +71,8 @@ def transition(callback: Callable[..., None]) -> Callable[..., TransitionCallbac
 class PolicyNode(LifecycleNode):
     """Ticks a `ControlLoop` and sends what it decides.
 
-    In simulated time the ticks are those joint states whose stamps reach the next tick, so that results depend on stamps
-    alone and lockstep works. In wall time a thread with absolute deadlines ticks.
+    In simulated time the ticks are those joint states whose stamps reach the next tick: results depend on stamps alone,
+    and lockstep works. In wall time a thread with absolute deadlines ticks.
     """
 
     _active = False
@@ -196,7 +196,7 @@ class PolicyNode(LifecycleNode):
             self._active = False
 
     def attend(self) -> bool:
-        """With autostart: configure, wait for the arm, activate; what cannot work ends the process with its one line."""
+        """With autostart: configure, wait for the arm, activate; what cannot work ends the process in one line."""
         if not self._starting:
             return False
         if self._loop is None:

@@ -90,7 +90,8 @@ class Recorder(Node):
         if written:
             self.get_logger().info(f'{self._bag.count} messages in {self._bag.path}')
         else:
-            self.get_logger().warning(f'nothing was said on {", ".join(tap.topic for tap in self._taps)}: no bag written')
+            topics = ', '.join(tap.topic for tap in self._taps)
+            self.get_logger().warning(f'nothing was said on {topics}: no bag written')
         self._taps_node.destroy_node()
         self._taps = []
 

@@ -100,7 +100,7 @@ class Validator(Node):
     def _transition(self, number: int, name: str) -> None:
         if not self._call(self._change, ChangeState.Request(transition=Transition(id=number))).success:
             raise InterfaceError(
-                expected=f'policy_node to {name}', found='a refusal', remedy='read the log of policy_node for the reason'
+                expected=f'policy_node to {name}', found='a refusal', remedy='read why in the log of policy_node'
             )
 
     def _event(self, kind: str) -> messages.EpisodeEvent:
