@@ -48,7 +48,7 @@ class DescentSettings(Settings):
 
 
 class Descent:
-    """Adam on some parameters, with a step size that follows progress and a guard against losses that are not finite."""
+    """Adam on some parameters; its step size follows progress, and it refuses losses that are not finite."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], settings: DescentSettings) -> None:
         """Own these parameters."""
@@ -98,9 +98,17 @@ class Learner(Protocol):
         ...
 
 
+class WindowSource(Protocol):
+    """Where a learner draws its batches from."""
+
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw `batch` windows: observations (batch, horizon, obs) and actions (batch, action), normalised."""
+        ...
+
+
 @dataclass(frozen=True)
 class Windows:
-    """Training data in memory, in normalised units."""
+    """Training data in memory, in normalised units: a source of batches."""
 
     observation: Float[Tensor, 'count horizon obs']
     action: Float[Tensor, 'count action']
@@ -118,7 +126,7 @@ class SingleLoss:
         self,
         module: nn.Module,
         loss: Callable[[Tensor, Tensor, torch.Generator], Tensor],
-        windows: Windows,
+        windows: WindowSource,
         *,
         batch: int,
         descent: DescentSettings,

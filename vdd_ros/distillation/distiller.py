@@ -23,7 +23,7 @@ from vdd_ros.distillation.objective import (
 from vdd_ros.mixture.gaussian_mixture import GaussianMixture
 from vdd_ros.mixture.student import Student
 from vdd_ros.settings import Settings
-from vdd_ros.training import Descent, DescentSettings, Windows
+from vdd_ros.training import Descent, DescentSettings, WindowSource
 
 
 class DistillerSettings(Settings):
@@ -82,7 +82,7 @@ class Distiller:
     published. One with shared features learns both at once: the same losses, one network call, one optimiser.
     """
 
-    def __init__(self, student: Student, score: Score, windows: Windows, settings: DistillerSettings) -> None:
+    def __init__(self, student: Student, score: Score, windows: WindowSource, settings: DistillerSettings) -> None:
         """Distil `score` into `student` over the observations and the demonstrated actions of `windows`."""
         self.module = student
         self.settings = settings

@@ -1,0 +1,65 @@
+"""Whole distillations of a closed-form teacher: 8 Gaussians on a ring, some rare."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from oracles import ring, score_of, seeded
+from vdd_ros.distillation.distiller import PAPER, Distiller, DistillerSettings
+from vdd_ros.mixture.student import Student, StudentSettings
+from vdd_ros.networks import PolicyShape, TrunkSettings
+from vdd_ros.training import DescentSettings, Windows, fit
+
+WEIGHTS = [0.3, 0.2, 0.15, 0.1, 0.1, 0.05, 0.05, 0.05]
+TEACHER = ring(0.1, WEIGHTS)
+SHAPE = PolicyShape(observation_horizon=1, observation_size=1, action_size=2)
+QUICK = {'batch': 64, 'iterations': 800, 'descent': DescentSettings(learning_rate=1e-2), 'review_every': 100}
+
+
+def draw(mixture, count, seed):
+    """Draw actions from a mixture of batch size 1."""
+    generator = seeded(seed)
+    noise, uniform = torch.randn(count, 1, 2, generator=generator), torch.rand(count, 1, generator=generator)
+    return mixture.sample(noise, uniform)
+
+
+def distil(settings: DistillerSettings, **student):
+    """Distil the ring and return student and distiller."""
+    torch.manual_seed(0)
+    actions = draw(TEACHER, 5000, seed=1)[:, 0]
+    model = Student(StudentSettings(trunk=TrunkSettings(width=16, depth=1), **student), SHAPE, seeded(2))
+    distiller = Distiller(model, score_of(TEACHER), Windows(torch.zeros(5000, 1, 1), actions), settings)
+    fit(distiller, iterations=settings.iterations, generator=seeded(3))
+    return model, distiller
+
+
+@pytest.mark.parametrize('objective', ['drawn', 'convolved'])
+def test_every_mode_of_the_ring_is_found_with_its_weight_and_its_width(objective):
+    model, _ = distil(DistillerSettings(objective=objective, **QUICK), spread=1.5)
+    with torch.no_grad():
+        student = model(torch.zeros(1, 1, 1))
+        actions = draw(TEACHER, 20_000, seed=4)
+        forward = (TEACHER.log_prob(actions) - student.log_prob(actions)).mean()
+        mode = TEACHER.log_responsibility(student.mean[0, :, None]).argmax(dim=-1)[:, 0]
+        weights = torch.zeros(8).index_add(0, mode, student.log_gating[0].exp())
+    assert forward < 0.05
+    torch.testing.assert_close(weights, torch.tensor(WEIGHTS), rtol=0, atol=0.03)
+    assert 8 <= model.alive.sum() < 16
+
+
+def test_the_papers_scheme_moves_experts_and_gating_by_optimisers_of_their_own():
+    quick = {'iterations': 3, 'batch': 8}
+    model, distiller = distil(PAPER.model_copy(update=quick), gating_trunk='own', experts=4)
+    assert set(distiller.descents) == {'experts', 'gating'}
+    counts = {name: len(descent.parameters) for name, descent in distiller.descents.items()}
+    assert sum(counts.values()) == len(list(model.parameters()))
+    steps = {
+        name: {int(state['step']) for state in descent.optimizer.state.values()}
+        for name, descent in distiller.descents.items()
+    }
+    assert steps == {'experts': {6}, 'gating': {3}}
+
+
+def test_a_uniform_gating_stays_uniform():
+    model, _ = distil(DistillerSettings(**QUICK | {'iterations': 3}), gating='uniform', experts=4)
+    torch.testing.assert_close(model(torch.zeros(1, 1, 1)).log_gating.exp(), torch.full((1, 4), 0.25))

@@ -1,0 +1,99 @@
+"""Encoders and trunks."""
+
+from __future__ import annotations
+
+import typing
+
+import pytest
+import torch
+from oracles import seeded
+from vdd_ros import networks, training
+from vdd_ros.baselines import consistency, em, one_step
+from vdd_ros.diffusion import denoiser, loss, noise, samplers, teacher
+from vdd_ros.distillation import distiller, noise_levels, objective
+from vdd_ros.errors import ConfigurationError
+from vdd_ros.mixture import covariance, gaussian_mixture, student
+from vdd_ros.networks import PolicyShape, TrunkSettings, WindowEncoder, build_trunk
+
+KINDS = ['mlp', 'residual', 'transformer']
+SHAPE = PolicyShape(observation_horizon=4, observation_size=3, action_size=2)
+MODULES = [
+    networks, training, consistency, em, one_step, denoiser, loss, noise, samplers, teacher,
+    distiller, noise_levels, objective, covariance, gaussian_mixture, student,
+]
+
+
+def trunk(kind: str, query_size: int = 0):
+    """Build a small trunk in double precision."""
+    torch.manual_seed(0)
+    return build_trunk(TrunkSettings(kind=kind, width=24, depth=2, heads=3), SHAPE, query_size).double()
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_window_encoded_once_for_many_queries_gives_what_each_query_gives_alone(kind):
+    network = trunk(kind, query_size=5)
+    observation = torch.randn(6, 4, 3, generator=seeded(), dtype=torch.float64)
+    query = torch.randn(2, 3, 6, 5, generator=seeded(1), dtype=torch.float64)
+    together = network(observation, query)
+    assert together.shape == (2, 3, 6, 24)
+    for first in range(2):
+        for second in range(3):
+            alone = network(observation, query[first, second])
+            torch.testing.assert_close(together[first, second], alone, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_every_stamp_and_the_query_reach_the_features(kind):
+    network = trunk(kind, query_size=5)
+    observation = torch.randn(1, 4, 3, generator=seeded(), dtype=torch.float64, requires_grad=True)
+    query = torch.randn(1, 5, generator=seeded(1), dtype=torch.float64, requires_grad=True)
+    network(observation, query).square().sum().backward()
+    assert (observation.grad.abs().sum(dim=-1) > 0).all()
+    assert (query.grad != 0).all()
+
+
+def test_a_token_of_the_transformer_sees_no_later_stamp():
+    block = trunk('transformer').blocks[0]
+    tokens = torch.randn(1, 4, 24, generator=seeded(), dtype=torch.float64, requires_grad=True)
+    block(tokens, None)[0][:, 1].sum().backward()
+    reached = tokens.grad[0].abs().sum(dim=-1) > 0
+    assert reached.tolist() == [True, True, False, False]
+
+
+def test_a_query_attends_as_a_last_token_would():
+    block = trunk('transformer').blocks[0]
+    tokens = torch.randn(2, 5, 24, generator=seeded(), dtype=torch.float64)
+    advanced, query = block(tokens[:, :4], tokens[:, 4])
+    expected, _ = block(tokens, None)
+    torch.testing.assert_close(torch.cat([advanced, query[:, None]], dim=1), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_differences_leave_the_newest_stamp_and_tell_how_far_the_older_ones_are_from_it():
+    window = torch.tensor([[[1.0, 2.0], [4.0, 8.0]]])
+    encoded = WindowEncoder(TrunkSettings(window='difference', difference_scale=10.0))(window)
+    assert encoded.tolist() == [[[-30.0, -60.0], [4.0, 8.0]]]
+    assert torch.equal(WindowEncoder(TrunkSettings())(window), window)
+
+
+@pytest.mark.parametrize('kind', ['mlp', 'residual'])
+def test_an_untrained_trunk_keeps_the_signal_alive_through_its_depth(kind):
+    torch.manual_seed(0)
+    network = build_trunk(TrunkSettings(kind=kind, width=256, depth=4), SHAPE)
+    spread = network(torch.randn(512, 4, 3, generator=seeded())).std(dim=0).mean()
+    assert 0.3 < spread < 6
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    with pytest.raises(ConfigurationError, match='5 heads do not divide a width of 24'):
+        TrunkSettings.parse({'kind': 'transformer', 'width': 24, 'heads': 5})
+
+
+@pytest.mark.parametrize('module', MODULES, ids=lambda module: module.__name__)
+def test_shape_annotations_are_ones_that_jaxtyping_understands(module):
+    for value in vars(module).values():
+        if getattr(value, '__module__', None) != module.__name__:
+            continue
+        members = vars(value).values() if isinstance(value, type) else [value]
+        for member in members:
+            if callable(member) and getattr(member, '__module__', None) == module.__name__:
+                typing.get_type_hints(member, vars(module))

@@ -1,0 +1,155 @@
+"""The fit loop: resuming, cancelling, averaging, and what happens when a loss is not finite."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from oracles import seeded
+from torch import nn
+from vdd_ros.distillation.distiller import Distiller, DistillerSettings
+from vdd_ros.errors import ConfigurationError, TrainingError
+from vdd_ros.mixture.student import Student, StudentSettings
+from vdd_ros.networks import PolicyShape, TrunkSettings
+from vdd_ros.training import Descent, DescentSettings, Ema, SingleLoss, Windows, fit
+
+SHAPE = PolicyShape(observation_horizon=1, observation_size=2, action_size=2)
+
+
+def windows():
+    """Draw training data."""
+    return Windows(torch.randn(200, 1, 2, generator=seeded(1)), torch.randn(200, 2, generator=seeded(2)))
+
+
+def distiller(experts: int = 6) -> Distiller:
+    """Build a distiller with separate optimisers that retires experts on its way."""
+    torch.manual_seed(0)
+    student = Student(
+        StudentSettings(trunk=TrunkSettings(width=8, depth=1), experts=experts, gating_trunk='own'), SHAPE, seeded()
+    )
+    settings = DistillerSettings(batch=16, review_every=5, unused_below=0.3, descent=DescentSettings(learning_rate=0.1))
+    return Distiller(student, lambda action, sigma, observation: -action, windows(), settings)
+
+
+def regression(loss=None) -> SingleLoss:
+    """Build a learner of one linear layer."""
+    torch.manual_seed(0)
+    layer = nn.Linear(2, 2)
+    squared = lambda observation, action, generator: (layer(observation[:, 0]) - action).square().mean()  # noqa: E731
+    return SingleLoss(layer, loss or squared, windows(), batch=16, descent=DescentSettings())
+
+
+def everything(learner, ema, generator):
+    """Return all state that training depends on."""
+    moments = [
+        descent.optimizer.state[parameter][key]
+        for descent in learner.descents.values()
+        for parameter in descent.parameters
+        for key in ('step', 'exp_avg', 'exp_avg_sq')
+    ]
+    return [*learner.module.state_dict().values(), *moments, *ema.average, generator.get_state()]
+
+
+def test_a_resumed_training_goes_on_bit_for_bit(tmp_path):
+    whole, generator = distiller(), seeded(3)
+    average = Ema(whole.module, 0.99)
+    fit(whole, iterations=24, generator=generator, ema=average)
+
+    checkpoint = tmp_path / 'checkpoint.safetensors'
+    first = distiller()
+    done = []
+    fit(
+        first, iterations=24, generator=seeded(3), ema=Ema(first.module, 0.99), checkpoint=checkpoint,
+        cancelled=lambda: done.append(None) or len(done) == 11,
+    )
+    second, resumed = distiller(), seeded(99)
+    torch.nn.init.ones_(second.module.mean_head.weight)
+    ema = Ema(second.module, 0.99)
+    assert fit(second, iterations=24, generator=resumed, ema=ema, checkpoint=checkpoint, resume=True) == 24
+
+    for expected, found in zip(everything(whole, average, generator), everything(second, ema, resumed), strict=True):
+        assert torch.equal(expected, found)
+    assert not whole.module.alive.all()
+    assert ema.updates == average.updates == 24
+
+
+def test_a_cancelled_training_stops_at_once_and_leaves_one_whole_file(tmp_path):
+    done = fit(
+        regression(), iterations=100, generator=seeded(), checkpoint=tmp_path / 'run' / 'checkpoint.safetensors',
+        cancelled=lambda: True,
+    )
+    assert done == 1
+    assert [path.name for path in (tmp_path / 'run').iterdir()] == ['checkpoint.safetensors']
+
+
+def test_a_checkpoint_of_another_build_is_refused(tmp_path):
+    checkpoint = tmp_path / 'checkpoint.safetensors'
+    fit(distiller(), iterations=1, generator=seeded(), checkpoint=checkpoint)
+    with pytest.raises(ConfigurationError, match='a checkpoint of this training'):
+        fit(distiller(experts=3), iterations=2, generator=seeded(), checkpoint=checkpoint, resume=True)
+
+
+@pytest.mark.parametrize('content', [None, b'', b'not a checkpoint at all'])
+def test_an_absent_or_damaged_checkpoint_is_refused(tmp_path, content):
+    checkpoint = tmp_path / 'checkpoint.safetensors'
+    if content is not None:
+        checkpoint.write_bytes(content)
+    with pytest.raises(ConfigurationError, match='start afresh'):
+        fit(regression(), iterations=2, generator=seeded(), checkpoint=checkpoint, resume=True)
+
+
+def test_a_loss_that_is_not_finite_raises_and_keeps_the_last_good_weights(tmp_path):
+    learner = regression()
+    calls = []
+
+    def diverging(observation, action, generator):
+        calls.append(None)
+        scale = torch.nan if len(calls) == 8 else 1.0
+        return scale * learner.module(observation[:, 0]).square().mean()
+
+    learner = SingleLoss(learner.module, diverging, windows(), batch=16, descent=DescentSettings())
+    checkpoint = tmp_path / 'checkpoint.safetensors'
+    with pytest.raises(TrainingError, match='finite loss.*lower the learning rate'):
+        fit(learner, iterations=20, generator=seeded(), checkpoint=checkpoint, checkpoint_every=5)
+    assert all(parameter.isfinite().all() for parameter in learner.module.parameters())
+    assert fit(learner, iterations=20, generator=seeded(), checkpoint=checkpoint, resume=True) == 20
+    assert len(calls) == 8 + 15  # eight before it failed, and all after the fifth again
+
+
+def test_progress_is_reported_now_and_then_and_at_the_end():
+    reports = []
+    fit(regression(), iterations=7, generator=seeded(), report=lambda *report: reports.append(report), report_every=3)
+    assert [(done, total) for done, total, _ in reports] == [(3, 7), (6, 7), (7, 7)]
+    assert all(set(metrics) == {'loss', 'gradient'} for *_, metrics in reports)
+
+
+def test_an_average_forgets_fast_while_young_and_slowly_when_old():
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(layer.weight)
+    ema = Ema(layer, decay=0.9)
+    nn.init.ones_(layer.weight)
+    ema.update()
+    assert ema.average[0].item() == pytest.approx(1 - 2 / 11)
+    for _ in range(200):
+        ema.update()
+    nn.init.zeros_(layer.weight)
+    ema.update()
+    assert ema.average[0].item() == pytest.approx(0.9)
+    ema.copy_to(layer)
+    assert layer.weight.item() == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    ('decay', 'rates'), [('constant', [1, 1, 1]), ('linear', [1, 0.5, 0]), ('cosine', [1, 0.5, 0])]
+)
+def test_the_step_size_rises_then_falls_as_told(decay, rates):
+    settings = DescentSettings(learning_rate=1.0, warmup=0.2, decay=decay)
+    assert settings.rate(0.1) == pytest.approx(0.5)
+    assert [settings.rate(progress) for progress in (0.2, 0.6, 1.0)] == pytest.approx(rates)
+
+
+def test_a_gradient_is_clipped_to_its_largest_norm():
+    parameter = nn.Parameter(torch.zeros(2))
+    descent = Descent([parameter], DescentSettings(clip=0.5))
+    norm = descent.step((parameter * torch.tensor([30.0, 40.0])).sum(), progress=0.5)
+    assert norm.item() == pytest.approx(50.0)
+    torch.testing.assert_close(parameter.grad, torch.tensor([0.3, 0.4]))
