@@ -46,13 +46,19 @@ class Bars:
     def __call__(self, step: str, done: float, total: float, metrics: Mapping[str, float]) -> None:
         """Advance the bar of a step."""
         if step not in self._tasks:
+            self._finish()
             self._tasks[step] = self._progress.add_task(LABELS.get(step, step), total=total, metrics='')
         task = self._tasks[step]
         text = '  '.join(f'{name.replace("_", " ")} {value:.4g}' for name, value in metrics.items())
         self._progress.update(task, completed=done, total=total, metrics=text)
-        if not self._console.is_terminal and done >= total:
-            seconds = self._progress.tasks[task].elapsed or 0.0
-            self._console.print(f'{LABELS.get(step, step)}: {total:g} in {seconds:.1f} s  {text}', highlight=False)
+
+    def _finish(self) -> None:
+        """Where bars cannot be drawn, say in a line how the last step went."""
+        if self._console.is_terminal or not self._progress.tasks:
+            return
+        task = self._progress.tasks[-1]
+        figures = f'{task.completed:g} of {task.total:g} in {task.elapsed or 0.0:.1f} s  {task.fields["metrics"]}'
+        self._console.print(f'{task.description}: {figures}', highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Bars:
         """Start drawing."""
@@ -64,7 +70,9 @@ class Bars:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave the bars as they are."""
-        self._progress.stop()
+        if self._console.is_terminal:
+            self._progress.stop()
+        self._finish()
 
 
 class _Rate(ProgressColumn):

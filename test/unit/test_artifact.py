@@ -1,0 +1,194 @@
+"""Artifacts: whole or refused, the same policy after a round trip, and nothing that runs code."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from vdd_ros import artifact as artifacts
+from vdd_ros.artifact import DataRecord, Manifest, load_artifact, normalizer_entries, save_artifact
+from vdd_ros.contract import Contract, load_contract
+from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
+from vdd_ros.errors import ArtifactError, OutputError
+from vdd_ros.export import export_denoiser, export_student
+from vdd_ros.mixture.student import Student, StudentSettings
+from vdd_ros.networks import PolicyShape, TrunkSettings
+from vdd_ros.normalization import Normalizer, Normalizers
+from vdd_ros.policy import DistilledPolicy, TeacherPolicy
+
+CONTRACT = Contract.model_validate(
+    {**load_contract('avoiding_cartesian').model_dump(mode='json'), 'prediction_horizon': 3, 'action_horizon': 2}
+)
+SHAPE = PolicyShape(CONTRACT.observation_horizon, 2, 6)
+NORMALIZERS = Normalizers(
+    Normalizer(np.array([0.5, 0.1]), np.array([0.1, 0.2])), Normalizer(np.array([0.0, 0.01]), np.array([0.005, 0.002]))
+)
+TRUNK = TrunkSettings(width=16, depth=2, window='difference')
+
+
+def _manifest(kind: str, network: dict, **training: object) -> Manifest:
+    return Manifest(
+        kind=kind,
+        contract=CONTRACT,
+        contract_hash=CONTRACT.hash,
+        data=DataRecord(bags={}, episodes=1, windows=1),
+        **normalizer_entries(NORMALIZERS),
+        network=network,
+        training=training,
+        metrics={'experts': 4.0},
+    )
+
+
+@pytest.fixture(scope='module')
+def student(tmp_path_factory):
+    """One exported student; what alters it takes a copy."""
+    path = tmp_path_factory.mktemp('artifacts') / 'student'
+    _student(path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def teacher(tmp_path_factory):
+    """One exported teacher."""
+    path = tmp_path_factory.mktemp('artifacts') / 'teacher'
+    _teacher(path)
+    return path
+
+
+@pytest.fixture
+def copied(student, tmp_path):
+    """A student that a test may spoil."""
+    return shutil.copytree(student, tmp_path / 'student')
+
+
+def _student(path, **change):
+    settings = StudentSettings(experts=4, trunk=TRUNK, **change)
+    torch.manual_seed(0)
+    student = Student(settings, SHAPE, torch.Generator().manual_seed(0))
+    weights = {name: value.numpy() for name, value in student.state_dict().items()}
+    save_artifact(path, _manifest('student', settings.model_dump(mode='json')), weights, export_student(student, NORMALIZERS))
+    return student
+
+
+def _teacher(path, **change):
+    settings = TeacherSettings(trunk=TRUNK, **change)
+    torch.manual_seed(0)
+    teacher = Teacher(settings, SHAPE)
+    torch.nn.init.normal_(teacher.denoiser.head.weight, std=0.1)
+    weights = {name: value.detach().numpy() for name, value in teacher.state_dict().items()}
+    training = {'sigmas': teacher.sigmas().tolist(), 'sigma_data': teacher.denoiser.sigma_data}
+    network = export_denoiser(teacher.denoiser, NORMALIZERS, torch.zeros(2, 2, 2), 6)
+    save_artifact(path, _manifest('teacher', settings.model_dump(mode='json'), **training), weights, network)
+    return teacher
+
+
+@pytest.mark.parametrize('covariance', ['diagonal', 'full', 'low_rank'])
+def test_the_exported_student_says_what_the_trained_one_says(tmp_path, covariance):
+    student = _student(tmp_path / 'student', covariance=covariance)
+    window = np.random.default_rng(0).normal(0.4, 0.1, (5, 2, 2))
+    experts = DistilledPolicy.load(tmp_path / 'student').experts(window)
+    normalized = torch.as_tensor(NORMALIZERS.observation.normalize(window), dtype=torch.float32)
+    with torch.no_grad():
+        mixture = student(normalized)
+    np.testing.assert_allclose(experts.log_gating, mixture.log_gating, atol=1e-5)
+    mean = NORMALIZERS.action.denormalize(mixture.mean.unflatten(-1, (3, 2)).numpy())
+    np.testing.assert_allclose(experts.mean, mean, atol=1e-6)
+    scale = np.tile(NORMALIZERS.action.scale, 3)
+    np.testing.assert_allclose(
+        experts.covariance, mixture.covariance.dense().numpy() * scale[:, None] * scale, rtol=1e-3, atol=1e-10
+    )
+
+
+def test_retired_experts_are_not_exported(tmp_path):
+    student = Student(StudentSettings(experts=4, trunk=TRUNK), SHAPE, torch.Generator().manual_seed(0))
+    student.retire([1, 3])
+    manifest = _manifest('student', student.settings.model_dump(mode='json'))
+    save_artifact(tmp_path / 'student', manifest, {'x': np.zeros(1)}, export_student(student, NORMALIZERS))
+    experts = DistilledPolicy.load(tmp_path / 'student').experts(np.full((1, 2, 2), 0.4))
+    assert experts.log_gating.shape == (1, 2)
+    np.testing.assert_allclose(np.exp(experts.log_gating).sum(), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    'change', [{}, {'sampler': 'heun', 'calls': 15}, {'process': 'ddpm', 'steps': 8, 'calls': 8}], ids=str
+)
+def test_the_exported_teacher_samples_what_the_trained_one_samples(tmp_path, change):
+    teacher = _teacher(tmp_path / 'teacher', **change)
+    window = np.random.default_rng(0).normal(0.4, 0.1, (5, 2, 2))
+    policy = TeacherPolicy.load(tmp_path / 'teacher')
+    plan = policy.plan(window, np.random.default_rng(7))
+    noise = np.random.default_rng(7).standard_normal((5, 6), dtype=np.float32)
+    normalized = torch.as_tensor(NORMALIZERS.observation.normalize(window), dtype=torch.float32)
+    with torch.no_grad():
+        sample = teacher.sample(normalized, torch.as_tensor(noise)[None])
+    expected = NORMALIZERS.action.denormalize(sample.numpy().reshape(5, 3, 2))
+    np.testing.assert_allclose(plan.action, expected, atol=2e-5)
+    assert policy.calls == (15 if change.get('sampler') == 'heun' else len(teacher.sigmas()) - 1)
+
+
+def test_ancestral_samples_are_drawn_from_the_generator(tmp_path):
+    _teacher(tmp_path / 'teacher', sampler='ancestral')
+    policy = TeacherPolicy.load(tmp_path / 'teacher')
+    window = np.full((2, 2, 2), 0.4)
+    first, again, other = (policy.plan(window, np.random.default_rng(seed)).action for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0
+
+
+def test_plans_draw_experts_in_proportion_to_the_gating(student):
+    policy = DistilledPolicy.load(student)
+    window = np.full((8000, 2, 2), 0.4)
+    plan = policy.plan(window, np.random.default_rng(0))
+    expected = np.exp(policy.experts(window[:1]).log_gating[0])
+    # Five standard errors of a share: 5 sqrt(.25 / 8000).
+    np.testing.assert_allclose(np.bincount(plan.expert, minlength=4) / 8000, expected, atol=0.028)
+
+
+@pytest.mark.parametrize('name', [artifacts.WEIGHTS, artifacts.NETWORK])
+def test_a_flipped_bit_is_noticed(copied, name):
+    data = bytearray((copied / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copied / name).write_bytes(data)
+    with pytest.raises(ArtifactError, match=f'expected {name}.*found other contents'):
+        load_artifact(copied)
+
+
+@pytest.mark.parametrize('name', [artifacts.WEIGHTS, artifacts.NETWORK, artifacts.MANIFEST])
+def test_a_missing_file_is_named(copied, name):
+    (copied / name).unlink()
+    with pytest.raises(ArtifactError, match=name):
+        load_artifact(copied)
+
+
+def test_an_artifact_of_another_contract_is_refused(copied):
+    with pytest.raises(ArtifactError, match='expected an artifact of contract avoiding_joint'):
+        load_artifact(copied, contract=load_contract('avoiding_joint'))
+
+
+def test_a_contract_altered_in_the_manifest_is_noticed(copied):
+    file = copied / artifacts.MANIFEST
+    manifest = json.loads(file.read_text())
+    manifest['contract']['policy_rate'] = 50.0
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match='own hash'):
+        load_artifact(copied)
+
+
+def test_a_teacher_is_no_student(teacher):
+    with pytest.raises(ArtifactError, match='found a teacher'):
+        DistilledPolicy.load(teacher)
+
+
+def test_an_occupied_place_is_refused_and_nothing_is_left_beside_it(copied):
+    artifact = load_artifact(copied)
+    with pytest.raises(OutputError):
+        save_artifact(copied, artifact.manifest, artifact.weights, artifact.network)
+    assert [item.name for item in copied.parent.iterdir()] == ['student']
+    assert load_artifact(copied).hash == artifact.hash
+
+
+def test_the_hash_of_an_artifact_is_that_of_all_its_bytes(student, teacher, copied):
+    assert load_artifact(student).hash == load_artifact(copied).hash
+    assert load_artifact(student).hash != load_artifact(teacher).hash

@@ -1,0 +1,105 @@
+"""Displaced windows: what they leave alone, where they lead back to, and how they are spread."""
+
+import numpy as np
+import pytest
+import torch
+
+from vdd_ros.contract import Contract, load_contract
+from vdd_ros.data.augmentation import AugmentationSettings, AugmentedWindows, fit_normalizers, step_root
+from vdd_ros.data.dataset import WindowArrays
+from vdd_ros.normalization import Normalizer, Normalizers
+
+NONE = AugmentationSettings(displacement=0, memory_noise=0)
+COUNT = 20_000
+
+
+def _contract(**change) -> Contract:
+    return Contract.model_validate({**load_contract('avoiding_cartesian').model_dump(mode='json'), **change})
+
+
+def _arrays(contract: Contract, count: int = 64) -> WindowArrays:
+    generator = np.random.default_rng(0)
+    observation = generator.normal(size=(count, contract.observation_horizon, 2))
+    step = generator.normal(size=(count, 2)) @ np.array([[2.0, 1.0], [0.0, 0.5]])
+    action = np.repeat(step[:, None], contract.prediction_horizon, axis=1)
+    return WindowArrays(observation, action, step)
+
+
+def _same_window(contract: Contract) -> WindowArrays:
+    return WindowArrays(
+        np.zeros((1, contract.observation_horizon, 2)), np.zeros((1, contract.prediction_horizon, 2)), np.eye(2) * 2**0.5
+    )
+
+
+def _plain() -> Normalizers:
+    return Normalizers(Normalizer(np.zeros(2), np.ones(2)), Normalizer(np.zeros(2), np.ones(2)))
+
+
+def test_without_displacement_windows_are_the_demonstrated_ones():
+    contract = _contract()
+    arrays = _arrays(contract)
+    windows = AugmentedWindows(arrays, contract, _plain(), NONE)
+    observation, action = windows.draw(50, torch.Generator().manual_seed(0))
+    rows = [np.abs(arrays.observation - each.numpy()).sum(axis=(1, 2)).argmin() for each in observation]
+    np.testing.assert_allclose(observation, arrays.observation[rows], rtol=1e-6)
+    np.testing.assert_allclose(action, arrays.action[rows, 0], rtol=1e-6)
+
+
+def test_step_root_has_the_second_moment_of_the_steps():
+    arrays = _arrays(_contract())
+    root = step_root(arrays)
+    np.testing.assert_allclose(root.T @ root, arrays.step.T @ arrays.step / len(arrays.step), rtol=1e-9)
+
+
+@pytest.mark.parametrize('mode', ['delta', 'absolute'])
+def test_a_chunk_takes_back_the_same_share_of_the_push_in_every_step(mode):
+    contract = _contract(prediction_horizon=4, action_mode=mode, observation_horizon=1)
+    windows = AugmentedWindows(
+        _same_window(contract), contract, _plain(), AugmentationSettings(displacement=1, recovery=0.25, memory_noise=0)
+    )
+    observation, action = windows.draw(100, torch.Generator().manual_seed(0))
+    push, chunk = observation[:, 0], action.unflatten(1, (4, 2))
+    left = push[:, None] + chunk.cumsum(dim=1) if mode == 'delta' else chunk
+    expected = push[:, None] * (0.75 ** torch.arange(1, 5))[:, None]
+    torch.testing.assert_close(left, expected)
+
+
+def test_older_stamps_move_by_a_share_of_the_push_and_the_newest_by_all_of_it():
+    contract = _contract()
+    windows = AugmentedWindows(
+        _same_window(contract), contract, _plain(), AugmentationSettings(displacement=1, recovery=0.5, memory_noise=0)
+    )
+    observation, action = windows.draw(COUNT, torch.Generator().manual_seed(0))
+    older, newest = observation.unbind(dim=1)
+    share = older / newest
+    torch.testing.assert_close(share[:, 0], share[:, 1], rtol=1e-3, atol=1e-3)
+    assert 0 <= share.min() and share.max() <= 1
+    torch.testing.assert_close(action, -0.5 * newest)
+
+
+def test_memory_noise_leaves_the_newest_stamp_and_the_action_alone():
+    contract = _contract()
+    settings = AugmentationSettings(displacement=0, memory_noise=2.0)
+    observation, action = AugmentedWindows(_same_window(contract), contract, _plain(), settings).draw(
+        COUNT, torch.Generator().manual_seed(0)
+    )
+    assert not observation[:, 1].any() and not action.any()
+    # The standard error of a standard deviation is 2 / sqrt(2 COUNT) = .01; five of them.
+    torch.testing.assert_close(observation[:, 0].std(dim=0), torch.full((2,), 2.0), atol=0.05, rtol=0)
+
+
+def test_normalised_actions_have_unit_deviation_with_their_displacements():
+    contract = _contract()
+    settings = AugmentationSettings(displacement=1.5, recovery=0.5, memory_noise=0)
+    arrays = _arrays(contract, COUNT)
+    windows = AugmentedWindows(arrays, contract, fit_normalizers(arrays, contract, settings), settings)
+    _, action = windows.draw(COUNT, torch.Generator().manual_seed(0))
+    # Sampling with replacement, then noise: the standard error of the deviation is 1 / sqrt(2 COUNT) = .005.
+    torch.testing.assert_close(action.std(dim=0), torch.ones(2), atol=0.03, rtol=0)
+
+
+def test_one_seed_draws_one_batch():
+    contract = _contract()
+    windows = AugmentedWindows(_arrays(contract), contract, _plain(), AugmentationSettings())
+    first, second = (windows.draw(16, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
