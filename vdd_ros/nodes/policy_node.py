@@ -57,7 +57,8 @@ def transition(callback: Callable[..., None]) -> Callable[..., TransitionCallbac
             callback(self)
         except VddError as error:
             self.complaint = error
-            self.get_logger().error(str(error))
+            if not self._starting:  # whoever started the node reads its last line; whoever asked reads the log
+                self.get_logger().error(str(error))
         except Exception as error:  # whatever it is, the lifecycle would hide it
             self.complaint = error
             self.get_logger().error(traceback.format_exc())
@@ -86,7 +87,6 @@ class PolicyNode(LifecycleNode):
         self._pacer: Pacer | None = None
         self._lock = threading.RLock()
         self._wall = Clock(clock_type=ClockType.STEADY_TIME)
-        self._created = time.monotonic()
         self._simulated = self.get_parameter('use_sim_time').value
         self._starting = self._values['autostart']
 
@@ -137,6 +137,7 @@ class PolicyNode(LifecycleNode):
         self._states = self.create_subscription(
             JointState, contract.topics.joint_states, self._on_state, qos.JOINT_STATES
         )
+        self._listening = time.monotonic()
         self._timers = [self.create_timer(1.0, self._report, clock=self._wall)]
         if self._simulated:
             self._timers.append(self.create_timer(0.05, self._notice_silence, clock=self._wall))
@@ -201,7 +202,7 @@ class PolicyNode(LifecycleNode):
             return False
         if self._loop is None:
             self._demand(self.trigger_configure())
-        elif self._reading or time.monotonic() - self._created > self._values['startup_timeout']:
+        elif self._reading or time.monotonic() - self._listening > self._values['startup_timeout']:
             self._demand(self.trigger_activate())
             self._starting = False
         return False
