@@ -202,6 +202,10 @@ def test_noise_levels_of_training_have_the_distribution_they_name():
         lognormal(uniform, low, high, **shape),
     ):
         torch.testing.assert_close(levels, torch.tensor([low, 0.5, high], dtype=torch.float64))
+    cut = 1 / (1 + 4 ** (1 / 0.7))  # what the interval leaves out at either end
+    share = cut + (1 - 2 * cut) / 4
+    lower = loglogistic(torch.tensor(0.25, dtype=torch.float64), low, high, **shape)
+    assert lower.log().item() == pytest.approx(math.log(0.5) + 0.7 * math.log(share / (1 - share)), abs=1e-9)
     upper = loglogistic(torch.tensor(0.75, dtype=torch.float64), 1e-6, 1e6, **shape)
     assert upper.log().item() == pytest.approx(math.log(0.5) + 0.7 * math.log(3), abs=1e-5)  # a logistic's quartile
     upper = lognormal(torch.tensor(0.8413447, dtype=torch.float64), 1e-6, 1e6, **shape)
