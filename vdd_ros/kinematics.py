@@ -97,7 +97,6 @@ class Kinematics:
         rows = joints.reshape(-1, len(self.joints))
         positions = np.empty((len(rows), 3))
         model, data, tool = self.model, self._data, self._positions[self._tool]
-        data.qpos[:] = self._home
         for row, position in zip(rows, positions):
             data.qpos[self._qpos] = row
             mujoco.mj_kinematics(model, data)

@@ -91,17 +91,17 @@ def test_planner_that_knows_two_ways_takes_both_and_succeeds(task: Task, contrac
 
 
 def test_equal_seeds_give_equal_rollouts_whatever_the_number_of_processes(task: Task, contract: Contract):
-    episodes, progress = BATCH + 4, []
+    episodes, progress = BATCH + 12, []
     one = rollout(task, contract, Guide, episodes, seed=5)
-    two = rollout(
-        task, contract, Guide, episodes, seed=5, processes=2, progress=lambda done, total: progress.append((done, total))
-    )
+    two = rollout(task, contract, Guide, episodes, 5, processes=2, progress=lambda *counts: progress.append(counts))
     other = rollout(task, contract, Guide, 12, seed=6)
     assert progress[-1] == (episodes, episodes)
     for first, second in zip(one.paths, two.paths):
         np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(one.way, two.way)
     assert not np.array_equal(one.way[:12], other.way)
+    # Twelve draws of two ways: batches that shared their chance would agree.
+    assert not np.array_equal(one.way[:12], one.way[BATCH:])
 
 
 def test_planner_is_called_once_for_all_and_only_when_a_chunk_is_used_up(task: Task, contract: Contract):

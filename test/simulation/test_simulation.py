@@ -101,10 +101,14 @@ def test_joints_are_matched_by_name(panda: Simulation):
 
 
 def test_arm_at_rest_stays_without_effort_because_gravity_is_compensated(panda: Simulation):
-    start = panda.position
-    panda.step(1_000_000_000)
-    np.testing.assert_allclose(panda.position, start, atol=1e-9)
-    np.testing.assert_allclose(panda.effort, 0, atol=1e-6)
+    elsewhere = panda.position + 0.2
+    for start in ('home', elsewhere):
+        panda.reset(start)
+        before = panda.position
+        panda.step(1_000_000_000)
+        np.testing.assert_allclose(panda.position, before, atol=1e-9)
+        np.testing.assert_allclose(panda.effort, 0, atol=1e-6)
+    np.testing.assert_array_equal(before, elsewhere)
 
 
 def test_servos_settle_on_the_command_within_torque_limits_and_without_overshoot(panda: Simulation):
@@ -198,7 +202,8 @@ def test_command_that_is_none_is_refused_and_the_last_one_holds(panda: Simulatio
 def test_physics_that_diverges_is_an_error(tmp_path: Path):
     file = tmp_path / 'wild.xml'
     # A servo far too stiff for an explicit integrator at this timestep.
-    file.write_text(_BALL.replace('"0.001"/>', '"0.1" integrator="RK4"/>').replace('kp="100"', 'kp="1e9"'), encoding='utf-8')
+    text = _BALL.replace('"0.001"/>', '"0.1" integrator="RK4"/>').replace('kp="100"', 'kp="1e9"')
+    file.write_text(text, encoding='utf-8')
     wild = Simulation(file, ('slide',))
     wild.set_command(np.array([1.0]))
     with pytest.raises(SimulationError, match='divergence'):

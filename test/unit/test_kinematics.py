@@ -66,8 +66,8 @@ def panda() -> Kinematics:
 
 
 def _frame(a: float, d: float, alpha: float, theta: float) -> np.ndarray:
-    ct, st_, ca, sa = np.cos(theta), np.sin(theta), np.cos(alpha), np.sin(alpha)
-    return np.array([[ct, -st_, 0, a], [st_ * ca, ct * ca, -sa, -d * sa], [st_ * sa, ct * sa, ca, d * ca], [0, 0, 0, 1]])
+    c, s, ca, sa = np.cos(theta), np.sin(theta), np.cos(alpha), np.sin(alpha)
+    return np.array([[c, -s, 0, a], [s * ca, c * ca, -sa, -d * sa], [s * sa, c * sa, ca, d * ca], [0, 0, 0, 1]])
 
 
 def _chain(joints: np.ndarray) -> np.ndarray:
@@ -157,6 +157,13 @@ def test_solve_comes_as_near_as_it_can_to_what_is_out_of_reach(panda: Kinematics
     assert np.all((found >= panda.lower) & (found <= panda.upper))
     distance = np.linalg.norm(panda.tool_position([_HOME, found]) - target, axis=1)
     assert distance[1] < distance[0] - 0.3
+
+
+def test_solve_leads_back_from_outside_the_limits(panda: Kinematics):
+    outside = _HOME + np.array([0, 0, 0, 0, 0, 0, 3.0])
+    # There the tool is in place already, and still it is no answer.
+    found = panda.solve(panda.tool_position(outside), panda.tool_orientation(outside), outside)
+    assert outside[6] > panda.upper[6] and np.all((found >= panda.lower) & (found <= panda.upper))
 
 
 def test_joint_order_is_the_caller_s(panda: Kinematics):
