@@ -28,9 +28,10 @@ class Bars:
     """A `Progress` that draws bars; use it as a context."""
 
     def __init__(self, console: Console) -> None:
-        """Draw on a console; where that is no terminal, a line for each finished step."""
+        """Draw on a console; where that is no terminal, a line for every tenth of a step."""
         self._console = console
         self._tasks: dict[str, int] = {}
+        self._done = 0.0
         self._progress = RichProgress(
             TextColumn('[bold]{task.description:<28}'),
             BarColumn(bar_width=28),
@@ -46,14 +47,19 @@ class Bars:
     def __call__(self, step: str, done: float, total: float, metrics: Mapping[str, float]) -> None:
         """Advance the bar of a step."""
         if step not in self._tasks:
-            self._finish()
+            self._tell()
+            self._done = 0.0
             self._tasks[step] = self._progress.add_task(LABELS.get(step, step), total=total, metrics='')
         task = self._tasks[step]
+        told = self._console.is_terminal or done >= total or int(10 * done / total) == int(10 * self._done / total)
+        self._done = done
         text = '  '.join(f'{name.replace("_", " ")} {value:.4g}' for name, value in metrics.items())
         self._progress.update(task, completed=done, total=total, metrics=text)
+        if not told:
+            self._tell()
 
-    def _finish(self) -> None:
-        """Where bars cannot be drawn, say in a line how the last step went."""
+    def _tell(self) -> None:
+        """Where bars cannot be drawn, say in a line how far the present step is."""
         if self._console.is_terminal or not self._progress.tasks:
             return
         task = self._progress.tasks[-1]
@@ -72,7 +78,7 @@ class Bars:
         """Leave the bars as they are."""
         if self._console.is_terminal:
             self._progress.stop()
-        self._finish()
+        self._tell()
 
 
 class _Rate(ProgressColumn):

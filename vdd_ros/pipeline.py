@@ -167,11 +167,11 @@ def validate(
     """
     began = time.perf_counter()
     output = Path(output)
-    claim_output(output / 'report.json')
     pupil = load_artifact(student, kind='student')
     contract = pupil.manifest.contract
     master = load_artifact(teacher, kind='teacher', contract=contract)
     place, rollouts = load_task(task), {}
+    claim_output(output / 'report.json')
     for name, planner in (('teacher', TeacherPolicy), ('student', DistilledPolicy)):
         path = teacher if name == 'teacher' else student
         rollouts[name] = rollout(

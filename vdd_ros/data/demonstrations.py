@@ -15,7 +15,7 @@ from vdd_ros.data.bag import fingerprint, read_recording
 from vdd_ros.data.dataset import WindowArrays, episodes_of, windows_of
 from vdd_ros.data.decode import ToolPoint
 from vdd_ros.data.episode import Episode
-from vdd_ros.errors import TrainingError
+from vdd_ros.errors import BagError, TrainingError
 from vdd_ros.progress import Progress
 
 _LEAST_EPISODES = 5
@@ -59,11 +59,13 @@ def load_demonstrations(
     Raises
     ------
     BagError
-        As `read_recording` and `episodes_of` say.
+        None is given, and as `read_recording` and `episodes_of` say.
     TrainingError
         Too few episodes are left.
 
     """
+    if not bags:
+        raise BagError(expected='at least one bag', found='none', remedy='name the bags to learn from')
     episodes: list[Episode] = []
     for number, bag in enumerate(bags):
         read = partial(_tell, progress, len(bags), number)

@@ -1,0 +1,187 @@
+"""The command line as a person uses it: processes, exit codes, and what is left on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+QUICK = """
+teacher: {trunk: {kind: mlp, width: 32, depth: 2, window: difference}, calls: 4}
+teacher_training: {iterations: 60, batch: 64}
+student: {experts: 4, trunk: {kind: mlp, width: 32, depth: 2, window: difference}}
+distillation: {iterations: 40, batch: 64}
+"""
+PATIENCE = 60
+
+
+def start(folder: Path, *words: str) -> subprocess.Popen:
+    """Start `vdd`."""
+    command = [sys.executable, '-m', 'vdd_ros.cli', *words]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def vdd(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    """Run `vdd` to its end."""
+    process = start(folder, *words)
+    out, error = process.communicate(timeout=PATIENCE)
+    return subprocess.CompletedProcess(words, process.returncode, out, error)
+
+
+def descendants(identity: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have."""
+    found = []
+    for entry in Path('/proc').iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / 'stat').read_text().rpartition(')')[2].split()[1])
+            except (OSError, IndexError):
+                continue
+            if parent == identity:
+                found += [int(entry.name), *descendants(int(entry.name))]
+    return found
+
+
+def until(condition, what: str) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f'waited in vain for {what}'
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory) -> Path:
+    """A folder in which a small demo has run to its end."""
+    folder = tmp_path_factory.mktemp('demo')
+    (folder / 'quick.yaml').write_text(QUICK)
+    words = ['--episodes', '8', '--rollouts', '3', '--ros-episodes', '1', '--settings', 'quick.yaml']
+    done = vdd(folder, 'demo', '--output', 'run', *words)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_demo_leaves_artifacts_and_a_report_with_all_figures(finished):
+    report = json.loads((finished / 'run' / 'report.json').read_text())
+    for name in ('teacher', 'student'):
+        assert 0 <= report[name]['success'] <= 1 and 0 <= report[name]['entropy'] <= 1
+        assert 0 < report[name]['latency_us']['p50'] <= report[name]['latency_us']['p99']
+    assert report['teacher']['latency_same_runtime_us']['p50'] > 0
+    assert report['ros']['episodes'] == 1 and 0 <= report['ros']['success'] <= 1
+    assert report['speedup'] > 0
+    assert {'install', 'record', 'teacher', 'distill', 'validate', 'total'} <= report['seconds'].keys()
+    assert report['data']['episodes'] == 8
+    page = (finished / 'run' / 'report.html').read_text()
+    assert page.count('<img') == 4 and 'The ways taken' in page
+    names = {item.name for item in (finished / 'run').iterdir() if not item.name.startswith('.')}
+    assert {'demonstrations', 'teacher', 'student', 'report.html', 'report.json', 'ways.png'} <= names
+    assert not list((finished / 'run').glob('*.checkpoint*'))
+
+
+def test_an_occupied_folder_is_refused_and_left_alone(finished):
+    before = sorted(item.name for item in (finished / 'run').iterdir())
+    for words in (
+        ['demo', '--output', 'run'],
+        ['record', '--output', 'run/demonstrations'],
+        ['train-teacher', 'run/demonstrations', '--output', 'run/teacher'],
+        ['validate', '--student', 'run/student', '--teacher', 'run/teacher', '--output', 'run'],
+    ):
+        done = vdd(finished, *words)
+        assert done.returncode == 2
+        assert done.stderr.startswith('error: expected a free place') and done.stderr.count('\n') == 1
+    assert sorted(item.name for item in (finished / 'run').iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ('words', 'told'),
+    [
+        (['train-teacher', 'nowhere', '--output', 't'], 'expected a rosbag2 at nowhere; found nothing there'),
+        (['train-teacher', '--output', 't'], 'expected at least one bag'),
+        (['train-teacher', 'run/demonstrations', '--output', 't', '--contract', 'other.yaml'], 'one topic elsewhere'),
+        (['train-teacher', 'run/demonstrations', '--output', 't', '--settings', 'wrong.yaml'], 'known settings'),
+        (['distill', 'run/demonstrations', '--teacher', 'run/student', '--output', 't'], 'found a student'),
+        (['distill', 'run/demonstrations', '--teacher', 'nowhere', '--output', 't'], 'expected an artifact at nowhere'),
+        (['validate', '--student', 'nowhere', '--teacher', 'run/teacher', '--output', 't'], 'an artifact at nowhere'),
+        (['validate', '--student', 'run/student', '--teacher', 'run/teacher', '--output', 't', '--task', 'x'], 'avoiding'),
+        (['record', '--output', 't', '--contract', 'nowhere.yaml'], 'expected a contract file'),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line_with_exit_code_2_and_leaves_nothing(finished, words, told):
+    contract = (Path(__file__).parents[2] / 'config' / 'contracts' / 'avoiding_cartesian.yaml').read_text()
+    (finished / 'other.yaml').write_text(contract.replace('joint_states: joint_states', 'joint_states: elsewhere'))
+    (finished / 'wrong.yaml').write_text('iteratoins: 5')
+    done = vdd(finished, *words)
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr and done.stderr.count('\n') == 1
+    assert not list(finished.glob('t*')) and not list(finished.glob('.t*'))
+
+
+def test_the_joint_contract_runs_by_the_same_commands(finished):
+    (finished / 'joint.yaml').write_text(QUICK)
+    common = ['--settings', 'joint.yaml']
+    made = vdd(finished, 'train-teacher', 'run/demonstrations', '--output', 'jt', '--contract', 'avoiding_joint', *common)
+    assert made.returncode == 0, made.stderr
+    made = vdd(finished, 'distill', 'run/demonstrations', '--teacher', 'jt', '--output', 'js', *common)
+    assert made.returncode == 0, made.stderr
+    words = ['--student', 'js', '--teacher', 'jt', '--output', 'jr', '--episodes', '2', '--ros-episodes', '1']
+    made = vdd(finished, 'validate', *words)
+    assert made.returncode == 0, made.stderr
+    assert json.loads((finished / 'jr' / 'report.json').read_text())['contract']['name'] == 'avoiding_joint'
+
+
+def test_ctrl_c_while_training_leaves_a_checkpoint_that_the_same_command_resumes(finished, tmp_path):
+    shutil.copytree(finished / 'run' / 'demonstrations', tmp_path / 'bag')
+    (tmp_path / 'long.yaml').write_text(QUICK.replace('iterations: 60', 'iterations: 1000000'))
+    (tmp_path / 'short.yaml').write_text(QUICK)
+    words = ['train-teacher', 'bag', '--output', 'teacher', '--settings']
+    process = start(tmp_path, *words, 'long.yaml')
+    checkpoint = tmp_path / 'teacher.checkpoint.safetensors'
+    until(checkpoint.exists, 'a checkpoint')
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130 and 'Traceback' not in error
+    assert sorted(item.name for item in tmp_path.glob('*teacher*')) == [checkpoint.name]
+    # It has more iterations behind it than the shorter training wants: resuming has nothing left to do.
+    resumed = vdd(tmp_path, *words, 'short.yaml', '--resume')
+    assert resumed.returncode == 0, resumed.stderr
+    assert (tmp_path / 'teacher' / 'manifest.json').exists() and not checkpoint.exists()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_node_outlives_a_recording_that_is_ended(tmp_path, number):
+    process = start(tmp_path, 'record', '--output', 'bag', '--episodes', '100000')
+    log = tmp_path / 'bag.logs' / 'demonstrator.log'
+    until(lambda: log.exists() and 'successes=' in log.read_text(), 'the first demonstrations')
+    children = descendants(process.pid)
+    assert len(children) >= 3
+    process.send_signal(number)
+    _, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    assert 'Traceback' not in error
+    until(lambda: not any(_runs(child) for child in children), 'the end of the nodes')
+    if number != signal.SIGKILL:
+        # What was recorded until then is a valid bag, under its name and nowhere else.
+        assert (tmp_path / 'bag' / 'metadata.yaml').exists()
+        assert sorted(item.name for item in tmp_path.iterdir()) == ['bag', 'bag.logs']
+
+
+def _runs(identity: int) -> bool:
+    try:
+        os.kill(identity, 0)
+        return (Path('/proc') / str(identity) / 'stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except OSError:
+        return False
+
+
+def test_every_command_explains_itself(tmp_path):
+    for words in ([], ['record'], ['train-teacher'], ['distill'], ['validate'], ['demo']):
+        done = vdd(tmp_path, *words, '--help')
+        assert done.returncode == 0
+        assert 'usage: vdd' in done.stdout
