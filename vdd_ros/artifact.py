@@ -122,7 +122,9 @@ def claim_output(path: str | Path) -> Path:
     path = Path(path)
     if path.exists():
         raise OutputError(
-            expected=f'a free place at {path}', found='something there already', remedy='choose another path or remove it'
+            expected=f'a free place at {path}',
+            found='something there already',
+            remedy='choose another path or remove it',
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

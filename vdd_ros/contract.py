@@ -163,7 +163,9 @@ def load_contract(path: str | Path) -> Contract:
     try:
         return Contract.model_validate(yaml.safe_load(text))
     except yaml.YAMLError as error:
-        raise ContractError(expected=f'YAML in {file}', found=' '.join(str(error).split()), remedy='mend the file') from error
+        raise ContractError(
+            expected=f'YAML in {file}', found=' '.join(str(error).split()), remedy='mend the file'
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         place = '.'.join(str(part) for part in first['loc']) or 'the contract'
@@ -171,7 +173,7 @@ def load_contract(path: str | Path) -> Contract:
         raise ContractError(
             expected=f'a valid contract in {file}',
             found=f'{place}: {first["msg"]}',
-            remedy=f'mend that entry (known keys: {known})' if first['type'] == 'extra_forbidden' else 'mend that entry',
+            remedy='mend that entry' + f' (known keys: {known})' * (first['type'] == 'extra_forbidden'),
         ) from error
 
 

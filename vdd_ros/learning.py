@@ -81,7 +81,9 @@ def load_settings(path: str | Path | None = None) -> LearningSettings:
         values = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
     except (OSError, yaml.YAMLError) as error:
         raise ConfigurationError(
-            expected=f'settings in YAML at {file}', found=' '.join(str(error).split()), remedy='mend the path or the file'
+            expected=f'settings in YAML at {file}',
+            found=' '.join(str(error).split()),
+            remedy='mend the path or the file',
         ) from error
     return LearningSettings.parse(values)
 
@@ -114,10 +116,9 @@ def train_teacher(
     torch.manual_seed(settings.seed)
     teacher = Teacher(settings.teacher, _shape(demonstrations.contract))
     learner = SingleLoss(teacher, teacher.loss, windows, batch=training.batch, descent=training.descent)
+    ema = Ema(teacher, training.ema)
     with _threads(settings.threads):
-        history = _fit(
-            learner, Ema(teacher, training.ema), training.iterations, output, settings, 'teacher', progress, resume, cancelled
-        )
+        history = _fit(learner, ema, training.iterations, output, settings, 'teacher', progress, resume, cancelled)
         if history is None:
             return None
         held_out = _augmented(demonstrations.held_out, demonstrations, normalizers, settings)

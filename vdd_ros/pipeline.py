@@ -125,7 +125,8 @@ def rollout_over_ros(
     with NodeGraph(logs) as graph:
         graph.start('mujoco_bridge', {'task': task, 'mode': 'lockstep'})
         graph.start('policy_node', {'artifact': str(Path(student).absolute()), 'seed': seed, 'use_sim_time': True})
-        graph.start('validator', {'contract': str(contract), 'episodes': episodes, 'output': str(outcomes)}, listen=listen)
+        settings = {'contract': str(contract), 'episodes': episodes, 'output': str(outcomes)}
+        graph.start('validator', settings, listen=listen)
         graph.wait('validator')
     return tuple(json.loads(outcomes.read_text(encoding='utf-8')))
 

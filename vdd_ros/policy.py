@@ -117,11 +117,15 @@ class TeacherPolicy:
         inputs = {'noisy': noisy, 'sigma': np.array(sigma), 'observation': window}
         return np.clip(self._session.run(None, inputs)[0], -self._bound, self._bound)
 
-    def _euler(self, state: np.ndarray, sigma: np.float32, lower: np.float32, window: np.ndarray, _: object) -> np.ndarray:
+    def _euler(
+        self, state: np.ndarray, sigma: np.float32, lower: np.float32, window: np.ndarray, _: object
+    ) -> np.ndarray:
         clean = self._denoise(state, sigma, window)
         return clean + lower / sigma * (state - clean)
 
-    def _heun(self, state: np.ndarray, sigma: np.float32, lower: np.float32, window: np.ndarray, _: object) -> np.ndarray:
+    def _heun(
+        self, state: np.ndarray, sigma: np.float32, lower: np.float32, window: np.ndarray, _: object
+    ) -> np.ndarray:
         slope = (state - self._denoise(state, sigma, window)) / sigma
         ahead = state + (lower - sigma) * slope
         if not lower:
@@ -130,7 +134,12 @@ class TeacherPolicy:
         return state + (lower - sigma) * (slope + corrected) / 2
 
     def _ancestral(
-        self, state: np.ndarray, sigma: np.float32, lower: np.float32, window: np.ndarray, generator: np.random.Generator
+        self,
+        state: np.ndarray,
+        sigma: np.float32,
+        lower: np.float32,
+        window: np.ndarray,
+        generator: np.random.Generator,
     ) -> np.ndarray:
         clean, share = self._denoise(state, sigma, window), (lower / sigma) ** 2
         noise = generator.standard_normal(state.shape, dtype=np.float32)

@@ -109,7 +109,7 @@ def test_an_occupied_folder_is_refused_and_left_alone(finished):
         (['distill', 'run/demonstrations', '--teacher', 'run/student', '--output', 't'], 'found a student'),
         (['distill', 'run/demonstrations', '--teacher', 'nowhere', '--output', 't'], 'expected an artifact at nowhere'),
         (['validate', '--student', 'nowhere', '--teacher', 'run/teacher', '--output', 't'], 'an artifact at nowhere'),
-        (['validate', '--student', 'run/student', '--teacher', 'run/teacher', '--output', 't', '--task', 'x'], 'avoiding'),
+        (['validate', '--student', 'run/student', '--teacher', 'run/teacher', '--output', 't', '--task', 'x'], 'tasks'),
         (['record', '--output', 't', '--contract', 'nowhere.yaml'], 'expected a contract file'),
     ],
 )
@@ -125,10 +125,10 @@ def test_what_is_wrong_is_told_in_one_line_with_exit_code_2_and_leaves_nothing(f
 
 def test_the_joint_contract_runs_by_the_same_commands(finished):
     (finished / 'joint.yaml').write_text(QUICK)
-    common = ['--settings', 'joint.yaml']
-    made = vdd(finished, 'train-teacher', 'run/demonstrations', '--output', 'jt', '--contract', 'avoiding_joint', *common)
+    common = ['run/demonstrations', '--settings', 'joint.yaml']
+    made = vdd(finished, 'train-teacher', '--output', 'jt', '--contract', 'avoiding_joint', *common)
     assert made.returncode == 0, made.stderr
-    made = vdd(finished, 'distill', 'run/demonstrations', '--teacher', 'jt', '--output', 'js', *common)
+    made = vdd(finished, 'distill', '--teacher', 'jt', '--output', 'js', *common)
     assert made.returncode == 0, made.stderr
     words = ['--student', 'js', '--teacher', 'jt', '--output', 'jr', '--episodes', '2', '--ros-episodes', '1']
     made = vdd(finished, 'validate', *words)

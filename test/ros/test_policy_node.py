@@ -160,7 +160,7 @@ def test_in_wall_time_commands_keep_coming_and_hold_when_joint_states_cease(grap
 
 def test_a_missing_joint_ends_an_autostart_in_one_line_that_names_it(graph, tmp_path):
     artifact = save_student(tmp_path / 'student', [STEP])
-    node = graph.start('policy_node', artifact=artifact, autostart=True, startup_timeout=1.0)
+    node = graph.start('policy_node', artifact=artifact, autostart=True)
     arm = Arm(graph)
 
     def ended() -> bool:

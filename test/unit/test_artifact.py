@@ -68,7 +68,8 @@ def _student(path, **change):
     torch.manual_seed(0)
     student = Student(settings, SHAPE, torch.Generator().manual_seed(0))
     weights = {name: value.numpy() for name, value in student.state_dict().items()}
-    save_artifact(path, _manifest('student', settings.model_dump(mode='json')), weights, export_student(student, NORMALIZERS))
+    manifest = _manifest('student', settings.model_dump(mode='json'))
+    save_artifact(path, manifest, weights, export_student(student, NORMALIZERS))
     return student
 
 

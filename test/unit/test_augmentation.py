@@ -26,9 +26,8 @@ def _arrays(contract: Contract, count: int = 64) -> WindowArrays:
 
 
 def _same_window(contract: Contract) -> WindowArrays:
-    return WindowArrays(
-        np.zeros((1, contract.observation_horizon, 2)), np.zeros((1, contract.prediction_horizon, 2)), np.eye(2) * 2**0.5
-    )
+    observation, action = np.zeros((1, contract.observation_horizon, 2)), np.zeros((1, contract.prediction_horizon, 2))
+    return WindowArrays(observation, action, np.eye(2) * 2**0.5)
 
 
 def _plain() -> Normalizers:

@@ -101,8 +101,8 @@ def test_a_topic_under_a_namespace_is_found(tmp_path):
     ('messages', 'told'),
     [
         ([('/joint_states', 1, _state(1, ['a'], [1.0])), ('/arm_controller/commands', 2, _command([1.0, 2.0]))], "'b'"),
-        ([('/joint_states', 1, _state(1, ['a', 'b'], [1.0])), ('/arm_controller/commands', 2, _command([1, 2]))], 'joint'),
-        ([('/joint_states', 1, _state(1, ['a', 'b'], [1, 2])), ('/arm_controller/commands', 2, _command([1]))], '2 values'),
+        ([('/joint_states', 1, _state(1, ['a', 'b'], [1])), ('/arm_controller/commands', 2, _command([1, 2]))], 'joint'),
+        ([('/joint_states', 1, _state(1, ['a', 'b'], [1, 2])), ('/arm_controller/commands', 2, _command([1]))], '2 val'),
         ([('/joint_states', 1, _state(1, ['a', 'b'], [1.0, 2.0]))], 'messages on arm_controller/commands'),
     ],
 )

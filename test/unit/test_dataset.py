@@ -27,8 +27,8 @@ def _recording(ticks: int = 6, start: int = 1_000_000_000, chunks: int = 7) -> R
     values = np.stack([np.arange(len(measured)), -np.arange(len(measured))], axis=1).astype(float)
     commanded = start + np.arange(ticks) * PERIOD
     commands = np.stack([100.0 + np.arange(ticks), 200.0 + np.arange(ticks)], axis=1)
-    marks = (EpisodeMark(start, 'start', {}), EpisodeMark(int(measured[-1]), 'end', {'outcome': 'success', 'way': 'x'}))
-    return Recording(Stream(measured, values), Stream(commanded, commands), marks)
+    end = EpisodeMark(int(measured[-1]), 'end', {'outcome': 'success', 'way': 'x'})
+    return Recording(Stream(measured, values), Stream(commanded, commands), (EpisodeMark(start, 'start', {}), end))
 
 
 @given(st.lists(st.integers(0, 50), max_size=20), st.lists(st.integers(0, 60), max_size=20), st.booleans())
@@ -38,7 +38,8 @@ def test_latest_is_what_a_search_by_hand_finds(stamps, ticks, inclusive):
         max((i for i, stamp in enumerate(stamps) if stamp < tick or (inclusive and stamp == tick)), default=-1)
         for tick in ticks
     ]
-    assert latest(np.array(stamps, dtype=np.int64), np.array(ticks, dtype=np.int64), inclusive=inclusive).tolist() == expected
+    found = latest(np.array(stamps, dtype=np.int64), np.array(ticks, dtype=np.int64), inclusive=inclusive)
+    assert found.tolist() == expected
 
 
 def test_a_command_at_a_tick_is_the_action_of_that_tick_and_not_yet_observed():

@@ -19,7 +19,9 @@ class ToolPoint(Protocol):
         ...
 
 
-def feature_values(contract: Contract, feature: Feature, joints: np.ndarray, kinematics: ToolPoint | None) -> np.ndarray:
+def feature_values(
+    contract: Contract, feature: Feature, joints: np.ndarray, kinematics: ToolPoint | None
+) -> np.ndarray:
     """Evaluate a feature.
 
     Parameters

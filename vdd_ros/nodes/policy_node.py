@@ -120,7 +120,8 @@ class PolicyNode(LifecycleNode):
         )
         rate = values['control_rate']
         self._period = round(NANOSECONDS / rate) if rate else contract.period
-        self._reader = messages.JointReader(contract.robot.joints)
+        self._joints = contract.robot.joints
+        self._reader = messages.JointReader(self._joints)
         self._reading: messages.JointReading | None = None
         self._unheard: VddError = InterfaceError(
             expected=f'joint states on {self.resolve_topic_name(contract.topics.joint_states)}',
@@ -138,6 +139,7 @@ class PolicyNode(LifecycleNode):
             JointState, contract.topics.joint_states, self._on_state, qos.JOINT_STATES
         )
         self._listening = time.monotonic()
+        self._incomplete = False
         self._timers = [self.create_timer(1.0, self._report, clock=self._wall)]
         if self._simulated:
             self._timers.append(self.create_timer(0.05, self._notice_silence, clock=self._wall))
@@ -202,7 +204,7 @@ class PolicyNode(LifecycleNode):
             return False
         if self._loop is None:
             self._demand(self.trigger_configure())
-        elif self._reading or time.monotonic() - self._listening > self._values['startup_timeout']:
+        elif self._reading or self._incomplete or time.monotonic() - self._listening > self._values['startup_timeout']:
             self._demand(self.trigger_activate())
             self._starting = False
         return False
@@ -215,8 +217,9 @@ class PolicyNode(LifecycleNode):
         try:
             reading = self._reader.read(message)
         except InterfaceError as error:
-            # Another device may share the topic: only if the arm is never heard is this what is wrong.
+            # Another device may share the topic; but a message with some joints of the arm should have had them all.
             self._unheard = error
+            self._incomplete = not set(self._joints).isdisjoint(message.name)
             return
         with self._lock:
             self._reading = reading

@@ -35,9 +35,8 @@ def ways_picture(task: Task, rollouts: Mapping[str, Rollouts]) -> Figure:
         for path, steps in zip(item.paths[:_DRAWN], item.experts[:_DRAWN]):
             points = path[:, None, :2]
             segments = np.concatenate([points[:-1], points[1:]], axis=1)
-            axes.add_collection(
-                LineCollection(segments, colors=[colour[int(step)] for step in steps], linewidths=0.9, alpha=0.45, zorder=2)
-            )
+            colours = [colour[int(step)] for step in steps]
+            axes.add_collection(LineCollection(segments, colors=colours, linewidths=0.9, alpha=0.45, zorder=2))
         ends = np.array([path[-1, :2] for path, won in zip(item.paths[:_DRAWN], item.success[:_DRAWN]) if not won])
         if len(ends):
             axes.scatter(*ends.T, marker='x', color=_FAILED, s=36, zorder=5, label='failed here')
@@ -68,8 +67,9 @@ def frequency_picture(rollouts: Mapping[str, Rollouts]) -> Figure:
 
 def learning_picture(teacher: Mapping[str, Sequence[float]], student: Mapping[str, Sequence[float]]) -> Figure:
     """Draw how the metrics went while teacher and student learned."""
-    curves = [('teacher', 'loss', teacher), *(('student', name, student) for name in ('log_likelihood', 'gating_entropy'))]
-    curves = [(who, name, history) for who, name, history in curves if name in history]
+    wanted = [('teacher', 'loss', teacher)]
+    wanted += [('student', name, student) for name in ('log_likelihood', 'gating_entropy')]
+    curves = [(who, name, history) for who, name, history in wanted if name in history]
     figure = Figure(figsize=(12.4, 3.2), layout='constrained')
     for axes, (who, name, history) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves):
         axes.plot(history['iteration'], history[name], color=_TEACHER if who == 'teacher' else _STUDENT, linewidth=1.4)
@@ -87,7 +87,8 @@ def latency_picture(latency: Mapping[str, Latency]) -> Figure:
         axes.plot([item.p50, item.p99], [place, place], color='#33475b', linewidth=1.4, marker='|')
         axes.text(item.p99 * 1.08, place, f'{item.p50:.0f} us, p99 {item.p99:.0f} us', va='center', fontsize=9)
     axes.set_yticks(range(len(latency)), [name.replace('_', ', ', 1).replace('_', ' ') for name in reversed(latency)])
-    axes.set(xscale='log', xlabel='one answer on one thread [us]', xlim=(5, 4 * max(item.p99 for item in latency.values())))
+    longest = max(item.p99 for item in latency.values())
+    axes.set(xscale='log', xlabel='one answer on one thread [us]', xlim=(5, 4 * longest))
     _tidy(axes)
     return figure
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,8 +25,10 @@ from vdd_ros.validation.rollout import Rollouts
 
 _LIBRARIES = ('numpy', 'torch', 'onnxruntime', 'mujoco', 'mink', 'rosbags')
 
-PAPER = ('Zhou et al., NeurIPS 2024, report for Avoiding, by human demonstrations and other servos (a comparable protocol): '
-         'teacher .96, VDD .95, EM .65, consistency distillation .82, one-step teacher .84.')
+PAPER = (
+    'Zhou et al., NeurIPS 2024, report for Avoiding, with human demonstrations and other servos (comparable protocol): '
+    'teacher .96, VDD .95, EM .65, consistency distillation .82, one-step teacher .84.'
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,12 @@ def numbers(findings: Findings) -> dict[str, Any]:
         'data': findings.student.manifest.data.model_dump(mode='json'),
         'seconds': dict(findings.seconds),
         'created': datetime.now(timezone.utc).isoformat(timespec='seconds'),
-        'machine': {'system': platform.platform(), 'processor': platform.machine(), 'python': platform.python_version()},
+        'machine': {
+            'system': platform.platform(),
+            'processor': platform.machine(),
+            'cores': os.cpu_count(),
+            'python': platform.python_version(),
+        },
         'versions': {'vdd_ros': __version__, **{name: _version(name) for name in _LIBRARIES}},
     }
 
