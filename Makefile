@@ -12,8 +12,9 @@ COLCON_BASES := --build-base $(VENV)/colcon/build --install-base $(VENV)/colcon/
 .PHONY: demo test colcon install clean
 .DEFAULT_GOAL := demo
 
+# Goes on where an interrupted one stopped.
 demo: $(VENV)/installed
-	@$(VENV)/bin/vdd demo
+	@$(VENV)/bin/vdd demo --resume
 
 test: $(VENV)/installed
 	@$(VENV)/bin/python -m pytest
