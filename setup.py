@@ -83,7 +83,7 @@ setup(
             'tensorboard>=2.16,<3',
             'torch>=2.4,<2.14',
         ],
-        'sim': ['daqp>=0.6,<1', 'mink>=0.0.11,<2', 'mujoco>=3.3,<5'],
+        'sim': ['daqp>=0.6,<1', 'mink>=1.0,<2', 'mujoco>=3.3.6,<5'],
         'test': ['colcon-common-extensions>=0.3,<1', 'hypothesis>=6.100,<7', 'pytest>=8,<10'],
     },
     entry_points={

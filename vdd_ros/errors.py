@@ -1,5 +1,7 @@
 """The errors of vdd_ros: a message says what was expected, what was found, and the remedy."""
 
+import functools
+
 
 class VddError(Exception):
     """What a user can put right; every command line and node reports it in one line."""
@@ -10,6 +12,10 @@ class VddError(Exception):
         self.expected = expected
         self.found = found
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple:
+        """Let worker processes hand an error to their parent."""
+        return functools.partial(type(self), expected=self.expected, found=self.found, remedy=self.remedy), ()
 
 
 class ContractError(VddError, ValueError):

@@ -1,5 +1,7 @@
 """The contract: what it refuses, and what its hash stands for."""
 
+import pickle
+
 import pytest
 import yaml
 
@@ -63,3 +65,9 @@ def test_text_that_is_no_yaml_is_refused(tmp_path):
     file.write_text('{a: [')
     with pytest.raises(ContractError, match='YAML'):
         load_contract(file)
+
+
+def test_errors_keep_their_parts_on_the_way_between_processes():
+    error = ContractError(expected='this', found='that', remedy='do so')
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is ContractError and str(again) == str(error) and again.remedy == 'do so'

@@ -15,7 +15,7 @@ import numpy as np
 from vdd_ros.contract import NANOSECONDS, Contract
 from vdd_ros.control.chunk import Plan
 from vdd_ros.control.embodiment import Embodiment
-from vdd_ros.errors import ConfigurationError, VddError
+from vdd_ros.errors import ConfigurationError
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks import Referee, Task, Verdict, load_task
@@ -222,18 +222,11 @@ def _share_out(recipe: tuple[str, Contract, PlannerFactory], jobs: list, process
             while pending:
                 _, pending = wait(pending, _POLL)
                 report(done.value, total)
-            return [_records(future.result()) for future in futures]
+            return [future.result() for future in futures]
         finally:
             # After an interrupt or an error the workers end at their next step, not at the end of their batch.
             stopped.set()
             executor.shutdown(cancel_futures=True)
-
-
-def _records(result: list[_Record] | tuple[type[VddError], dict[str, str]]) -> list[_Record]:
-    if isinstance(result, tuple):
-        kind, parts = result
-        raise kind(**parts)
-    return result
 
 
 class _Stopped(Exception):
@@ -250,18 +243,14 @@ def _enter_worker(recipe: tuple[str, Contract, PlannerFactory], done: Any, stopp
     _worker.update(recipe=recipe, done=done, stopped=stopped)
 
 
-def _run_in_worker(size: int, chance: np.random.SeedSequence) -> list[_Record] | tuple[type[VddError], dict[str, str]]:
+def _run_in_worker(size: int, chance: np.random.SeedSequence) -> list[_Record]:
     def ended(count: int) -> None:
         if _worker['stopped'].is_set():
             raise _Stopped
         with _worker['done'].get_lock():
             _worker['done'].value += count
 
-    try:
-        if 'runner' not in _worker:
-            task, contract, planner = _worker['recipe']
-            _worker['runner'] = _Runner(load_task(task), contract, planner())
-        return _worker['runner'].run(size, chance, ended)
-    except VddError as error:
-        # As a value: an error whose arguments have names does not survive the way between processes.
-        return type(error), {'expected': error.expected, 'found': error.found, 'remedy': error.remedy}
+    if 'runner' not in _worker:
+        task, contract, planner = _worker['recipe']
+        _worker['runner'] = _Runner(load_task(task), contract, planner())
+    return _worker['runner'].run(size, chance, ended)
