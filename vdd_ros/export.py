@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -12,33 +13,41 @@ from torch import Tensor, nn
 
 from vdd_ros.diffusion.denoiser import Denoiser
 from vdd_ros.mixture.student import Student
+from vdd_ros.networks import CausalTransformerTrunk, MlpTrunk, PolicyShape
 from vdd_ros.normalization import Normalizer, Normalizers
+
+# The exporter takes a size of one for a constant.
+_BATCH = 2
 
 
 def export_student(student: Student, normalizers: Normalizers) -> bytes:
-    """Return a model ``observation -> log_gating, mean, covariance`` in the units of the contract.
+    """Return a model ``observation -> log_gating, mean, spread``.
 
-    Shapes: (batch, observation_horizon, observation) to (batch, expert), (batch, expert, prediction_horizon, action)
-    and (batch, expert, chunk, chunk). Retired experts are left out.
+    Observations, shape (batch, observation_horizon, observation), and means, shape (batch, expert,
+    prediction_horizon, action), are in the units of the contract. ``spread``, shape (batch, expert, parameter), is what
+    the covariances are made of, as the heads give it: `policy.covariance_of` makes them, for who asks. Retired experts
+    are left out.
     """
+    window = torch.zeros(_BATCH, student.shape.observation_horizon, student.shape.observation_size)
     return _export(
         _StudentInUnits(student.compact(), normalizers),
-        (_window(student),),
+        (window,),
         names=('observation',),
-        outputs=('log_gating', 'mean', 'covariance'),
+        outputs=('log_gating', 'mean', 'spread'),
         batched=('observation',),
     )
 
 
-def export_denoiser(denoiser: Denoiser, normalizers: Normalizers, window: Tensor, action_size: int) -> bytes:
+def export_denoiser(denoiser: Denoiser, normalizers: Normalizers, shape: PolicyShape) -> bytes:
     """Return a model ``noisy, sigma, observation -> clean``.
 
     Actions, shape (batch, chunk), are in normalised units, in which noise levels are meant; observations, shape
-    (batch, observation_horizon, observation), are in the units of the contract. ``window`` shows their shape.
+    (batch, observation_horizon, observation), are in the units of the contract.
     """
+    window = torch.zeros(_BATCH, shape.observation_horizon, shape.observation_size)
     return _export(
         _DenoiserInUnits(denoiser, normalizers),
-        (torch.zeros(len(window), action_size), torch.tensor(1.0), window),
+        (torch.zeros(_BATCH, shape.action_size), torch.tensor(1.0), window),
         names=('noisy', 'sigma', 'observation'),
         outputs=('clean',),
         batched=('noisy', 'observation'),
@@ -46,7 +55,7 @@ def export_denoiser(denoiser: Denoiser, normalizers: Normalizers, window: Tensor
 
 
 class _Affine(nn.Module):
-    """A normaliser as a part of a network: the network's first or last step."""
+    """A normaliser as the first step of a network."""
 
     def __init__(self, normalizer: Normalizer) -> None:
         super().__init__()
@@ -56,22 +65,72 @@ class _Affine(nn.Module):
     def normalize(self, values: Tensor) -> Tensor:
         return (values - self.offset) / self.scale
 
-    def denormalize(self, values: Tensor) -> Tensor:
-        return values * self.scale + self.offset
-
 
 class _StudentInUnits(nn.Module):
+    """A student with as few operations as its answer takes: at batch one, each costs more than its arithmetic.
+
+    What is affine is folded into one layer: the normalisation of observations with an MLP's encoder and first layer,
+    all heads with each other and with the denormalisation of actions.
+    """
+
     def __init__(self, student: Student, normalizers: Normalizers) -> None:
         super().__init__()
-        self.student = student
-        self.observation = _Affine(normalizers.observation)
-        self.action = _Affine(normalizers.action)
+        settings, shape = student.settings, student.shape
+        self.features = _Features(student.trunk, shape, normalizers)
+        self.own = None if student.gating_trunk is None else _Features(student.gating_trunk, shape, normalizers)
+        self.gating = student.gating_head if self.own is not None else None
+        self.steps, self.experts = shape.action_size // len(normalizers.action.scale), settings.experts
+        scale = torch.as_tensor(normalizers.action.scale, dtype=torch.float32).repeat(settings.experts * self.steps)
+        offset = torch.as_tensor(normalizers.action.offset, dtype=torch.float32).repeat(settings.experts * self.steps)
+        mean = student.mean_head
+        parts = [(mean.weight * scale[:, None], mean.bias * scale + offset)]
+        # By expert, scales first: one expert's row of the output is one expert's covariance.
+        spread = [(head.weight, head.bias) for head in (student.scale_head, student.factor_head) if head is not None]
+        weights, biases = ([part.unflatten(0, (self.experts, -1)) for part in each] for each in zip(*spread))
+        parts.append((torch.cat(weights, dim=1).flatten(end_dim=1), torch.cat(biases, dim=1).flatten()))
+        self.sizes = [len(bias) for _, bias in parts]
+        if self.own is None:
+            head = student.gating_head
+            none = (torch.zeros(self.experts, settings.trunk.width), torch.zeros(self.experts))
+            parts.append(none if head is None else (head.weight, head.bias))
+            self.sizes.append(self.experts)
+        self.heads = nn.Linear(settings.trunk.width, sum(self.sizes))
+        with torch.no_grad():
+            self.heads.weight.copy_(torch.cat([weight for weight, _ in parts]))
+            self.heads.bias.copy_(torch.cat([bias for _, bias in parts]))
 
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        mixture = self.student.every_expert(self.observation.normalize(observation))
-        mean = self.action.denormalize(mixture.mean.unflatten(-1, (-1, len(self.action.scale))))
-        scale = self.action.scale.repeat(mean.shape[-2])
-        return mixture.log_gating, mean, mixture.covariance.dense() * scale[:, None] * scale
+        mean, spread, *gating = self.heads(self.features(observation)).split(self.sizes, dim=-1)
+        logits = gating[0] if self.own is None else self.gating(self.own(observation))
+        mean = mean.unflatten(-1, (self.experts, self.steps, -1))
+        return logits.log_softmax(dim=-1), mean, spread.unflatten(-1, (self.experts, -1))
+
+
+class _Features(nn.Module):
+    """A trunk without query, from observations in the units of the contract."""
+
+    def __init__(self, trunk: MlpTrunk | CausalTransformerTrunk, shape: PolicyShape, normalizers: Normalizers) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.observation = _Affine(normalizers.observation)
+        self.first = self._fold(shape) if isinstance(trunk, MlpTrunk) else None
+
+    @torch.no_grad()
+    def _fold(self, shape: PolicyShape) -> nn.Linear:
+        # In double precision, since windows differ by little where they stand far from zero.
+        size = shape.observation_horizon * shape.observation_size
+        trunk, observation = copy.deepcopy(self.trunk).double(), copy.deepcopy(self.observation).double()
+        rows = torch.cat([torch.zeros(1, size), torch.eye(size)]).double().unflatten(1, (-1, shape.observation_size))
+        value = trunk.window(trunk.encoder(observation.normalize(rows)).flatten(start_dim=1))
+        first = nn.Linear(size, value.shape[1])
+        first.weight.copy_((value[1:] - value[0]).T)
+        first.bias.copy_(value[0])
+        return first
+
+    def forward(self, observation: Tensor) -> Tensor:
+        if self.first is None:
+            return self.trunk(self.observation.normalize(observation))
+        return self.trunk.activate(self.first(observation.flatten(start_dim=1)))
 
 
 class _DenoiserInUnits(nn.Module):
@@ -82,11 +141,6 @@ class _DenoiserInUnits(nn.Module):
 
     def forward(self, noisy: Tensor, sigma: Tensor, observation: Tensor) -> Tensor:
         return self.denoiser(noisy, sigma, self.observation.normalize(observation))
-
-
-def _window(student: Student) -> Tensor:
-    # Two of a batch: the exporter takes a size of one for a constant.
-    return torch.zeros(2, student.shape.observation_horizon, student.shape.observation_size)
 
 
 def _export(

@@ -125,9 +125,7 @@ def train_teacher(
         generator = torch.Generator().manual_seed(settings.seed)
         with torch.no_grad():
             losses = [teacher.loss(*held_out.draw(4096, generator), generator) for _ in range(_HELD_OUT_DRAWS)]
-        size = demonstrations.contract.prediction_horizon * demonstrations.contract.action_size
-        window = torch.zeros(2, *held_out.observation.shape[1:])
-        network = export_denoiser(teacher.denoiser, normalizers, window, size)
+        network = export_denoiser(teacher.denoiser, normalizers, teacher.shape)
     manifest = Manifest(
         kind='teacher',
         contract=demonstrations.contract,

@@ -49,6 +49,10 @@ class TrunkSettings(Settings):
         return self
 
 
+_SILU_GAIN = 1.6765
+"""What keeps unit variance through a SiLU: the inverse root of the mean square of its output for normal input."""
+
+
 class WindowEncoder(nn.Module):
     """A window as the trunk sees it; it has nothing to learn."""
 
@@ -95,7 +99,8 @@ class MlpTrunk(nn.Module):
         self.window = nn.Linear(inputs, settings.width)
         self.query = nn.Linear(query_size, settings.width, bias=False) if query_size else None
         self.layers = nn.ModuleList(nn.Linear(settings.width, settings.width) for _ in range(settings.depth - 1))
-        self.activation = nn.Mish()
+        # Half the time of Mish in onnxruntime, at equal quality.
+        self.activation = nn.SiLU()
         self._residual = settings.kind == 'residual'
         self._keep_variance(inputs + query_size)
 
@@ -106,7 +111,7 @@ class MlpTrunk(nn.Module):
         for layer in first:
             nn.init.normal_(layer.weight, std=1 / math.sqrt(inputs))
         for layer in self.layers:
-            nn.init.kaiming_normal_(layer.weight)
+            nn.init.normal_(layer.weight, std=_SILU_GAIN / math.sqrt(layer.in_features))
 
     def forward(
         self,
@@ -117,6 +122,10 @@ class MlpTrunk(nn.Module):
         stream = self.window(self.encoder(observation).flatten(start_dim=1))
         if self.query is not None:
             stream = stream + self.query(query)
+        return self.activate(stream)
+
+    def activate(self, stream: Float[Tensor, '*batch feature']) -> Float[Tensor, '*batch feature']:
+        """Compute features from what the first, affine layer gives."""
         if self._residual:
             for layer in self.layers:
                 stream = stream + layer(self.activation(stream))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -22,8 +24,8 @@ class Experts:
     """Shape (batch, expert)."""
     mean: np.ndarray
     """Shape (batch, expert, prediction_horizon, action)."""
-    covariance: np.ndarray
-    """Shape (batch, expert, chunk, chunk): of the flattened chunks, ``chunk = prediction_horizon * action``."""
+    spread: np.ndarray
+    """Shape (batch, expert, parameter): what `covariance_of` makes covariances of."""
 
 
 class DistilledPolicy:
@@ -59,6 +61,11 @@ class DistilledPolicy:
         """
         window = np.ascontiguousarray(observation, dtype=np.float32)
         return Experts(*self._session.run(None, {'observation': window}))
+
+    def covariance(self, experts: Experts) -> np.ndarray:
+        """Return the covariances of the flattened chunks, shape (batch, expert, chunk, chunk)."""
+        scale = np.tile(self.artifact.manifest.normalizers.action.scale, self.contract.prediction_horizon)
+        return covariance_of(experts.spread, self.artifact.manifest.network, scale)
 
     def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
         """Draw an expert from the gating and act with its mean, as the paper does.
@@ -146,10 +153,41 @@ class TeacherPolicy:
         return clean + share * (state - clean) + lower * np.sqrt(1 - share) * noise
 
 
+def covariance_of(spread: np.ndarray, settings: Mapping[str, Any], scale: np.ndarray) -> np.ndarray:
+    """Make covariances of what the heads of a student give.
+
+    Parameters
+    ----------
+    spread
+        Shape (..., parameter): of every dimension the logarithm-like measure of its scale, then the rest of the factor.
+    settings
+        `StudentSettings` as plain values: ``covariance``, ``scale_floor`` and ``rank``.
+    scale
+        Shape (chunk,): what normalised actions are multiplied with.
+
+    Returns
+    -------
+    Shape (..., chunk, chunk), in the units of the contract squared.
+
+    """
+    size = len(scale)
+    deviation = np.logaddexp(0, spread[..., :size].astype(np.float64)) + settings['scale_floor']
+    diagonal = np.eye(size) * deviation[..., None]
+    rest = spread[..., size:]
+    if settings['covariance'] == 'full':
+        diagonal[(..., *np.tril_indices(size, -1))] = rest
+        covariance = diagonal @ np.swapaxes(diagonal, -1, -2)
+    else:
+        covariance = diagonal**2
+        if settings['covariance'] == 'low_rank':
+            factor = rest.reshape(*rest.shape[:-1], size, settings['rank'])
+            covariance = covariance + factor @ np.swapaxes(factor, -1, -2)
+    return covariance * scale[:, None] * scale
+
+
 def choose(log_gating: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Draw experts, shape (batch,), from log-probabilities of shape (batch, expert) by uniform numbers in [0, 1)."""
-    below = np.cumsum(np.exp(log_gating), axis=-1)[:, :-1]
-    return (uniform[:, None] >= below).sum(axis=-1)
+    return (np.exp(log_gating[:, :-1]).cumsum(axis=-1) <= uniform[:, None]).sum(axis=-1)
 
 
 def _check_kind(artifact: Artifact, kind: str) -> None:

@@ -20,7 +20,7 @@ def save_student(path: Path, steps: list[list[float]], contract: str = 'avoiding
     outputs = {
         'log_gating': np.full((1, experts), -np.log(experts), dtype=np.float32),
         'mean': mean,
-        'cholesky': np.tile(np.eye(size, dtype=np.float32), (1, experts, 1, 1)),
+        'spread': np.zeros((1, experts, size), dtype=np.float32),
     }
     window = helper.make_tensor_value_info(
         'observation', TensorProto.FLOAT, [1, bound.observation_horizon, bound.observation_size]

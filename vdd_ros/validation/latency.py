@@ -24,20 +24,25 @@ def measure(
     answers: Mapping[str, Callable[[], object]],
     progress: Callable[[int, int], None],
     *,
-    rounds: int = 400,
-    warmup: int = 20,
+    rounds: int = 40,
+    calls: int = 20,
+    warmup: int = 5,
 ) -> dict[str, Latency]:
-    """Call each of ``answers`` in turn, so that whatever else the machine does meets all of them alike."""
-    for _ in range(warmup):
-        for answer in answers.values():
-            answer()
+    """Call the answers in turn, so that whatever else the machine does meets all of them alike.
+
+    In a turn an answer is called ``warmup`` times, which do not count, and then ``calls`` times: on the robot it does
+    not find the caches full of another policy.
+    """
     times: dict[str, list[int]] = {name: [] for name in answers}
     for count in range(rounds):
         progress(count + 1, rounds)
         for name, answer in answers.items():
-            begin = time.perf_counter_ns()
-            answer()
-            times[name].append(time.perf_counter_ns() - begin)
+            for _ in range(warmup):
+                answer()
+            for _ in range(calls):
+                begin = time.perf_counter_ns()
+                answer()
+                times[name].append(time.perf_counter_ns() - begin)
     return {name: Latency(*(float(q) / 1000 for q in np.percentile(value, (50, 99)))) for name, value in times.items()}
 
 
