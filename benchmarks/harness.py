@@ -1,0 +1,90 @@
+"""What all benchmarks share: a table for people, a file for programs, bars that hold or do not."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+FOLDER = Path('runs/benchmarks')
+_LIBRARIES = ('vdd_ros', 'numpy', 'torch', 'onnxruntime', 'mujoco', 'mink', 'rosbags')
+_console = Console()
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure that must be reached."""
+
+    name: str
+    value: float
+    bar: float
+    at_most: bool = False
+    """Whether less is better."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is reached; what is not a number reaches nothing."""
+        return bool(self.value <= self.bar if self.at_most else self.value >= self.bar)
+
+
+def finish(name: str, rows: Sequence[dict[str, Any]], bars: Sequence[Bar], *, check: bool) -> int:
+    """Print the rows and bars of a benchmark, write `runs/benchmarks/NAME.json`, and return the exit code.
+
+    The code is 1 if ``check`` is asked for and a bar does not hold.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = Table(*columns, title=name)
+    for row in rows:
+        table.add_row(*(_text(row.get(column)) for column in columns))
+    _console.print(table)
+    verdicts = Table('bar', 'value', 'asked for', 'holds', title='bars')
+    for bar in bars:
+        asked = f'{"<=" if bar.at_most else ">="} {bar.bar:g}'
+        verdicts.add_row(bar.name, _text(bar.value), asked, '[green]yes' if bar.holds else '[red]no')
+    _console.print(verdicts)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    target = FOLDER / f'{name}.json'
+    aside = target.with_suffix('.partial')
+    aside.write_text(
+        json.dumps(
+            {
+                'created': datetime.now(timezone.utc).isoformat(timespec='seconds'),
+                'machine': {
+                    'system': platform.platform(),
+                    'processor': platform.machine(),
+                    'cores': os.cpu_count(),
+                    'python': platform.python_version(),
+                },
+                'versions': {library: _version(library) for library in _LIBRARIES},
+                'rows': list(rows),
+                'bars': [{**asdict(bar), 'holds': bar.holds} for bar in bars],
+            },
+            indent=1,
+        ),
+        encoding='utf-8',
+    )
+    aside.replace(target)
+    _console.print(f'wrote {target}', highlight=False)
+    return 1 if check and not all(bar.holds for bar in bars) else 0
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ''
+    return f'{value:.4g}' if isinstance(value, float) else str(value)
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return 'absent'
