@@ -22,8 +22,11 @@ class AugmentationSettings(Settings):
     recovery: float = Field(0.5, ge=0, le=1)
     """Share of the push that one policy step takes back."""
     memory_noise: float = Field(0.8, ge=0)
-    """Standard deviation of noise on older stamps alone: a policy that trusts its past motion to the letter copies it,
-    errors included, one that cannot see it forgets which way it chose."""
+    """Standard deviation of noise on what tells of past motion, which is older stamps and, beside the command, the
+    measurement that lags behind it: a policy that trusts its past motion to the letter copies it, errors included, one
+    that cannot see it forgets which way it chose."""
+    least_spread: float = Field(0.1, ge=0, le=1)
+    """Least displacement in any direction, as a share of the greatest: the arm drifts where no step leads, too."""
 
 
 class AugmentedWindows(Windows):
@@ -42,9 +45,11 @@ class AugmentedWindows(Windows):
             _tensor(normalizers.action.normalize(arrays.action)).flatten(start_dim=1),
         )
         self._settings = settings
-        step = step_root(arrays)
-        moved = _moved_by_action(contract)
+        step = step_root(arrays, settings.least_spread)
+        moved, remembers = _columns(contract)
         self._push = _tensor(step @ moved / normalizers.observation.scale)
+        self._memory = torch.ones(contract.observation_horizon, contract.observation_size)
+        self._memory[-1] = _tensor(remembers)
         delta = contract.action_mode == 'delta'
         left = (1 - settings.recovery) ** np.arange(contract.prediction_horizon)
         answer = -settings.recovery * left if delta else (1 - settings.recovery) * left
@@ -61,10 +66,9 @@ class AugmentedWindows(Windows):
             share[:, -1] = 1
             observation = observation + share * (push @ self._push)[:, None]
             action = action + torch.einsum('bi,tij->btj', push, self._answer).flatten(start_dim=1)
-        if settings.memory_noise and horizon > 1:
+        if settings.memory_noise and self._memory.any():
             noise = settings.memory_noise * torch.randn(batch, horizon, size, **options)
-            noise[:, -1] = 0
-            observation = observation + noise @ self._push
+            observation = observation + self._memory * (noise @ self._push)
         return observation, action
 
 
@@ -72,24 +76,33 @@ def fit_normalizers(arrays: WindowArrays, contract: Contract, settings: Augmenta
     """Fit to windows as they are, and widen the action's by what the displacements will add to it."""
     action = Normalizer.fit(arrays.action[:, 0])
     gain = settings.recovery if contract.action_mode == 'delta' else 1 - settings.recovery
-    added = (gain * settings.displacement * np.linalg.norm(step_root(arrays), axis=0)) ** 2
+    root = step_root(arrays, settings.least_spread)
+    added = (gain * settings.displacement * np.linalg.norm(root, axis=0)) ** 2
     widened = Normalizer(action.offset, np.sqrt(action.scale**2 + added))
     return Normalizers(Normalizer.fit(arrays.observation[:, -1]), widened)
 
 
-def step_root(arrays: WindowArrays) -> np.ndarray:
+def step_root(arrays: WindowArrays, least_spread: float = 0.0) -> np.ndarray:
     """Return R, shape (action, action), such that noise ``z @ R`` is spread as the demonstrated steps are.
 
-    Displacements then lie where the demonstrations move: over the table, and not across the joints at random.
+    Displacements then lie mostly where the demonstrations move: over the table, and not across the joints at random.
+    In no direction is their deviation less than ``least_spread`` times that in the foremost one.
     """
     value, vector = np.linalg.eigh(arrays.step.T @ arrays.step / len(arrays.step))
-    return np.sqrt(np.maximum(value, 0))[:, None] * vector.T
+    deviation = np.sqrt(np.maximum(value, 0))
+    return np.maximum(deviation, least_spread * deviation.max())[:, None] * vector.T
 
 
-def _moved_by_action(contract: Contract) -> np.ndarray:
-    """Return 0/1, shape (action, observation): which entry of the observation a displaced command displaces."""
+def _columns(contract: Contract) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a displacement does to the observation of one stamp.
+
+    First 0/1, shape (action, observation): which entry a displaced command displaces. Then 0/1, shape (observation,):
+    which entries of the newest stamp tell of past motion.
+    """
     action = contract.action
     moved = np.zeros((contract.action_size, contract.observation_size))
+    remembers = np.zeros(contract.observation_size)
+    commanded = any(feature.source == 'commanded' and feature.space == action.space for feature in contract.observation)
     column = 0
     for feature in contract.observation:
         for offset in range(contract.width(feature)):
@@ -97,8 +110,9 @@ def _moved_by_action(contract: Contract) -> np.ndarray:
                 moved[offset, column] = 1
             elif feature.space == action.space and feature.axes[offset] in action.axes:
                 moved[action.axes.index(feature.axes[offset]), column] = 1
+            remembers[column] = commanded and feature.source == 'measured'
             column += 1
-    return moved
+    return moved, remembers
 
 
 def _tensor(values: np.ndarray) -> Tensor:
