@@ -29,6 +29,9 @@ PARAMETERS = (
     Parameter('timeout', 60.0, 'how long a peer may be silent [s]', minimum=1.0, maximum=3600.0),
 )
 
+_ACTIVATION_PATIENCE = 10.0
+_ACTIVATION_PERIOD = 0.2
+
 
 class Validator(Node):
     """Before each episode the policy is deactivated, the arm reset, and the policy activated: as a person would."""
@@ -87,7 +90,7 @@ class Validator(Node):
                 self._transition(Transition.TRANSITION_DEACTIVATE, 'deactivate')
             self._call(self._reset, Trigger.Request())
             start = self._event('start')
-            self._transition(Transition.TRANSITION_ACTIVATE, 'activate')
+            self._transition(Transition.TRANSITION_ACTIVATE, 'activate', patience=_ACTIVATION_PATIENCE)
             end = self._event('end')
             self._outcomes.append({'outcome': end.outcome, 'way': end.way, 'steps': end.steps, 'index': start.index})
             successes = sum(item['outcome'] == 'success' for item in self._outcomes)
@@ -97,11 +100,16 @@ class Validator(Node):
         aside.replace(self._output)
         self._finished = True
 
-    def _transition(self, number: int, name: str) -> None:
-        if not self._call(self._change, ChangeState.Request(transition=Transition(id=number))).success:
-            raise InterfaceError(
-                expected=f'policy_node to {name}', found='a refusal', remedy='read why in the log of policy_node'
-            )
+    def _transition(self, number: int, name: str, patience: float = 0.0) -> None:
+        """Ask for a transition, again and again for ``patience`` [s]: a node just come may not have heard the arm."""
+        deadline = time.monotonic() + patience
+        while not self._call(self._change, ChangeState.Request(transition=Transition(id=number))).success:
+            if time.monotonic() > deadline:
+                raise InterfaceError(
+                    expected=f'policy_node to {name}', found='a refusal', remedy='read why in the log of policy_node'
+                )
+            if self._leaving.wait(_ACTIVATION_PERIOD):
+                raise _Left
 
     def _event(self, kind: str) -> messages.EpisodeEvent:
         self._wait(lambda: not self._events.empty(), f'the {kind} of an episode')
