@@ -17,7 +17,9 @@ from vdd_ros.data.dataset import WindowArrays
 from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
 from vdd_ros.distillation.distiller import Distiller, DistillerSettings
+from vdd_ros.distillation.selection import judge
 from vdd_ros.errors import ConfigurationError
+from vdd_ros.events import write_events
 from vdd_ros.export import export_denoiser, export_student
 from vdd_ros.mixture.student import Student, StudentSettings
 from vdd_ros.networks import PolicyShape
@@ -204,6 +206,11 @@ def checkpoint_path(output: Path) -> Path:
     return output.with_name(f'{output.name}.checkpoint.safetensors')
 
 
+def events_path(output: Path) -> Path:
+    """Return the folder beside an artifact that tells TensorBoard how its training went."""
+    return output.with_name(f'{output.name}.tensorboard')
+
+
 def _fit(
     learner: Learner,
     ema: Ema,
@@ -244,14 +251,7 @@ def _fit(
 @torch.no_grad()
 def _judge(student: Student, windows: AugmentedWindows, generator: torch.Generator) -> dict[str, float]:
     observation, action = windows.draw(4096, generator)
-    mixture = student(observation)
-    usage = mixture.log_gating.exp().mean(dim=0)
-    return {
-        'held_out_log_likelihood': float(mixture.log_prob(action).mean()),
-        'gating_entropy': float(mixture.gating_entropy().mean()),
-        'experts': float(len(usage)),
-        'least_used_expert': float(usage.min()),
-    }
+    return judge(student(observation), action)
 
 
 def _augmented(
@@ -269,7 +269,10 @@ def _shape(contract: Contract) -> PolicyShape:
 def _save(output: Path, manifest: Manifest, module: torch.nn.Module, network: bytes) -> Artifact:
     weights = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
     save_artifact(output, manifest, weights, network)
-    return load_artifact(output)
+    artifact = load_artifact(output)
+    # A run of its own for each artifact: curves of one that was removed and made anew would be joined to these.
+    write_events(events_path(output) / artifact.hash[:8], manifest.history, manifest.metrics)
+    return artifact
 
 
 @contextlib.contextmanager

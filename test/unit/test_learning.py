@@ -1,0 +1,111 @@
+"""From demonstrations in memory to artifacts: what they record, and what stops on the way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from vdd_ros.artifact import DataRecord, load_artifact
+from vdd_ros.contract import load_contract
+from vdd_ros.data.dataset import WindowArrays
+from vdd_ros.data.demonstrations import Demonstrations
+from vdd_ros.errors import TrainingError
+from vdd_ros.learning import LearningSettings, checkpoint_path, distill, events_path, train_teacher
+from vdd_ros.policy import DistilledPolicy
+from vdd_ros.progress import silent
+
+CONTRACT = load_contract('avoiding_cartesian')
+TRUNK = {'width': 16, 'depth': 1}
+SETTINGS = {
+    'threads': 1,
+    'teacher': {'trunk': TRUNK},
+    'teacher_training': {'iterations': 30, 'batch': 32},
+    'student': {'experts': 4, 'trunk': TRUNK},
+    'distillation': {'iterations': 30, 'batch': 32, 'review_every': 6, 'unused_below': 0.25},
+}
+
+
+def demonstrations(seed: int = 0) -> Demonstrations:
+    """Return demonstrations that go left or right; one entry of the observation never changes."""
+    random = np.random.default_rng(seed)
+
+    def windows(count: int) -> WindowArrays:
+        observation = random.normal(size=(count, CONTRACT.observation_horizon, CONTRACT.observation_size))
+        observation[..., 0] = 0.3
+        side = random.choice([-1.0, 1.0], size=(count, 1, 1))
+        action = np.stack([0.01 * side, np.full_like(side, 0.01)], axis=-1)[..., 0, :]
+        action = action + random.normal(scale=1e-3, size=(count, CONTRACT.prediction_horizon, 2))
+        return WindowArrays(observation, action, action[:, 0])
+
+    return Demonstrations(CONTRACT, windows(200), windows(50), DataRecord(bags={}, episodes=8, windows=200))
+
+
+@pytest.fixture(scope='module')
+def learned(tmp_path_factory):
+    """A folder with a teacher and its student."""
+    folder = tmp_path_factory.mktemp('learned')
+    settings = LearningSettings.parse(SETTINGS)
+    train_teacher(demonstrations(), folder / 'teacher', settings, silent)
+    distill(demonstrations(), folder / 'teacher', folder / 'student', settings, silent)
+    return folder
+
+
+def test_a_student_records_what_it_is_worth_without_a_simulator(learned):
+    metrics = load_artifact(learned / 'student').manifest.metrics
+    experts = int(metrics['experts'])
+    usage = [metrics.pop(f'usage_{expert}') for expert in range(experts)]
+    assert sum(usage) == pytest.approx(1, abs=1e-5)
+    assert set(metrics) == {
+        'held_out_log_likelihood', 'gating_entropy', 'experts', 'least_used_expert', 'calibration_50', 'calibration_90'
+    }
+    assert 0 < metrics['calibration_50'] < metrics['calibration_90'] <= 1
+    assert np.isfinite(list(metrics.values())).all()
+
+
+@pytest.mark.parametrize('name', ['teacher', 'student'])
+def test_tensorboard_shows_the_curves_and_figures_that_the_artifact_holds(learned, name):
+    manifest = load_artifact(learned / name).manifest
+    (run,) = events_path(learned / name).iterdir()
+    events = EventAccumulator(str(run)).Reload()
+    for curve, values in manifest.history.items():
+        if curve != 'iteration':
+            shown = events.Scalars(f'training/{curve}')
+            assert [item.step for item in shown] == [int(place) for place in manifest.history['iteration']]
+            assert [item.value for item in shown] == pytest.approx(values)
+    assert len(manifest.history) > 2
+    for figure, value in manifest.metrics.items():
+        assert [(item.step, item.value) for item in events.Scalars(f'final/{figure}')] == [(30, pytest.approx(value))]
+
+
+def test_a_dimension_that_never_changes_leaves_a_policy_that_answers_in_numbers(learned):
+    policy = DistilledPolicy.load(learned / 'student')
+    observation = np.zeros((1, CONTRACT.observation_horizon, CONTRACT.observation_size))
+    found = policy.experts(observation)
+    assert np.isfinite(found.mean).all() and np.isfinite(policy.covariance(found)).all()
+
+
+@pytest.mark.parametrize('kind', ['teacher', 'student'])
+def test_an_interrupted_training_that_is_resumed_makes_the_very_same_weights(learned, tmp_path, kind):
+    def learn(cancelled, resume):
+        settings = LearningSettings.parse(SETTINGS)
+        how = {'resume': resume, 'cancelled': cancelled}
+        if kind == 'teacher':
+            return train_teacher(demonstrations(), tmp_path / 'it', settings, silent, **how)
+        return distill(demonstrations(), learned / 'teacher', tmp_path / 'it', settings, silent, **how)
+
+    asked = []
+    assert learn(lambda: asked.append(None) or len(asked) == 13, False) is None
+    assert [item.name for item in tmp_path.iterdir()] == [checkpoint_path(tmp_path / 'it').name]
+    resumed = learn(lambda: False, True).weights
+    whole = load_artifact(learned / kind).weights
+    assert resumed.keys() == whole.keys()
+    for name, value in whole.items():
+        np.testing.assert_array_equal(resumed[name], value)
+
+
+def test_data_that_are_not_finite_end_in_an_error_and_leave_nothing(tmp_path):
+    broken = demonstrations()
+    broken.train.action[7] = np.nan
+    with pytest.raises(TrainingError, match='finite values.*drop the episodes'):
+        train_teacher(broken, tmp_path / 'teacher', LearningSettings.parse(SETTINGS), silent)
+    assert not list(tmp_path.iterdir())
