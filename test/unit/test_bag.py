@@ -6,7 +6,9 @@ from rosbags.typesys import Stores, get_typestore
 
 from vdd_ros.contract import Contract, load_contract
 from vdd_ros.data.bag import BagWriter, JointOrder, fingerprint, read_recording
-from vdd_ros.errors import BagError, OutputError
+from vdd_ros.data.demonstrations import load_demonstrations
+from vdd_ros.errors import BagError, OutputError, TrainingError
+from vdd_ros.progress import silent
 
 STORE = get_typestore(Stores.ROS2_HUMBLE)
 TOPICS = {
@@ -172,3 +174,11 @@ def test_joint_order_follows_a_publisher_that_changes_its_mind():
     assert order.index(['a', 'b']).tolist() == [0, 1]
     with pytest.raises(KeyError):
         order.index(['a'])
+
+
+def test_too_few_demonstrations_are_refused_with_their_number(tmp_path):
+    bags = [_whole(tmp_path / name) for name in 'abcd']
+    with pytest.raises(TrainingError, match='at least 5 demonstrations that succeeded; found 4 in .*record more'):
+        load_demonstrations(bags, _contract(), None, silent)
+    bags.append(_whole(tmp_path / 'e'))
+    assert load_demonstrations(bags, _contract(), None, silent).record.episodes == 5

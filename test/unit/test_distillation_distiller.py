@@ -6,6 +6,7 @@ import pytest
 import torch
 from oracles import ring, score_of, seeded
 from vdd_ros.distillation.distiller import PAPER, Distiller, DistillerSettings
+from vdd_ros.distillation.noise_levels import NoiseLevels
 from vdd_ros.mixture.student import Student, StudentSettings
 from vdd_ros.networks import PolicyShape, TrunkSettings
 from vdd_ros.training import DescentSettings, Windows, fit
@@ -45,6 +46,37 @@ def test_every_mode_of_the_ring_is_found_with_its_weight_and_its_width(objective
     assert forward < 0.05
     torch.testing.assert_close(weights, torch.tensor(WEIGHTS), rtol=0, atol=0.03)
     assert 8 <= model.alive.sum() < 16
+
+
+def narrow(settings, **student):
+    """Distil one Gaussian of standard deviation .2 and return the students' deviation."""
+    torch.manual_seed(0)
+    teacher = ring(0.2, [1.0])
+    settings = settings.model_copy(update=QUICK | {'iterations': 400, 'samples': 4, 'batch': 64})
+    options = StudentSettings(trunk=TrunkSettings(width=16, depth=1), **student)
+    model = Student(options, SHAPE, seeded(2))
+    windows = Windows(torch.zeros(5000, 1, 1), draw(teacher, 5000, seed=1)[:, 0])
+    fit(Distiller(model, score_of(teacher), windows, settings), iterations=400, generator=seeded(3))
+    with torch.no_grad():
+        student = model(torch.zeros(1, 1, 1))
+        actions = draw(student, 20_000, seed=4)
+    return model, student, actions.std(dim=0)[0]
+
+
+def test_a_student_distilled_at_a_fixed_noise_is_too_wide_by_it_and_the_default_is_not():
+    fixed = PAPER.model_copy(update={'noise': NoiseLevels(kind='fixed', low=0.3)})
+    *_, wide = narrow(fixed, experts=1, gating_trunk='own')
+    torch.testing.assert_close(wide, torch.full((2,), (0.2**2 + 0.3**2) ** 0.5), rtol=0.05, atol=0)
+    *_, exact = narrow(DistillerSettings(), experts=1)
+    torch.testing.assert_close(exact, torch.full((2,), 0.2), rtol=0.05, atol=0)
+
+
+def test_more_experts_than_modes_end_in_the_density_of_the_modes():
+    model, student, _ = narrow(DistillerSettings(), experts=16)
+    teacher = ring(0.2, [1.0])
+    actions = draw(teacher, 20_000, seed=4)
+    assert (teacher.log_prob(actions) - student.log_prob(actions)).mean() < 0.01
+    assert model.alive.sum() < 16
 
 
 def test_the_papers_scheme_moves_experts_and_gating_by_optimisers_of_their_own():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from oracles import seeded
 from torch import nn
+from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
 from vdd_ros.distillation.distiller import Distiller, DistillerSettings
 from vdd_ros.errors import ConfigurationError, TrainingError
 from vdd_ros.mixture.student import Student, StudentSettings
@@ -30,6 +31,13 @@ def distiller(experts: int = 6) -> Distiller:
     return Distiller(student, lambda action, sigma, observation: -action, windows(), settings)
 
 
+def teaching(process: str) -> SingleLoss:
+    """Build a learner of a small teacher."""
+    torch.manual_seed(0)
+    teacher = Teacher(TeacherSettings(process=process, trunk=TrunkSettings(width=8, depth=1)), SHAPE)
+    return SingleLoss(teacher, teacher.loss, windows(), batch=16, descent=DescentSettings())
+
+
 def regression(loss=None) -> SingleLoss:
     """Build a learner of one linear layer."""
     torch.manual_seed(0)
@@ -49,27 +57,48 @@ def everything(learner, ema, generator):
     return [*learner.module.state_dict().values(), *moments, *ema.average, generator.get_state()]
 
 
-def test_a_resumed_training_goes_on_bit_for_bit(tmp_path):
-    whole, generator = distiller(), seeded(3)
+def resumed(build, stop: int, checkpoint):
+    """Return all state of a training of 24 steps, and that of another which was stopped and taken up again."""
+    whole, generator = build(), seeded(3)
     average = Ema(whole.module, 0.99)
     fit(whole, iterations=24, generator=generator, ema=average)
 
-    checkpoint = tmp_path / 'checkpoint.safetensors'
-    first = distiller()
+    first = build()
     done = []
     fit(
         first, iterations=24, generator=seeded(3), ema=Ema(first.module, 0.99), checkpoint=checkpoint,
-        cancelled=lambda: done.append(None) or len(done) == 11,
+        cancelled=lambda: done.append(None) or len(done) == stop,
     )
-    second, resumed = distiller(), seeded(99)
-    torch.nn.init.ones_(second.module.mean_head.weight)
+    second, again = build(), seeded(99)
+    for parameter in second.module.parameters():
+        torch.nn.init.ones_(parameter)
     ema = Ema(second.module, 0.99)
-    assert fit(second, iterations=24, generator=resumed, ema=ema, checkpoint=checkpoint, resume=True) == 24
-
-    for expected, found in zip(everything(whole, average, generator), everything(second, ema, resumed), strict=True):
-        assert torch.equal(expected, found)
-    assert not whole.module.alive.all()
+    assert fit(second, iterations=24, generator=again, ema=ema, checkpoint=checkpoint, resume=True) == 24
     assert ema.updates == average.updates == 24
+    return everything(whole, average, generator), everything(second, ema, again)
+
+
+# Experts are reviewed after 5, 10, 15 and 20 steps: moved in the first half, retired in the second.
+@pytest.mark.parametrize('stop', [4, 5, 11, 17])
+def test_a_resumed_distillation_goes_on_bit_for_bit_whatever_was_moved_or_retired(tmp_path, stop):
+    for expected, found in zip(*resumed(distiller, stop, tmp_path / 'checkpoint.safetensors'), strict=True):
+        assert torch.equal(expected, found)
+
+
+def test_that_distillation_moves_experts_first_and_retires_some_later():
+    learner, moves, alive = distiller(), [], []
+    move = learner.module.move
+    learner.module.move = lambda *arguments, **options: (moves.append(len(alive)), move(*arguments, **options))
+    fit(learner, iterations=24, generator=seeded(3), report=lambda *_: alive.append(int(learner.module.alive.sum())),
+        report_every=1)
+    assert moves and max(moves) < 10
+    assert alive[9] == 6 and alive[-1] < 6
+
+
+@pytest.mark.parametrize('process', ['edm', 'ddpm'])
+def test_a_resumed_teacher_goes_on_bit_for_bit(tmp_path, process):
+    for expected, found in zip(*resumed(lambda: teaching(process), 11, tmp_path / 'it.safetensors'), strict=True):
+        assert torch.equal(expected, found)
 
 
 def test_a_cancelled_training_stops_at_once_and_leaves_one_whole_file(tmp_path):
@@ -113,6 +142,17 @@ def test_a_loss_that_is_not_finite_raises_and_keeps_the_last_good_weights(tmp_pa
     assert all(parameter.isfinite().all() for parameter in learner.module.parameters())
     assert fit(learner, iterations=20, generator=seeded(), checkpoint=checkpoint, resume=True) == 20
     assert len(calls) == 8 + 15  # eight before it failed, and all after the fifth again
+
+
+def test_a_teacher_that_answers_in_nan_ends_distilling_and_the_student_keeps_its_weights():
+    learner = distiller()
+    before = [parameter.clone() for parameter in learner.module.parameters()]
+    score = lambda action, *_: torch.full_like(action, torch.nan)  # noqa: E731
+    broken = Distiller(learner.module, score, windows(), learner.settings)
+    with pytest.raises(TrainingError, match='finite loss'):
+        fit(broken, iterations=5, generator=seeded())
+    for parameter, kept in zip(learner.module.parameters(), before):
+        assert torch.equal(parameter, kept)
 
 
 def test_progress_is_reported_now_and_then_and_at_the_end():
