@@ -13,7 +13,9 @@ import pytest
 from catkin_pkg.package import parse_package
 
 ROOT = Path(__file__).parents[2]
-IGNORED = shutil.ignore_patterns('.git', '.venv', 'build', 'runs', '*.egg-info', '__pycache__', '.*_cache', '.hypothesis')
+IGNORED = shutil.ignore_patterns(
+    '.git', '.venv', 'build', 'install', 'log', 'runs', '*.egg-info', '__pycache__', '.*_cache', '.hypothesis'
+)
 
 
 @pytest.fixture(scope='module')
