@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from vdd_ros.validation.environment import environment
+
 FOLDER = Path('runs/benchmarks')
-_LIBRARIES = ('vdd_ros', 'numpy', 'torch', 'onnxruntime', 'mujoco', 'mink', 'rosbags')
 _console = Console()
 
 
@@ -57,14 +54,7 @@ def finish(name: str, rows: Sequence[dict[str, Any]], bars: Sequence[Bar], *, ch
     aside.write_text(
         json.dumps(
             {
-                'created': datetime.now(timezone.utc).isoformat(timespec='seconds'),
-                'machine': {
-                    'system': platform.platform(),
-                    'processor': platform.machine(),
-                    'cores': os.cpu_count(),
-                    'python': platform.python_version(),
-                },
-                'versions': {library: _version(library) for library in _LIBRARIES},
+                **environment(),
                 'rows': list(rows),
                 'bars': [{**asdict(bar), 'holds': bar.holds} for bar in bars],
             },
@@ -82,9 +72,3 @@ def _text(value: object) -> str:
         return ''
     return f'{value:.4g}' if isinstance(value, float) else str(value)
 
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return 'absent'

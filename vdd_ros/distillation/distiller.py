@@ -34,10 +34,13 @@ class DistillerSettings(Settings):
     with experts drawn from the gating. `paper`: as published."""
     noise: NoiseLevels = NoiseLevels()
     """Noise levels at which student and teacher are compared."""
-    noise_weight: float = Field(1.0, ge=0)
+    noise_weight: float = Field(0.0, ge=0)
     """The divergence at noise sigma weighs sigma to this power; not for `paper`."""
-    coverage: float = Field(0.1, ge=0)
+    coverage: float = Field(0.3, ge=0)
     """Weight of the negative log-likelihood of the demonstrated actions in the experts' loss."""
+    coverage_decay: Literal['constant', 'linear'] = 'linear'
+    """Whether that weight falls to zero while distilling: modes are found early, and what the likelihood adds later is
+    its noise."""
     batch: int = Field(512, ge=1)
     """Windows in a step."""
     samples: int = Field(4, ge=1)
@@ -99,14 +102,15 @@ class Distiller:
     def step(self, iteration: int, iterations: int, generator: torch.Generator) -> Mapping[str, Tensor]:
         """Learn once; `iteration` of `iterations` are done."""
         progress = iteration / iterations
+        coverage = self.settings.coverage * (1 - progress if self.settings.coverage_decay == 'linear' else 1)
         alternating = 'gating' in self.descents
         for _ in range(self.settings.expert_steps):
             observation, action = self._windows.draw(self.settings.batch, generator)
             mixture = self.module(observation)
             loss = self._expert_loss(mixture, observation, progress, generator)
-            uncovered = coverage_loss(mixture if self.settings.coverage else mixture.detach(), action)
-            if self.settings.coverage:
-                loss = loss + self.settings.coverage * uncovered
+            uncovered = coverage_loss(mixture if coverage else mixture.detach(), action)
+            if coverage:
+                loss = loss + coverage * uncovered
             if not alternating:
                 loss = loss + gating_loss(mixture, action)
             gradient = self.descents['experts' if alternating else 'all'].step(loss, progress)

@@ -14,13 +14,17 @@ from vdd_ros.settings import Settings
 class NoiseLevels(Settings):
     """A distribution of noise levels over an interval, in normalised action units."""
 
-    kind: Literal['fixed', 'uniform', 'log_uniform', 'annealed', 'levels'] = 'log_uniform'
-    """`fixed`: always `low`. `uniform`, `log_uniform`: drawn from [low, high]. `annealed`: from `high` to `low`, evenly
-    in the logarithm, while distilling. `levels`: drawn from `levels`, for a teacher that knows only those (DDPM)."""
+    kind: Literal['fixed', 'uniform', 'log_uniform', 'narrowing', 'annealed', 'levels'] = 'narrowing'
+    """`fixed`: always `low`. `uniform`, `log_uniform`: drawn from [low, high]. `narrowing`: as `log_uniform`, while the
+    upper end falls from `high` to `end`: far modes attract at first, and their shapes count at last. `annealed`: from
+    `high` to `low`, evenly in the logarithm, while distilling. `levels`: drawn from `levels`, for a teacher that knows
+    only those (DDPM)."""
     low: float = Field(0.05, gt=0)
     """Least noise."""
     high: float = Field(1.0, gt=0)
     """Most noise."""
+    end: float = Field(0.2, gt=0)
+    """Most noise at the end, for `kind: narrowing`."""
     levels: tuple[float, ...] = ()
     """For `kind: levels`."""
 
@@ -28,6 +32,8 @@ class NoiseLevels(Settings):
     def _is_an_interval(self) -> NoiseLevels:
         if self.low > self.high:
             raise ValueError(f'low {self.low} exceeds high {self.high}')
+        if self.kind == 'narrowing' and not self.low <= self.end <= self.high:
+            raise ValueError(f'end {self.end} lies outside of [{self.low}, {self.high}]')
         if (self.kind == 'levels') != bool(self.levels) or any(level <= 0 for level in self.levels):
             raise ValueError('positive `levels` go with `kind: levels`, and only with it')
         return self
@@ -44,4 +50,6 @@ class NoiseLevels(Settings):
             return uniform.new_full(uniform.shape, self.high * ratio**-progress)
         if self.kind == 'uniform':
             return self.low + (self.high - self.low) * uniform
+        if self.kind == 'narrowing':
+            ratio *= (self.end / self.high) ** progress
         return self.low * ratio**uniform

@@ -19,7 +19,8 @@ from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.parameters import Parameter, declare
 from vdd_ros.nodes.process import guarded, run
-from vdd_ros.sim.tasks import Demonstrator, load_task
+from vdd_ros.sim.demonstration import Teleoperation
+from vdd_ros.sim.tasks import load_task
 
 PARAMETERS = (
     Parameter('task', 'avoiding', 'task to demonstrate'),
@@ -41,8 +42,8 @@ class DemonstratorNode(Node):
         self._values = declare(self, PARAMETERS)
         contract = load_contract(self._values['contract'])
         self._task = load_task(self._values['task'])
-        self._script = self._task.new_demonstrator(np.random.default_rng(self._values['seed']))
-        self._kinematics = Kinematics.from_contract(contract)
+        script = self._task.new_demonstrator(np.random.default_rng(self._values['seed']))
+        self._teleoperation = Teleoperation(Kinematics.from_contract(contract), script)
         self._reader = messages.JointReader(contract.robot.joints)
         self._demonstration: _Demonstration | None = None
         self._latest: messages.JointReading | None = None
@@ -99,7 +100,7 @@ class DemonstratorNode(Node):
         event = messages.from_episode(message)
         self._heard = time.monotonic()
         if event.kind == 'start' and self._asked:
-            self._demonstration = _Demonstration(event.stamp, self._task.period, self._script, self._kinematics)
+            self._demonstration = _Demonstration(event.stamp, self._task.period, self._teleoperation)
             self._steer()
         elif event.kind == 'end' and self._demonstration is not None:
             self._finish(event)
@@ -156,12 +157,11 @@ class DemonstratorNode(Node):
 class _Demonstration:
     """One demonstration under way: answers the states at its ticks with joint commands."""
 
-    def __init__(self, start: int, period: int, script: Demonstrator, kinematics: Kinematics) -> None:
+    def __init__(self, start: int, period: int, teleoperation: Teleoperation) -> None:
         self._next = start
         self._period = period
-        self._script = script
-        self._kinematics = kinematics
-        self._commanded: np.ndarray | None = None
+        self._teleoperation = teleoperation
+        self._begun = False
 
     def answer(self, reading: messages.JointReading) -> np.ndarray | None:
         """Return joints of shape (joint,) [rad] to command, or None where the next tick is still to come."""
@@ -169,15 +169,10 @@ class _Demonstration:
             return None
         while self._next <= reading.stamp:
             self._next += self._period
-        if self._commanded is None:
-            self._commanded = reading.position
-            self._position = self._kinematics.tool_position(reading.position)
-            self._orientation = self._kinematics.tool_orientation(reading.position)
-            self._script.begin(self._position[:2])
-        position = self._position.copy()
-        position[:2] = self._script.command(self._kinematics.tool_position(self._commanded)[:2])
-        self._commanded = self._kinematics.solve(position, self._orientation, self._commanded)
-        return self._commanded
+        if not self._begun:
+            self._teleoperation.begin(reading.position)
+            self._begun = True
+        return self._teleoperation.command()
 
 
 def main() -> int:

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from vdd_ros import __version__
 from vdd_ros.artifact import Artifact
 from vdd_ros.sim.tasks import Task
 from vdd_ros.validation import pictures
+from vdd_ros.validation.environment import environment
 from vdd_ros.validation.latency import Latency
 from vdd_ros.validation.metrics import summarise
 from vdd_ros.validation.rollout import Rollouts
-
-_LIBRARIES = ('numpy', 'torch', 'onnxruntime', 'mujoco', 'mink', 'rosbags')
 
 PAPER = (
     'Zhou et al., NeurIPS 2024, report for Avoiding, with human demonstrations and other servos (comparable protocol): '
@@ -73,14 +67,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
         'contract': {'name': findings.student.manifest.contract.name, 'hash': findings.student.manifest.contract_hash},
         'data': findings.student.manifest.data.model_dump(mode='json'),
         'seconds': dict(findings.seconds),
-        'created': datetime.now(timezone.utc).isoformat(timespec='seconds'),
-        'machine': {
-            'system': platform.platform(),
-            'processor': platform.machine(),
-            'cores': os.cpu_count(),
-            'python': platform.python_version(),
-        },
-        'versions': {'vdd_ros': __version__, **{name: _version(name) for name in _LIBRARIES}},
+        **environment(),
     }
 
 
@@ -114,13 +101,6 @@ def _of_rollouts(rollouts: Rollouts, experts: int = 0) -> dict[str, Any]:
     summary = asdict(summarise(rollouts, experts))
     summary['mean_steps'] = None if math.isnan(summary['mean_steps']) else summary['mean_steps']
     return {**summary, 'times_real_time': rollouts.simulated_seconds / rollouts.seconds}
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return 'absent'
 
 
 def _write(path: Path, text: str) -> None:
