@@ -176,6 +176,9 @@ def test_coverage_is_the_negative_log_likelihood():
         ('fixed', 0.5, [0.1, 0.1, 0.1]),
         ('uniform', 0.5, [0.1, 0.5, 0.9]),
         ('log_uniform', 0.5, [0.1, 0.3, 0.9]),
+        ('narrowing', 0.0, [0.1, 0.3, 0.9]),
+        ('narrowing', 0.5, [0.1, 0.3 / 3**0.25, 0.9 / 3**0.5]),
+        ('narrowing', 1.0, [0.1, 0.03**0.5, 0.3]),
         ('annealed', 0.0, [0.9, 0.9, 0.9]),
         ('annealed', 0.5, [0.3, 0.3, 0.3]),
         ('annealed', 1.0, [0.1, 0.1, 0.1]),
@@ -183,7 +186,7 @@ def test_coverage_is_the_negative_log_likelihood():
 )
 def test_noise_levels_follow_their_kind(kind, progress, expected):
     uniform = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
-    sigma = NoiseLevels(kind=kind, low=0.1, high=0.9).sigma(uniform, progress)
+    sigma = NoiseLevels(kind=kind, low=0.1, high=0.9, end=0.3).sigma(uniform, progress)
     torch.testing.assert_close(sigma, torch.tensor(expected, dtype=torch.float64))
 
 
@@ -194,7 +197,12 @@ def test_given_levels_are_drawn_evenly():
 
 @pytest.mark.parametrize(
     ('settings', 'message'),
-    [({'low': 2.0}, 'low 2.0 exceeds high 1.0'), ({'kind': 'levels'}, 'levels'), ({'levels': (0.1,)}, 'levels')],
+    [
+        ({'low': 2.0}, 'low 2.0 exceeds high 1.0'),
+        ({'end': 2.0}, r'end 2.0 lies outside of \[0.05, 1.0\]'),
+        ({'kind': 'levels'}, 'levels'),
+        ({'levels': (0.1,)}, 'levels'),
+    ],
 )
 def test_noise_levels_that_contradict_themselves_are_refused(settings, message):
     with pytest.raises(ConfigurationError, match=message):
