@@ -92,6 +92,20 @@ def test_the_papers_scheme_moves_experts_and_gating_by_optimisers_of_their_own()
     assert steps == {'experts': {6}, 'gating': {3}}
 
 
+def test_coverage_fades_in_proportion_to_what_is_left_and_stays_if_told_to():
+    def after_one_step(**coverage):
+        torch.manual_seed(0)
+        model = Student(StudentSettings(trunk=TrunkSettings(width=8, depth=1), experts=3), SHAPE, seeded(2))
+        windows = Windows(torch.zeros(100, 1, 1), draw(TEACHER, 100, seed=1)[:, 0])
+        settings = DistillerSettings(batch=16, descent=DescentSettings(clip=1e9), **coverage)
+        Distiller(model, score_of(TEACHER), windows, settings).step(6, 8, seeded(3))
+        return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+    quarter = after_one_step(coverage=0.25, coverage_decay='constant')
+    assert torch.equal(after_one_step(coverage=1.0), quarter)
+    assert not torch.allclose(after_one_step(coverage=1.0, coverage_decay='constant'), quarter, rtol=0.1)
+
+
 def test_a_uniform_gating_stays_uniform():
     model, _ = distil(DistillerSettings(**QUICK | {'iterations': 3}), gating='uniform', experts=4)
     torch.testing.assert_close(model(torch.zeros(1, 1, 1)).log_gating.exp(), torch.full((1, 4), 0.25))

@@ -1,0 +1,160 @@
+"""Distils toys whose density is known, and measures how far the students are off: `python -m benchmarks.toy`.
+
+The teacher's score is exact and the demonstrations are samples, so all that is measured is the distillation. Three
+methods get the same network, demonstrations, batch, step sizes and number of updates of the experts:
+
+    default   the settings that ship, StudentSettings() and DistillerSettings(), but for fewer iterations
+    paper     the published objective and alternation, at a noise so small that its bias does not show
+    EM        the same mixture by likelihood alone, without a teacher
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import tyro
+from rich.progress import track
+
+from benchmarks.harness import FOLDER, Bar, finish
+from benchmarks.toy_picture import Panel, draw_picture, panels
+from benchmarks.toy_problems import TOYS, measure
+from vdd_ros.baselines.em import likelihood_loss
+from vdd_ros.distillation.distiller import PAPER, Distiller, DistillerSettings
+from vdd_ros.distillation.noise_levels import NoiseLevels
+from vdd_ros.learning import LearningSettings
+from vdd_ros.mixture.student import Student, StudentSettings
+from vdd_ros.networks import PolicyShape
+from vdd_ros.training import Ema, Learner, SingleLoss, Windows, fit
+
+METHODS = ('default', 'paper', 'EM')
+ITERATIONS = 800
+_QUICK_ITERATIONS = 8
+_DEMONSTRATIONS = 20_000
+_SAMPLES = 100_000
+_CLEAN = NoiseLevels(kind='fixed', low=0.02)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One student to make and to measure."""
+
+    toy: str
+    method: Literal['default', 'paper', 'EM']
+    seed: int
+    iterations: int
+
+    def run(self) -> tuple[dict[str, Any], list[Panel]]:
+        """Return its row, and what the picture shows of it."""
+        torch.set_num_threads(1)
+        torch.manual_seed(self.seed)
+        generator = torch.Generator().manual_seed(self.seed)
+        toy = TOYS[self.toy]
+        student = Student(self._student_settings(), PolicyShape(1, 1, 2), generator)
+        learner, iterations = self._learner(student, toy.demonstrations(_DEMONSTRATIONS, generator))
+        ema = Ema(student, LearningSettings().student_ema)
+        began = time.perf_counter()
+        fit(learner, iterations=iterations, generator=generator, ema=ema)
+        seconds = time.perf_counter() - began
+        ema.copy_to(student)
+        figures = measure(toy, student, generator, _SAMPLES)
+        row = {'toy': self.toy, 'method': self.method, 'seed': self.seed, **figures}
+        row |= {'experts': int(student.alive.sum()), 'iterations': iterations, 'seconds': seconds}
+        return row, panels(self.toy, self.method, student) if self.seed == 0 else []
+
+    def _student_settings(self) -> StudentSettings:
+        paper = {'gating_trunk': 'own', 'scale_floor': 1e-4}
+        return StudentSettings(**paper) if self.method == 'paper' else StudentSettings()
+
+    def _learner(self, student: Student, windows: Windows) -> tuple[Learner, int]:
+        default = DistillerSettings(iterations=self.iterations)
+        if self.method == 'EM':
+            loss = likelihood_loss(student)
+            return SingleLoss(student, loss, windows, batch=default.batch, descent=default.descent), self.iterations
+        if self.method == 'default':
+            return Distiller(student, TOYS[self.toy].score(), windows, default), self.iterations
+        # Each of its iterations updates the experts twice.
+        iterations = self.iterations // PAPER.expert_steps
+        same = {'iterations': iterations, 'batch': default.batch, 'descent': default.descent, 'noise': _CLEAN}
+        settings = PAPER.model_copy(update=same)
+        return Distiller(student, TOYS[self.toy].score(), windows, settings), iterations
+
+
+def jobs_of(seeds: int | None, iterations: int) -> list[Job]:
+    """Return all jobs, those of the default for every seed of a toy and the others for as many as are compared."""
+    jobs = []
+    for name, toy in TOYS.items():
+        for method in METHODS:
+            count = toy.seeds if method == 'default' else toy.compared
+            jobs += [Job(name, method, seed, iterations) for seed in range(count if seeds is None else min(seeds, count))]
+    return jobs
+
+
+def bars_of(rows: Iterable[dict[str, Any]]) -> list[Bar]:
+    """Return what is asked of the default: the highest figures over all seeds, and the seeds with every mode."""
+
+    def of(name: str, figure: str) -> list[float]:
+        return [row[figure] for row in rows if row['toy'] == name and row['method'] == 'default']
+
+    modes = of('ring', 'modes')
+    bars = [
+        Bar('ring: seeds with every mode found', sum(found == 8 for found in modes), len(modes)),
+        Bar('ring: highest forward KL', max(of('ring', 'forward_kl')), 0.01, at_most=True),
+        Bar('ring: highest reverse KL', max(of('ring', 'reverse_kl')), 0.01, at_most=True),
+    ]
+    modes = of('hard ring', 'modes')
+    return [
+        *bars,
+        Bar('hard ring: seeds with every mode found', sum(found == 8 for found in modes), math.ceil(0.95 * len(modes))),
+        Bar('hard ring: highest forward KL', max(of('hard ring', 'forward_kl')), 0.05, at_most=True),
+        Bar('hard ring: highest error of a weight', max(of('hard ring', 'weight_error')), 0.03, at_most=True),
+        Bar('junction: highest forward KL', max(of('junction', 'forward_kl')), 0.05, at_most=True),
+    ]
+
+
+def _results(jobs: list[Job], processes: int) -> Iterator[tuple[dict[str, Any], list[Panel]]]:
+    if processes == 1:
+        yield from (job.run() for job in jobs)
+        return
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context('spawn')) as pool:
+        for done in as_completed([pool.submit(job.run) for job in jobs]):
+            yield done.result()
+
+
+def main(quick: bool = False, check: bool = False, seeds: int | None = None, processes: int | None = None) -> int:
+    """Distil toys whose density is known, and measure how far the students are off.
+
+    Parameters
+    ----------
+    quick
+        Two seeds and a few iterations: whether it runs, not how well.
+    check
+        Exit with 1 if a bar does not hold.
+    seeds
+        At most so many seeds of each toy; by default 20, 20 and 10.
+    processes
+        How many to share the seeds among; by default as many as there are cores, and one for `quick`.
+
+    """
+    jobs = jobs_of(2 if quick and seeds is None else seeds, _QUICK_ITERATIONS if quick else ITERATIONS)
+    processes = processes or (1 if quick else os.cpu_count() or 1)
+    rows, shown = [], []
+    for row, drawn in track(_results(jobs, processes), description='distilling', total=len(jobs)):
+        rows.append(row)
+        shown += drawn
+    order = {(job.toy, job.method, job.seed): number for number, job in enumerate(jobs)}
+    rows.sort(key=lambda row: order[row['toy'], row['method'], row['seed']])
+    code = finish('toy', rows, bars_of(rows), check=check)
+    draw_picture(shown, FOLDER / 'toy.png')
+    return code
+
+
+if __name__ == '__main__':
+    raise SystemExit(tyro.cli(main))

@@ -1,0 +1,123 @@
+"""Toys with a closed form: densities that serve as exact teachers, and exact measures of a student against them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vdd_ros.distillation.objective import Score
+from vdd_ros.mixture.covariance import DiagonalCovariance
+from vdd_ros.mixture.gaussian_mixture import GaussianMixture
+from vdd_ros.training import Windows
+
+Density = Callable[[Tensor], GaussianMixture]
+"""`p(action|observation)`: windows of shape (batch, 1, 1) to a batch of mixtures over actions of two dimensions."""
+
+_SHOWN_GATING = 0.01
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A conditional density and what counts as having found a mode of it."""
+
+    density: Density
+    near: float
+    """A mode is found by an expert with a gating above 1 % whose mean is this near to it."""
+    seeds: int
+    """Seeds of the whole benchmark."""
+    compared: int
+    """How many of them the methods that the student is compared with get."""
+    conditional: bool = False
+    """Whether the observation matters."""
+
+    def demonstrations(self, count: int, generator: torch.Generator) -> Windows:
+        """Draw actions at observations that are uniform in [-1, 1]."""
+        observation = 2 * torch.rand(count, 1, 1, generator=generator) - 1
+        return Windows(observation, draw(self.density(observation), (), generator))
+
+    def score(self) -> Score:
+        """Return the exact score of the density with noise added to it."""
+        return lambda action, sigma, observation: self.density(observation).convolved(sigma).score(action)
+
+
+def ring(std: float, weights: tuple[float, ...]) -> Density:
+    """Return Gaussians on a ring of radius 2, whatever the observation."""
+    angle = torch.arange(len(weights)) * 2 * math.pi / len(weights)
+    mean = 2 * torch.stack([angle.cos(), angle.sin()], dim=-1)
+    log_gating = torch.tensor(weights).log()
+
+    def density(observation: Tensor) -> GaussianMixture:
+        count = len(observation)
+        scale = torch.full((count, len(weights), 2), std)
+        return GaussianMixture(log_gating.expand(count, -1), mean.expand(count, -1, -1), DiagonalCovariance(scale))
+
+    return density
+
+
+def junction(observation: Tensor) -> GaussianMixture:
+    """Return seven modes: one goes around, two are one until they split, two merge as one fades, two cross over.
+
+    With s the observation in [-1, 1]: the first goes half around the origin; the second and third part at s = 0; the
+    fourth and fifth meet at s = 1/2 and stay together, while the weight of the fifth falls from .2 to .05; the last
+    two pass each other on either side. All narrow from .13 to .07 as s grows.
+    """
+    s = observation[:, 0, 0]
+    places = [
+        (0.9 * (math.pi * s / 2).sin(), 0.9 * (math.pi * s / 2).cos()),
+        (2.0, 1.2 * s.clamp(min=0)),
+        (2.0, -1.2 * s.clamp(min=0)),
+        (-2.0, -0.5 + 1.2 * (0.5 - s).clamp(min=0)),
+        (-2.0, -0.5 - 1.2 * (0.5 - s).clamp(min=0)),
+        (1.5 * s, -2.0),
+        (-1.5 * s, 2.0),
+    ]
+    mean = torch.stack([torch.stack([s * 0 + x, s * 0 + y], dim=-1) for x, y in places], dim=1)
+    fading = 0.125 - 0.075 * s
+    weights = torch.stack([s * 0 + weight for weight in (0.25, 0.2, 0.1, 0.3 - fading, fading, 0.1, 0.05)], dim=-1)
+    scale = (0.1 - 0.03 * s)[:, None, None].expand(-1, len(places), 2)
+    return GaussianMixture(weights.log(), mean, DiagonalCovariance(scale))
+
+
+TOYS = {
+    'ring': Toy(ring(0.5, (0.125,) * 8), near=0.5, seeds=20, compared=5),
+    'hard ring': Toy(ring(0.1, (0.3, 0.2, 0.15, 0.1, 0.1, 0.05, 0.05, 0.05)), near=0.3, seeds=20, compared=20),
+    'junction': Toy(junction, near=0.3, seeds=10, compared=10, conditional=True),
+}
+"""The toy of the published code; a harder one; one whose modes move, split and merge with the observation."""
+
+
+def draw(mixture: GaussianMixture, shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, '*shape 2']:
+    """Draw actions from every mixture of a batch; `shape` are sample axes in front of it."""
+    shape = (*shape, *mixture.log_gating.shape[:-1])
+    noise = torch.randn(*shape, mixture.covariance.noise_size, generator=generator)
+    return mixture.sample(noise, torch.rand(shape, generator=generator))
+
+
+@torch.no_grad()
+def measure(toy: Toy, student: Density, generator: torch.Generator, samples: int) -> dict[str, float | int]:
+    """Return the divergences [nat] by `samples` exact samples each way, the modes found and the error of the weights.
+
+    A conditional toy is averaged over observations from -1 to 1; the error of its weights is left out, since modes
+    that are one have no weights of their own.
+    """
+    observation = torch.linspace(-1, 1, 401 if toy.conditional else 1)[:, None, None]
+    truth, found = toy.density(observation), student(observation)
+    shape = (max(1, samples // len(observation)),)
+    ours, theirs = draw(found, shape, generator), draw(truth, shape, generator)
+    distance = torch.cdist(truth.mean, found.mean)
+    seen = (distance < toy.near) & (found.log_gating.exp() > _SHOWN_GATING)[:, None]
+    figures = {
+        'forward_kl': float((truth.log_prob(theirs) - found.log_prob(theirs)).double().mean()),
+        'reverse_kl': float((found.log_prob(ours) - truth.log_prob(ours)).double().mean()),
+        'modes': float(seen.any(dim=-1).sum(dim=-1).double().mean()),
+    }
+    if not toy.conditional:
+        shares = torch.zeros_like(truth.log_gating)
+        shares.scatter_add_(1, distance.argmin(dim=1), found.log_gating.exp())
+        figures['weight_error'] = float((shares - truth.log_gating.exp()).abs().max())
+    return figures
