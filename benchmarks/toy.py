@@ -93,7 +93,8 @@ def jobs_of(seeds: int | None, iterations: int) -> list[Job]:
     for name, toy in TOYS.items():
         for method in METHODS:
             count = toy.seeds if method == 'default' else toy.compared
-            jobs += [Job(name, method, seed, iterations) for seed in range(count if seeds is None else min(seeds, count))]
+            count = count if seeds is None else min(seeds, count)
+            jobs += [Job(name, method, seed, iterations) for seed in range(count)]
     return jobs
 
 

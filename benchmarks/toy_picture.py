@@ -62,7 +62,8 @@ def draw_picture(students: Sequence[Panel], path: Path) -> None:
         shown = np.sqrt(panel.density / brightest[panel.row])
         axes.imshow(shown, origin='lower', extent=(-_REACH, _REACH) * 2, cmap='magma', vmin=0, vmax=1)
         if panel.column != 'teacher':
-            axes.scatter(*panel.mean.T, s=4 + 120 * panel.gating, facecolors='none', edgecolors='#7fd1ff', linewidths=0.8)
+            size = 4 + 120 * panel.gating
+            axes.scatter(*panel.mean.T, s=size, facecolors='none', edgecolors='#7fd1ff', linewidths=0.8)
             axes.set(xlim=(-_REACH, _REACH), ylim=(-_REACH, _REACH))
         axes.set(xticks=[], yticks=[])
     for axes, column in zip(grid[0], columns):

@@ -17,10 +17,13 @@ LABELS = {
     'read': 'reading the demonstrations',
     'teacher': 'training the teacher',
     'student': 'distilling the student',
+    'teacher export': 'exporting the teacher',
+    'student export': 'exporting the student',
     'teacher rollouts': 'rolling out the teacher',
     'student rollouts': 'rolling out the student',
     'ros': 'rolling out over ROS',
     'latency': 'measuring latency',
+    'report': 'writing the report',
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -127,7 +128,6 @@ def train_teacher(
         generator = torch.Generator().manual_seed(settings.seed)
         with torch.no_grad():
             losses = [teacher.loss(*held_out.draw(4096, generator), generator) for _ in range(_HELD_OUT_DRAWS)]
-        network = export_denoiser(teacher.denoiser, normalizers, teacher.shape)
     manifest = Manifest(
         kind='teacher',
         contract=demonstrations.contract,
@@ -143,7 +143,8 @@ def train_teacher(
         metrics={'held_out_loss': float(torch.stack(losses).mean())},
         history=history,
     )
-    return _save(output, manifest, teacher, network)
+    export = partial(export_denoiser, teacher.denoiser, normalizers, teacher.shape)
+    return _save(output, manifest, teacher, export, progress)
 
 
 def distill(
@@ -185,7 +186,6 @@ def distill(
         student = student.compact()
         held_out = _augmented(demonstrations.held_out, demonstrations, normalizers, settings)
         metrics = _judge(student, held_out, torch.Generator().manual_seed(settings.seed))
-        network = export_student(student, normalizers)
     manifest = Manifest(
         kind='student',
         contract=demonstrations.contract,
@@ -198,7 +198,7 @@ def distill(
         history=history,
         teacher=artifact.hash,
     )
-    return _save(output, manifest, student, network)
+    return _save(output, manifest, student, partial(export_student, student, normalizers), progress)
 
 
 def checkpoint_path(output: Path) -> Path:
@@ -244,7 +244,6 @@ def _fit(
     if done < iterations:
         return None
     ema.copy_to(learner.module)
-    checkpoint.unlink()
     return {name: tuple(values) for name, values in history.items()}
 
 
@@ -266,10 +265,16 @@ def _shape(contract: Contract) -> PolicyShape:
     )
 
 
-def _save(output: Path, manifest: Manifest, module: torch.nn.Module, network: bytes) -> Artifact:
+def _save(
+    output: Path, manifest: Manifest, module: torch.nn.Module, export: Callable[[], bytes], progress: Progress
+) -> Artifact:
+    progress(f'{manifest.kind} export', 0, 1, {})
     weights = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
-    save_artifact(output, manifest, weights, network)
+    save_artifact(output, manifest, weights, export())
     artifact = load_artifact(output)
+    # Only now: what was learned is not lost where it cannot be exported or written.
+    checkpoint_path(output).unlink(missing_ok=True)
+    progress(f'{manifest.kind} export', 1, 1, {})
     # A run of its own for each artifact: curves of one that was removed and made anew would be joined to these.
     write_events(events_path(output) / artifact.hash[:8], manifest.history, manifest.metrics)
     return artifact

@@ -194,7 +194,10 @@ def validate(
     spent['validate'] = time.perf_counter() - began
     spent['total'] = sum(value for value in spent.values() if value is not None)
     findings = Findings(master, pupil, rollouts['teacher'], rollouts['student'], outcomes, latency, spent)
-    return write_report(findings, place, output)
+    progress('report', 0, 1, {})
+    values = write_report(findings, place, output)
+    progress('report', 1, 1, {})
+    return values
 
 
 def demo(
