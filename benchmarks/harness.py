@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vdd_ros.validation.environment import environment
@@ -46,7 +47,7 @@ def finish(name: str, rows: Sequence[dict[str, Any]], bars: Sequence[Bar], *, ch
     verdicts = Table('bar', 'value', 'asked for', 'holds', title='bars')
     for bar in bars:
         asked = f'{"<=" if bar.at_most else ">="} {bar.bar:g}'
-        verdicts.add_row(bar.name, _text(bar.value), asked, '[green]yes' if bar.holds else '[red]no')
+        verdicts.add_row(escape(bar.name), _text(bar.value), asked, '[green]yes' if bar.holds else '[red]no')
     _console.print(verdicts)
     FOLDER.mkdir(parents=True, exist_ok=True)
     target = FOLDER / f'{name}.json'

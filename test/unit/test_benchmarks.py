@@ -39,6 +39,19 @@ def test_a_quick_run_of_the_toys_leaves_rows_bars_and_a_picture(tmp_path):
     assert (tmp_path / 'runs' / 'benchmarks' / 'toy.png').read_bytes().startswith(b'\x89PNG')
 
 
+def test_a_quick_run_of_avoiding_compares_all_methods(tmp_path):
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    command = [sys.executable, '-m', 'benchmarks.avoiding', '--quick']
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {'PYTHONPATH': path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / 'runs' / 'benchmarks' / 'avoiding.json').read_text())
+    methods = {row['method'] for row in found['rows']}
+    assert methods == {*(f'teacher {calls}' for calls in (16, 8, 4, 2, 1)), 'vdd', 'paper', 'EM', 'consistency'}
+    assert all(0 <= row['success'] <= 1 and 0 <= row['entropy'] <= 1 for row in found['rows'])
+    assert {'name', 'value', 'bar', 'holds'} <= found['bars'][0].keys()
+    assert (tmp_path / 'runs' / 'benchmarks' / 'avoiding.png').read_bytes().startswith(b'\x89PNG')
+
+
 @pytest.mark.parametrize('name', TOYS)
 def test_a_student_that_is_the_teacher_is_without_fault(name):
     toy = TOYS[name]
