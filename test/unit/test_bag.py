@@ -37,6 +37,10 @@ def _state(stamp: int, names: list[str], position: list[float]) -> object:
     return _make('sensor_msgs/msg/JointState', _header(stamp), names, np.array(position), np.array([]), np.array([]))
 
 
+def _two(position: list[float]) -> object:
+    return _state(1, ['a', 'b'], position)
+
+
 def _command(values: list[float]) -> object:
     layout = _make('std_msgs/msg/MultiArrayLayout', [], 0)
     return _make('std_msgs/msg/Float64MultiArray', layout, np.array(values))
@@ -103,8 +107,8 @@ def test_a_topic_under_a_namespace_is_found(tmp_path):
     ('messages', 'told'),
     [
         ([('/joint_states', 1, _state(1, ['a'], [1.0])), ('/arm_controller/commands', 2, _command([1.0, 2.0]))], "'b'"),
-        ([('/joint_states', 1, _state(1, ['a', 'b'], [1])), ('/arm_controller/commands', 2, _command([1, 2]))], 'joint'),
-        ([('/joint_states', 1, _state(1, ['a', 'b'], [1, 2])), ('/arm_controller/commands', 2, _command([1]))], '2 val'),
+        ([('/joint_states', 1, _two([1])), ('/arm_controller/commands', 2, _command([1, 2]))], 'joint'),
+        ([('/joint_states', 1, _two([1, 2])), ('/arm_controller/commands', 2, _command([1]))], '2 val'),
         ([('/joint_states', 1, _state(1, ['a', 'b'], [1.0, 2.0]))], 'messages on arm_controller/commands'),
     ],
 )
