@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -130,10 +131,7 @@ def train_teacher(
             losses = [teacher.loss(*held_out.draw(4096, generator), generator) for _ in range(_HELD_OUT_DRAWS)]
     manifest = Manifest(
         kind='teacher',
-        contract=demonstrations.contract,
-        contract_hash=demonstrations.contract.hash,
-        data=demonstrations.record,
-        **normalizer_entries(normalizers),
+        **_origin(demonstrations, normalizers),
         network=settings.teacher.model_dump(mode='json'),
         training={
             'settings': settings.model_dump(mode='json'),
@@ -188,10 +186,7 @@ def distill(
         metrics = _judge(student, held_out, torch.Generator().manual_seed(settings.seed))
     manifest = Manifest(
         kind='student',
-        contract=demonstrations.contract,
-        contract_hash=demonstrations.contract.hash,
-        data=demonstrations.record,
-        **normalizer_entries(normalizers),
+        **_origin(demonstrations, normalizers),
         network=student.settings.model_dump(mode='json'),
         training={'settings': settings.model_dump(mode='json')},
         metrics=metrics,
@@ -263,6 +258,16 @@ def _shape(contract: Contract) -> PolicyShape:
     return PolicyShape(
         contract.observation_horizon, contract.observation_size, contract.prediction_horizon * contract.action_size
     )
+
+
+def _origin(demonstrations: Demonstrations, normalizers: Normalizers) -> dict[str, Any]:
+    """Return the entries of a manifest that say what was learned from."""
+    return {
+        'contract': demonstrations.contract,
+        'contract_hash': demonstrations.contract.hash,
+        'data': demonstrations.record,
+        **normalizer_entries(normalizers),
+    }
 
 
 def _save(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import random
 import re
@@ -112,7 +113,7 @@ class _NodeProcess:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its nodes in order
-            preexec_fn=_die_with_parent,
+            preexec_fn=_dying_with_parent(),
         )
         self._reader = threading.Thread(target=self._read, name=f'output of {name}', daemon=True)
         self._reader.start()
@@ -166,10 +167,12 @@ class _NodeProcess:
         return self._last[-1] if self._last else ''
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to end this child when its parent is gone, even if that was killed."""
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+def _dying_with_parent() -> Callable[[], object] | None:
+    """Return what asks Linux, in a child, to end it when its parent is gone, even if that was killed."""
+    if sys.platform != 'linux':
+        return None
+    # Looked up before the fork: between fork and exec a child had better not load anything.
+    return functools.partial(ctypes.CDLL(None).prctl, _PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _yaml(value: Value) -> str:

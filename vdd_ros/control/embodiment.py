@@ -8,9 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from vdd_ros.contract import Contract
-from vdd_ros.data.decode import ToolPoint, feature_values, observation_values
-
-_AXES = {'x': 0, 'y': 1, 'z': 2}
+from vdd_ros.data.decode import ToolPoint, axis_indices, feature_values, observation_values
 
 
 class Kinematics(ToolPoint, Protocol):
@@ -37,7 +35,7 @@ class Embodiment:
         self.contract = contract
         self._kinematics = kinematics
         self._history: deque[np.ndarray] = deque(maxlen=contract.span + 1)
-        self._axes = [_AXES[axis] for axis in contract.action.axes]
+        self._axes = axis_indices(contract.action)
         self._commanded = np.zeros(0)
 
     @property

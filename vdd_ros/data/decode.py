@@ -40,7 +40,12 @@ def feature_values(
     """
     if feature.space == 'joint':
         return np.asarray(joints, dtype=np.float64)
-    return kinematics.tool_position(joints)[..., [_AXES[axis] for axis in feature.axes]]
+    return kinematics.tool_position(joints)[..., axis_indices(feature)]
+
+
+def axis_indices(feature: Feature) -> list[int]:
+    """Return the places of a feature's coordinates in a position; none in joint space."""
+    return [_AXES[axis] for axis in feature.axes]
 
 
 def observation_values(
