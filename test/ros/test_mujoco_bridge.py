@@ -65,7 +65,7 @@ class Commander:
         future = self._reset.call_async(Trigger.Request())
         self._graph.until(lambda: future.done() and len(self.events) > seen and self.events[-1].kind == 'start')
         start = self.events[-1]
-        self._graph.until(lambda: self.stamp == start.stamp)
+        self._graph.until(lambda: self.stamp >= start.stamp)  # in realtime it does not stand still
         return start
 
     def send(self, position: np.ndarray) -> None:
