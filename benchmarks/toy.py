@@ -29,6 +29,7 @@ from benchmarks.toy_problems import TOYS, measure
 from vdd_ros.baselines.em import likelihood_loss
 from vdd_ros.distillation.distiller import PAPER, Distiller, DistillerSettings
 from vdd_ros.distillation.noise_levels import NoiseLevels
+from vdd_ros.distillation.objective import Score
 from vdd_ros.learning import LearningSettings
 from vdd_ros.mixture.student import Student, StudentSettings
 from vdd_ros.networks import PolicyShape
@@ -56,9 +57,9 @@ class Job:
         torch.set_num_threads(1)
         torch.manual_seed(self.seed)
         generator = torch.Generator().manual_seed(self.seed)
-        toy = TOYS[self.toy]
+        toy = TOYS[self.toy].normalised()
         student = Student(self._student_settings(), PolicyShape(1, 1, 2), generator)
-        learner, iterations = self._learner(student, toy.demonstrations(_DEMONSTRATIONS, generator))
+        learner, iterations = self._learner(student, toy.score(), toy.demonstrations(_DEMONSTRATIONS, generator))
         ema = Ema(student, LearningSettings().student_ema)
         began = time.perf_counter()
         fit(learner, iterations=iterations, generator=generator, ema=ema)
@@ -67,24 +68,24 @@ class Job:
         figures = measure(toy, student, generator, _SAMPLES)
         row = {'toy': self.toy, 'method': self.method, 'seed': self.seed, **figures}
         row |= {'experts': int(student.alive.sum()), 'iterations': iterations, 'seconds': seconds}
-        return row, panels(self.toy, self.method, student) if self.seed == 0 else []
+        return row, panels(self.toy, self.method, student, toy.unit) if self.seed == 0 else []
 
     def _student_settings(self) -> StudentSettings:
         paper = {'gating_trunk': 'own', 'scale_floor': 1e-4}
         return StudentSettings(**paper) if self.method == 'paper' else StudentSettings()
 
-    def _learner(self, student: Student, windows: Windows) -> tuple[Learner, int]:
+    def _learner(self, student: Student, score: Score, windows: Windows) -> tuple[Learner, int]:
         default = DistillerSettings(iterations=self.iterations)
         if self.method == 'EM':
             loss = likelihood_loss(student)
             return SingleLoss(student, loss, windows, batch=default.batch, descent=default.descent), self.iterations
         if self.method == 'default':
-            return Distiller(student, TOYS[self.toy].score(), windows, default), self.iterations
+            return Distiller(student, score, windows, default), self.iterations
         # Each of its iterations updates the experts twice.
         iterations = self.iterations // PAPER.expert_steps
         same = {'iterations': iterations, 'batch': default.batch, 'descent': default.descent, 'noise': _CLEAN}
         settings = PAPER.model_copy(update=same)
-        return Distiller(student, TOYS[self.toy].score(), windows, settings), iterations
+        return Distiller(student, score, windows, settings), iterations
 
 
 def jobs_of(seeds: int | None, iterations: int) -> list[Job]:

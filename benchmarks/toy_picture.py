@@ -34,16 +34,17 @@ class Panel:
 
 
 @torch.no_grad()
-def panels(name: str, column: str, density: Density) -> list[Panel]:
-    """Evaluate a density over the plane, at three observations if they matter."""
+def panels(name: str, column: str, density: Density, unit: tuple[float, float] = (1.0, 1.0)) -> list[Panel]:
+    """Evaluate a density, whose actions are in a `unit`, over the plane; at three observations if they matter."""
     line = torch.linspace(-_REACH, _REACH, _PIXELS)
     plane = torch.stack(torch.meshgrid(line, line, indexing='xy'), dim=-1)[:, :, None]
+    scale = torch.tensor(unit)
     found = []
     for place in _SHOWN_AT if TOYS[name].conditional else (0.0,):
         mixture = density(torch.full((1, 1, 1), place))
         row = f'{name}, s = {place:g}' if TOYS[name].conditional else name
-        values = mixture.log_prob(plane).exp()[..., 0].numpy()
-        found.append(Panel(row, column, values, mixture.mean[0].numpy(), mixture.log_gating[0].exp().numpy()))
+        values = (mixture.log_prob(plane / scale).exp()[..., 0] / scale.prod()).numpy()
+        found.append(Panel(row, column, values, (mixture.mean[0] * scale).numpy(), mixture.log_gating[0].exp().numpy()))
     return found
 
 

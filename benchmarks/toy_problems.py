@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -34,10 +34,24 @@ class Toy:
     """How many of them the methods that the student is compared with get."""
     conditional: bool = False
     """Whether the observation matters."""
+    unit: tuple[float, float] = (1.0, 1.0)
+    """What one unit of the density's actions is, in the units of `near`."""
+
+    def normalised(self) -> Toy:
+        """Return the toy with actions in units of their standard deviation, as every student sees actions."""
+        unit = self.demonstrations(50_000, torch.Generator().manual_seed(0)).action.std(dim=0)
+
+        def density(observation: Tensor) -> GaussianMixture:
+            mixture = self.density(observation)
+            scale = mixture.covariance.variance().sqrt()
+            return GaussianMixture(mixture.log_gating, mixture.mean / unit, DiagonalCovariance(scale / unit))
+
+        return replace(self, density=density, unit=tuple(unit.tolist()))
 
     def demonstrations(self, count: int, generator: torch.Generator) -> Windows:
-        """Draw actions at observations that are uniform in [-1, 1]."""
-        observation = 2 * torch.rand(count, 1, 1, generator=generator) - 1
+        """Draw actions at observations that are uniform in [-1, 1], or zero where they do not matter."""
+        uniform = 2 * torch.rand(count, 1, 1, generator=generator) - 1
+        observation = uniform if self.conditional else torch.zeros_like(uniform)
         return Windows(observation, draw(self.density(observation), (), generator))
 
     def score(self) -> Score:
@@ -105,11 +119,12 @@ def measure(toy: Toy, student: Density, generator: torch.Generator, samples: int
     A conditional toy is averaged over observations from -1 to 1; the error of its weights is left out, since modes
     that are one have no weights of their own.
     """
-    observation = torch.linspace(-1, 1, 401 if toy.conditional else 1)[:, None, None]
+    observation = torch.linspace(-1, 1, 401)[:, None, None] if toy.conditional else torch.zeros(1, 1, 1)
     truth, found = toy.density(observation), student(observation)
     shape = (max(1, samples // len(observation)),)
     ours, theirs = draw(found, shape, generator), draw(truth, shape, generator)
-    distance = torch.cdist(truth.mean, found.mean)
+    unit = torch.tensor(toy.unit)
+    distance = torch.cdist(truth.mean * unit, found.mean * unit)
     seen = (distance < toy.near) & (found.log_gating.exp() > _SHOWN_GATING)[:, None]
     figures = {
         'forward_kl': float((truth.log_prob(theirs) - found.log_prob(theirs)).double().mean()),

@@ -53,6 +53,20 @@ def test_a_quick_run_of_avoiding_compares_all_methods(tmp_path):
 
 
 @pytest.mark.parametrize('name', TOYS)
+def test_a_normalised_toy_has_actions_of_unit_deviation_and_finds_the_same_modes(name):
+    toy = TOYS[name].normalised()
+    deviation = toy.demonstrations(50_000, seeded()).action.std(dim=0)
+    torch.testing.assert_close(deviation, torch.ones(2), rtol=0.02, atol=0)
+
+    def student(observation):
+        truth = toy.density(observation)
+        offset = torch.tensor([0.99 * toy.near, 0]) / torch.tensor(toy.unit)
+        return GaussianMixture(truth.log_gating, truth.mean + offset, truth.covariance)
+
+    assert measure(toy, student, seeded(), 1000)['modes'] == (7 if name == 'junction' else 8)
+
+
+@pytest.mark.parametrize('name', TOYS)
 def test_a_student_that_is_the_teacher_is_without_fault(name):
     toy = TOYS[name]
     found = measure(toy, toy.density, seeded(), 5000)

@@ -49,7 +49,7 @@ class DistillerSettings(Settings):
     """Steps of the experts for each step of a gating with a trunk of its own."""
     iterations: int = Field(4000, ge=1)
     """Steps in all."""
-    descent: DescentSettings = DescentSettings(learning_rate=1e-3)
+    descent: DescentSettings = DescentSettings(learning_rate=5e-4)
     """How experts and gating descend."""
     unused_below: float = Field(0.01, ge=0, lt=1)
     """An expert whose gating nowhere reaches this is unused; 0 leaves all experts alone."""

@@ -34,7 +34,7 @@ class StudentSettings(Settings):
     """Whether the experts' probabilities depend on the observation."""
     gating_trunk: Literal['shared', 'own'] = 'shared'
     """`shared`: gating and experts read the same features. `own`: the gating has a network of its own (the paper)."""
-    spread: float = Field(1.0, ge=0)
+    spread: float = Field(1.5, ge=0)
     """Standard deviation of the experts' means at the start."""
     initial_scale: float = Field(0.5, gt=0)
     """Standard deviation of each expert at the start."""
