@@ -1,0 +1,54 @@
+"""All steps in a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vdd_ros.commands.say import out, summarize
+from vdd_ros.console import Bars, Interruption
+
+
+@dataclass(frozen=True)
+class Demo:
+    """All steps in a row on the task that ships: record, train, distil, validate; then look at the report.
+
+    Takes about ten minutes on two cores, without GPU and without a ROS installation.
+    """
+
+    output: Path = Path('runs/demo')
+    """Folder for everything; must not exist, unless --resume."""
+    contract: str = 'avoiding_cartesian'
+    """avoiding_cartesian moves the tool point; avoiding_joint commands the joints, which is harder."""
+    episodes: int = 288
+    """Demonstrations to record."""
+    rollouts: int = 480
+    """Rollouts of teacher and student in process."""
+    ros_episodes: int = 20
+    """Rollouts of the student over ROS."""
+    settings: Path | None = None
+    """How to learn: a YAML file; by default the one that ships (config/learning.yaml)."""
+    seed: int = 0
+    """Draws the demonstrations and the rollouts."""
+    resume: bool = False
+    """Keep the steps that are finished, and go on from the first that is not."""
+
+    def run(self) -> None:
+        """Do it."""
+        from vdd_ros.learning import load_settings
+        from vdd_ros.pipeline import demo
+
+        with Bars(out) as bars:
+            report = demo(
+                self.output,
+                contract=self.contract,
+                episodes=self.episodes,
+                rollouts=self.rollouts,
+                ros_episodes=self.ros_episodes,
+                settings=load_settings(self.settings),
+                seed=self.seed,
+                resume=self.resume,
+                progress=bars,
+                interruption=Interruption(),
+            )
+        summarize(report, self.output)

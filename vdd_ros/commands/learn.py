@@ -1,0 +1,84 @@
+"""Train a teacher, and distil it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from vdd_ros.commands.say import out, say
+from vdd_ros.console import Bars, Interruption
+
+
+@dataclass(frozen=True)
+class TrainTeacher:
+    """Train the teacher, a diffusion policy, on rosbag demonstrations.
+
+    The next step is `vdd distill`. Ctrl-C saves a checkpoint; --resume goes on from it.
+    """
+
+    bags: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """The bags to learn from."""
+    output: Path
+    """The artifact to write: a folder that does not exist yet."""
+    contract: str = 'avoiding_cartesian'
+    """How topics become observations and actions: a YAML file, or the name of one that ships."""
+    settings: Path | None = None
+    """How to learn: a YAML file; by default the one that ships (config/learning.yaml)."""
+    resume: bool = False
+    """Go on from the checkpoint that an interrupted run left."""
+
+    def run(self) -> None:
+        """Do it."""
+        from vdd_ros.learning import load_settings
+        from vdd_ros.pipeline import load, train_teacher
+
+        settings = load_settings(self.settings)
+        with Bars(out) as bars, Interruption() as interruption:
+            demonstrations = load(self.bags, self.contract, settings, bars)
+            artifact = train_teacher(
+                demonstrations, self.output, settings, bars, resume=self.resume, cancelled=interruption
+            )
+            if artifact is None:
+                say('stopped; go on with the same command and --resume')
+                return
+        say(f'wrote the teacher {self.output} ({artifact.hash[:12]})')
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Distil a teacher into the student, a mixture of experts that answers in one network call.
+
+    The next step is `vdd validate`. Ctrl-C saves a checkpoint; --resume goes on from it.
+    """
+
+    bags: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """The bags that the teacher learned from."""
+    teacher: Path
+    """The teacher's artifact."""
+    output: Path
+    """The artifact to write: a folder that does not exist yet."""
+    settings: Path | None = None
+    """How to learn: a YAML file; by default the one that ships (config/learning.yaml)."""
+    resume: bool = False
+    """Go on from the checkpoint that an interrupted run left."""
+
+    def run(self) -> None:
+        """Do it."""
+        from vdd_ros.artifact import load_artifact
+        from vdd_ros.learning import load_settings
+        from vdd_ros.pipeline import distill, load
+
+        settings = load_settings(self.settings)
+        contract = load_artifact(self.teacher, kind='teacher').manifest.contract
+        with Bars(out) as bars, Interruption() as interruption:
+            demonstrations = load(self.bags, contract, settings, bars)
+            artifact = distill(
+                demonstrations, self.teacher, self.output, settings, bars, resume=self.resume, cancelled=interruption
+            )
+            if artifact is None:
+                say('stopped; go on with the same command and --resume')
+                return
+        say(f'wrote the student {self.output} ({artifact.hash[:12]})')
