@@ -21,6 +21,7 @@ ORIENTATION_TOLERANCE = 1e-4
 
 _MAX_ITERATIONS = 50
 _MAX_STEP = 0.5
+_DAMPING = 1e-9
 _SOLVER = 'daqp'
 
 
@@ -72,6 +73,11 @@ class Kinematics:
         kind, self._tool = _frame(self.model, tool, file)
         self._positions = self._data.site_xpos if kind == 'site' else self._data.xpos
         self._matrices = self._data.site_xmat if kind == 'site' else self._data.xmat
+        self._jacobian_of = mujoco.mj_jacSite if kind == 'site' else mujoco.mj_jacBody
+        self._full = np.empty((6, self.model.nv))
+        # Solved in the model's order, so that the caller's order does not even change the rounding.
+        self._columns = np.sort(self._dof)
+        self._places = np.searchsorted(self._columns, self._dof)
         self._configuration = mink.Configuration(self.model)
         self._task = mink.FrameTask(tool, kind, position_cost=1.0, orientation_cost=1.0, lm_damping=1.0)
         self._limits = [mink.ConfigurationLimit(self.model)]
@@ -130,36 +136,75 @@ class Kinematics:
         came nearest; the caller limits how far a command may go.
 
         """
-        self._task.set_target(mink.SE3(wxyz_xyz=np.concatenate([orientation, position])))
-        qpos = self._home.copy()
-        qpos[self._qpos] = np.clip(start, self.lower, self.upper)
-        best, least = qpos, np.inf
+        target = np.concatenate([orientation, position])
+        joints = np.clip(start, self.lower, self.upper)
+        best, least = joints, np.inf
         for _ in range(_MAX_ITERATIONS):
-            self._configuration.update(qpos)
-            error = self._task.compute_error(self._configuration)
+            error = self._error(joints, target)
             distance, angle = np.sqrt(error[:3] @ error[:3]), np.sqrt(error[3:] @ error[3:])
             if distance + angle < least:
-                best, least = qpos, distance + angle
+                best, least = joints, distance + angle
             if distance < POSITION_TOLERANCE and angle < ORIENTATION_TOLERANCE:
                 break
-            try:
-                change = mink.solve_ik(
-                    self._configuration,
-                    [self._task],
-                    dt=1.0,
-                    solver=_SOLVER,
-                    damping=1e-9,
-                    limits=self._limits,
-                    constraints=self._constraints,
-                )
-            except mink.NoSolutionFound:
-                break
+            change = self._free_change(error)
+            moved = joints + change
+            # The quadratic program costs ten times as much, and says the same where no limit is met.
+            if (moved < self.lower).any() or (moved > self.upper).any():
+                change = self._limited_change(joints, target)
+                if change is None:
+                    break
             # Far from the target the linear model holds for a short way only.
             change *= min(1.0, _MAX_STEP / max(np.abs(change).max(), 1e-12))
-            qpos = self._home.copy()
-            moved = self._configuration.integrate(change, 1.0)[self._qpos]
-            qpos[self._qpos] = np.clip(moved, self.lower, self.upper)
-        return best[self._qpos].copy()
+            joints = np.clip(joints + change, self.lower, self.upper)
+        return best.copy()
+
+    def _error(self, joints: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Return how far the tool is from a pose, shape (6,) [m, rad] in the world's axes, and place the bodies."""
+        data, error = self._data, np.empty(6)
+        data.qpos[self._qpos] = joints
+        mujoco.mj_kinematics(self.model, data)
+        np.subtract(target[4:], self._positions[self._tool], out=error[:3])
+        matrix, quaternion = self._matrices[self._tool], np.empty(4)
+        mujoco.mju_mat2Quat(quaternion, matrix)
+        turn = np.empty(3)
+        mujoco.mju_subQuat(turn, target[:4], quaternion)
+        mujoco.mju_mulMatVec3(error[3:], matrix, turn)
+        return error
+
+    def _free_change(self, error: np.ndarray) -> np.ndarray:
+        """Return the damped least-squares change of the joints for an error, shape (joint,), heedless of limits."""
+        mujoco.mj_comPos(self.model, self._data)
+        self._jacobian_of(self.model, self._data, self._full[:3], self._full[3:], self._tool)
+        jacobian = self._full[:, self._columns]
+        # What mink's frame task adds: much damping where the error is large, next to none near the target.
+        damping = _DAMPING + error @ error
+        if len(self.joints) < 6:
+            gram = jacobian.T @ jacobian
+            gram.flat[:: len(gram) + 1] += damping
+            return np.linalg.solve(gram, jacobian.T @ error)[self._places]
+        gram = jacobian @ jacobian.T
+        gram.flat[::7] += damping
+        return (jacobian.T @ np.linalg.solve(gram, error))[self._places]
+
+    def _limited_change(self, joints: np.ndarray, target: np.ndarray) -> np.ndarray | None:
+        """Return the best change of the joints that keeps the limits, shape (joint,); None if none was found."""
+        qpos = self._home.copy()
+        qpos[self._qpos] = joints
+        self._configuration.update(qpos)
+        self._task.set_target(mink.SE3(wxyz_xyz=target))
+        try:
+            change = mink.solve_ik(
+                self._configuration,
+                [self._task],
+                dt=1.0,
+                solver=_SOLVER,
+                damping=_DAMPING,
+                limits=self._limits,
+                constraints=self._constraints,
+            )
+        except mink.NoSolutionFound:
+            return None
+        return change[self._dof]
 
 
 def _load(file: Path) -> mujoco.MjModel:

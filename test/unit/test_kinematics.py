@@ -166,6 +166,22 @@ def test_solve_leads_back_from_outside_the_limits(panda: Kinematics):
     assert outside[6] > panda.upper[6] and np.all((found >= panda.lower) & (found <= panda.upper))
 
 
+@pytest.mark.parametrize('joint', [3, 5])
+def test_solve_goes_along_a_limit_that_the_free_step_would_cross(panda: Kinematics, joint: int):
+    generator, crossed = np.random.default_rng(joint), 0
+    for _ in range(20):
+        joints = _HOME + generator.uniform(-0.3, 0.3, 7)
+        joints[joint] = panda.upper[joint]
+        near = np.clip(joints + generator.uniform(-0.1, 0.1, 7), panda.lower, panda.upper)
+        position, orientation = panda.tool_position(joints), panda.tool_orientation(joints)
+        found = panda.solve(position, orientation, near)
+        assert np.all((found >= panda.lower) & (found <= panda.upper))
+        assert np.linalg.norm(panda.tool_position(found) - position) < POSITION_TOLERANCE
+        crossed += found[joint] > panda.upper[joint] - 1e-9
+    # Of the many answers of a redundant arm, some lie at the limit itself: there the free step did not do.
+    assert crossed
+
+
 def test_joint_order_is_the_caller_s(panda: Kinematics):
     names = tuple(reversed(panda.joints))
     reverse = Kinematics(model_path('panda'), 'tool_point', names)
