@@ -5,26 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Union
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
+from vdd_ros.contract_file import Document, misplaced
+from vdd_ros.episode_rules import Episodes, Signal
 from vdd_ros.errors import ContractError
+from vdd_ros.features import ActionMode, Alignment, Axis, Frozen, Image, JointStream, TopicFeature
 from vdd_ros.share import share_path
 
 NANOSECONDS = 1_000_000_000
 
-JointField = Literal['position', 'velocity', 'effort']
-Axis = Literal['x', 'y', 'z']
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra='forbid')
-
-
-class Feature(_Frozen):
-    """A part of the observation or of the action: some joints of one stream, or the tool point they make."""
+class Feature(Frozen):
+    """A part of the observation or of the action that the arm's joints make: some joints, or the tool point."""
 
     name: str
     """What the feature is called in reports."""
@@ -34,15 +29,33 @@ class Feature(_Frozen):
     """`joint`: the joint values themselves [rad]. `tool`: the tool point they make [m]."""
     axes: tuple[Axis, ...] = ()
     """Which coordinates of the tool point, in the frame of the robot's base; only for `space: tool`."""
+    joints: tuple[str, ...] = ()
+    """Which joints of the robot, in this order; only for `space: joint`. Left out: all of them."""
+    mode: ActionMode | None = None
+    """Only of an action: as `action_mode`, for this feature alone."""
 
     @model_validator(mode='after')
     def _axes_go_with_tool(self) -> Feature:
         if (self.space == 'tool') != bool(self.axes):
             raise ValueError('axes go with `space: tool`, and only with it')
+        if self.space == 'tool' and self.joints:
+            raise ValueError('joints go with `space: joint`, and only with it')
         return self
 
 
-class Robot(_Frozen):
+def _which(value: Any) -> str:
+    topic = 'topic' in value if isinstance(value, dict) else isinstance(value, TopicFeature)
+    return 'topic' if topic else 'arm'
+
+
+_SINCE_2 = ('measured', 'commanded', 'further_actions', 'episodes')
+
+AnyFeature = Annotated[
+    Union[Annotated[Feature, Tag('arm')], Annotated[TopicFeature, Tag('topic')]], Discriminator(_which)
+]
+
+
+class Robot(Frozen):
     """The arm that the contract speaks of."""
 
     model: str
@@ -59,7 +72,7 @@ class Robot(_Frozen):
         return self
 
 
-class Topics(_Frozen):
+class Topics(Frozen):
     """Where the streams are found; remap them at launch if the robot names them otherwise."""
 
     joint_states: str = 'joint_states'
@@ -70,20 +83,29 @@ class Topics(_Frozen):
     """diagnostic_msgs/DiagnosticArray that marks the start and the end of each demonstration."""
 
 
-class Contract(_Frozen):
+class Contract(Frozen):
     """What a policy sees and does, and how often. Frozen: an artifact is bound to the contract's hash."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 1
+    """2 for a contract with any of the keys that say so; those of version 1 keep their meaning and their hash."""
     name: str
     robot: Robot
     topics: Topics = Topics()
+    measured: JointStream = JointStream()
+    """How joint states are read. Since version 2."""
+    commanded: JointStream = JointStream()
+    """How commands are read. Since version 2."""
     policy_rate: Annotated[float, Field(gt=0, le=1000)]
     """How often the policy acts [Hz]."""
-    observation: tuple[Feature, ...] = Field(min_length=1)
+    observation: tuple[AnyFeature, ...] = Field(min_length=1)
     action: Feature
-    """What is commanded; its `source` is always `commanded`."""
-    action_mode: Literal['delta', 'absolute'] = 'delta'
-    """`delta`: change of the command within one policy period. `absolute`: the command itself."""
+    """What is commanded to the arm; its `source` is always `commanded`. Since version 2, YAML may list several: this is
+    the first."""
+    further_actions: tuple[AnyFeature, ...] = ()
+    """What else is commanded, such as a gripper. Since version 2."""
+    action_mode: ActionMode = 'delta'
+    """`delta`: change of the command within one policy period. `absolute`: the command itself. `velocity`: change of
+    the command per second (since version 2)."""
     observation_horizon: Annotated[int, Field(ge=1, le=64)] = 1
     """How many stamps the policy sees."""
     observation_stride: Annotated[int, Field(ge=1, le=64)] = 1
@@ -92,28 +114,92 @@ class Contract(_Frozen):
     """How many actions the policy predicts."""
     action_horizon: Annotated[int, Field(ge=1, le=32)] = 1
     """How many of them are executed before it plans anew."""
+    episodes: Episodes = Episodes()
+    """What tells demonstrations apart in a bag. Since version 2."""
+
+    @model_validator(mode='before')
+    @classmethod
+    def _first_action_is_the_arms(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get('action'), list) and values['action']:
+            first, *further = values['action']
+            return {**values, 'action': first, 'further_actions': further}
+        return values
 
     @model_validator(mode='after')
     def _is_consistent(self) -> Contract:
-        if self.action.source != 'commanded':
-            raise ValueError('the action is what is commanded: set action.source to `commanded`')
+        for place, feature in enumerate(self.actions):
+            if feature.source == 'measured':
+                path = ('action', 'source') if place == 0 else ('further_actions', place - 1, 'source')
+                raise misplaced('the action is what is commanded: set action.source to `commanded`', *path)
         if self.action_horizon > self.prediction_horizon:
-            raise ValueError(
-                f'action_horizon {self.action_horizon} exceeds prediction_horizon {self.prediction_horizon}'
-            )
-        names = [feature.name for feature in self.observation]
-        if len(set(names)) != len(names):
-            raise ValueError(f'two observation features share a name in {names}')
+            text = f'action_horizon {self.action_horizon} exceeds prediction_horizon {self.prediction_horizon}'
+            raise misplaced(text, 'action_horizon')
+        for kind, features in (('observation', self.observation), ('action', self.actions)):
+            names = [feature.name for feature in features]
+            if len(set(names)) != len(names):
+                raise misplaced(f'two {kind} features share a name in {names}', kind)
+        self._joints_are_those_of_the_robot()
+        if self.schema_version == 1 and (path := self._newer_than_version_1()):
+            raise misplaced('this came with version 2 of contracts: set `schema_version: 2`', *path)
         return self
+
+    def _joints_are_those_of_the_robot(self) -> None:
+        size = len(self.robot.joints)
+        listed = [('observation', *item) for item in enumerate(self.observation)]
+        listed += [('further_actions', *item) for item in enumerate(self.further_actions)]
+        for *path, feature in (*listed, ('action', self.action)):
+            if feature.source != 'topic' and (strange := [j for j in feature.joints if j not in self.robot.joints]):
+                raise misplaced(f'{", ".join(strange)} is no joint of the robot', *path, 'joints')
+            if path[0] == 'observation' and (feature.source, self.commanded.source) == ('commanded', 'measured'):
+                raise misplaced('nothing was recorded of commands, so they cannot be observed', *path, 'source')
+        for name in ('measured', 'commanded'):
+            stream = getattr(self, name)
+            if unfit := stream.unfit(size):
+                raise misplaced(unfit, name, unfit.partition(' ')[0])
+            if len(stream.names) not in (0, size):
+                raise misplaced(f'{len(stream.names)} entries for {size} joints', name, 'names')
+        if self.measured.source != 'topic' or self.measured.quantity != 'position':
+            raise misplaced('source and quantity go with `commanded`, and only with it', 'measured')
+
+    def _newer_than_version_1(self) -> tuple[str | int, ...]:
+        for name in _SINCE_2:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                return (name, 0) if name == 'further_actions' else (name,)
+        if isinstance(self.action, Feature) and (self.action.joints or self.action.mode):
+            return 'action', 'joints' if self.action.joints else 'mode'
+        for place, feature in enumerate(self.observation):
+            if isinstance(feature, TopicFeature) or feature.joints or feature.mode:
+                return 'observation', place
+        return ('action_mode',) if self.action_mode == 'velocity' else ()
+
+    @property
+    def actions(self) -> tuple[Feature | TopicFeature, ...]:
+        """Every feature of the action, that of the arm first; an action is their numbers side by side."""
+        return (self.action, *self.further_actions)
+
+    @property
+    def topic_features(self) -> tuple[TopicFeature, ...]:
+        """The features of the observation that are read from topics of their own."""
+        return tuple(feature for feature in self.observation if isinstance(feature, TopicFeature))
 
     @property
     def period(self) -> int:
         """Policy period [ns]."""
         return round(NANOSECONDS / self.policy_rate)
 
-    def width(self, feature: Feature) -> int:
+    def width(self, feature: Feature | TopicFeature) -> int:
         """Return how many numbers a feature has."""
-        return len(self.robot.joints) if feature.space == 'joint' else len(feature.axes)
+        if isinstance(feature, TopicFeature):
+            return feature.size
+        return len(self.joints_of(feature)) if feature.space == 'joint' else len(feature.axes)
+
+    def joints_of(self, feature: Feature) -> tuple[str, ...]:
+        """Return the joints that a feature in joint space is made of."""
+        return feature.joints or self.robot.joints
+
+    def mode_of(self, feature: Feature | TopicFeature) -> ActionMode:
+        """Return what the numbers of an action's feature mean."""
+        return feature.mode or self.action_mode
 
     @property
     def observation_size(self) -> int:
@@ -123,7 +209,7 @@ class Contract(_Frozen):
     @property
     def action_size(self) -> int:
         """Numbers in the action of one step."""
-        return self.width(self.action)
+        return sum(self.width(feature) for feature in self.actions)
 
     @property
     def span(self) -> int:
@@ -133,8 +219,14 @@ class Contract(_Frozen):
     @property
     def hash(self) -> str:
         """SHA-256 of the contract's meaning: equal for equal contracts, whatever the YAML looks like."""
-        meaning = json.dumps(self.model_dump(mode='json'), sort_keys=True, separators=(',', ':'))
-        return hashlib.sha256(meaning.encode()).hexdigest()
+        meaning = self.model_dump(mode='json')
+        if self.schema_version == 1:  # as it was hashed before there was a version 2
+            for name in _SINCE_2:
+                del meaning[name]
+            for feature in (*meaning['observation'], meaning['action']):
+                del feature['joints'], feature['mode']
+        text = json.dumps(meaning, sort_keys=True, separators=(',', ':'))
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_contract(path: str | Path) -> Contract:
@@ -148,7 +240,7 @@ def load_contract(path: str | Path) -> Contract:
     Raises
     ------
     ContractError
-        The file is absent, is not YAML, or says something that a contract cannot say.
+        The file is absent, is not YAML, or says something that a contract cannot say; with the line where it is said.
 
     """
     file = Path(path)
@@ -160,21 +252,33 @@ def load_contract(path: str | Path) -> Contract:
         raise ContractError(
             expected='a contract file', found=f'{error.strerror} at {file}', remedy=f'give a path or one of {_known()}'
         ) from error
+    except UnicodeDecodeError as error:
+        raise ContractError(
+            expected=f'text in UTF-8 in {file}', found=str(error), remedy='save the file as UTF-8'
+        ) from error
+    document = Document(file, text)
     try:
-        return Contract.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ContractError(
-            expected=f'YAML in {file}', found=' '.join(str(error).split()), remedy='mend the file'
-        ) from error
+        return Contract.model_validate(document.values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = '.'.join(str(part) for part in first['loc']) or 'the contract'
-        known = ', '.join(Contract.model_fields)
-        raise ContractError(
-            expected=f'a valid contract in {file}',
-            found=f'{place}: {first["msg"]}',
-            remedy='mend that entry' + f' (known keys: {known})' * (first['type'] == 'extra_forbidden'),
-        ) from error
+        raise document.complaint(error, _MODELS, Contract) from error
+
+
+_MODELS = {
+    'robot': Robot,
+    'topics': Topics,
+    'measured': JointStream,
+    'commanded': JointStream,
+    'arm': Feature,
+    'topic': TopicFeature,
+    'action': Feature,
+    'align': Alignment,
+    'image': Image,
+    'episodes': Episodes,
+    'signal': Signal,
+    'discard': Signal,
+    'outcome': Signal,
+    'language': Signal,
+}
 
 
 def _known() -> list[str]:

@@ -55,6 +55,96 @@ def test_what_a_contract_cannot_say_is_refused_in_one_line(tmp_path, change, tol
     assert '\n' not in str(caught.value)
 
 
+HASHES = {
+    'avoiding_cartesian': 'e128dfd69341d4d5bdfd9b843691947a2b3b4af7bfbd687957412964f042624d',
+    'avoiding_joint': '2a7621c74a362a0b451b5b010f169efd69169de8e17b230daaafff41b88491a8',
+}
+
+
+@pytest.mark.parametrize('name', HASHES)
+def test_contracts_of_version_1_keep_the_hash_that_artifacts_are_bound_to(name):
+    assert load_contract(name).hash == HASHES[name]
+
+
+PICK = """\
+schema_version: 2
+name: pick
+robot: {model: panda, tool: tool_point, joints: [a, b, finger]}
+measured:
+  unit: degree
+  sign: [1, -1, 1]
+  align: {method: hold, max_age: .1}
+policy_rate: 20
+observation:
+  - {name: arm, source: measured, space: joint, joints: [a, b]}
+  - {name: force, topic: ft/wrench, type: WrenchStamped, fields: [wrench.force], align: {max_age: .1, latency: .01}}
+  - name: object
+    topic: object
+    type: PoseStamped
+    align: {method: interpolate, delay: .05, max_age: 1}
+action:
+  - {name: arm, source: commanded, space: joint, joints: [a, b]}
+  - {name: gripper, source: commanded, space: joint, joints: [finger], mode: absolute}
+"""
+
+
+def _load(tmp_path, text: str) -> Contract:
+    file = tmp_path / 'contract.yaml'
+    file.write_text(text)
+    return load_contract(file)
+
+
+def test_a_contract_of_version_2_survives_the_way_through_a_manifest(tmp_path):
+    contract = _load(tmp_path, PICK)
+    again = Contract.model_validate_json(contract.model_dump_json())
+    assert again == contract and again.hash == contract.hash
+    assert (contract.observation_size, contract.action_size) == (2 + 3 + 9, 3)
+    assert [contract.mode_of(feature) for feature in contract.actions] == ['delta', 'absolute']
+    assert contract.topic_features[0].paths == ('wrench.force.x', 'wrench.force.y', 'wrench.force.z')
+    assert [feature.stamp for feature in contract.topic_features] == ['header', 'header']
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'line', 'told'),
+    [
+        ('force], ', 'force], sgn: 1, ', 11, 'observation.1.sgn: .*known keys: .*sign'),
+        ('degree', 'deg', 5, "measured.unit: .*'degree'"),
+        ('delay: .05', 'delay: -1', 15, 'observation.2.align.delay'),
+        ('interpolate, delay: .05', 'interpolate', 15, 'interpolating needs a delay'),
+        ('mode: absolute', 'mod: absolute', 18, 'action.1.mod: .*known keys: .*mode'),
+        ('joints: [finger]', 'joints: [thumb]', 18, 'thumb is no joint of the robot'),
+        ('name: gripper, source: commanded', 'name: gripper, source: measured', 18, 'source to `commanded`'),
+        ('policy_rate: 20', 'policy_rate: 20\npolicy_rate: 30', 9, 'policy_rate a second time'),
+        ('schema_version: 2', 'schema_version: 1', 4, 'set `schema_version: 2`'),
+        ('schema_version: 2', 'schema_version: 3', 1, 'schema_version'),
+        ('[1, -1, 1]', '[1, -1]', 6, 'sign has 2 entries for 3 numbers'),
+        ('[1, -1, 1]', '[1, 2, 1]', 6, 'sign is 1 or -1'),
+        ('type: PoseStamped', 'type: Posture', 12, 'write package/msg/Posture'),
+        ('type: PoseStamped', 'type: my/msg/Posture', 12, 'whether to `stamp`'),
+        ('type: PoseStamped', 'type: JointState', 12, 'with `joints`'),
+        ('type: PoseStamped', 'type: PoseStamped\n    offset: 1', 12, 'plain numbers'),
+        ('name: pick', 'name: [', 4, "',' or ']'"),
+    ],
+)
+def test_a_complaint_names_the_line(tmp_path, old, new, line, told):
+    with pytest.raises(ContractError, match=rf'contract.yaml, line {line}; .*{told}') as caught:
+        _load(tmp_path, PICK.replace(old, new, 1))
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('text', ['', '3', '- a', '&a [*a]', '\x00'])
+def test_a_file_that_holds_no_mapping_is_refused(tmp_path, text):
+    with pytest.raises(ContractError):
+        _load(tmp_path, text)
+
+
+def test_commands_that_were_not_recorded_cannot_be_observed(tmp_path):
+    text = PICK.replace('policy_rate', 'commanded: {source: measured}\npolicy_rate')
+    assert _load(tmp_path, text).commanded.source == 'measured'
+    with pytest.raises(ContractError, match='line 11; .*cannot be observed'):
+        _load(tmp_path, text.replace('source: measured, space', 'source: commanded, space'))
+
+
 def test_an_absent_contract_is_answered_with_those_that_ship():
     with pytest.raises(ContractError, match='avoiding_cartesian'):
         load_contract('no_such_contract')

@@ -10,7 +10,7 @@ import numpy as np
 
 from vdd_ros.contract import Contract
 from vdd_ros.data.bag import Recording
-from vdd_ros.data.decode import ToolPoint, feature_values, observation_values
+from vdd_ros.data.decode import ToolPoint, action_values, observation_values
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.resample import latest
 from vdd_ros.errors import BagError, TrainingError
@@ -49,9 +49,7 @@ def episodes_of(
         if rows is not None:
             measured, before, after = rows
             observation = observation_values(contract, measured, before, kinematics)
-            action = feature_values(contract, contract.action, after, kinematics)
-            if contract.action_mode == 'delta':
-                action = action - feature_values(contract, contract.action, before, kinematics)
+            action = action_values(contract, before, after, kinematics)
             labels = {**start.labels, **end.labels}
             episodes.append(Episode(observation, action, _success(labels), labels))
         if progress is not None:

@@ -1,0 +1,104 @@
+"""What is known of message types by their names alone: which carry a header, and which numbers they are for."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+Kind = Literal['scalars', 'joints', 'frames', 'image', 'points']
+
+_PACKAGES = {
+    'sensor_msgs': 'JointState Image CompressedImage CameraInfo PointCloud2 Imu Joy',
+    'std_msgs': 'Float64MultiArray Float32MultiArray Float64 Float32 Int32 Int64 UInt8 Bool String',
+    'geometry_msgs': 'PoseStamped Pose TwistStamped Twist WrenchStamped Wrench PointStamped Point Vector3Stamped '
+    'TransformStamped AccelStamped QuaternionStamped',
+    'trajectory_msgs': 'JointTrajectory',
+    'tf2_msgs': 'TFMessage',
+    'nav_msgs': 'Odometry',
+    'diagnostic_msgs': 'DiagnosticArray',
+}
+_FULL = {name: f'{package}/msg/{name}' for package, names in _PACKAGES.items() for name in names.split()}
+_HEADLESS = {
+    _FULL[name]
+    for name in 'Float64MultiArray Float32MultiArray Float64 Float32 Int32 Int64 UInt8 Bool String Pose Twist Wrench '
+    'Point'.split()
+}
+_KINDS: dict[str, Kind] = {
+    _FULL['JointState']: 'joints',
+    _FULL['JointTrajectory']: 'joints',
+    _FULL['TFMessage']: 'frames',
+    _FULL['Image']: 'image',
+    _FULL['CompressedImage']: 'image',
+    _FULL['PointCloud2']: 'points',
+}
+_FIELDS = {
+    'JointState': ('position',),
+    'JointTrajectory': ('position',),
+    'PoseStamped': ('pose.position', 'pose.orientation'),
+    'Pose': ('position', 'orientation'),
+    'TwistStamped': ('twist.linear', 'twist.angular'),
+    'Twist': ('linear', 'angular'),
+    'WrenchStamped': ('wrench.force', 'wrench.torque'),
+    'Wrench': ('force', 'torque'),
+    'AccelStamped': ('accel.linear', 'accel.angular'),
+    'PointStamped': ('point',),
+    'Point': ('x', 'y', 'z'),
+    'Vector3Stamped': ('vector',),
+    'QuaternionStamped': ('quaternion',),
+    'TransformStamped': ('transform.translation', 'transform.rotation'),
+    'Odometry': ('pose.pose.position', 'pose.pose.orientation', 'twist.twist.linear', 'twist.twist.angular'),
+    'Imu': ('orientation', 'angular_velocity', 'linear_acceleration'),
+    'CameraInfo': ('k[0:9]',),
+    **{name: ('data',) for name in 'Float64 Float32 Int32 Int64 UInt8 Bool'.split()},
+}
+_ORIENTATIONS = {'orientation', 'rotation', 'quaternion'}
+_VECTORS = {
+    *('position', 'translation', 'point', 'vector', 'force', 'torque', 'linear', 'angular'),
+    *('angular_velocity', 'linear_acceleration'),
+}
+_SLICE = re.compile(r'^(.*)\[(\d+):(\d+)\]$')
+
+
+def full_name(name: object) -> object:
+    """Return the full name of a type: ``JointState`` and ``sensor_msgs/JointState`` are sensor_msgs/msg/JointState."""
+    if not isinstance(name, str):
+        return name
+    parts = name.split('/')
+    if len(parts) == 1:
+        if name not in _FULL:
+            raise ValueError(f'{name} is no type that is known by its short name: write package/msg/{name}')
+        return _FULL[name]
+    return f'{parts[0]}/msg/{parts[-1]}'
+
+
+def has_header(name: str) -> bool | None:
+    """Tell whether a type begins with a header; None of one that is not known here."""
+    return name not in _HEADLESS if name in _FULL.values() else None
+
+
+def kind(name: str) -> Kind:
+    """Tell how a type gives its numbers."""
+    return _KINDS.get(name, 'scalars')
+
+
+def default_fields(name: str) -> tuple[str, ...]:
+    """Return what a type is for, as paths; nothing where that is not plain."""
+    return _FIELDS.get(name.rpartition('/')[2], ()) if name in _FULL.values() else ()
+
+
+def is_orientation(path: str) -> bool:
+    """Tell whether a path is that of a whole quaternion."""
+    return path.rpartition('.')[2] in _ORIENTATIONS
+
+
+def expand(path: str) -> tuple[str, ...]:
+    """Return the paths of the single numbers that a path stands for: a vector, a quaternion, a slice, or itself."""
+    last = path.rpartition('.')[2]
+    if last in _ORIENTATIONS:
+        return tuple(f'{path}.{axis}' for axis in 'xyzw')
+    if last in _VECTORS:
+        return tuple(f'{path}.{axis}' for axis in 'xyz')
+    match = _SLICE.match(path)
+    if match:
+        return tuple(f'{match[1]}[{place}]' for place in range(int(match[2]), int(match[3])))
+    return (path,)
