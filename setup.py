@@ -63,6 +63,7 @@ setup(
     ],
     zip_safe=False,
     install_requires=[
+        'mcap>=1.5,<2',
         'numpy>=1.24,<3',
         'onnxruntime>=1.17,<2',
         'pydantic>=2.5,<3',

@@ -5,7 +5,8 @@ import pytest
 from rosbags.typesys import Stores, get_typestore
 
 from vdd_ros.contract import Contract, load_contract
-from vdd_ros.data.bag import BagWriter, JointOrder, fingerprint, read_recording
+from vdd_ros.data.bag import JointOrder, fingerprint, read_recording
+from vdd_ros.data.bag_writer import BagWriter
 from vdd_ros.data.demonstrations import load_demonstrations
 from vdd_ros.errors import BagError, OutputError, TrainingError
 from vdd_ros.progress import silent

@@ -29,7 +29,10 @@ MESSAGES = {
 WALLS = {
     'ROS': (MESSAGES | {'rclpy', 'sensor_msgs_py', 'tf2_ros', 'launch', 'launch_ros'}, ('vdd_ros/nodes/',)),
     'MuJoCo': ({'mujoco', 'mink', 'daqp'}, ('vdd_ros/sim/', 'vdd_ros/kinematics.py')),
-    'bags': ({'rosbags', 'mcap', 'mcap_ros2', 'rosbag2_py', 'sqlite3', 'apsw'}, ('vdd_ros/data/bag.py',)),
+    'bags': (
+        {'rosbags', 'mcap', 'mcap_ros2', 'rosbag2_py', 'sqlite3', 'apsw'},
+        ('vdd_ros/data/bag', 'vdd_ros/data/mcap_'),
+    ),
     'the file format': ({'safetensors'}, ('vdd_ros/artifact.py', 'vdd_ros/training.py')),
 }
 

@@ -15,7 +15,7 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from vdd_ros.contract import load_contract
-from vdd_ros.data.bag import BagWriter
+from vdd_ros.data.bag_writer import BagWriter
 from vdd_ros.errors import ConfigurationError
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.causal_order import CausalOrder
