@@ -6,6 +6,7 @@ import contextlib
 import copy
 import io
 import logging
+import math
 import warnings
 
 import torch
@@ -76,8 +77,8 @@ class _StudentInUnits(nn.Module):
     def __init__(self, student: Student, normalizers: Normalizers) -> None:
         super().__init__()
         settings, shape = student.settings, student.shape
-        self.features = _Features(student.trunk, shape, normalizers)
-        self.own = None if student.gating_trunk is None else _Features(student.gating_trunk, shape, normalizers)
+        self.features = _features(student.trunk, shape, normalizers)
+        self.own = None if student.gating_trunk is None else _features(student.gating_trunk, shape, normalizers)
         self.gating = student.gating_head if self.own is not None else None
         self.steps, self.experts = shape.action_size // len(normalizers.action.scale), settings.experts
         scale = torch.as_tensor(normalizers.action.scale, dtype=torch.float32).repeat(settings.experts * self.steps)
@@ -106,20 +107,19 @@ class _StudentInUnits(nn.Module):
         return logits.log_softmax(dim=-1), mean, spread.unflatten(-1, (self.experts, -1))
 
 
-class _Features(nn.Module):
-    """A trunk without query, from observations in the units of the contract."""
+class _MlpFeatures(nn.Module):
+    """Layers without query, from observations in the units of the contract; the first has all that is affine in it."""
 
-    def __init__(self, trunk: MlpTrunk | CausalTransformerTrunk, shape: PolicyShape, normalizers: Normalizers) -> None:
+    def __init__(self, trunk: MlpTrunk, shape: PolicyShape, normalizers: Normalizers) -> None:
         super().__init__()
         self.trunk = trunk
-        self.observation = _Affine(normalizers.observation)
-        self.first = self._fold(shape) if isinstance(trunk, MlpTrunk) else None
+        self.first = self._fold(shape, _Affine(normalizers.observation))
 
     @torch.no_grad()
-    def _fold(self, shape: PolicyShape) -> nn.Linear:
+    def _fold(self, shape: PolicyShape, observation: _Affine) -> nn.Linear:
         # In double precision, since windows differ by little where they stand far from zero.
         size = shape.observation_horizon * shape.observation_size
-        trunk, observation = copy.deepcopy(self.trunk).double(), copy.deepcopy(self.observation).double()
+        trunk, observation = copy.deepcopy(self.trunk).double(), observation.double()
         rows = torch.cat([torch.zeros(1, size), torch.eye(size)]).double().unflatten(1, (-1, shape.observation_size))
         value = trunk.window(trunk.encoder(observation.normalize(rows)).flatten(start_dim=1))
         first = nn.Linear(size, value.shape[1])
@@ -128,9 +128,57 @@ class _Features(nn.Module):
         return first
 
     def forward(self, observation: Tensor) -> Tensor:
-        if self.first is None:
-            return self.trunk(self.observation.normalize(observation))
         return self.trunk.activate(self.first(observation.flatten(start_dim=1)))
+
+
+class _TransformerFeatures(nn.Module):
+    """Blocks without query, from observations in the units of the contract.
+
+    Tokens of all windows lie in one matrix, (batch x token, width), so that biases are added in the products; the last
+    block computes the last token alone, whose features are asked for.
+    """
+
+    def __init__(self, trunk: CausalTransformerTrunk, shape: PolicyShape, normalizers: Normalizers) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.observation = _Affine(normalizers.observation)
+        self.tokens = shape.observation_horizon
+        scales = [1 / math.sqrt(block.projection.in_features // block.heads) for block in trunk.blocks]
+        self.projections = nn.ModuleList(
+            _scaled_query(block.projection, scale) for block, scale in zip(trunk.blocks, scales)
+        )
+        self.register_buffer('mask', torch.full((self.tokens, self.tokens), -torch.inf).triu(1))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        trunk = self.trunk
+        stream = trunk.window(trunk.encoder(self.observation.normalize(observation))) + trunk.position
+        stream = stream.flatten(end_dim=1)
+        for block, projection in zip(trunk.blocks, self.projections):
+            last = block is trunk.blocks[-1]
+            heads, width = block.heads, stream.shape[-1]
+            parts = projection(block.attention_norm(stream)).reshape(-1, self.tokens, 3 * heads, width // heads)
+            query, key, value = parts.transpose(1, 2).split(heads, dim=1)
+            if last:
+                query, stream = query[:, :, -1:], stream.reshape(-1, self.tokens, width)[:, -1]
+            weight = query @ key.transpose(-1, -2)
+            weight = (weight if last else weight + self.mask).softmax(dim=-1)
+            stream = stream + block.output((weight @ value).transpose(1, 2).reshape(-1, width))
+            stream = stream + block.feedforward(stream)
+        return trunk.norm(stream)
+
+
+@torch.no_grad()
+def _scaled_query(projection: nn.Linear, scale: float) -> nn.Linear:
+    """Return a projection to queries, keys and values whose queries are scaled as attention asks for."""
+    scaled = copy.deepcopy(projection)
+    for rows in (scaled.weight, scaled.bias):
+        rows[: projection.in_features] *= scale
+    return scaled
+
+
+def _features(trunk: MlpTrunk | CausalTransformerTrunk, shape: PolicyShape, normalizers: Normalizers) -> nn.Module:
+    kind = _MlpFeatures if isinstance(trunk, MlpTrunk) else _TransformerFeatures
+    return kind(trunk, shape, normalizers)
 
 
 class _DenoiserInUnits(nn.Module):

@@ -148,7 +148,7 @@ class CausalBlock(nn.Module):
         self.feedforward = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
-        self._heads = heads
+        self.heads = heads
 
     def forward(
         self, tokens: Float[Tensor, 'batch token width'], query: Float[Tensor, '*sample batch width'] | None
@@ -174,7 +174,7 @@ class CausalBlock(nn.Module):
         return attended.flatten(start_dim=-2)
 
     def _split(self, stream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        parts = self.projection(self.attention_norm(stream)).unflatten(-1, (3, self._heads, -1))
+        parts = self.projection(self.attention_norm(stream)).unflatten(-1, (3, self.heads, -1))
         return parts.unbind(dim=-3)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from vdd_ros.artifact import Artifact, load_artifact
 from vdd_ros.contract import Contract
 from vdd_ros.control.chunk import Plan
 from vdd_ros.errors import ArtifactError
+from vdd_ros.runtime import Network
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class DistilledPolicy:
         _check_kind(artifact, 'student')
         self.artifact = artifact
         self.contract: Contract = artifact.manifest.contract
-        self._session = _session(artifact, threads)
+        self._network = Network(artifact.network, threads=threads, name=str(artifact.path))
 
     @classmethod
     def load(cls, path: str | Path, *, contract: Contract | None = None, threads: int = 1) -> DistilledPolicy:
@@ -59,8 +59,7 @@ class DistilledPolicy:
             Shape (batch, observation_horizon, observation), in the units of the contract, oldest stamp first.
 
         """
-        window = np.ascontiguousarray(observation, dtype=np.float32)
-        return Experts(*self._session.run(None, {'observation': window}))
+        return Experts(*self._network({'observation': observation}))
 
     def covariance(self, experts: Experts) -> np.ndarray:
         """Return the covariances of the flattened chunks, shape (batch, expert, chunk, chunk)."""
@@ -74,7 +73,9 @@ class DistilledPolicy:
         """
         experts = self.experts(observation)
         chosen = choose(experts.log_gating, generator.random(len(experts.log_gating)))
-        return Plan(experts.mean[np.arange(len(chosen)), chosen].astype(np.float64), chosen)
+        mean = experts.mean
+        action = mean[:, chosen[0]] if len(chosen) == 1 else mean[np.arange(len(chosen)), chosen]
+        return Plan(action.astype(np.float64), chosen)
 
 
 class TeacherPolicy:
@@ -85,7 +86,7 @@ class TeacherPolicy:
         _check_kind(artifact, 'teacher')
         self.artifact = artifact
         self.contract: Contract = artifact.manifest.contract
-        self._session = _session(artifact, threads)
+        self._network = Network(artifact.network, threads=threads, name=str(artifact.path))
         training = artifact.manifest.training
         self._sigmas = np.array(training['sigmas'], dtype=np.float32)
         self._sigma_data = np.float32(training['sigma_data'])
@@ -121,8 +122,8 @@ class TeacherPolicy:
         return Plan(self._normalizer.denormalize(chunk.astype(np.float64)), np.full(len(window), -1))
 
     def _denoise(self, noisy: np.ndarray, sigma: np.float32, window: np.ndarray) -> np.ndarray:
-        inputs = {'noisy': noisy, 'sigma': np.array(sigma), 'observation': window}
-        return np.clip(self._session.run(None, inputs)[0], -self._bound, self._bound)
+        clean = self._network({'noisy': noisy, 'sigma': sigma, 'observation': window})[0]
+        return np.clip(clean, -self._bound, self._bound)
 
     def _euler(
         self, state: np.ndarray, sigma: np.float32, lower: np.float32, window: np.ndarray, _: object
@@ -187,7 +188,10 @@ def covariance_of(spread: np.ndarray, settings: Mapping[str, Any], scale: np.nda
 
 def choose(log_gating: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Draw experts, shape (batch,), from log-probabilities of shape (batch, expert) by uniform numbers in [0, 1)."""
-    return (np.exp(log_gating[:, :-1]).cumsum(axis=-1) <= uniform[:, None]).sum(axis=-1)
+    below = np.add.accumulate(np.exp(log_gating[:, :-1]), axis=-1)
+    if len(below) == 1:  # the robot's case, in a third of the time
+        return below[0].searchsorted(uniform, side='right')
+    return (below <= uniform[:, None]).sum(axis=-1)
 
 
 def _check_kind(artifact: Artifact, kind: str) -> None:
@@ -195,18 +199,3 @@ def _check_kind(artifact: Artifact, kind: str) -> None:
         raise ArtifactError(
             expected=f'a {kind} at {artifact.path}', found=f'a {artifact.manifest.kind}', remedy=f'give the {kind}'
         )
-
-
-def _session(artifact: Artifact, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(artifact.network, options, providers=['CPUExecutionProvider'])
-    except Exception as error:  # onnxruntime raises classes of its own that share no base
-        raise ArtifactError(
-            expected=f'a network that runs at {artifact.path}',
-            found=' '.join(str(error).split())[:200],
-            remedy='distil it anew with this version',
-        ) from error

@@ -46,7 +46,9 @@ def measure(
     return {name: Latency(*(float(q) / 1000 for q in np.percentile(value, (50, 99)))) for name, value in times.items()}
 
 
-def compare(teacher: Artifact, student: Artifact, progress: Callable[[int, int], None]) -> dict[str, Latency]:
+def compare(
+    teacher: Artifact, student: Artifact, progress: Callable[[int, int], None], *, rounds: int = 40, calls: int = 20
+) -> dict[str, Latency]:
     """Measure ``teacher_eager``, ``teacher_same_runtime`` and ``student`` on the same observation and one thread.
 
     The eager teacher is called as published code calls it: the torch module, once for each noise level. In the
@@ -65,6 +67,8 @@ def compare(teacher: Artifact, student: Artifact, progress: Callable[[int, int],
             'student': lambda: fast.plan(window, generator),
         },
         progress,
+        rounds=rounds,
+        calls=calls,
     )
 
 

@@ -1,0 +1,151 @@
+"""Measures how long a policy takes to answer, on one thread: `python -m benchmarks.inference`.
+
+The default student beside its teacher, and a transformer student beside itself called eagerly in torch. The networks are
+untrained: what they say is worth nothing, and how long they take does not depend on it. All answer in turn, in one
+process, so that whatever else the machine does meets all of them alike.
+
+    teacher, eager          the torch module, once for each noise level, as published code calls it
+    teacher, same runtime   the same network as often, in the student's runtime
+    student                 from the observation to the action: network call, draw of the expert, its mean
+    transformer, eager      a student of 6 layers, width 240, 12 heads, 6 tokens, 4 experts and 9 actions as a torch module
+    transformer             the same student as it is exported
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from rich.progress import Progress
+
+from benchmarks.harness import Bar, finish
+from vdd_ros.artifact import Artifact, DataRecord, Manifest, load_artifact, normalizer_entries, save_artifact
+from vdd_ros.contract import Contract, load_contract
+from vdd_ros.diffusion.teacher import Teacher
+from vdd_ros.export import export_denoiser, export_student
+from vdd_ros.learning import LearningSettings, load_settings
+from vdd_ros.mixture.student import Student, StudentSettings
+from vdd_ros.networks import PolicyShape, TrunkSettings
+from vdd_ros.normalization import Normalizer, Normalizers
+from vdd_ros.runtime import Network
+from vdd_ros.validation.latency import Latency, compare, measure
+
+TRANSFORMER = StudentSettings(experts=4, trunk=TrunkSettings(kind='transformer', width=240, depth=6, heads=12))
+SHAPE = PolicyShape(observation_horizon=6, observation_size=30, action_size=9)
+_ROUNDS = {'rounds': 40, 'calls': 20}
+_QUICK = {'rounds': 2, 'calls': 5}
+
+
+def untrained(kind: str, contract: Contract, settings: LearningSettings, path: Path) -> Artifact:
+    """Save and load a teacher or a student of a contract, with the networks of the settings."""
+    shape = PolicyShape(
+        contract.observation_horizon, contract.observation_size, contract.prediction_horizon * contract.action_size
+    )
+    normalizers = Normalizers(
+        Normalizer(np.zeros(contract.observation_size), np.ones(contract.observation_size)),
+        Normalizer(np.zeros(contract.action_size), np.ones(contract.action_size)),
+    )
+    if kind == 'teacher':
+        module, own = Teacher(settings.teacher, shape), settings.teacher
+        training = {'sigmas': module.sigmas().tolist(), 'sigma_data': module.denoiser.sigma_data}
+        network = export_denoiser(module.denoiser, normalizers, shape)
+    else:
+        module, own = Student(settings.student, shape, torch.Generator().manual_seed(0)), settings.student
+        training, network = {}, export_student(module, normalizers)
+    manifest = Manifest(
+        kind=kind,
+        contract=contract,
+        contract_hash=contract.hash,
+        data=DataRecord(bags={}, episodes=1, windows=1),
+        **normalizer_entries(normalizers),
+        network=own.model_dump(mode='json'),
+        training=training,
+        metrics={},
+    )
+    weights = {name: value.detach().numpy() for name, value in module.state_dict().items()}
+    save_artifact(path, manifest, weights, network)
+    return load_artifact(path, kind=kind)
+
+
+def measure_transformer(progress: Callable[[int, int], None], **budget: int) -> tuple[dict[str, Latency], float, int]:
+    """Return the latencies, by how much the answers differ, and how many parameters the transformer has."""
+    student = Student(TRANSFORMER, SHAPE, torch.Generator().manual_seed(0)).eval()
+    one = Normalizers(
+        Normalizer(np.zeros(SHAPE.observation_size), np.ones(SHAPE.observation_size)),
+        Normalizer(np.zeros(SHAPE.action_size), np.ones(SHAPE.action_size)),
+    )
+    network = Network(export_student(student, one))
+    generator = np.random.default_rng(0)
+    window = generator.standard_normal((1, SHAPE.observation_horizon, SHAPE.observation_size), dtype=np.float32)
+
+    def eager() -> np.ndarray:
+        with torch.no_grad():
+            return student(torch.from_numpy(window)).mean.numpy()
+
+    def exported() -> np.ndarray:
+        return network({'observation': window})[1]
+
+    difference = float(np.abs(eager() - exported().reshape(eager().shape)).max())
+    answers = {'transformer, eager': eager, 'transformer': exported}
+    return measure(answers, progress, **budget), difference, sum(value.numel() for value in student.parameters())
+
+
+def main(quick: bool = False, check: bool = False) -> int:
+    """Measure how long a policy takes to answer, on one thread.
+
+    Parameters
+    ----------
+    quick
+        A few calls: whether it runs, not how well.
+    check
+        Exit with 1 if a bar does not hold.
+
+    """
+    torch.set_num_threads(1)
+    budget = _QUICK if quick else _ROUNDS
+    contract, settings = load_contract('avoiding_cartesian'), load_settings()
+    with tempfile.TemporaryDirectory() as folder, Progress() as bars:
+        teacher, student = (untrained(kind, contract, settings, Path(folder, kind)) for kind in ('teacher', 'student'))
+        first, second = bars.add_task('default'), bars.add_task('transformer')
+        found = compare(teacher, student, lambda done, total: bars.update(first, completed=done, total=total), **budget)
+        large, difference, size = measure_transformer(
+            lambda done, total: bars.update(second, completed=done, total=total), **budget
+        )
+    names = {'teacher_eager': 'teacher, eager', 'teacher_same_runtime': 'teacher, same runtime', 'student': 'student'}
+    latencies = {names[name]: latency for name, latency in found.items()} | large
+    return finish('inference', rows_of(latencies, size), bars_of(latencies, difference), check=check)
+
+
+def rows_of(latencies: dict[str, Latency], transformer_parameters: int) -> list[dict[str, Any]]:
+    """Return a row for each policy."""
+    return [
+        {
+            'policy': name,
+            'p50 [us]': latency.p50,
+            'p99 [us]': latency.p99,
+            **({'parameters': transformer_parameters} if name.startswith('transformer') else {}),
+        }
+        for name, latency in latencies.items()
+    ]
+
+
+def bars_of(latencies: dict[str, Latency], difference: float) -> list[Bar]:
+    """Return what is asked for."""
+    p50 = {name: latency.p50 for name, latency in latencies.items()}
+    return [
+        Bar('student, p50 [us]', p50['student'], 60, at_most=True),
+        Bar('student, p99 [us]', latencies['student'].p99, 200, at_most=True),
+        Bar('faster than its 16-call teacher in eager torch', p50['teacher, eager'] / p50['student'], 100),
+        Bar('faster than its teacher in the same runtime', p50['teacher, same runtime'] / p50['student'], 14),
+        Bar('transformer, faster than itself in eager torch', p50['transformer, eager'] / p50['transformer'], 4),
+        Bar('transformer, greatest difference of the answers', difference, 1e-5, at_most=True),
+    ]
+
+
+if __name__ == '__main__':
+    raise SystemExit(tyro.cli(main))

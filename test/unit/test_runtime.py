@@ -1,0 +1,73 @@
+"""Exported networks at work: bound buffers change the time that an answer takes, and nothing else."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from vdd_ros.errors import ArtifactError
+from vdd_ros.export import export_student
+from vdd_ros.mixture.student import Student, StudentSettings
+from vdd_ros.networks import PolicyShape, TrunkSettings
+from vdd_ros.normalization import Normalizer, Normalizers
+from vdd_ros.policy import choose
+from vdd_ros.runtime import Network
+
+SHAPE = PolicyShape(observation_horizon=2, observation_size=3, action_size=2)
+NORMALIZERS = Normalizers(Normalizer(np.zeros(3), np.ones(3)), Normalizer(np.zeros(2), np.ones(2)))
+
+
+@pytest.fixture(scope='module')
+def network():
+    """A small student."""
+    settings = StudentSettings(experts=3, trunk=TrunkSettings(width=16, depth=2))
+    return Network(export_student(Student(settings, SHAPE, torch.Generator().manual_seed(0)), NORMALIZERS))
+
+
+@pytest.fixture
+def windows():
+    """Different observations."""
+    return np.random.default_rng(0).normal(size=(40, 2, 3))
+
+
+def test_windows_are_answered_alike_one_by_one_and_together(network, windows):
+    together = network({'observation': windows})
+    alone = [network({'observation': window[None]}) for window in windows]
+    for output, rows in zip(together, zip(*alone)):
+        np.testing.assert_allclose(np.concatenate(rows), output, atol=1e-6)
+
+
+def test_an_answer_is_not_altered_by_the_next(network, windows):
+    first = network({'observation': windows[:1]})
+    kept = [output.copy() for output in first]
+    network({'observation': windows[1:2]})
+    for output, before in zip(first, kept):
+        np.testing.assert_array_equal(output, before)
+
+
+def test_each_of_many_threads_gets_the_answer_to_its_own_question(network, windows):
+    expected = [network({'observation': window[None]})[1] for window in windows]
+
+    def ask(number: int) -> np.ndarray:
+        return network({'observation': windows[number % 40][None]})[1]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(4000)))
+    assert all(np.array_equal(answer, expected[number % 40]) for number, answer in enumerate(answers))
+
+
+def test_what_is_no_network_is_refused_with_where_it_comes_from():
+    with pytest.raises(ArtifactError, match='expected a network that runs at here'):
+        Network(b'nothing', name='here')
+
+
+def test_one_window_draws_the_expert_that_it_would_draw_among_many():
+    generator = np.random.default_rng(0)
+    log_gating = np.log(generator.dirichlet(np.ones(5), 200))
+    uniform = generator.random(200)
+    alone = [int(choose(log_gating[i : i + 1], uniform[i : i + 1])[0]) for i in range(200)]
+    np.testing.assert_array_equal(alone, choose(log_gating, uniform))
+    assert set(alone) == set(range(5))
