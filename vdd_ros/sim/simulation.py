@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 from vdd_ros.contract import NANOSECONDS
 from vdd_ros.errors import ModelError, SimulationError
 from vdd_ros.sim.camera import OffscreenCamera
+from vdd_ros.sim.model import find, load_model, servo_of
 
 _WARNING = mujoco.mjtWarning
 _DIVERGED = tuple(int(each) for each in (_WARNING.mjWARN_BADQPOS, _WARNING.mjWARN_BADQVEL, _WARNING.mjWARN_BADQACC))
@@ -28,7 +30,7 @@ class Simulation:
         Parameters
         ----------
         model
-            A compiled model, or the MJCF file of one.
+            A compiled model, or the MJCF or URDF file of one.
         joints
             Names of the commanded joints in the order of every array. Each must have a position servo.
 
@@ -39,13 +41,16 @@ class Simulation:
             nanoseconds.
 
         """
-        self.model = model if isinstance(model, mujoco.MjModel) else _load(Path(model))
+        self.model = model if isinstance(model, mujoco.MjModel) else load_model(Path(model))
+        """What is simulated; after `private_model` a copy of `shared_model`."""
+        self.shared_model = self.model
+        """What was given: it may be that of other scenes too."""
         self.joints = tuple(joints)
         self._data = mujoco.MjData(self.model)
-        indices = [_index(self.model, mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in self.joints]
+        indices = [find(self.model, mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in self.joints]
         self._qpos = self.model.jnt_qposadr[indices]
         self._dof = self.model.jnt_dofadr[indices]
-        self._servo = np.array([_servo(self.model, index) for index in indices])
+        self._servo = np.array([servo_of(self.model, index) for index in indices])
         self.timestep = round(self.model.opt.timestep * NANOSECONDS)
         """Physics timestep [ns]."""
         if self.timestep <= 0 or abs(self.model.opt.timestep * NANOSECONDS - self.timestep) > 1e-6:
@@ -63,6 +68,19 @@ class Simulation:
     def stamp(self) -> int:
         """Simulated time since construction [ns]; a reset does not turn it back."""
         return self._stamp
+
+    @property
+    def data(self) -> mujoco.MjData:
+        """MuJoCo's own view of the scene; who changes it changes the motion."""
+        return self._data
+
+    @property
+    def tool_body(self) -> int:
+        """The body that the last turning joint of the commanded ones moves, by index."""
+        indices = [find(self.model, mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in self.joints]
+        turning = [index for index in indices if self.model.jnt_type[index] == int(mujoco.mjtJoint.mjJNT_HINGE)]
+        # The one farthest from the base, whatever the order of the joints.
+        return int(self.model.jnt_bodyid[max(turning or indices)])
 
     @property
     def position(self) -> np.ndarray:
@@ -101,16 +119,27 @@ class Simulation:
 
         """
         if isinstance(start, str):
-            key = _index(self.model, mujoco.mjtObj.mjOBJ_KEY, start)
+            key = find(self.model, mujoco.mjtObj.mjOBJ_KEY, start)
             mujoco.mj_resetDataKeyframe(self.model, self._data, key)
         else:
-            position = None if start is None else self._checked(start)
+            position = None if start is None else self.checked(start)
             mujoco.mj_resetData(self.model, self._data)
             if position is not None:
                 self._data.qpos[self._qpos] = position
-        self._data.ctrl[self._servo] = self.position
+        self.hold()
         self._touches.clear()
         mujoco.mj_forward(self.model, self._data)
+
+    def private_model(self) -> mujoco.MjModel:
+        """Return a model that this scene has for itself, made at the first call: what changes it changes no other."""
+        if self.model is self.shared_model:
+            self.close()
+            self.model = copy.copy(self.shared_model)
+        return self.model
+
+    def hold(self) -> None:
+        """Command the servos to where the joints are."""
+        self._data.ctrl[self._servo] = self.position
 
     def set_command(self, position: np.ndarray) -> None:
         """Command the servos to positions, shape (joint,) [rad], until the next command.
@@ -121,7 +150,7 @@ class Simulation:
             The positions are not finite, or not one per joint.
 
         """
-        self._data.ctrl[self._servo] = self._checked(position)
+        self._data.ctrl[self._servo] = self.checked(position)
 
     def step(self, duration: int) -> None:
         """Let time pass: ``duration`` [ns], a whole number of timesteps.
@@ -156,14 +185,14 @@ class Simulation:
 
     def site_position(self, site: str) -> np.ndarray:
         """Return where a site is, shape (3,) [m]."""
-        return self._data.site_xpos[_index(self.model, mujoco.mjtObj.mjOBJ_SITE, site)].copy()
+        return self._data.site_xpos[find(self.model, mujoco.mjtObj.mjOBJ_SITE, site)].copy()
 
     def touched(self, first: Collection[str], second: Collection[str]) -> bool:
         """Tell whether a geom of the one group touched one of the other in any physics step since the reset."""
         if not self._touches:
             return False
         kind = mujoco.mjtObj.mjOBJ_GEOM
-        one, other = ({_index(self.model, kind, name) for name in group} for group in (first, second))
+        one, other = ({find(self.model, kind, name) for name in group} for group in (first, second))
         return any((a in one and b in other) or (a in other and b in one) for a, b in self._touches)
 
     def render(self, camera: str, width: int = 640, height: int = 480) -> np.ndarray:
@@ -177,7 +206,7 @@ class Simulation:
             No OpenGL context can be had on this machine.
 
         """
-        index = _index(self.model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
+        index = find(self.model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
         if self._camera is None or (self._camera.width, self._camera.height) != (width, height):
             self.close()
             self._camera = OffscreenCamera(self.model, width, height)
@@ -189,7 +218,8 @@ class Simulation:
             self._camera.close()
             self._camera = None
 
-    def _checked(self, position: np.ndarray) -> np.ndarray:
+    def checked(self, position: np.ndarray) -> np.ndarray:
+        """Return positions as an array of shape (joint,) [rad]; raise a `SimulationError` if they are none."""
         position = np.asarray(position, dtype=np.float64)
         if position.shape != (len(self.joints),) or not np.isfinite(position).all():
             raise SimulationError(
@@ -198,40 +228,3 @@ class Simulation:
                 remedy='check what computed them',
             )
         return position
-
-
-def _load(file: Path) -> mujoco.MjModel:
-    if not file.is_file():
-        raise ModelError(expected=f'a scene at {file}', found='no such file', remedy='give the path of an MJCF file')
-    try:
-        return mujoco.MjModel.from_xml_path(str(file))
-    except ValueError as error:
-        raise ModelError(
-            expected=f'an MJCF scene in {file}', found=' '.join(str(error).split()), remedy='mend the file'
-        ) from error
-
-
-def _index(model: mujoco.MjModel, kind: mujoco.mjtObj, name: str) -> int:
-    index = mujoco.mj_name2id(model, kind, name)
-    if index < 0:
-        label = kind.name.removeprefix('mjOBJ_').lower()
-        count = {'joint': model.njnt, 'key': model.nkey, 'site': model.nsite, 'geom': model.ngeom, 'camera': model.ncam}
-        known = [mujoco.mj_id2name(model, kind, other) for other in range(count[label])]
-        raise ModelError(
-            expected=f'a {label} {name} in the scene',
-            found=', '.join(other for other in known if other) or 'none',
-            remedy=f'use the name of a {label} that is there',
-        )
-    return index
-
-
-def _servo(model: mujoco.MjModel, joint: int) -> int:
-    for actuator in range(model.nu):
-        moves_joint = model.actuator_trntype[actuator] == int(mujoco.mjtTrn.mjTRN_JOINT)
-        gain, bias = model.actuator_gainprm[actuator, 0], model.actuator_biasprm[actuator, 1]
-        if moves_joint and model.actuator_trnid[actuator, 0] == joint and gain > 0 and bias == -gain:
-            return actuator
-    name = model.joint(joint).name
-    raise ModelError(
-        expected=f'a position servo on joint {name}', found='none', remedy=f'add <position joint="{name}" kp="..."/>'
-    )

@@ -1,0 +1,191 @@
+"""What a commander meets: an arm that is commanded and measured through messages, and may be troubled on their way."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vdd_ros.sim.randomization import randomize
+from vdd_ros.sim.simulation import Simulation
+from vdd_ros.sim.trouble import Channel, Deliver, Trouble, generator_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STATE_PERIOD = 5_000_000
+"""Time between two joint states in process [ns]: 200 Hz, as the bridge's default."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A joint state; arrays of shape (joint,) in the order of the simulation's joints."""
+
+    stamp: int
+    """When it was measured [ns]."""
+    position: np.ndarray
+    """[rad]"""
+    velocity: np.ndarray
+    """[rad/s]"""
+    effort: np.ndarray
+    """[N m]"""
+
+
+class SimulatedArm:
+    """A simulation behind the messages of a robot, in simulated time and reproducible by seed.
+
+    Without trouble, states and commands arrive at once, and nothing is between the commander and the servos.
+    """
+
+    def __init__(
+        self, simulation: Simulation, trouble: Trouble = Trouble(), *, state_period: int | None = STATE_PERIOD
+    ) -> None:
+        """Put messages in front of a simulation.
+
+        Parameters
+        ----------
+        simulation
+            The scene; whoever resets it calls `begin` then.
+        trouble
+            What happens to messages, and what is drawn anew in every episode.
+        state_period
+            Time between two joint states [ns]; None: one at the end of every `step`.
+
+        """
+        self.simulation = simulation
+        self.trouble = trouble
+        step = simulation.timestep
+        self._state_period = None if state_period is None else max(step, state_period // step * step)
+        self._exact = trouble.joint_states.is_nominal
+        self._direct = trouble.commands.is_nominal
+        self._forget(np.random.SeedSequence(0))
+
+    def begin(self, seed: int | np.random.SeedSequence) -> None:
+        """Begin an episode: call it right after the scene was put at its start.
+
+        Draws the episode's world, forgets what was under way, and measures; that first state arrives whatever the
+        trouble. Equal seeds give equal episodes.
+
+        Raises
+        ------
+        ModelError
+            Something that the trouble names is not in the scene.
+
+        """
+        seed = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+        if not self.trouble.randomization.is_nominal:
+            randomize(self.simulation, self.trouble.randomization, generator_of(seed, 'randomization'))
+        self._forget(seed)
+
+    def _forget(self, seed: np.random.SeedSequence) -> None:
+        self.seed = seed
+        trouble = self.trouble
+        self._noise = generator_of(seed, 'joint_states noise')
+        self._states: Channel[Measurement] = Channel(trouble.joint_states, generator_of(seed, 'joint_states'))
+        self._commands: Channel[Deliver] = Channel(trouble.commands, generator_of(seed, 'commands'))
+        self._newest = self._measure()
+        self._arrived = [self._newest]
+        self._next_state = self.simulation.stamp + (self._state_period or 0)
+
+    @property
+    def measured(self) -> Measurement:
+        """The newest joint state that has arrived by now."""
+        if self._exact:
+            return self._measure()
+        self._take_states()
+        return self._newest
+
+    @property
+    def dropped(self) -> tuple[int, int]:
+        """How many joint states and how many commands of this episode were lost."""
+        return self._states.dropped, self._commands.dropped
+
+    def arrivals(self) -> list[Measurement]:
+        """Return the joint states that have arrived since this was last asked, in order."""
+        self._take_states()
+        arrived, self._arrived = self._arrived, []
+        return arrived
+
+    def command(self, position: np.ndarray) -> None:
+        """Send positions, shape (joint,) [rad], to the servos.
+
+        Raises
+        ------
+        SimulationError
+            The positions are not finite, or not one per joint.
+
+        """
+        if self._direct:
+            self.simulation.set_command(position)
+        else:
+            position = self.simulation.checked(position)
+            self.send(functools.partial(_set_command, self.simulation, position))
+
+    def send(self, deliver: Callable[[int], None]) -> None:
+        """Let a command leave; ``deliver`` is called when it arrives, with that time [ns]."""
+        if self._direct:
+            deliver(self.simulation.stamp)
+        else:
+            self._commands.send(self.simulation.stamp, deliver)
+            self._take_commands()
+
+    def step(self, duration: int) -> None:
+        """Let time pass: ``duration`` [ns], a whole number of timesteps; errors as those of `Simulation.step`."""
+        if self._exact and self._direct:
+            self.simulation.step(duration)
+        else:
+            self._step_in_pieces(duration)
+        if self._state_period is None:
+            self._states.send(self.simulation.stamp, self._measure())
+
+    def _step_in_pieces(self, duration: int) -> None:
+        simulation, end = self.simulation, self.simulation.stamp + duration
+        while simulation.stamp < end:
+            self._take_commands()
+            until = end
+            if self._state_period is not None:
+                until = min(until, self._next_state)
+            if self._commands.next_arrival < until:
+                until = min(until, _round_up(self._commands.next_arrival - simulation.stamp, simulation))
+            simulation.step(until - simulation.stamp)
+            if self._state_period is not None and simulation.stamp >= self._next_state:
+                self._next_state += self._state_period
+                self._states.send(simulation.stamp, self._measure())
+        self._take_commands()
+
+    def _take_commands(self) -> None:
+        now = self.simulation.stamp
+        for deliver in self._commands.receive(now):
+            deliver(now)
+
+    def _take_states(self) -> None:
+        arrived = self._states.receive(self.simulation.stamp)
+        if arrived:
+            self._newest = arrived[-1]
+        if self._state_period is None:
+            self._arrived += arrived
+
+    def _measure(self) -> Measurement:
+        simulation, trouble = self.simulation, self.trouble.joint_states
+
+        def noisy(values: np.ndarray, deviation: float) -> np.ndarray:
+            return values + self._noise.normal(scale=deviation, size=values.shape) if deviation else values
+
+        return Measurement(
+            simulation.stamp,
+            noisy(simulation.position, trouble.position_noise),
+            noisy(simulation.velocity, trouble.velocity_noise),
+            noisy(simulation.effort, trouble.effort_noise),
+        )
+
+
+def _set_command(simulation: Simulation, position: np.ndarray, now: int) -> None:
+    simulation.set_command(position)
+
+
+def _round_up(duration: float, simulation: Simulation) -> int:
+    """Return the stamp of the first physics step that ends ``duration`` [ns] from now or later."""
+    steps = max(1, -int(-duration // simulation.timestep))
+    return simulation.stamp + steps * simulation.timestep
