@@ -14,7 +14,7 @@ from vdd_ros.sim.tasks import load_task
 from vdd_ros.sim.tasks.avoiding.demonstrator import AvoidingDemonstrator, DemonstratorSettings
 from vdd_ros.sim.tasks.avoiding.layout import FINISH, HEIGHT, ROD_RADIUS, ROWS, START, WAY_NAMES, WAYS
 from vdd_ros.sim.tasks.avoiding.referee import AvoidingReferee
-from vdd_ros.sim.tasks.avoiding.spline import monotone_spline
+from vdd_ros.sim.tasks.spline import monotone_spline
 from vdd_ros.sim.tasks.avoiding.task import Avoiding
 
 _TICK = 35_000_000
@@ -35,11 +35,12 @@ def _clearance(path: np.ndarray) -> float:
 
 def _show(demonstrator: AvoidingDemonstrator) -> np.ndarray:
     """Return the commanded points of one demonstration, shape (time, 2)."""
-    points = [np.array(START)]
+    points = [np.array([*START, HEIGHT])]
     demonstrator.begin(points[0])
     while not demonstrator.finished:
         points.append(demonstrator.command(points[-1]))
-    return np.array(points)
+    assert np.all(np.array(points)[:, 2] == HEIGHT)
+    return np.array(points)[:, :2]
 
 
 def test_unknown_task_is_answered_with_the_known_ones():
@@ -72,20 +73,21 @@ def test_free_gaps_are_those_of_the_benchmark():
 def test_arm_starts_pointing_down_with_the_tool_point_in_place(task: Avoiding):
     simulation = task.simulation()
     np.testing.assert_allclose(simulation.site_position(task.tool), [*START, HEIGHT], atol=1e-9)
-    np.testing.assert_array_equal(simulation.position, task.start)
+    start = simulation.position
     kinematics = Kinematics.from_contract(load_contract('avoiding_cartesian'))
-    np.testing.assert_allclose(np.abs(kinematics.tool_orientation(task.start)), [0, 1, 0, 0], atol=1e-9)
-    np.testing.assert_allclose(kinematics.tool_position(task.start), [*START, HEIGHT], atol=1e-9)
+    np.testing.assert_allclose(np.abs(kinematics.tool_orientation(start)), [0, 1, 0, 0], atol=1e-9)
+    np.testing.assert_allclose(kinematics.tool_position(start), [*START, HEIGHT], atol=1e-9)
 
 
 def test_rod_touches_nothing_where_it_stands_free_and_a_post_where_it_does_not(task: Avoiding):
     kinematics = Kinematics.from_contract(load_contract('avoiding_cartesian'))
     simulation = task.simulation()
+    start = simulation.position
     for row in ROWS:
         for post in row.posts:
             for gap, verdict in ((-0.002, 'failure'), (0.002, 'running')):
                 point = np.array([post, row.y - row.radius - ROD_RADIUS - gap, HEIGHT])
-                simulation.reset(kinematics.solve(point, np.array([0.0, 1.0, 0.0, 0.0]), task.start))
+                simulation.reset(kinematics.solve(point, np.array([0.0, 1.0, 0.0, 0.0]), start))
                 simulation.step(simulation.timestep)
                 assert task.new_referee().judge(simulation) == verdict, (row.y, post, gap)
 
@@ -157,14 +159,14 @@ def test_disturbed_command_is_led_back_to_the_plan(task: Avoiding):
     settings = DemonstratorSettings(noise=0.0, pace_spread=0.0)
     undisturbed = _show(AvoidingDemonstrator(np.random.default_rng(5), settings))
     demonstrator = AvoidingDemonstrator(np.random.default_rng(5), settings)
-    point = np.array(START)
+    point = np.array([*START, HEIGHT])
     demonstrator.begin(point)
     distances = []
     for tick in range(40):
         point = demonstrator.command(point)
         if tick == 20:
-            point = point + [0.02, 0.0]
-        distances.append(np.linalg.norm(undisturbed - point, axis=1).min())
+            point = point + [0.02, 0.0, 0.0]
+        distances.append(np.linalg.norm(undisturbed - point[:2], axis=1).min())
     # A share of 0.8 is left after each step, 0.8^19 = 0.014 at the end; the chords of the plan are 10 mm apart.
     assert distances[19] < 1e-9 and distances[20] > 0.015
     assert max(distances[30:]) < 0.02 * 0.8**9 + 0.005
@@ -198,14 +200,14 @@ def test_rows_of_a_demonstration_add_up(task: Avoiding, contract: str):
     for episode in episodes:
         commanded = episode.observation[:, -contract.action_size :]
         np.testing.assert_allclose(np.diff(commanded, axis=0), episode.action[:-1], atol=1e-12)
-        start = START if contract.action_size == 2 else task.start
+        start = START if contract.action_size == 2 else task.simulation().position
         np.testing.assert_allclose(commanded[0], start, atol=1e-9)
 
 
 def test_straight_on_is_a_failure_by_contact(task: Avoiding):
     kinematics = Kinematics.from_contract(load_contract('avoiding_cartesian'))
     simulation, referee = task.simulation(), task.new_referee()
-    joints, verdict, y = task.start, 'running', START[1]
+    joints, verdict, y = simulation.position, 'running', START[1]
     orientation = kinematics.tool_orientation(joints)
     while verdict == 'running':
         y += 0.01

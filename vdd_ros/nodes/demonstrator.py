@@ -43,7 +43,7 @@ class DemonstratorNode(Node):
         contract = load_contract(self._values['contract'])
         self._task = load_task(self._values['task'])
         script = self._task.new_demonstrator(np.random.default_rng(self._values['seed']))
-        self._teleoperation = Teleoperation(Kinematics.from_contract(contract), script)
+        self._teleoperation = Teleoperation(Kinematics.from_contract(contract), self._task, script)
         self._reader = messages.JointReader(contract.robot.joints)
         self._demonstration: _Demonstration | None = None
         self._latest: messages.JointReading | None = None

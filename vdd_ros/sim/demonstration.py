@@ -11,32 +11,49 @@ from vdd_ros.contract import Contract
 from vdd_ros.control.embodiment import Embodiment
 from vdd_ros.data.decode import feature_values
 from vdd_ros.data.episode import Episode
+from vdd_ros.errors import ContractError
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.sim.tasks import Demonstrator, Task
 
 
 class Teleoperation:
-    """Turns the commanded x and y of a demonstrator into joint commands; height and orientation are held."""
+    """Turns the hand that a demonstrator commands into joint commands; the orientation of the tool is held."""
 
-    def __init__(self, kinematics: Kinematics, demonstrator: Demonstrator) -> None:
-        """Let a demonstrator drive an arm."""
+    def __init__(self, kinematics: Kinematics, task: Task, demonstrator: Demonstrator) -> None:
+        """Let a demonstrator of a task drive an arm.
+
+        Raises
+        ------
+        ContractError
+            The task moves a gripper that is not among the joints of the kinematics.
+
+        """
+        missing = [joint for joint in task.gripper if joint not in kinematics.joints]
+        if missing:
+            raise ContractError(
+                expected=f'the joint {missing[0]} of {task.name} among those of the contract',
+                found=', '.join(kinematics.joints),
+                remedy=f'add it to robot.joints, or take the contract {task.contract}',
+            )
         self.demonstrator = demonstrator
         self._kinematics = kinematics
+        self._gripper = [kinematics.joints.index(joint) for joint in task.gripper]
 
     def begin(self, measured: np.ndarray) -> None:
         """Start the next demonstration from measured joints, shape (joint,) [rad]."""
         self._commanded = np.array(measured, dtype=np.float64)
-        self._position = self._kinematics.tool_position(self._commanded)
         self._orientation = self._kinematics.tool_orientation(self._commanded)
-        self.demonstrator.begin(self._position[:2])
+        self.demonstrator.begin(self._hand())
 
     def command(self) -> np.ndarray:
         """Return the next joint command, shape (joint,) [rad]: one in each policy period."""
-        point = self._kinematics.tool_position(self._commanded)
-        x, y = self.demonstrator.command(point[:2])
-        target = np.array([x, y, self._position[2]])
-        self._commanded = self._kinematics.solve(target, self._orientation, self._commanded)
+        hand = self.demonstrator.command(self._hand())
+        self._commanded = self._kinematics.solve(hand[:3], self._orientation, self._commanded)
+        self._commanded[self._gripper] = hand[3:]
         return self._commanded
+
+    def _hand(self) -> np.ndarray:
+        return np.concatenate([self._kinematics.tool_position(self._commanded), self._commanded[self._gripper]])
 
 
 def demonstrate(
@@ -69,12 +86,12 @@ def demonstrate(
     """
     kinematics = Kinematics.from_contract(contract)
     demonstrator = demonstrator or task.new_demonstrator(np.random.default_rng(seed))
-    teleoperation = Teleoperation(kinematics, demonstrator)
+    teleoperation = Teleoperation(kinematics, task, demonstrator)
     embodiment = Embodiment(contract, kinematics)
     simulation = task.simulation(contract.robot.joints)
     shown = []
-    for _ in range(episodes):
-        simulation.reset('start')
+    for episode in range(episodes):
+        task.reset(simulation, episode)
         referee, verdict = task.new_referee(), 'running'
         embodiment.anchor(simulation.position)
         teleoperation.begin(simulation.position)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -186,6 +187,27 @@ class Simulation:
     def site_position(self, site: str) -> np.ndarray:
         """Return where a site is, shape (3,) [m]."""
         return self._data.site_xpos[find(self.model, mujoco.mjtObj.mjOBJ_SITE, site)].copy()
+
+    def body_position(self, body: str) -> np.ndarray:
+        """Return where a body's origin is, shape (3,) [m]."""
+        return self._data.xpos[find(self.model, mujoco.mjtObj.mjOBJ_BODY, body)].copy()
+
+    def body_speed(self, body: str) -> float:
+        """Return how fast a body's origin moves [m/s]."""
+        kind, velocity = mujoco.mjtObj.mjOBJ_BODY, np.empty(6)
+        mujoco.mj_objectVelocity(self.model, self._data, int(kind), find(self.model, kind, body), velocity, 0)
+        return float(np.linalg.norm(velocity[3:]))
+
+    def clearance(self, first: Collection[str], second: Collection[str], within: float = 1.0) -> float:
+        """Return the least distance between a geom of the one group and one of the other [m]; at most ``within`` [m].
+
+        Negative where they penetrate each other.
+        """
+        kind = mujoco.mjtObj.mjOBJ_GEOM
+        one, other = ([find(self.model, kind, name) for name in group] for group in (first, second))
+        for a, b in itertools.product(one, other):
+            within = min(within, mujoco.mj_geomDistance(self.model, self._data, a, b, within, None))
+        return within
 
     def touched(self, first: Collection[str], second: Collection[str]) -> bool:
         """Tell whether a geom of the one group touched one of the other in any physics step since the reset."""

@@ -31,18 +31,19 @@ class Referee(ABC):
 
 
 class Demonstrator(ABC):
-    """Shows a task again and again, by commanding the tool point once in each policy period.
+    """Shows a task again and again, by commanding the hand once in each policy period.
 
+    A hand is where the tool point is, x, y and z [m], followed by the joints that do not move it: those of a gripper.
     In closed loop: every command follows from the one before, so a disturbed command is led back.
     """
 
     @abstractmethod
-    def begin(self, commanded: np.ndarray) -> None:
-        """Start the next demonstration with the tool point at ``commanded``, shape (2,): x, y [m]."""
+    def begin(self, hand: np.ndarray) -> None:
+        """Start the next demonstration with the hand at ``hand``, shape (3 + gripper joint,)."""
 
     @abstractmethod
-    def command(self, commanded: np.ndarray) -> np.ndarray:
-        """Return where to command the tool point next, given where it is commanded to; both shape (2,): x, y [m]."""
+    def command(self, hand: np.ndarray) -> np.ndarray:
+        """Return where to command the hand next, given where it is commanded to; both shape (3 + gripper joint,)."""
 
     @property
     @abstractmethod
@@ -64,24 +65,35 @@ class Task(ABC):
     """MJCF file of the scene, fit to look at; `simulation` adds what the hand holds."""
     joints: tuple[str, ...]
     """Names of the commanded joints."""
+    gripper: tuple[str, ...] = ()
+    """Those of them that do not move the tool point."""
     tool: str
     """Site that is the tool point."""
-    start: np.ndarray
-    """Positions of these joints at the start, shape (joint,) [rad]."""
+    starts: tuple[str, ...] = ('start',)
+    """Keyframes at which episodes start, in turn."""
     period: int
     """Policy period [ns]."""
     max_steps: int
     """Policy periods until an episode fails for want of time."""
     way_names: tuple[str, ...]
     """A name for each way in which the task can be done."""
+    contract: str
+    """Name of the contract that ships for it and is taken where none is named."""
+    moving: tuple[str, ...]
+    """Geoms that the arm moves about."""
+    obstacles: tuple[str, ...]
+    """Geoms that these must not touch; how near they came is reported."""
 
     @abstractmethod
     def simulation(self, joints: Sequence[str] | None = None) -> Simulation:
         """Return a new scene at the start; all scenes of one task share the compiled model.
 
-        ``joints`` names the commanded joints in the order that its arrays shall have, by default the task's own. The
-        keyframe ``start`` leads back to the start.
+        ``joints`` names the commanded joints in the order that its arrays shall have, by default the task's own.
         """
+
+    def reset(self, simulation: Simulation, episode: int = 0) -> None:
+        """Lead a scene back to the start of an episode, counted from 0: the starts take turns."""
+        simulation.reset(self.starts[episode % len(self.starts)])
 
     @abstractmethod
     def new_referee(self) -> Referee:

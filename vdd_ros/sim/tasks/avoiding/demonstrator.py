@@ -9,7 +9,8 @@ import numpy as np
 
 from vdd_ros.errors import ConfigurationError
 from vdd_ros.sim.tasks.avoiding.layout import FINISH, ROD_RADIUS, ROWS, WAYS
-from vdd_ros.sim.tasks.avoiding.spline import monotone_spline
+from vdd_ros.sim.tasks.path import Path
+from vdd_ros.sim.tasks.spline import monotone_spline
 from vdd_ros.sim.tasks.task import Demonstrator
 
 _RESOLUTION = 0.001
@@ -61,32 +62,33 @@ class AvoidingDemonstrator(Demonstrator):
         self._round: list[int] = []
         self._finished = True
 
-    def begin(self, commanded: np.ndarray) -> None:
-        """Choose the next way and plan a path from ``commanded``, shape (2,) [m]."""
+    def begin(self, hand: np.ndarray) -> None:
+        """Choose the next way and plan a path from ``hand``, shape (3,): x, y, z [m]."""
         if not self._round:
             self._round = self._generator.permutation(len(WAYS)).tolist()
         self._way = self._round.pop()
         # A person looks before moving, and takes a path that keeps clear of the posts.
-        plans = (self._plan(commanded) for _ in range(_PLANS))
+        plans = (self._plan(hand[:2]) for _ in range(_PLANS))
         wanted = self._settings.margin / 2
-        self._path, _ = max(_until_enough(plans, wanted), key=lambda plan: plan[1])
-        lengths = np.linalg.norm(np.diff(self._path, axis=0), axis=1)
-        self._length = np.concatenate([[0.0], np.cumsum(lengths)])
+        points, _ = max(_until_enough(plans, wanted), key=lambda plan: plan[1])
+        self._path = Path(points)
+        self._height = hand[2]
         spread = self._settings.pace_spread
         self._step = self._settings.step * self._generator.uniform(1 - spread, 1 + spread)
         self._progress = 0.0
         self._period = 0
         self._finished = False
 
-    def command(self, commanded: np.ndarray) -> np.ndarray:
-        """Go on along the path from where the tool point is commanded to, shape (2,) [m]."""
-        settings = self._settings
-        here = self._nearest(commanded)
+    def command(self, hand: np.ndarray) -> np.ndarray:
+        """Go on along the path from where the hand is commanded to, shape (3,) [m]; the height is held."""
+        settings, path, point = self._settings, self._path, hand[:2]
+        here = path.nearest(point, self._progress, 3 * self._step)
         self._period += 1
         self._progress = here + self._step * min(1.0, self._period / settings.ramp)
-        self._finished = self._progress >= self._length[-1]
+        self._finished = self._progress >= path.length
         noise = self._generator.normal(0.0, settings.noise * np.sqrt(1 - settings.persistence**2), 2)
-        return self._at(self._progress) + settings.persistence * (commanded - self._at(here)) + noise
+        following = path.at(self._progress) + settings.persistence * (point - path.at(here)) + noise
+        return np.array([*following, self._height])
 
     @property
     def finished(self) -> bool:
@@ -118,20 +120,6 @@ class AvoidingDemonstrator(Demonstrator):
             for post in row.posts
         )
         return path, clearance
-
-    def _nearest(self, point: np.ndarray) -> float:
-        """Return how far along the path the point nearest to ``point`` lies [m], no further back than a few steps."""
-        ahead = self._length >= self._progress - 3 * self._step
-        near = ahead & (self._length <= self._progress + 3 * self._step)
-        candidates = np.flatnonzero(near)
-        index = candidates[np.argmin(((self._path[candidates] - point) ** 2).sum(axis=1))]
-        low, high = max(index - 1, 0), min(index + 1, len(self._path) - 1)
-        tangent = self._path[high] - self._path[low]
-        along = (point - self._path[index]) @ tangent / np.linalg.norm(tangent)
-        return float(np.clip(self._length[index] + along, 0.0, self._length[-1]))
-
-    def _at(self, length: float) -> np.ndarray:
-        return np.array([np.interp(length, self._length, self._path[:, axis]) for axis in (0, 1)])
 
 
 def _until_enough(plans: Iterable[tuple[np.ndarray, float]], wanted: float) -> Iterator[tuple[np.ndarray, float]]:

@@ -7,8 +7,8 @@ from vdd_ros.sim.tasks.avoiding.layout import FINISH, ROWS, WAYS
 from vdd_ros.sim.tasks.task import Referee, Verdict
 
 _BAND = 0.03
-_ROD = ('held_rod',)
-_POSTS = tuple(f'post_{row}_{post}' for row, posts in enumerate(ROWS, 1) for post in range(1, len(posts.posts) + 1))
+ROD = ('held_rod',)
+POSTS = tuple(f'post_{row}_{post}' for row, posts in enumerate(ROWS, 1) for post in range(1, len(posts.posts) + 1))
 
 
 class AvoidingReferee(Referee):
@@ -23,7 +23,7 @@ class AvoidingReferee(Referee):
         """Look at the scene."""
         x, y, _ = simulation.site_position(self._tool)
         self.note(x, y)
-        if simulation.touched(_ROD, _POSTS):
+        if simulation.touched(ROD, POSTS):
             return 'failure'
         return 'success' if y > FINISH else 'running'
 

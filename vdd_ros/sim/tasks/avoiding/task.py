@@ -13,7 +13,7 @@ from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks.avoiding.demonstrator import AvoidingDemonstrator
 from vdd_ros.sim.tasks.avoiding.drawing import draw_layout
 from vdd_ros.sim.tasks.avoiding.layout import WAY_NAMES
-from vdd_ros.sim.tasks.avoiding.referee import AvoidingReferee
+from vdd_ros.sim.tasks.avoiding.referee import POSTS, ROD, AvoidingReferee
 from vdd_ros.sim.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -27,24 +27,29 @@ class Avoiding(Task):
 
     name = 'avoiding'
     scene = _FOLDER / 'scene.xml'
+    contract = 'avoiding_cartesian'
     joints = tuple(f'joint{number}' for number in range(1, 8))
     tool = 'tool_point'
     period = 35_000_000
     max_steps = 250
     way_names = WAY_NAMES
+    moving, obstacles = ROD, POSTS
 
     def __init__(self) -> None:
         """Compile the scene and put the rod into the hand."""
         spec = mujoco.MjSpec.from_file(str(self.scene))
         rod = mujoco.MjSpec.from_file(str(_FOLDER / 'rod.xml'))
         spec.attach(rod, site=spec.site(self.tool), prefix='held_')
+        self.prepare(spec)
         self._model = spec.compile()
-        self.start = self._model.key('start').qpos.copy()
+
+    def prepare(self, spec: mujoco.MjSpec) -> None:
+        """Change the scene before it is compiled; here nothing."""
 
     def simulation(self, joints: Sequence[str] | None = None) -> Simulation:
         """Return a new scene at the start."""
         simulation = Simulation(self._model, self.joints if joints is None else joints)
-        simulation.reset('start')
+        self.reset(simulation)
         return simulation
 
     def new_referee(self) -> AvoidingReferee:

@@ -1,0 +1,1 @@
+"""Avoiding from five starts in turn, where the benchmark has one."""

@@ -1,0 +1,52 @@
+"""Who took which handle, passed where, and left the pan in which tray."""
+
+from __future__ import annotations
+
+from vdd_ros.sim.simulation import Simulation
+from vdd_ros.sim.tasks.placing.layout import PAN_REST, POST, WAYS, tray_at
+from vdd_ros.sim.tasks.task import Referee, Verdict
+
+MOVING = ('palm', 'rail', 'right_finger', 'right_pad', 'left_finger', 'left_pad', 'pan', 'handle_right')
+MOVING += ('handle_left',)
+OBSTACLES = ('post',)
+_LIFTED = 0.03
+_LYING = 0.005
+_LEFT_ALONE = 0.02
+_AT_REST = 0.02
+
+
+class PlacingReferee(Referee):
+    """Done when the pan lies in a tray and the hand has let go; failed when the post is touched or the pan dropped."""
+
+    def __init__(self, tool: str, gripper: str) -> None:
+        """Watch the site that is the tool point, and the joint of the gripper."""
+        self._tool = tool
+        self._gripper = gripper
+        self._choices: dict[str, str] = {}
+
+    def judge(self, simulation: Simulation) -> Verdict:
+        """Look at the scene."""
+        if simulation.touched(MOVING, OBSTACLES):
+            return 'failure'
+        pan, choices = simulation.body_position('pan'), self._choices
+        if 'handle' not in choices and pan[2] < PAN_REST + _LIFTED:
+            return 'running'
+        hand = simulation.site_position(self._tool)
+        choices.setdefault('handle', 'left' if hand[1] > pan[1] else 'right')
+        if 'side' not in choices and hand[1] > POST[1]:
+            choices['side'] = 'outside' if hand[0] > POST[0] else 'inside'
+        opening = simulation.position[simulation.joints.index(self._gripper)]
+        if opening < _LEFT_ALONE or simulation.body_speed('pan') > _AT_REST:
+            return 'running'
+        tray = tray_at(pan)
+        if tray is None or abs(pan[2] - PAN_REST) > _LYING:
+            return 'failure'
+        choices['tray'] = tray
+        # One who never came past the post has thrown the pan: no way that was asked for.
+        return 'success' if 'side' in choices else 'failure'
+
+    @property
+    def way(self) -> int | None:
+        """Index of the way, None until the pan lies in a tray."""
+        way = tuple(self._choices.get(name) for name in ('handle', 'side', 'tray'))
+        return WAYS.index(way) if way in WAYS else None
