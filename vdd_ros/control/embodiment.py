@@ -7,8 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
-from vdd_ros.contract import Contract
-from vdd_ros.data.decode import ToolPoint, axis_indices, feature_values, observation_values
+from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.data.decode import ToolPoint, axis_indices, feature_values, joint_indices, observation_values
+from vdd_ros.features import TopicFeature
 
 
 class Kinematics(ToolPoint, Protocol):
@@ -35,7 +36,7 @@ class Embodiment:
         self.contract = contract
         self._kinematics = kinematics
         self._history: deque[np.ndarray] = deque(maxlen=contract.span + 1)
-        self._axes = axis_indices(contract.action)
+        self._moves_tool = any(feature.space == 'tool' for feature in contract.actions)
         self._commanded = np.zeros(0)
 
     @property
@@ -47,7 +48,7 @@ class Embodiment:
         """Start from a measured position, shape (joint,) [rad]: the arm is commanded to be where it is."""
         self._history.clear()
         self._commanded = np.array(measured, dtype=np.float64)
-        if self._axes:
+        if self._moves_tool:
             self._reference = self._kinematics.tool_position(self._commanded)
             self._orientation = self._kinematics.tool_orientation(self._commanded)
 
@@ -64,15 +65,34 @@ class Embodiment:
         return np.stack([self._history[max(newest - i * self.contract.observation_stride, 0)] for i in stamps])
 
     def target(self, action: np.ndarray) -> np.ndarray:
-        """Return the joints, shape (joint,) [rad], that an action of one step, shape (action,), asks for."""
-        contract = self.contract
-        current = feature_values(contract, contract.action, self._commanded, self._kinematics)
-        value = current + action if contract.action_mode == 'delta' else np.asarray(action, dtype=np.float64)
-        if not self._axes:
-            return value
-        position = self._reference.copy()
-        position[self._axes] = value
-        return self._kinematics.solve(position, self._orientation, self._commanded)
+        """Return the joints, shape (joint,) [rad], that an action of one step, shape (action,), asks for.
+
+        The inverse of `action_values`: first the tool is brought to its place, then joints that are commanded by
+        themselves to theirs. Features that are commanded on topics of their own are not the arm's.
+        """
+        contract, target, column = self.contract, self._commanded, 0
+        tool: np.ndarray | None = None
+        set_by_themselves: list[tuple[list[int], np.ndarray]] = []
+        for feature in contract.actions:
+            value = np.asarray(action[column : column + contract.width(feature)], dtype=np.float64)
+            column += len(value)
+            if isinstance(feature, TopicFeature):
+                continue
+            mode = contract.mode_of(feature)
+            if mode != 'absolute':
+                step = value if mode == 'delta' else value * (contract.period / NANOSECONDS)
+                value = feature_values(contract, feature, self._commanded, self._kinematics) + step
+            if feature.space == 'tool':
+                tool = self._reference.copy() if tool is None else tool
+                tool[axis_indices(feature)] = value
+            else:
+                set_by_themselves.append((joint_indices(contract, feature), value))
+        if tool is not None:
+            target = self._kinematics.solve(tool, self._orientation, target)
+        target = np.array(target)
+        for places, value in set_by_themselves:
+            target[places] = value
+        return target
 
     def sent(self, command: np.ndarray) -> None:
         """Note the joint command, shape (joint,) [rad], that left in the end."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from vdd_ros.contract import Contract
+from vdd_ros.contract import Contract, Feature
 from vdd_ros.data.dataset import WindowArrays
+from vdd_ros.data.decode import change_factors
+from vdd_ros.features import TopicFeature
 from vdd_ros.normalization import Normalizer, Normalizers
 from vdd_ros.settings import Settings
 from vdd_ros.training import Windows
@@ -50,10 +54,9 @@ class AugmentedWindows(Windows):
         self._push = _tensor(step @ moved / normalizers.observation.scale)
         self._memory = torch.ones(contract.observation_horizon, contract.observation_size)
         self._memory[-1] = _tensor(remembers)
-        delta = contract.action_mode == 'delta'
         left = (1 - settings.recovery) ** np.arange(contract.prediction_horizon)
-        answer = -settings.recovery * left if delta else (1 - settings.recovery) * left
-        self._answer = _tensor(answer[:, None, None] * step / normalizers.action.scale)
+        answer = _recovering(contract, settings.recovery) * step / normalizers.action.scale
+        self._answer = _tensor(left[:, None, None] * answer)
 
     def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw windows with replacement and displace them: observations and flattened actions."""
@@ -75,9 +78,9 @@ class AugmentedWindows(Windows):
 def fit_normalizers(arrays: WindowArrays, contract: Contract, settings: AugmentationSettings) -> Normalizers:
     """Fit to windows as they are, and widen the action's by what the displacements will add to it."""
     action = Normalizer.fit(arrays.action[:, 0])
-    gain = settings.recovery if contract.action_mode == 'delta' else 1 - settings.recovery
+    gain = settings.displacement * _recovering(contract, settings.recovery)
     root = step_root(arrays, settings.least_spread)
-    added = (gain * settings.displacement * np.linalg.norm(root, axis=0)) ** 2
+    added = (gain * np.linalg.norm(root, axis=0)) ** 2
     widened = Normalizer(action.offset, np.sqrt(action.scale**2 + added))
     return Normalizers(Normalizer.fit(arrays.observation[:, -1]), widened)
 
@@ -99,20 +102,34 @@ def _columns(contract: Contract) -> tuple[np.ndarray, np.ndarray]:
     First 0/1, shape (action, observation): which entry a displaced command displaces. Then 0/1, shape (observation,):
     which entries of the newest stamp tell of past motion.
     """
-    action = contract.action
     moved = np.zeros((contract.action_size, contract.observation_size))
     remembers = np.zeros(contract.observation_size)
-    commanded = any(feature.source == 'commanded' and feature.space == action.space for feature in contract.observation)
-    column = 0
-    for feature in contract.observation:
-        for offset in range(contract.width(feature)):
-            if feature.space == action.space == 'joint':
-                moved[offset, column] = 1
-            elif feature.space == action.space and feature.axes[offset] in action.axes:
-                moved[action.axes.index(feature.axes[offset]), column] = 1
-            remembers[column] = commanded and feature.source == 'measured'
-            column += 1
+    rows = _parts(contract, contract.actions)
+    columns = _parts(contract, contract.observation)
+    spaces = {space for (space, _), source in columns if source == 'commanded'}
+    for column, (part, source) in enumerate(columns):
+        for row, (commanded, _) in enumerate(rows):
+            moved[row, column] = part == commanded and part[0] != 'topic'
+        remembers[column] = part[0] in spaces and part[0] != 'topic' and source == 'measured'
     return moved, remembers
+
+
+def _parts(contract: Contract, features: Sequence[Feature | TopicFeature]) -> list[tuple[tuple[str, str], str]]:
+    """Return for every number of some features what it is, as space and axis or joint, and its source."""
+    parts = []
+    for feature in features:
+        if isinstance(feature, TopicFeature):
+            names = [f'{feature.name} {place}' for place in range(contract.width(feature))]
+        else:
+            names = list(feature.axes if feature.space == 'tool' else contract.joints_of(feature))
+        parts += [((feature.space, name), feature.source) for name in names]
+    return parts
+
+
+def _recovering(contract: Contract, recovery: float) -> np.ndarray:
+    """Return by how much the first action answers a displacement of one, shape (action,)."""
+    factors = change_factors(contract)
+    return np.where(np.isnan(factors), 1 - recovery, -recovery / np.nan_to_num(factors, nan=1.0))
 
 
 def _tensor(values: np.ndarray) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 
 from vdd_ros.contract import Contract
 from vdd_ros.data.bag import Recording
-from vdd_ros.data.decode import ToolPoint, action_values, observation_values
+from vdd_ros.data.decode import ToolPoint, action_values, change_factors, observation_values
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.resample import latest
 from vdd_ros.errors import BagError, TrainingError
@@ -107,12 +107,13 @@ def windows_of(episodes: Sequence[Episode], contract: Contract) -> WindowArrays:
             expected='at least one episode', found='none', remedy='record demonstrations, or keep those that succeed'
         )
     observations, actions, steps = [], [], []
+    factors = change_factors(contract)
     back = np.arange(contract.observation_horizon - 1, -1, -1) * contract.observation_stride
     ahead = np.arange(contract.prediction_horizon)
     for episode in episodes:
         ticks = np.arange(len(episode))[:, None]
         observations.append(episode.observation[np.maximum(ticks - back, 0)])
         actions.append(episode.action[np.minimum(ticks + ahead, len(episode) - 1)])
-        delta = contract.action_mode == 'delta'
-        steps.append(episode.action if delta else np.diff(episode.action, axis=0, prepend=episode.action[:1]))
+        following = np.diff(episode.action, axis=0, prepend=episode.action[:1])
+        steps.append(np.where(np.isnan(factors), following, episode.action * factors))
     return WindowArrays(np.concatenate(observations), np.concatenate(actions), np.concatenate(steps))

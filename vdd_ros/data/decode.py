@@ -117,3 +117,15 @@ def action_values(
         old = topics_before[feature.name] if topic else feature_values(contract, feature, before, kinematics)
         parts.append(new - old if mode == 'delta' else (new - old) / seconds)
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
+def change_factors(contract: Contract) -> np.ndarray:
+    """Return what an action is multiplied with to be a change of the command, shape (action,).
+
+    1 where its mode is `delta`, the policy period [s] where it is `velocity`, NaN where the action is the new value.
+    """
+    factor = {'delta': 1.0, 'velocity': contract.period / NANOSECONDS, 'absolute': np.nan}
+    return np.repeat(
+        [factor[contract.mode_of(feature)] for feature in contract.actions],
+        [contract.width(feature) for feature in contract.actions],
+    )

@@ -9,7 +9,7 @@ import numpy as np
 
 from vdd_ros.contract import Contract
 from vdd_ros.control.embodiment import Embodiment
-from vdd_ros.data.decode import feature_values
+from vdd_ros.data.decode import action_values
 from vdd_ros.data.episode import Episode
 from vdd_ros.errors import ContractError
 from vdd_ros.kinematics import Kinematics
@@ -98,14 +98,13 @@ def demonstrate(
         observations, actions = [], []
         while not demonstrator.finished and verdict != 'failure':
             observations.append(embodiment.observe(simulation.position)[-1])
-            before = feature_values(contract, contract.action, embodiment.commanded, kinematics)
+            before = embodiment.commanded
             command = teleoperation.command()
             embodiment.sent(command)
             simulation.set_command(command)
             simulation.step(contract.period)
             verdict = referee.judge(simulation)
-            after = feature_values(contract, contract.action, command, kinematics)
-            actions.append(after - before if contract.action_mode == 'delta' else after)
+            actions.append(action_values(contract, before, command, kinematics))
         labels = {} if referee.way is None else {'way': task.way_names[referee.way]}
         success = verdict == 'success'
         shown.append(Episode(np.stack(observations), np.stack(actions), success, MappingProxyType(labels)))

@@ -22,7 +22,7 @@ class AvoidingStarts(Avoiding):
     def prepare(self, spec: mujoco.MjSpec) -> None:
         """Add a keyframe for each start."""
         kinematics = Kinematics(self.scene, self.tool, self.joints)
-        home = spec.key('start').qpos
+        home = kinematics.model.key('start').qpos
         orientation = kinematics.tool_orientation(home)
         for name, offset in zip(self.starts, OFFSETS):
             point = np.array([START[0] + offset, START[1], HEIGHT])
