@@ -1,4 +1,4 @@
-"""An exported network at work: onnxruntime with buffers bound once, so that a call costs its arithmetic and little else."""
+"""An exported network at work: onnxruntime with buffers bound once, so that a call costs little but arithmetic."""
 
 from __future__ import annotations
 
