@@ -36,7 +36,7 @@ class DemonstratorSettings:
     passing: tuple[float, float] = (0.105, 0.145)
     """Least and greatest distance from the middle of the post while passing it [m]."""
     beside: float = 0.13
-    """From how far before the post to how far behind it that distance is kept: the pan may be long on either side [m]."""
+    """From how far before the post to how far behind it that distance is kept: the pan is long on either side [m]."""
     spread: float = 0.008
     """How far the pan is put from the middle of a tray along either axis [m]."""
     noise: float = 0.0006
