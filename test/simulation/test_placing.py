@@ -115,7 +115,7 @@ def test_equal_seeds_give_equal_demonstrations_to_the_last_bit(task: Placing):
 
 
 def _carried(task: Placing, kinematics: Kinematics, *points: tuple[float, float, float, float]) -> tuple[str, object]:
-    """Command the hand from point to point, x, y, z, finger [m], by 10 mm and 3 mm steps; return verdict and referee."""
+    """Command the hand from point to point, x, y, z, finger [m], by 10 mm and 3 mm; return verdict and referee."""
     simulation, referee = task.simulation(), task.new_referee()
     joints, verdict = simulation.position, 'running'
     orientation = kinematics.tool_orientation(joints)

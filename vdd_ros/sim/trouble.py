@@ -88,8 +88,8 @@ def load_trouble(name: str | Path) -> Trouble:
     Parameters
     ----------
     name
-        Nothing: no trouble. The path of a YAML file, recognised by its suffix: the fields of `Trouble`. Else an entry of
-        ``config/scenarios.yaml``.
+        Nothing: no trouble. The path of a YAML file, recognised by its suffix: the fields of `Trouble`. Else an entry
+        of ``config/scenarios.yaml``.
 
     Raises
     ------
