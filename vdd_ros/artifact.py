@@ -2,9 +2,10 @@
 
 The only file that knows the format. An artifact is a folder:
 
-    manifest.json         what it is, for which contract, learned from what, and the SHA-256 of the other files
-    weights.safetensors   to go on training from, or to distil from
-    network.onnx          to infer with
+    manifest.json             what it is, for which contract, learned from what, and the SHA-256 of the other files
+    weights.safetensors       to go on training from, or to distil from
+    network.onnx              to infer with
+    familiarity.safetensors   of calibrated students: a density over the windows of the demonstrations
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from vdd_ros.normalization import Normalizer, Normalizers
 from vdd_ros.settings import Settings
 
 MANIFEST, WEIGHTS, NETWORK = 'manifest.json', 'weights.safetensors', 'network.onnx'
+FAMILIARITY = 'familiarity.safetensors'
 
 
 class DataRecord(Settings):
@@ -43,6 +45,21 @@ class DataRecord(Settings):
     """Demonstrations that were kept."""
     windows: int
     """Training windows that they make."""
+
+
+class Calibration(Settings):
+    """What a student's signals are over the demonstrations: what is usual, and so what is not."""
+
+    levels: tuple[float, ...]
+    """Shares of the windows, ascending."""
+    quantiles: dict[str, dict[str, tuple[float, ...]]]
+    """By signal and by part of the demonstrations (`train`, `held_out`): what such a share of the windows is below."""
+    windows: dict[str, int]
+    """How many windows each part has."""
+
+    def threshold(self, signal: str, share: float) -> float:
+        """Return what no more than a `share` of the windows of any part is below."""
+        return min(float(np.interp(share, self.levels, values)) for values in self.quantiles[signal].values())
 
 
 class Manifest(Settings):
@@ -68,6 +85,8 @@ class Manifest(Settings):
     """What training ended with."""
     history: dict[str, tuple[float, ...]] = {}
     """How the metrics went while training; `iteration` holds the places."""
+    calibration: Calibration | None = None
+    """What is usual for a student; None in artifacts of before it was measured."""
     teacher: str | None = None
     """Hash of the teacher's artifact, if it is a student."""
     files: dict[str, str] = {}
@@ -103,11 +122,17 @@ class Artifact:
     _weights: bytes
     network: bytes
     """The ONNX model."""
+    _familiarity: bytes | None = None
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
         """The network's weights by name."""
         return load_tensors(self._weights)
+
+    @property
+    def familiarity(self) -> dict[str, np.ndarray] | None:
+        """The density over demonstrated windows as arrays by name, if the artifact has one."""
+        return None if self._familiarity is None else load_tensors(self._familiarity)
 
 
 def claim_output(path: str | Path) -> Path:
@@ -135,7 +160,13 @@ def claim_output(path: str | Path) -> Path:
     return path
 
 
-def save_artifact(path: str | Path, manifest: Manifest, weights: Mapping[str, np.ndarray], network: bytes) -> str:
+def save_artifact(
+    path: str | Path,
+    manifest: Manifest,
+    weights: Mapping[str, np.ndarray],
+    network: bytes,
+    familiarity: Mapping[str, np.ndarray] | None = None,
+) -> str:
     """Write an artifact aside and move it to its place; return its hash.
 
     Raises
@@ -145,8 +176,9 @@ def save_artifact(path: str | Path, manifest: Manifest, weights: Mapping[str, np
 
     """
     path = claim_output(path)
-    files = {WEIGHTS: save_tensors({name: np.ascontiguousarray(value) for name, value in weights.items()})}
-    files[NETWORK] = network
+    files = {WEIGHTS: _tensors(weights), NETWORK: network}
+    if familiarity is not None:
+        files[FAMILIARITY] = _tensors(familiarity)
     manifest = manifest.model_copy(update={'files': {name: _sha256(data) for name, data in files.items()}})
     text = json.dumps(manifest.model_dump(mode='json'), indent=1, sort_keys=True).encode()
     aside = path.with_name(f'.{path.name}.partial')
@@ -182,7 +214,8 @@ def load_artifact(
     try:
         text = (path / MANIFEST).read_bytes()
         manifest = Manifest.model_validate_json(text)
-        files = {name: (path / name).read_bytes() for name in (WEIGHTS, NETWORK)}
+        optional = {FAMILIARITY} & manifest.files.keys()
+        files = {name: (path / name).read_bytes() for name in (WEIGHTS, NETWORK, *optional)}
     except OSError as error:
         raise ArtifactError(
             expected=f'an artifact at {path}',
@@ -215,10 +248,15 @@ def load_artifact(
             remedy='give the contract that it was trained for, or train for this one',
         )
     try:
-        load_tensors(files[WEIGHTS])
+        for name in files.keys() - {NETWORK}:
+            load_tensors(files[name])
     except SafetensorError as error:
         raise ArtifactError(expected=f'weights at {path}', found=str(error), remedy='distil it anew') from error
-    return Artifact(path, manifest, _sha256(text), files[WEIGHTS], files[NETWORK])
+    return Artifact(path, manifest, _sha256(text), files[WEIGHTS], files[NETWORK], files.get(FAMILIARITY))
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> bytes:
+    return save_tensors({name: np.ascontiguousarray(value) for name, value in arrays.items()})
 
 
 def _sha256(data: bytes) -> str:

@@ -26,7 +26,7 @@ def export_student(student: Student, normalizers: Normalizers) -> bytes:
 
     Observations, shape (batch, observation_horizon, observation), and means, shape (batch, expert,
     prediction_horizon, action), are in the units of the contract. ``spread``, shape (batch, expert, parameter), is what
-    the covariances are made of, as the heads give it: `policy.covariance_of` makes them, for who asks. Retired experts
+    the covariances are made of, as the heads give it: `experts.covariance_of` makes them, for who asks. Retired experts
     are left out.
     """
     window = torch.zeros(_BATCH, student.shape.observation_horizon, student.shape.observation_size)

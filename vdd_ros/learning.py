@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field
 
 from vdd_ros.artifact import Artifact, Manifest, claim_output, load_artifact, normalizer_entries, save_artifact
+from vdd_ros.calibration import calibrate
 from vdd_ros.contract import Contract
 from vdd_ros.data.augmentation import AugmentationSettings, AugmentedWindows, fit_normalizers
 from vdd_ros.data.dataset import WindowArrays
@@ -183,7 +184,10 @@ def distill(
             return None
         student = student.compact()
         held_out = _augmented(demonstrations.held_out, demonstrations, normalizers, settings)
-        metrics = _judge(student, held_out, torch.Generator().manual_seed(settings.seed))
+        observation, action = held_out.draw(4096, torch.Generator().manual_seed(settings.seed))
+        with torch.no_grad():
+            metrics = judge(student(observation), action)
+        calibration, familiarity = calibrate(student, demonstrations, normalizers, settings.seed)
     manifest = Manifest(
         kind='student',
         **_origin(demonstrations, normalizers),
@@ -192,8 +196,9 @@ def distill(
         metrics=metrics,
         history=history,
         teacher=artifact.hash,
+        calibration=calibration,
     )
-    return _save(output, manifest, student, partial(export_student, student, normalizers), progress)
+    return _save(output, manifest, student, partial(export_student, student, normalizers), progress, familiarity.arrays)
 
 
 def checkpoint_path(output: Path) -> Path:
@@ -242,12 +247,6 @@ def _fit(
     return {name: tuple(values) for name, values in history.items()}
 
 
-@torch.no_grad()
-def _judge(student: Student, windows: AugmentedWindows, generator: torch.Generator) -> dict[str, float]:
-    observation, action = windows.draw(4096, generator)
-    return judge(student(observation), action)
-
-
 def _augmented(
     arrays: WindowArrays, demonstrations: Demonstrations, normalizers: Normalizers, settings: LearningSettings
 ) -> AugmentedWindows:
@@ -271,11 +270,16 @@ def _origin(demonstrations: Demonstrations, normalizers: Normalizers) -> dict[st
 
 
 def _save(
-    output: Path, manifest: Manifest, module: torch.nn.Module, export: Callable[[], bytes], progress: Progress
+    output: Path,
+    manifest: Manifest,
+    module: torch.nn.Module,
+    export: Callable[[], bytes],
+    progress: Progress,
+    familiarity: Mapping[str, Any] | None = None,
 ) -> Artifact:
     progress(f'{manifest.kind} export', 0, 1, {})
     weights = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
-    save_artifact(output, manifest, weights, export())
+    save_artifact(output, manifest, weights, export(), familiarity)
     artifact = load_artifact(output)
     # Only now: what was learned is not lost where it cannot be exported or written.
     checkpoint_path(output).unlink(missing_ok=True)

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from vdd_ros.artifact import Artifact, load_artifact
+from vdd_ros.artifact import Artifact, Calibration, load_artifact
 from vdd_ros.contract import Contract
 from vdd_ros.control.chunk import Plan
 from vdd_ros.errors import ArtifactError
+from vdd_ros.experts import Experts, choose, covariance_of, entropy, log_likelihood
+from vdd_ros.familiarity import Familiarity
 from vdd_ros.runtime import Network
-
-
-@dataclass(frozen=True)
-class Experts:
-    """What the student says of some windows: all its experts, in the units of the contract."""
-
-    log_gating: np.ndarray
-    """Shape (batch, expert)."""
-    mean: np.ndarray
-    """Shape (batch, expert, prediction_horizon, action)."""
-    spread: np.ndarray
-    """Shape (batch, expert, parameter): what `covariance_of` makes covariances of."""
 
 
 class DistilledPolicy:
@@ -44,6 +31,9 @@ class DistilledPolicy:
         self.artifact = artifact
         self.contract: Contract = artifact.manifest.contract
         self._network = Network(artifact.network, threads=threads, name=str(artifact.path))
+        self._normalizers = artifact.manifest.normalizers
+        arrays = artifact.familiarity
+        self._familiarity = None if arrays is None else Familiarity.from_arrays(arrays)
 
     @classmethod
     def load(cls, path: str | Path, *, contract: Contract | None = None, threads: int = 1) -> DistilledPolicy:
@@ -63,8 +53,52 @@ class DistilledPolicy:
 
     def covariance(self, experts: Experts) -> np.ndarray:
         """Return the covariances of the flattened chunks, shape (batch, expert, chunk, chunk)."""
-        scale = np.tile(self.artifact.manifest.normalizers.action.scale, self.contract.prediction_horizon)
+        scale = np.tile(self._normalizers.action.scale, self.contract.prediction_horizon)
         return covariance_of(experts.spread, self.artifact.manifest.network, scale)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What `signals` and `likelihood` are over the demonstrations; None in an artifact of before they were told."""
+        return self.artifact.manifest.calibration
+
+    def signals(self, observation: np.ndarray, experts: Experts) -> dict[str, float]:
+        """Tell how much the policy is at home in a window; the more, the greater each value.
+
+        Parameters
+        ----------
+        observation
+            Shape (1, observation_horizon, observation).
+        experts
+            The answer to it.
+
+        Returns
+        -------
+        dict
+            ``familiarity``, how near the window is to those of the demonstrations, and ``decidedness``, minus the
+            entropy of the gating [nat]; nothing if the artifact is not calibrated.
+
+        """
+        if self._familiarity is None or self.calibration is None:
+            return {}
+        window = self._normalizers.observation.normalize(observation)
+        return {
+            'familiarity': float(self._familiarity.log_density(window)[0]),
+            'decidedness': -float(entropy(experts.log_gating[0])),
+        }
+
+    def likelihood(self, experts: Experts, done: np.ndarray) -> float:
+        """Return the exact ``log q(a|s)`` of what was done after a window, in normalised units [nat].
+
+        Parameters
+        ----------
+        experts
+            The answer to the window, of batch one.
+        done
+            Shape (action,): the action of the one step that followed, whoever commanded it.
+
+        """
+        network = self.artifact.manifest.network
+        return float(log_likelihood(experts, network, self._normalizers.action.scale, done[None])[0])
 
     def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
         """Draw an expert from the gating and act with its mean, as the paper does.
@@ -152,46 +186,6 @@ class TeacherPolicy:
         clean, share = self._denoise(state, sigma, window), (lower / sigma) ** 2
         noise = generator.standard_normal(state.shape, dtype=np.float32)
         return clean + share * (state - clean) + lower * np.sqrt(1 - share) * noise
-
-
-def covariance_of(spread: np.ndarray, settings: Mapping[str, Any], scale: np.ndarray) -> np.ndarray:
-    """Make covariances of what the heads of a student give.
-
-    Parameters
-    ----------
-    spread
-        Shape (..., parameter): of every dimension the logarithm-like measure of its scale, then the rest of the factor.
-    settings
-        `StudentSettings` as plain values: ``covariance``, ``scale_floor`` and ``rank``.
-    scale
-        Shape (chunk,): what normalised actions are multiplied with.
-
-    Returns
-    -------
-    Shape (..., chunk, chunk), in the units of the contract squared.
-
-    """
-    size = len(scale)
-    deviation = np.logaddexp(0, spread[..., :size].astype(np.float64)) + settings['scale_floor']
-    diagonal = np.eye(size) * deviation[..., None]
-    rest = spread[..., size:]
-    if settings['covariance'] == 'full':
-        diagonal[(..., *np.tril_indices(size, -1))] = rest
-        covariance = diagonal @ np.swapaxes(diagonal, -1, -2)
-    else:
-        covariance = diagonal**2
-        if settings['covariance'] == 'low_rank':
-            factor = rest.reshape(*rest.shape[:-1], size, settings['rank'])
-            covariance = covariance + factor @ np.swapaxes(factor, -1, -2)
-    return covariance * scale[:, None] * scale
-
-
-def choose(log_gating: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Draw experts, shape (batch,), from log-probabilities of shape (batch, expert) by uniform numbers in [0, 1)."""
-    below = np.add.accumulate(np.exp(log_gating[:, :-1]), axis=-1)
-    if len(below) == 1:  # the robot's case, in a third of the time
-        return below[0].searchsorted(uniform, side='right')
-    return (below <= uniform[:, None]).sum(axis=-1)
 
 
 def _check_kind(artifact: Artifact, kind: str) -> None:

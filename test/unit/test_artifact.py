@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from vdd_ros import artifact as artifacts
-from vdd_ros.artifact import DataRecord, Manifest, load_artifact, normalizer_entries, save_artifact
+from vdd_ros.artifact import Calibration, DataRecord, Manifest, load_artifact, normalizer_entries, save_artifact
 from vdd_ros.contract import Contract, load_contract
 from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
 from vdd_ros.errors import ArtifactError, OutputError
 from vdd_ros.export import export_denoiser, export_student
+from vdd_ros.familiarity import fit_familiarity
 from vdd_ros.mixture.student import Student, StudentSettings
 from vdd_ros.networks import PolicyShape, TrunkSettings
 from vdd_ros.normalization import Normalizer, Normalizers
@@ -46,6 +47,19 @@ def student(tmp_path_factory):
     """One exported student; what alters it takes a copy."""
     path = tmp_path_factory.mktemp('artifacts') / 'student'
     _student(path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def calibrated(student, tmp_path_factory):
+    """The same student with a density over demonstrated windows."""
+    path = tmp_path_factory.mktemp('artifacts') / 'calibrated'
+    artifact = load_artifact(student)
+    familiarity = fit_familiarity(np.random.default_rng(0).normal(size=(500, 2, 2)), np.random.default_rng(1)).arrays
+    quantiles = {name: {'train': (-9.0, -1.0)} for name in ('familiarity', 'decidedness', 'likelihood')}
+    calibration = Calibration(levels=(0.0, 1.0), quantiles=quantiles, windows={'train': 500})
+    manifest = artifact.manifest.model_copy(update={'calibration': calibration})
+    save_artifact(path, manifest, artifact.weights, artifact.network, familiarity)
     return path
 
 
@@ -198,6 +212,50 @@ def test_an_occupied_place_is_refused_and_nothing_is_left_beside_it(copied):
         save_artifact(copied, artifact.manifest, artifact.weights, artifact.network)
     assert [item.name for item in copied.parent.iterdir()] == ['student']
     assert load_artifact(copied).hash == artifact.hash
+
+
+def test_a_calibrated_artifact_tells_a_window_like_the_demonstrations_from_one_that_is_not(calibrated):
+    policy = DistilledPolicy.load(calibrated)
+    near, far = (np.full((1, 2, 2), value) * NORMALIZERS.observation.scale + NORMALIZERS.observation.offset
+                 for value in (0.5, 5.0))
+    found = [policy.signals(window, policy.experts(window)) for window in (near, far)]
+    assert set(found[0]) == {'familiarity', 'decidedness'}
+    assert found[0]['familiarity'] > policy.calibration.threshold('familiarity', 0.01) > found[1]['familiarity']
+    assert all(-np.log(4) <= signals['decidedness'] <= 0 for signals in found)
+
+
+@pytest.mark.parametrize('loss', ['flipped', 'missing'])
+def test_a_damaged_density_is_noticed(calibrated, tmp_path, loss):
+    path = shutil.copytree(calibrated, tmp_path / 'calibrated')
+    file = path / artifacts.FAMILIARITY
+    if loss == 'missing':
+        file.unlink()
+    else:
+        data = bytearray(file.read_bytes())
+        data[-1] ^= 1
+        file.write_bytes(data)
+    with pytest.raises(ArtifactError, match=artifacts.FAMILIARITY):
+        load_artifact(path)
+
+
+def test_an_artifact_of_before_calibration_loads_and_has_no_signals(student):
+    policy = DistilledPolicy.load(student)
+    window = np.full((1, 2, 2), 0.4)
+    assert policy.calibration is None
+    assert policy.signals(window, policy.experts(window)) == {}
+
+
+@pytest.mark.parametrize('change', [{'covariance': name} for name in ('diagonal', 'full', 'low_rank')], ids=str)
+def test_the_likelihood_of_a_step_is_that_of_the_trained_student(tmp_path, change):
+    student = _student(tmp_path / 'student', **change)
+    policy = DistilledPolicy.load(tmp_path / 'student')
+    random = np.random.default_rng(0)
+    for window, action in zip(random.normal(0.4, 0.1, (20, 1, 2, 2)), random.normal(0, 0.01, (20, 2))):
+        normalized = torch.as_tensor(NORMALIZERS.observation.normalize(window), dtype=torch.float32)
+        with torch.no_grad():
+            mixture = student(normalized).leading(2)
+            expected = mixture.log_prob(torch.as_tensor(NORMALIZERS.action.normalize(action), dtype=torch.float32))
+        assert policy.likelihood(policy.experts(window), action) == pytest.approx(float(expected), rel=1e-4, abs=1e-4)
 
 
 def test_the_hash_of_an_artifact_is_that_of_all_its_bytes(student, teacher, copied):

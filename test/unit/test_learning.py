@@ -109,3 +109,27 @@ def test_data_that_are_not_finite_end_in_an_error_and_leave_nothing(tmp_path):
     with pytest.raises(TrainingError, match='finite values.*drop the episodes'):
         train_teacher(broken, tmp_path / 'teacher', LearningSettings.parse(SETTINGS), silent)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_student_knows_what_its_signals_are_over_the_demonstrations(learned):
+    policy, windows = DistilledPolicy.load(learned / 'student'), demonstrations()
+    for part, arrays in (('train', windows.train), ('held_out', windows.held_out)):
+        found = {'familiarity': [], 'decidedness': [], 'likelihood': []}
+        for observation, action in zip(arrays.observation, arrays.action[:, 0]):
+            experts = policy.experts(observation[None])
+            for signal, value in policy.signals(observation[None], experts).items():
+                found[signal].append(value)
+            found['likelihood'].append(policy.likelihood(experts, action))
+        calibration = policy.calibration
+        assert calibration.windows[part] == len(arrays.action)
+        for signal, values in found.items():
+            expected = np.quantile(values, calibration.levels)
+            np.testing.assert_allclose(calibration.quantiles[signal][part], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_thresholds_are_those_of_the_part_that_is_less_at_home(learned):
+    calibration = DistilledPolicy.load(learned / 'student').calibration
+    for signal, parts in calibration.quantiles.items():
+        for share in (0.01, 0.5):
+            place = calibration.levels.index(share)
+            assert calibration.threshold(signal, share) == min(values[place] for values in parts.values())

@@ -13,7 +13,7 @@ from vdd_ros.export import export_student
 from vdd_ros.mixture.student import Student, StudentSettings
 from vdd_ros.networks import PolicyShape, TrunkSettings
 from vdd_ros.normalization import Normalizer, Normalizers
-from vdd_ros.policy import choose
+from vdd_ros.experts import choose
 from vdd_ros.runtime import Network
 
 SHAPE = PolicyShape(observation_horizon=2, observation_size=3, action_size=2)

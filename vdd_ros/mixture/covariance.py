@@ -64,6 +64,10 @@ class Covariance(abc.ABC):
         """Keep some entries of the last batch axis."""
 
     @abc.abstractmethod
+    def leading(self, size: int) -> Covariance:
+        """Return the covariances of the first `size` entries alone."""
+
+    @abc.abstractmethod
     def detach(self) -> Covariance:
         """Hold fixed under differentiation."""
 
@@ -121,6 +125,10 @@ class DiagonalCovariance(Covariance):
         """Keep some experts."""
         return DiagonalCovariance(self.scale.index_select(-2, index))
 
+    def leading(self, size: int) -> DiagonalCovariance:
+        """Drop the other entries."""
+        return DiagonalCovariance(self.scale[..., :size])
+
     def detach(self) -> DiagonalCovariance:
         """Hold fixed."""
         return DiagonalCovariance(self.scale.detach())
@@ -176,6 +184,10 @@ class FullCovariance(Covariance):
     def select(self, index: Tensor) -> FullCovariance:
         """Keep some experts."""
         return FullCovariance(self.cholesky.index_select(-3, index))
+
+    def leading(self, size: int) -> FullCovariance:
+        """Drop the other entries."""
+        return FullCovariance(self.cholesky[..., :size, :size])
 
     def detach(self) -> FullCovariance:
         """Hold fixed."""
@@ -245,6 +257,10 @@ class LowRankCovariance(Covariance):
     def select(self, index: Tensor) -> LowRankCovariance:
         """Keep some experts."""
         return LowRankCovariance(self.scale.index_select(-2, index), self.factor.index_select(-3, index))
+
+    def leading(self, size: int) -> LowRankCovariance:
+        """Drop the other entries."""
+        return LowRankCovariance(self.scale[..., :size], self.factor[..., :size, :])
 
     def detach(self) -> LowRankCovariance:
         """Hold fixed."""

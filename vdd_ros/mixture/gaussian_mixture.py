@@ -87,6 +87,10 @@ class GaussianMixture:
         gating = self.log_gating.index_select(-1, experts).log_softmax(dim=-1)
         return GaussianMixture(gating, self.mean.index_select(-2, experts), self.covariance.select(experts))
 
+    def leading(self, size: int) -> GaussianMixture:
+        """Return the exact density of the first `size` entries of an action alone."""
+        return GaussianMixture(self.log_gating, self.mean[..., :size], self.covariance.leading(size))
+
     def detach(self) -> GaussianMixture:
         """Hold fixed under differentiation."""
         return GaussianMixture(self.log_gating.detach(), self.mean.detach(), self.covariance.detach())

