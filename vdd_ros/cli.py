@@ -11,7 +11,8 @@ from rich.console import Console
 
 from vdd_ros.commands.demo import Demo
 from vdd_ros.commands.learn import Distill, TrainTeacher
-from vdd_ros.commands.record import Record
+from vdd_ros.commands.record import Record, RecordLive
+from vdd_ros.commands.recover import Recover
 from vdd_ros.commands.validate import Validate
 from vdd_ros.errors import VddError
 
@@ -22,6 +23,8 @@ _error = Console(stderr=True, soft_wrap=True)
 
 _Command = Union[
     Annotated[Record, tyro.conf.subcommand('record')],
+    Annotated[RecordLive, tyro.conf.subcommand('record-live')],
+    Annotated[Recover, tyro.conf.subcommand('recover')],
     Annotated[TrainTeacher, tyro.conf.subcommand('train-teacher')],
     Annotated[Distill, tyro.conf.subcommand('distill')],
     Annotated[Validate, tyro.conf.subcommand('validate')],

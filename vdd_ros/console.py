@@ -15,6 +15,7 @@ from rich.text import Text
 LABELS = {
     'record': 'demonstrating and recording',
     'read': 'reading the demonstrations',
+    'recover': 'recovering the bag',
     'teacher': 'training the teacher',
     'student': 'distilling the student',
     'teacher export': 'exporting the teacher',

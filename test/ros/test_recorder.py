@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import select
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -10,8 +15,10 @@ import pytest
 from bags import read
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, String
+from std_srvs.srv import Trigger
 
+from vdd_ros.data.mcap_file import scan
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.causal_order import CausalOrder
 
@@ -28,20 +35,30 @@ class Robot:
         self.states = node.create_publisher(JointState, 'joint_states', qos.JOINT_STATES_OFFERED)
         self.commands = node.create_publisher(Float64MultiArray, 'arm_controller/commands', qos.COMMANDS)
         self.episodes = node.create_publisher(DiagnosticArray, 'episode', qos.EPISODE)
+        self.labels = node.create_publisher(String, 'recorder/label', qos.EPISODE)
+        self._node = node
         self._graph = graph
-        self._recorded = 0
+        self.messages = 0
         node.create_subscription(DiagnosticArray, '/diagnostics', self._note, qos.DIAGNOSTICS)
 
     def _note(self, message: DiagnosticArray) -> None:
-        self._recorded = int({item.key: item.value for item in message.status[0].values}['messages'])
+        self.messages = int({item.key: item.value for item in message.status[0].values}['messages'])
 
     def recorded(self, count: int) -> None:
         """Wait until the recorder has written so many messages."""
-        self._graph.until(lambda: self._recorded == count)
+        self._graph.until(lambda: self.messages == count)
+
+    def ask(self, name: str) -> tuple[bool, str]:
+        """Call a service of the recorder."""
+        client = self._node.create_client(Trigger, f'recorder/{name}')
+        self._graph.until(client.service_is_ready)
+        future = client.call_async(Trigger.Request())
+        self._graph.until(future.done)
+        return future.result().success, future.result().message
 
     def wait(self) -> None:
         """Wait until the recorder listens."""
-        publishers = (self.states, self.commands, self.episodes)
+        publishers = (self.states, self.commands, self.episodes, self.labels)
         self._graph.until(lambda: all(publisher.get_subscription_count() for publisher in publishers))
 
     def state(self, stamp: int) -> None:
@@ -117,6 +134,167 @@ def test_nothing_heard_leaves_nothing_behind(graph, tmp_path):
     assert recorder.stop() == 0
     assert not (tmp_path / 'bag').exists()
     assert not list(tmp_path.glob('.*'))
+
+
+def marks(bag: list[tuple[str, int, object]]) -> list[tuple[str, dict[str, str]]]:
+    """Return the marks of a bag: kind and labels."""
+    found = [message.status[0] for topic, _, message in bag if topic == '/episode']
+    return [(status.message, {item.key: item.value for item in status.values}) for status in found]
+
+
+def test_services_mark_episodes_and_say_why_they_do_not(graph, tmp_path):
+    recorder = graph.start('recorder', output=tmp_path / 'bag', language='pick')
+    robot = Robot(graph)
+    robot.wait()
+    assert robot.ask('start') == (False, 'expected messages on /joint_states; found none yet; start the arm first')
+    robot.state(0)
+    robot.recorded(1)
+    assert robot.ask('start') == (True, 'episode 0 started')
+    assert not robot.ask('start')[0]
+    assert robot.ask('success') == (True, 'episode 0 ended as a success')
+    assert robot.ask('failure') == (True, 'outcome=failure: of episode 0')
+    robot.labels.publish(String(data='operator=Ada'))
+    robot.recorded(5)
+    assert robot.ask('start')[0]
+    assert robot.ask('discard') == (True, 'episode 1 discarded')
+    assert robot.ask('start')[0]
+    assert recorder.stop() == 0
+    assert marks(read(tmp_path / 'bag')) == [
+        ('start', {'index': '0', 'language': 'pick'}),
+        ('end', {'index': '0', 'outcome': 'success', 'language': 'pick'}),
+        ('label', {'index': '0', 'outcome': 'failure'}),
+        ('label', {'index': '0', 'operator': 'Ada'}),
+        ('start', {'index': '1', 'language': 'pick'}),
+        ('discard', {'index': '1', 'reason': 'discarded by the operator'}),
+        ('start', {'index': '2', 'language': 'pick'}),
+        ('end', {'index': '2', 'outcome': 'aborted', 'language': 'pick'}),
+    ]
+
+
+def test_between_episodes_only_the_pre_roll_is_kept(graph, tmp_path):
+    recorder = graph.start('recorder', output=tmp_path / 'bag', continuous=False, pre_roll=0.5)
+    robot = Robot(graph)
+    robot.wait()
+    # In sim time everything belongs to the newest state: a mark comes 0.5 s after the state of 10 s minus 0.5 s.
+    for tenth in range(101):
+        robot.state(tenth * 100_000_000)
+    graph.until(lambda: '/joint_states' in recorder.text)
+    while not robot.ask('start')[0]:
+        pass
+    robot.recorded(22)  # the last 0.5 s, 1.5 s before that for what held when it began, and the mark
+    assert robot.ask('stop')[0]
+    robot.recorded(23)
+    robot.state(20_000_000_000)
+    assert robot.ask('discard')[0]
+    robot.recorded(24)
+    assert recorder.stop() == 0
+    bag = read(tmp_path / 'bag')
+    assert [round(stamp / 1e8) for topic, stamp, _ in bag if topic == '/joint_states'] == list(range(80, 101))
+    start = next(message for topic, _, message in bag if topic == '/episode')
+    assert (start.header.stamp.sec, start.header.stamp.nanosec) == (9, 500_000_000)
+    assert [kind for kind, _ in marks(bag)] == ['start', 'end', 'discard']
+
+
+def test_a_killed_recorder_loses_nothing_that_was_flushed_and_the_next_one_makes_a_bag_of_it(graph, tmp_path):
+    first = graph.start('recorder', output=tmp_path / 'bag')
+    robot = Robot(graph)
+    robot.wait()
+    for tick in range(50):
+        robot.state(tick * PERIOD)
+    growing = tmp_path / '.bag.partial' / 'bag_0.mcap'
+    graph.until(lambda: scan(growing).count == 50)
+    first.kill()
+    second = graph.start('recorder', output=tmp_path / 'bag')
+    graph.until(lambda: 'recording /joint_states' in second.text)
+    assert f'{tmp_path}/bag_recovered: 50 messages over 1.7 s; nothing is lost of what was written' in second.text
+    # The publishers still count the killed one among their listeners: what is said now may come too early.
+    graph.until(lambda: robot.state(0) or robot.messages)
+    assert second.stop() == 0
+    assert {topic for topic, _, _ in read(tmp_path / 'bag')} == {'/joint_states'}
+    assert [stamp for _, stamp, _ in read(tmp_path / 'bag_recovered')] == [tick * PERIOD for tick in range(50)]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ['bag', 'bag_recovered']
+
+
+def test_a_further_topic_is_recorded_once_its_type_is_known(graph, tmp_path):
+    recorder = graph.start('recorder', output=tmp_path / 'bag', topics="['notes']")
+    robot = Robot(graph)
+    robot.wait()
+    robot.state(0)
+    notes = graph.node('notes').create_publisher(String, 'notes', qos.EPISODE)
+    graph.until(notes.get_subscription_count)
+    notes.publish(String(data='hello'))
+    robot.recorded(2)
+    assert recorder.stop() == 0
+    assert [message.data for topic, _, message in read(tmp_path / 'bag') if topic == '/notes'] == ['hello']
+
+
+def test_a_disk_that_is_nearly_full_ends_the_recording_with_a_whole_bag(graph, tmp_path):
+    recorder = graph.start('recorder', output=tmp_path / 'bag', reserve=1e6)
+    robot = Robot(graph)
+    graph.until(lambda: robot.state(0) or not recorder.alive)
+    assert recorder.wait() == 2
+    assert 'expected 1e+06 MB free on the disk' in recorder.text and 'the bag is closed and whole' in recorder.text
+    assert (tmp_path / 'bag' / 'metadata.yaml').exists() == ('no bag written' not in recorder.text)
+    assert not list(tmp_path.glob('.*'))
+
+
+def test_keys_in_a_terminal_steer_the_recorder_and_the_terminal_is_given_back(graph, tmp_path):
+    master, slave = pty.openpty()
+    before = subprocess.run(['stty', '-g'], stdin=slave, capture_output=True, text=True).stdout
+    command = [sys.executable, '-m', 'vdd_ros.cli', 'record-live', f'{tmp_path}/bag', '--sim-time']
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=subprocess.DEVNULL, env=os.environ)
+    shown = bytearray()
+
+    def sees(text: str) -> bool:
+        while select.select([master], [], [], 0)[0]:
+            shown.extend(os.read(master, 65536))
+        if text.encode() not in shown:
+            return False
+        shown.clear()
+        return True
+
+    try:
+        robot = Robot(graph)
+        robot.wait()
+        graph.until(lambda: sees('no episode yet'))
+        os.write(master, b' ')
+        graph.until(lambda: sees('start the arm first'))
+        robot.state(0)
+        robot.command(1.0)
+        graph.until(lambda: sees('joint_states 1/s') or sees('joint_states 0/s'))
+        for key, answer in (
+            (b'lpick the cux\x7fp\r', 'from the first episode on'),
+            (b' ', 'episode 0 started'),
+            (b'y', 'episode 0 ended as a success'),
+            (b's', 'episode 1 started'),
+            (b'd', 'episode 1 discarded'),
+        ):
+            os.write(master, key)
+            graph.until(lambda: sees(answer))
+        os.write(master, b'q')
+        graph.until(lambda: sees('') and process.poll() is not None)
+        assert process.returncode == 0
+        assert subprocess.run(['stty', '-g'], stdin=slave, capture_output=True, text=True).stdout == before
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+        os.close(slave)
+    assert marks(read(tmp_path / 'bag')) == [
+        ('start', {'index': '0', 'language': 'pick the cup'}),
+        ('end', {'index': '0', 'outcome': 'success', 'language': 'pick the cup'}),
+        ('start', {'index': '1', 'language': 'pick the cup'}),
+        ('discard', {'index': '1', 'reason': 'discarded by the operator'}),
+    ]
+
+
+def test_keys_without_a_terminal_are_refused_in_one_line(tmp_path):
+    command = [sys.executable, '-m', 'vdd_ros.cli', 'record-live', f'{tmp_path}/bag', '--language', 'say: "12"']
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 2
+    assert 'expected a terminal for the keys; found none on standard input' in done.stderr
+    assert done.stderr.count('\n') == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_messages_are_released_in_the_order_of_their_publication_whatever_the_order_of_arrival():

@@ -13,6 +13,7 @@ from mcap.reader import make_reader
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
+from vdd_ros.cli import main
 from vdd_ros.data.bag_metadata import partial_path
 from vdd_ros.data.bag_writer import BagWriter
 from vdd_ros.data.mcap_file import scan
@@ -181,3 +182,14 @@ def test_a_type_that_is_not_of_ros_needs_its_definition(tmp_path):
     with pytest.raises(OutputError, match='the definition of strange_msgs/msg/Thing'):
         BagWriter(tmp_path / 'bag', {'/thing': 'strange_msgs/msg/Thing'}).open()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_tells_what_it_cut_and_what_is_left(tmp_path, capsys):
+    path = _write(tmp_path / 'bag')
+    file = _file(path)
+    file.write_bytes(file.read_bytes()[:-1000])
+    assert main(['recover', str(path)]) == 0
+    said = ' '.join(capsys.readouterr().out.split())
+    assert 'bag_0.mcap: ' in said and 'breaks off' in said and 'messages over 0.0 s' in said
+    assert main(['recover', str(tmp_path / 'none')]) == 2
+    assert 'found nothing there' in capsys.readouterr().err

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from vdd_ros.commands.say import beside, out, say
 from vdd_ros.console import Bars
@@ -43,3 +50,58 @@ class Record:
                 progress=bars,
             )
         say(f'recorded {self.output}')
+
+
+@dataclass(frozen=True)
+class RecordLive:
+    """Record demonstrations on a robot, episode by episode, by the keys of this terminal.
+
+    Runs the recorder on the ROS graph of your robot (ROS_DOMAIN_ID) and draws a line that says how fast each topic
+    comes, which episode runs, and how long the disk will last.
+
+        space, s   start an episode; stop it
+        y, n       end it as a success, a failure (after its end: amend it)
+        d          discard it, while it runs or after
+        l          say in words what is demonstrated; holds until something else is said
+        q          quit; the bag is whole then
+
+    The moments before a start belong to the episode (--pre-roll); between episodes nothing else is kept, unless
+    --continuous. A crash costs the last half second; `vdd recover`, or the next recording, makes a bag of the rest.
+    Look at what you have with `vdd inspect`.
+    """
+
+    output: Annotated[Path, tyro.conf.Positional]
+    """The bag to write: a folder that does not exist yet."""
+    contract: str = 'avoiding_joint'
+    """The contract whose topics are recorded: a YAML file, or the name of one that ships."""
+    topics: tuple[str, ...] = ()
+    """Further topics to record, of any type."""
+    language: str = ''
+    """What is demonstrated, in words."""
+    pre_roll: float = 1.0
+    """How much before the start belongs to an episode [s]."""
+    continuous: bool = False
+    """Record between episodes, too."""
+    sim_time: bool = False
+    """Whether the robot is simulated, and its stamps are those of the simulation."""
+
+    def run(self) -> None:
+        """Do it: this process becomes the recorder, so that keys and Ctrl-C reach it."""
+        if importlib.util.find_spec('rclpy') is None:
+            raise ModuleNotFoundError(name='rclpy')
+        values = {
+            'output': str(self.output),
+            'contract': self.contract,
+            'language': self.language,
+            'topics': list(self.topics),
+            'pre_roll': self.pre_roll,
+            'continuous': self.continuous,
+            'use_sim_time': self.sim_time,
+            'keys': True,
+        }
+        # JSON is YAML, which ROS reads parameters as; an empty list would be one of no type.
+        given = [f'{name}:={json.dumps(value)}' for name, value in values.items() if value != []]
+        words = [word for item in given for word in ('-p', item)]
+        command = [sys.executable, '-m', 'vdd_ros.nodes.recorder', '--ros-args', '--log-level', 'warn', *words]
+        environment = {'AMENT_PREFIX_PATH': sys.prefix, **os.environ}
+        os.execve(sys.executable, command, environment)

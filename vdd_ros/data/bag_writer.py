@@ -62,6 +62,12 @@ class BagWriter:
         self._given = definitions
         self._partial = partial_path(self.path)
         self._sink: _Sink | None = None
+        self._schemas: dict[str, int] = {}
+        self._channels: dict[str, int] = {}
+        self._topics: dict[str, Topic] = {}
+        self._counts: dict[str, int] = {}
+        self._span: tuple[int, int] | None = None
+        self._torn = False
 
     def open(self) -> None:
         """Claim the path and start writing beside it.
@@ -79,32 +85,40 @@ class BagWriter:
                     found=f'{occupied} already there',
                     remedy='choose another path or remove it',
                 )
-        definitions = {kind: self._define(kind) for kind in dict.fromkeys(self.topics.values())}
         try:
             self._partial.mkdir(parents=True)
             self._sink = _Sink(self._partial / f'{self.path.name}_0.mcap')
             self._writer = Writer(self._sink, compression=CompressionType.ZSTD)
             self._writer.start('ros2', 'vdd_ros')
-        except OSError as error:
-            self._sink = None
+            for topic, kind in self.topics.items():
+                self.add_topic(topic, kind)
+        except (OSError, OutputError) as error:
             shutil.rmtree(self._partial, ignore_errors=True)
+            self._sink = None
+            if isinstance(error, OutputError):
+                raise
             raise OutputError(
                 expected=f'a place for the bag at {self.path}', found=error.strerror, remedy='choose another path'
             ) from error
-        self._topics = {topic: Topic(topic, kind, definitions[kind].type_hash) for topic, kind in self.topics.items()}
-        self._counts = dict.fromkeys(self.topics, 0)
-        self._span: tuple[int, int] | None = None
-        self._torn = False
-        schemas = {
-            kind: self._writer.register_schema(kind, item.encoding, item.text.encode())
-            for kind, item in definitions.items()
-        }
-        self._channels = {
-            topic.name: self._writer.register_channel(
-                topic.name, 'cdr', schemas[topic.type], {'offered_qos_profiles': '', 'topic_type_hash': topic.type_hash}
-            )
-            for topic in self._topics.values()
-        }
+
+    def add_topic(self, topic: str, kind: str, definition: Definition | None = None) -> None:
+        """Prepare for the messages of one more topic, at any time while the bag is open.
+
+        A type that is not of ROS itself needs its ``definition``.
+
+        Raises
+        ------
+        OutputError
+            The definition of the type is unknown.
+
+        """
+        definition = definition or self._define(kind)
+        if kind not in self._schemas:
+            self._schemas[kind] = self._writer.register_schema(kind, definition.encoding, definition.text.encode())
+        metadata = {'offered_qos_profiles': '', 'topic_type_hash': definition.type_hash}
+        self._channels[topic] = self._writer.register_channel(topic, 'cdr', self._schemas[kind], metadata)
+        self._topics[topic] = Topic(topic, kind, definition.type_hash)
+        self._counts[topic] = 0
 
     def write(self, topic: str, stamp: int, data: bytes) -> None:
         """Append a serialised message of a topic with its stamp [ns]; equal stamps keep the order of writing.

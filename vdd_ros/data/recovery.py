@@ -68,20 +68,23 @@ def settle(path: str | Path) -> Recovery | None:
     return _mend(partial, path, None)
 
 
-def settle_all(folder: Path, reserved: Path) -> list[Recovery]:
-    """Finish every bag that killed recorders left in a folder; what is of no use is left alone.
+def settle_all(folder: Path, reserved: Path) -> list[Recovery | BagError]:
+    """Finish every bag that killed recorders left in a folder; what cannot be finished is left alone, and told of.
 
     The bag of the path ``reserved``, which a new recorder is about to use, becomes ``NAME_recovered``.
     """
-    recoveries = []
+    found: list[Recovery | BagError] = []
     for partial in sorted(folder.glob('.*.partial')):
         path = folder / partial.name.removeprefix('.').removesuffix('.partial')
         if not any(partial.glob('*.mcap')) or is_growing(partial):
             continue
         if path == reserved or path.exists():
             path = _free(path)
-        recoveries.append(_mend(partial, path, None))
-    return recoveries
+        try:
+            found.append(_mend(partial, path, None))
+        except BagError as error:
+            found.append(error)
+    return found
 
 
 def is_growing(folder: Path) -> bool:

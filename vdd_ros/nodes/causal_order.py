@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import heapq
-from typing import Iterator, NamedTuple
+from collections.abc import Container, Iterator
+from typing import Any, NamedTuple
 
 
 class Stamped(NamedTuple):
-    """A serialised message with the stamp that it gets in the bag."""
+    """A message with the stamp that it gets in the bag."""
 
     topic: str
     stamp: int
     """[ns]"""
-    data: bytes
+    data: Any
+    """Serialised, or whatever else was put in its place."""
 
 
 class CausalOrder:
@@ -23,7 +25,7 @@ class CausalOrder:
     puts late deliveries in their place.
     """
 
-    def __init__(self, window: int, *, header_time: bool) -> None:
+    def __init__(self, window: int, *, header_time: bool, lasting: Container[str] = ()) -> None:
         """Set the rules.
 
         Parameters
@@ -32,11 +34,15 @@ class CausalOrder:
             How long a message is held back [ns].
         header_time
             Whether time is what the headers say (simulation) or the wall clock of the publishers (a real robot).
+        lasting
+            Topics whose messages hold for ever: they wait until time is known.
 
         """
         self._window = window
         self._header_time = header_time
-        self._held: list[tuple[int, int, str, int | None, bytes]] = []
+        self._lasting = lasting
+        self._waiting: list[tuple[str, Any]] = []
+        self._held: list[tuple[int, int, str, int | None, Any]] = []
         self._arrivals = 0
         self._newest: int | None = None
         self._released_until = 0
@@ -45,7 +51,7 @@ class CausalOrder:
         self.timeless = 0
         """Unstamped messages before the first stamped one; dropped, since no time is known for them."""
 
-    def add(self, published: int, topic: str, header: int | None, data: bytes) -> None:
+    def add(self, published: int, topic: str, header: int | None, data: Any) -> None:
         """Take in a message: when it left its publisher [ns, wall clock], and its header's stamp [ns] if it has one."""
         self.late += published < self._released_until
         heapq.heappush(self._held, (published, self._arrivals, topic, header, data))
@@ -63,6 +69,11 @@ class CausalOrder:
             if header is not None:
                 self._newest = header
             if self._newest is None:
-                self.timeless += 1
+                if topic in self._lasting:
+                    self._waiting.append((topic, data))
+                else:
+                    self.timeless += 1
                 continue
+            while self._waiting:
+                yield Stamped(self._waiting[0][0], self._newest, self._waiting.pop(0)[1])
             yield Stamped(topic, self._newest, data)

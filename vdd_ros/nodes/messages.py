@@ -10,12 +10,14 @@ from typing import Literal, Mapping, Sequence
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.serialization import deserialize_message, serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from vdd_ros.contract import NANOSECONDS
 from vdd_ros.errors import InterfaceError
+from vdd_ros.nodes.episode_control import Mark
 
 Outcome = Literal['', 'success', 'failure', 'aborted']
 
@@ -207,3 +209,16 @@ def from_episode(message: DiagnosticArray) -> EpisodeEvent:
             found=f'a message without {error}',
             remedy='let only one publisher speak on the episode topic',
         ) from error
+
+
+def to_mark(stamp: int, mark: Mark) -> bytes:
+    """Serialise what a person said of an episode, as the message that marks it in the bag."""
+    return serialize_message(to_diagnostics(stamp, 'episode', mark.kind, {'index': mark.index, **mark.labels}))
+
+
+def mark_of(data: bytes) -> tuple[str, int]:
+    """Return kind and index of a serialised mark; ``('', -1)`` of what is none."""
+    message = deserialize_message(data, DiagnosticArray)
+    values = {item.key: item.value for status in message.status[:1] for item in status.values}
+    index = values.get('index', '')
+    return (message.status[0].message, int(index)) if index.isdigit() else ('', -1)

@@ -1,61 +1,87 @@
-"""Records what goes over the wire, with episode boundaries and outcomes, into one rosbag2."""
+"""Records what goes over the wire, with episodes, outcomes and instructions, into one rosbag2."""
 
 from __future__ import annotations
 
+import shutil
 import time
-from typing import Sequence
+from functools import partial
+from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import ReliabilityPolicy
-from rclpy.subscription import Subscription
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from vdd_ros.contract import load_contract
 from vdd_ros.data.bag_writer import BagWriter
-from vdd_ros.errors import ConfigurationError
+from vdd_ros.data.recovery import settle_all
+from vdd_ros.errors import ConfigurationError, InterfaceError, OutputError
 from vdd_ros.nodes import messages, qos
-from vdd_ros.nodes.causal_order import CausalOrder
-from vdd_ros.nodes.parameters import Parameter, declare
+from vdd_ros.nodes.bag_thread import BagThread
+from vdd_ros.nodes.causal_order import CausalOrder, Stamped
+from vdd_ros.nodes.episode_control import EpisodeControl, Mark, PreRoll
+from vdd_ros.nodes.parameters import STRINGS, Parameter, declare
 from vdd_ros.nodes.process import guarded, run
+from vdd_ros.nodes.recorder_console import RecorderConsole
+from vdd_ros.nodes.recorder_status import Rates, Status
+from vdd_ros.nodes.streams import Stream, streams_of
+from vdd_ros.nodes.tap import Tap, installed_definition
 
 PARAMETERS = (
     Parameter('output', '', 'folder that becomes the bag; must not exist'),
     Parameter('contract', 'avoiding_cartesian', 'contract whose topics are recorded: a file, or one that ships'),
+    Parameter('topics', STRINGS, 'further topics to record, of whatever type they turn out to be'),
+    Parameter('continuous', True, 'record all the time; false: only episodes, with pre_roll before each'),
+    Parameter('pre_roll', 1.0, 'what counts of the time before a start, unless continuous [s]', minimum=0, maximum=60),
+    Parameter('language', '', 'what is demonstrated, in words, until something else is said on ~/label'),
+    Parameter('flush_period', 0.25, 'how often the disk gets what has come [s]', minimum=0.05, maximum=0.5),
+    Parameter('reserve', 500.0, 'room left free on the disk; with less, recording ends [MB]', minimum=0, maximum=1e6),
+    Parameter('keys', False, 'be steered by the keys of the terminal, and draw a status line'),
 )
 
 _WINDOW = 200_000_000
 _DRAIN_PERIOD = 0.005
+_DRAW_PERIOD = 0.1
 
 
 class Recorder(Node):
-    """Takes serialised messages as they come and writes them in the order in which they were published."""
+    """Takes serialised messages as they come and writes them in the order in which they were published.
 
-    _taps: Sequence[_Tap] = ()
+    Services and keys start, stop, label and discard episodes; so does whoever marks episodes on the wire. All that is
+    said of an episode lies in the bag as a mark, and nothing is ever taken out of it.
+    """
+
+    _bag: BagThread | None = None
+    _console: RecorderConsole | None = None
 
     def __init__(self) -> None:
-        """Declare the parameters, claim the output and subscribe to the topics of the contract."""
+        """Declare the parameters, finish what killed recorders left, claim the output and subscribe."""
         super().__init__('recorder')
-        values = declare(self, PARAMETERS)
+        self._values = values = declare(self, PARAMETERS)
         if not values['output']:
             raise ConfigurationError(
                 expected='a folder for the bag', found='no output', remedy='set -p output:=PATH, a path that is free'
             )
         contract = load_contract(values['contract'])
-        self._order = CausalOrder(_WINDOW, header_time=self.get_parameter('use_sim_time').value)
-        streams = {
-            contract.topics.joint_states: (JointState, 'sensor_msgs/msg/JointState', True),
-            contract.topics.commands: (Float64MultiArray, 'std_msgs/msg/Float64MultiArray', False),
-            contract.topics.episode: (DiagnosticArray, 'diagnostic_msgs/msg/DiagnosticArray', True),
-        }
-        # In the bag a topic has the contract's name, wherever it was remapped to: so the contract can read it again.
-        self._bag = BagWriter(
-            values['output'], {_rooted(topic): message_type for topic, (_, message_type, _) in streams.items()}
+        streams = streams_of(contract)
+        self._episode = f'/{contract.topics.episode.lstrip("/")}'
+        self._lasting: set[str] = set()
+        self._order = CausalOrder(
+            _WINDOW, header_time=self.get_parameter('use_sim_time').value, lasting=self._lasting
         )
-        self._bag.open()
+        self._control = EpisodeControl(values['language'])
+        self._pre_roll = PreRoll(values['pre_roll'], self._lasting)
+        self._pre_roll.open = values['continuous']
+        self._output = Path(values['output']).absolute()
+        if values['keys']:
+            self._console = RecorderConsole.of_this_terminal()
+        for found in settle_all(self._output.parent, self._output):
+            self.get_logger().warning(f'left by a recorder that was killed: {found}')
+        self._writer = BagWriter(self._output, {stream.name: stream.type for stream in streams})
+        self._writer.open()
+        self._bag = BagThread(self._writer, values['flush_period'])
+        self._bag.start()
         # A node that no executor spins: messages are taken in bulk, with what DDS says of them, at a twentieth of the
         # cost of one callback each.
         self._taps_node = Node(
@@ -65,35 +91,54 @@ class Recorder(Node):
             enable_rosout=False,
             start_parameter_services=False,
         )
-        self._taps = [
-            _Tap(self._taps_node, self.resolve_topic_name(topic), _rooted(topic), message_class, stamped)
-            for topic, (message_class, _, stamped) in streams.items()
-        ]
+        self._taps = [Tap(self._taps_node, self.resolve_topic_name(stream.topic), stream) for stream in streams]
+        self._wanted = {f'/{topic.lstrip("/")}' for topic in values['topics']} - set(self._writer.topics)
+        self._rates = Rates()
+        self._began = 0.0
+        self._done = False
+        self._offer()
+        self.get_logger().info(f'recording {", ".join(tap.topic for tap in self._taps)} into {self._output}')
+
+    def _offer(self) -> None:
+        """Make the services, the publisher and the timers."""
         self.create_service(Trigger, '~/ready', self._on_ready)
-        wall = Clock(clock_type=ClockType.STEADY_TIME)
+        for name in ('start', 'stop', 'success', 'failure', 'discard'):
+            self.create_service(Trigger, f'~/{name}', partial(self._on_action, name))
+        self.create_subscription(String, '~/label', self._on_label, qos.EPISODE)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
+        wall = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_DRAIN_PERIOD, self._drain, clock=wall)
         self.create_timer(1.0, self._report, clock=wall)
-        self.get_logger().info(f'recording {", ".join(tap.topic for tap in self._taps)} into {self._bag.path}')
+        if self._console:
+            self._console.start()
+            self.create_timer(_DRAW_PERIOD, self._attend_console, clock=wall)
+
+    def attend(self) -> bool:
+        """Tell whether the person at the keys is done."""
+        return self._done
 
     def destroy_node(self) -> None:
         """Take what has arrived, and close the bag."""
-        if self._taps:
-            self._finish()
+        if self._console:
+            self._console.stop()
+        bag, self._bag = self._bag, None
+        if bag is not None:
+            self._finish(bag)
         super().destroy_node()
 
-    def _finish(self) -> None:
+    def _finish(self, bag: BagThread) -> None:
         for tap in self._taps:
             self._take(tap)
-        self._write(now=None)
-        written = self._bag.close()
+        if self._control.running and self._control.own:
+            self._put(self._control.stop('aborted'))
+        self._write(bag, now=None)
+        written = bag.close()
         if written:
-            self.get_logger().info(f'{self._bag.count} messages in {self._bag.path}')
+            self.get_logger().info(f'{self._writer.count} messages in {self._output}')
         else:
             topics = ', '.join(tap.topic for tap in self._taps)
             self.get_logger().warning(f'nothing was said on {topics}: no bag written')
         self._taps_node.destroy_node()
-        self._taps = []
 
     @guarded
     def _drain(self) -> None:
@@ -101,16 +146,60 @@ class Recorder(Node):
         now = time.time_ns()
         for tap in self._taps:
             self._take(tap)
-        self._write(now)
+        self._write(self._bag, now)
+        self._bag.check()
 
-    def _take(self, tap: _Tap) -> None:
+    def _take(self, tap: Tap) -> None:
         for data, info in tap.take():
-            header = messages.header_stamp(data) if tap.stamped else None
-            self._order.add(info['source_timestamp'], tap.name, header, data)
+            header = messages.header_stamp(data) if tap.stream.keeps_time else None
+            published = time.time_ns() if tap.is_latched else info['source_timestamp']
+            self._order.add(published, tap.stream.name, header, data)
 
-    def _write(self, now: int | None) -> None:
+    def _write(self, bag: BagThread, now: int | None) -> None:
         for message in self._order.release(now):
-            self._bag.write(message.topic, message.stamp, message.data)
+            if message.topic == self._episode:
+                self._pass_mark(bag, message)
+            else:
+                for item in self._pre_roll.take(message):
+                    bag.put(*item)
+
+    def _pass_mark(self, bag: BagThread, message: Stamped) -> None:
+        own = isinstance(message.data, Mark)
+        kind, index = (message.data.kind, message.data.index) if own else messages.mark_of(message.data)
+        if not own:
+            self._control.heard(kind, index)
+        starting = kind == 'start' and not self._pre_roll.open
+        for item in self._pre_roll.start(message, early=own) if starting else (message,):
+            data = messages.to_mark(item.stamp, item.data) if isinstance(item.data, Mark) else item.data
+            bag.put(item.topic, item.stamp, data)
+        if kind in ('end', 'discard') and not self._values['continuous']:
+            self._pre_roll.stop()
+
+    def _put(self, mark: Mark) -> None:
+        """Put a mark where it belongs among what is published at this moment; it gets their time."""
+        self._order.add(time.time_ns(), self._episode, None, mark)
+
+    def _act(self, action: str, text: str = '') -> str:
+        """Do what a person asks for, and say what was done; raises InterfaceError where it makes no sense now."""
+        if action in ('start', 'toggle') and not self._taps[0].count:
+            raise InterfaceError(
+                expected=f'messages on {self._taps[0].topic}', found='none yet', remedy='start the arm first'
+            )
+        mark, answer = self._control.act(action, text)
+        if mark is not None:
+            self._put(mark)
+            self._began = time.monotonic() if mark.kind == 'start' else self._began
+        return answer
+
+    def _on_action(self, action: str, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            response.success, response.message = True, self._act(action)
+        except InterfaceError as error:
+            response.success, response.message = False, str(error)
+        return response
+
+    def _on_label(self, message: String) -> None:
+        self.get_logger().info(self._act('label', message.data))
 
     def _on_ready(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Say whether every topic has a publisher that is heard: a publisher cannot tell from its side alone."""
@@ -119,72 +208,85 @@ class Recorder(Node):
         response.message = f'waiting for publishers of {", ".join(waiting)}' if waiting else 'recording'
         return response
 
+    def _attend_console(self) -> None:
+        for action, text in self._console.read():
+            if action == 'quit':
+                self._done = True
+                return
+            try:
+                self._console.notice = self._act(action, text)
+            except InterfaceError as error:
+                self._console.notice = str(error)
+        self._console.draw(self._status())
+
+    @guarded
     def _report(self) -> None:
-        silent = [tap.topic for tap in self._taps if not tap.count]
         for tap in self._taps:
             tap.match_publishers()
+            if tap.is_latched:
+                self._lasting.add(tap.stream.name)
+        self._find_wanted()
+        self._rates.note({tap.topic: tap.count for tap in self._taps}, self._bag.taken)
+        status = self._status()
+        warned = bool(status.silent or status.trouble)
+        text = f'nothing yet on {", ".join(status.silent)}' if status.silent else status.trouble or 'recording'
         self._diagnostics.publish(
             messages.to_diagnostics(
                 self.get_clock().now().nanoseconds,
                 self.get_name(),
-                f'nothing yet on {", ".join(silent)}' if silent else 'recording',
-                {'output': self._bag.path, 'messages': self._bag.count, 'late': self._order.late}
-                | {tap.topic: tap.count for tap in self._taps},
-                DiagnosticStatus.WARN if silent or self._order.late else DiagnosticStatus.OK,
+                text,
+                {
+                    'output': self._output,
+                    'messages': self._writer.count,
+                    'late': self._order.late,
+                    'backlog': self._bag.backlog,
+                    'episode': status.index,
+                    'episode_runs': status.running,
+                    'disk_free_MB': round(status.free / 1e6),
+                    **{f'episodes_{name}': count for name, count in status.outcomes.items()},
+                    **{tap.topic: tap.count for tap in self._taps},
+                },
+                DiagnosticStatus.WARN if warned else DiagnosticStatus.OK,
             )
         )
+        if status.free < self._values['reserve'] * 1e6:
+            raise OutputError(
+                expected=f'{self._values["reserve"]:g} MB free on the disk of {self._output}',
+                found=f'{status.free / 1e6:.0f} MB',
+                remedy='make room and record on; the bag is closed and whole',
+            )
 
+    def _find_wanted(self) -> None:
+        """Listen to the further topics as soon as they have a publisher, and so a type."""
+        for name, kinds in self.get_topic_names_and_types() if self._wanted else ():
+            if name in self._wanted:
+                self._wanted.remove(name)
+                self._bag.add_topic(name, kinds[0], installed_definition(kinds[0]))
+                self._taps.append(Tap(self._taps_node, name, Stream(name, kinds[0])))
 
-class _Tap:
-    """One subscription that is read in bulk."""
-
-    def __init__(self, node: Node, topic: str, name: str, message_class: type, stamped: bool) -> None:
-        self.topic = topic
-        self.name = name
-        self.stamped = stamped
-        self.count = 0
-        self._node = node
-        self._class = message_class
-        self._subscription = self._subscribe(ReliabilityPolicy.RELIABLE)
-
-    def take(self) -> Sequence[tuple[bytes, dict]]:
-        """Return what has arrived: serialised messages with what DDS says of them."""
-        taken = []
-        with self._subscription.handle:
-            while (message := self._subscription.handle.take_message(self._class, True)) is not None:
-                taken.append(message)
-        self.count += len(taken)
-        return taken
-
-    @property
-    def publishers(self) -> int:
-        """How many publishers this subscription is connected with."""
-        if hasattr(self._subscription, 'get_publisher_count'):
-            return self._subscription.get_publisher_count()
-        return self._node.count_publishers(self.topic)  # Humble knows only that they exist
-
-    def match_publishers(self) -> None:
-        """Ask for less where a publisher offers less: a reliable subscriber would hear nothing of it, silently."""
-        if self.count:
-            return
-        offers = [info.qos_profile.reliability for info in self._node.get_publishers_info_by_topic(self.topic)]
-        if offers and all(offer == ReliabilityPolicy.BEST_EFFORT for offer in offers):
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = self._subscribe(ReliabilityPolicy.BEST_EFFORT)
-
-    def _subscribe(self, reliability: ReliabilityPolicy) -> Subscription:
-        return self._node.create_subscription(
-            self._class, self.topic, lambda message: None, qos.recording(reliability), raw=True
+    def _status(self) -> Status:
+        control = self._control
+        late, backlog = self._order.late, self._bag.backlog
+        trouble = [f'{late} messages came late: their order may be wrong'] * bool(late)
+        trouble += [f'the disk is slow: {backlog} messages wait'] * (backlog > 10_000)
+        return Status(
+            running=control.running,
+            index=control.index,
+            seconds=time.monotonic() - self._began,
+            outcomes=control.outcomes,
+            language=control.language,
+            rates=self._rates.rates,
+            silent=[tap.topic for tap in self._taps if not tap.count and tap.stream.name != self._episode]
+            + sorted(self._wanted),
+            free=shutil.disk_usage(self._output.parent).free,
+            growth=self._rates.growth,
+            trouble='; '.join(trouble),
         )
-
-
-def _rooted(topic: str) -> str:
-    return f'/{topic.lstrip("/")}'
 
 
 def main() -> int:
     """Run the node as a process."""
-    return run(Recorder)
+    return run(Recorder, attend=Recorder.attend)
 
 
 if __name__ == '__main__':
