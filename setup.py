@@ -59,6 +59,7 @@ setup(
         shipped('launch', '*.launch.py'),
         shipped('config', '*.yaml'),
         shipped('config/contracts', '*.yaml'),
+        shipped('config/scenes', '*.yaml'),
         *executable_shims(),
     ],
     zip_safe=False,

@@ -43,11 +43,14 @@ def load_spec(file: Path) -> mujoco.MjSpec:
         if root.tag != 'robot':
             return mujoco.MjSpec.from_file(str(file))
         spec = mujoco.MjSpec.from_string(_readable_urdf(root, file))
+        # Older releases of MuJoCo pass over what mimics; newer ones have made the constraint by now.
+        bound = {equality.name1 for equality in spec.equalities}
         for joint in root.iter('joint'):
-            if (mimic := joint.find('mimic')) is not None:
-                line = [float(mimic.get('offset', 0)), float(mimic.get('multiplier', 1)), 0, 0, 0]
+            if (mimic := joint.find('mimic')) is not None and joint.get('name') not in bound:
+                line = [float(mimic.get('offset', 0)), float(mimic.get('multiplier', 1))]
+                line += [0.0] * (mujoco.mjNEQDATA - len(line))
                 kind = mujoco.mjtEq.mjEQ_JOINT
-                spec.add_equality(type=kind, name1=joint.get('name'), name2=mimic.get('joint'), data=line + [0] * 6)
+                spec.add_equality(type=kind, name1=joint.get('name'), name2=mimic.get('joint'), data=line)
         return spec
     except (ValueError, ElementTree.ParseError) as error:
         raise malformed(file, error) from error

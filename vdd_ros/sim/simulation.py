@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import mujoco
@@ -19,13 +20,32 @@ _WARNING = mujoco.mjtWarning
 _DIVERGED = tuple(int(each) for each in (_WARNING.mjWARN_BADQPOS, _WARNING.mjWARN_BADQVEL, _WARNING.mjWARN_BADQACC))
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where a reset leads."""
+
+    keyframe: str = ''
+    """Name of a keyframe; empty: the model's own positions."""
+    position: Mapping[str, float] = field(default_factory=dict)
+    """Positions of hinge and slide joints that differ from those, by name [rad] or [m]."""
+    velocity: Mapping[str, float] = field(default_factory=dict)
+    """Velocities of such joints, by name [rad/s] or [m/s]; the others are at rest, or as the keyframe has them."""
+
+
 class Simulation:
     """One moving scene: some of its joints are commanded by position, and everything else follows from physics.
 
     The same calls give the same motion, bit for bit, on one machine. Scenes of one model may share it.
     """
 
-    def __init__(self, model: mujoco.MjModel | str | Path, joints: Sequence[str]) -> None:
+    def __init__(
+        self,
+        model: mujoco.MjModel | str | Path,
+        joints: Sequence[str],
+        *,
+        passive: Collection[str] = (),
+        home: Start = Start(),
+    ) -> None:
         """Set a scene up at rest.
 
         Parameters
@@ -33,7 +53,11 @@ class Simulation:
         model
             A compiled model, or the MJCF or URDF file of one.
         joints
-            Names of the commanded joints in the order of every array. Each must have a position servo.
+            Names of joints in the order of every array. Each must have a position servo.
+        passive
+            Those among them that need none: they are measured, and never commanded here.
+        home
+            Where `reset` leads by default.
 
         Raises
         ------
@@ -51,7 +75,12 @@ class Simulation:
         indices = [find(self.model, mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in self.joints]
         self._qpos = self.model.jnt_qposadr[indices]
         self._dof = self.model.jnt_dofadr[indices]
-        self._servo = np.array([servo_of(self.model, index) for index in indices])
+        self.commanded = tuple(joint for joint in self.joints if joint not in passive)
+        """Names of the joints that have servos."""
+        servoed = [find(self.model, mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in self.commanded]
+        self._servo = np.array([servo_of(self.model, index) for index in servoed], dtype=int)
+        self._servo_qpos = self.model.jnt_qposadr[servoed]
+        self.home = home
         self.timestep = round(self.model.opt.timestep * NANOSECONDS)
         """Physics timestep [ns]."""
         if self.timestep <= 0 or abs(self.model.opt.timestep * NANOSECONDS - self.timestep) > 1e-6:
@@ -100,36 +129,53 @@ class Simulation:
 
     @property
     def command(self) -> np.ndarray:
-        """What the servos are commanded to, shape (joint,) [rad]."""
+        """What the servos are commanded to, shape (joint,) [rad]; passive joints have none."""
         return self._data.ctrl[self._servo]
 
-    def reset(self, start: np.ndarray | str | None = None) -> None:
+    def reset(self, start: np.ndarray | str | Start | None = None) -> None:
         """Put the scene at rest, with the servos commanded to where the joints are, and forget all contacts.
 
         Parameters
         ----------
         start
-            Joint positions, shape (joint,) [rad], or the name of a keyframe; by default the model's own positions.
+            Positions, shape (joint,) [rad]; the name of a keyframe; a `Start`; or None: `home`.
 
         Raises
         ------
         SimulationError
             The positions are not finite.
         ModelError
-            The model has no such keyframe.
+            The model has no such keyframe or joint.
 
         """
-        if isinstance(start, str):
-            key = find(self.model, mujoco.mjtObj.mjOBJ_KEY, start)
-            mujoco.mj_resetDataKeyframe(self.model, self._data, key)
+        model, data = self.model, self._data
+        if start is None:
+            start = self.home
+        if isinstance(start, np.ndarray):
+            start = self._checked(start, self.joints)
+            start = Start(position=dict(zip(self.joints, start.tolist())))
+        elif isinstance(start, str):
+            start = Start(start)
+        changes = [(data.qpos, model.jnt_qposadr, start.position), (data.qvel, model.jnt_dofadr, start.velocity)]
+        places = [
+            (array, address[self._scalar_joint(joint)], float(value))
+            for array, address, values in changes
+            for joint, value in values.items()
+        ]
+        self._checked([value for _, _, value in places], range(len(places)))
+        if start.keyframe:
+            mujoco.mj_resetDataKeyframe(model, data, find(model, mujoco.mjtObj.mjOBJ_KEY, start.keyframe))
         else:
-            position = None if start is None else self.checked(start)
-            mujoco.mj_resetData(self.model, self._data)
-            if position is not None:
-                self._data.qpos[self._qpos] = position
+            mujoco.mj_resetData(model, data)
+        for array, place, value in places:
+            array[place] = value
         self.hold()
         self._touches.clear()
-        mujoco.mj_forward(self.model, self._data)
+        mujoco.mj_forward(model, data)
+
+    def skip(self, duration: int) -> None:
+        """Let the clock go on by ``duration`` [ns] while nothing moves."""
+        self._stamp += duration
 
     def private_model(self) -> mujoco.MjModel:
         """Return a model that this scene has for itself, made at the first call: what changes it changes no other."""
@@ -140,10 +186,10 @@ class Simulation:
 
     def hold(self) -> None:
         """Command the servos to where the joints are."""
-        self._data.ctrl[self._servo] = self.position
+        self._data.ctrl[self._servo] = self._data.qpos[self._servo_qpos]
 
     def set_command(self, position: np.ndarray) -> None:
-        """Command the servos to positions, shape (joint,) [rad], until the next command.
+        """Command the servos to positions, shape (joint,) [rad] without the passive ones, until the next command.
 
         Raises
         ------
@@ -241,12 +287,26 @@ class Simulation:
             self._camera = None
 
     def checked(self, position: np.ndarray) -> np.ndarray:
-        """Return positions as an array of shape (joint,) [rad]; raise a `SimulationError` if they are none."""
-        position = np.asarray(position, dtype=np.float64)
-        if position.shape != (len(self.joints),) or not np.isfinite(position).all():
+        """Return positions as an array, one for each commanded joint [rad]; a `SimulationError` if they are none."""
+        return self._checked(position, self.commanded)
+
+    def _checked(self, values: np.ndarray | list[float], joints: Collection) -> np.ndarray:
+        values = np.asarray(values, dtype=np.float64)
+        if values.shape != (len(joints),) or not np.isfinite(values).all():
             raise SimulationError(
-                expected=f'{len(self.joints)} finite joint positions',
-                found=np.array2string(position, max_line_width=1000),
+                expected=f'{len(joints)} finite joint positions',
+                found=np.array2string(values, max_line_width=1000),
                 remedy='check what computed them',
             )
-        return position
+        return values
+
+    def _scalar_joint(self, name: str) -> int:
+        index = find(self.model, mujoco.mjtObj.mjOBJ_JOINT, name)
+        kinds = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
+        if self.model.jnt_type[index] not in kinds:
+            raise ModelError(
+                expected=f'one number to say where joint {name} is',
+                found='a joint that turns freely',
+                remedy='name a hinge or slide joint, or use a keyframe',
+            )
+        return index

@@ -1,0 +1,279 @@
+"""Controllers between a commander and the servos, with the rules of those of ros2_control."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import mujoco
+import numpy as np
+
+from vdd_ros.errors import ConfigurationError, InterfaceError
+from vdd_ros.sim.model import find, names, servo_of
+from vdd_ros.sim.simulation import Simulation
+from vdd_ros.sim.trajectory import Trajectory, TrajectoryGoal, Waypoint
+
+_STILL = float(np.finfo(np.float32).eps)
+
+
+class Controller(ABC):
+    """Turns what it is told into commands of the actuators that it has for itself while it is active."""
+
+    def __init__(self, name: str, simulation: Simulation, actuators: Sequence[int]) -> None:
+        """Claim actuators of a scene, by index."""
+        self.name = name
+        self.actuators = tuple(int(actuator) for actuator in actuators)
+        """Indices of the actuators that it moves."""
+        self._simulation = simulation
+        self._control = np.array(self.actuators, dtype=int)
+        self.active = False
+        """Whether it moves anything."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Begin to hold what it moves where it is, and forget what it was told."""
+
+    @abstractmethod
+    def update(self, now: int) -> None:
+        """Command the actuators for the time [ns]; called once in each update of the controllers."""
+
+
+class PositionController(Controller):
+    """Passes positions on to servos, as forward_command_controller does: without interpolation, timeout or limits."""
+
+    def __init__(self, name: str, simulation: Simulation, joints: Sequence[str]) -> None:
+        """Move joints, in this order; each must have a position servo.
+
+        Raises
+        ------
+        ModelError
+            The scene has no such joint, or no servo on it.
+        ConfigurationError
+            A joint is named twice.
+
+        """
+        self.joints = _once(name, joints)
+        self._qpos, _, servos = _indices(simulation, self.joints)
+        super().__init__(name, simulation, servos)
+
+    def start(self) -> None:
+        """Hold the joints where they are."""
+        self._goal = self._simulation.data.qpos[self._qpos].copy()
+
+    def check(self, values: np.ndarray) -> np.ndarray:
+        """Return positions, shape (joint,) [rad], if they are any.
+
+        Raises
+        ------
+        InterfaceError
+            There are more or fewer than joints, or one is not finite.
+
+        """
+        return _checked(values, self.joints)
+
+    def accept(self, values: np.ndarray, now: int) -> None:
+        """Take positions, shape (joint,) [rad], that were checked."""
+        self._goal = values
+
+    def update(self, now: int) -> None:
+        """Command the newest positions."""
+        self._simulation.data.ctrl[self._control] = self._goal
+
+
+class GripperController(Controller):
+    """Opens and closes a gripper: one number, its opening [m], sets one actuator or several."""
+
+    def __init__(
+        self, name: str, simulation: Simulation, actuators: Mapping[str, tuple[float, float]], stroke: float
+    ) -> None:
+        """Move actuators, each from its control when closed to that when open; ``stroke`` is the opening then [m].
+
+        Raises
+        ------
+        ModelError
+            The scene has no such actuator.
+
+        """
+        kind = mujoco.mjtObj.mjOBJ_ACTUATOR
+        super().__init__(name, simulation, [find(simulation.model, kind, actuator) for actuator in actuators])
+        self._closed, self._open = np.array(list(actuators.values())).T
+        self.stroke = stroke
+        """Opening of the open gripper [m]."""
+        self.joints = ('opening',)
+
+    def start(self) -> None:
+        """Hold what the actuators are commanded to."""
+        self._goal = self._simulation.data.ctrl[self._control].copy()
+
+    def check(self, values: np.ndarray) -> np.ndarray:
+        """Return the opening, shape (1,) [m]; errors as those of `PositionController.check`."""
+        return _checked(values, self.joints)
+
+    def accept(self, values: np.ndarray, now: int) -> None:
+        """Take an opening, shape (1,) [m], that was checked; one beyond the stroke is as good as the stroke."""
+        share = min(max(float(values[0]) / self.stroke, 0.0), 1.0)
+        self._goal = self._closed + share * (self._open - self._closed)
+
+    def update(self, now: int) -> None:
+        """Command the newest opening."""
+        self._simulation.data.ctrl[self._control] = self._goal
+
+
+class TrajectoryController(Controller):
+    """Follows trajectories in time by joint_trajectory_controller's rules; a new one replaces the one under way."""
+
+    def __init__(
+        self,
+        name: str,
+        simulation: Simulation,
+        joints: Sequence[str],
+        *,
+        partial: bool = False,
+        from_desired: bool = False,
+        moving_end: bool = False,
+    ) -> None:
+        """Move joints; each must have a position servo.
+
+        Parameters
+        ----------
+        name, simulation, joints
+            As those of `PositionController`; errors too.
+        partial
+            Whether a goal may leave joints out (``allow_partial_joints_goal``); they stay where they are.
+        from_desired
+            Whether a trajectory begins at what was commanded last (``interpolate_from_desired_state``), not measured.
+        moving_end
+            Whether the last point may have a velocity (``allow_nonzero_velocity_at_trajectory_end``).
+
+        """
+        self.joints = _once(name, joints)
+        self._qpos, self._dof, servos = _indices(simulation, self.joints)
+        super().__init__(name, simulation, servos)
+        self._partial, self._from_desired, self._moving_end = partial, from_desired, moving_end
+
+    def start(self) -> None:
+        """Hold the joints where they are."""
+        position = self._simulation.data.qpos[self._qpos].copy()
+        self._desired = position, np.zeros_like(position)
+        self._trajectory: Trajectory | None = None
+
+    def check(self, goal: TrajectoryGoal, now: int) -> None:
+        """Refuse a goal that joint_trajectory_controller would refuse at ``now`` [ns].
+
+        Raises
+        ------
+        InterfaceError
+            A joint is missing, unknown or named twice; there are no points, or some lack a value; time_from_start does
+            not ascend strictly from above zero; a stamped goal ends in the past; the last point has a velocity; or a
+            number is not finite.
+
+        """
+        ours = ', '.join(self.joints)
+        unknown = [joint for joint in goal.joints if joint not in self.joints]
+        if unknown or not goal.joints or len(set(goal.joints)) != len(goal.joints):
+            raise _refusal(f'joints of {self.name} ({ours}), each once', ', '.join(goal.joints) or 'no joint names')
+        missing = [joint for joint in self.joints if joint not in goal.joints]
+        if missing and not self._partial:
+            raise _refusal(f'all joints of {self.name} ({ours})', f'no {", ".join(missing)}')
+        if not len(goal.times):
+            raise _refusal('a trajectory with points', 'none')
+        for values in (goal.position, goal.velocity, goal.acceleration):
+            if values is not None and values.shape != (len(goal.times), len(goal.joints)):
+                raise _refusal(f'{len(goal.joints)} values in each of {len(goal.times)} points', f'{values.shape}')
+            # A row of NaN alone says that this point tells nothing; positions are always told.
+            told = values if values is goal.position or values is None else values[~np.isnan(values).all(axis=1)]
+            if told is not None and not np.isfinite(told).all():
+                raise _refusal('a trajectory of finite numbers', f'{told.tolist()}')
+        steps = np.diff(goal.times, prepend=0)
+        if (steps <= 0).any():
+            where = int(np.argmax(steps <= 0))
+            raise _refusal(
+                'time_from_start that ascends strictly from above zero', f'{goal.times[where]} ns at point {where}'
+            )
+        if goal.stamp and goal.stamp + goal.times[-1] < now:
+            raise _refusal(f'a trajectory that ends after now, {now} ns', f'an end at {goal.stamp + goal.times[-1]} ns')
+        if goal.velocity is not None and not self._moving_end and (np.abs(goal.velocity[-1]) > _STILL).any():
+            raise _refusal('a last point without velocity', f'{goal.velocity[-1].tolist()}')
+
+    def accept(self, goal: TrajectoryGoal, now: int) -> None:
+        """Follow a goal from ``now`` [ns] on; errors as those of `check`."""
+        self.check(goal, now)
+        data = self._simulation.data
+        measured = data.qpos[self._qpos].copy(), data.qvel[self._dof].copy()
+        position, velocity = self._desired if self._from_desired else measured
+        columns = [self.joints.index(joint) for joint in goal.joints]
+        begin = goal.stamp or now
+
+        def filled(rows: np.ndarray | None, point: int, rest: np.ndarray) -> np.ndarray | None:
+            """Return a point's values in this controller's order; joints that the goal leaves out have ``rest``."""
+            if rows is None or np.isnan(rows[point]).all():
+                return None
+            values = rest.copy()
+            values[columns] = rows[point]
+            return values
+
+        still = np.zeros(len(self.joints))
+        points = [
+            Waypoint(
+                begin + int(time),
+                filled(goal.position, point, position),
+                filled(goal.velocity, point, still),
+                filled(goal.acceleration, point, still),
+            )
+            for point, time in enumerate(goal.times)
+        ]
+        self._trajectory = Trajectory(Waypoint(now, position, velocity), points)
+
+    def update(self, now: int) -> None:
+        """Command where the trajectory is now."""
+        if self._trajectory is not None:
+            self._desired = self._trajectory.at(now)
+        self._simulation.data.ctrl[self._control] = self._desired[0]
+
+
+def claimant(controllers: Sequence[Controller], wanted: Controller) -> tuple[Controller, str] | None:
+    """Return an active controller that moves what another wants to move, and the name of that actuator; None: free."""
+    for other in controllers:
+        shared = set(other.actuators) & set(wanted.actuators)
+        if other is not wanted and other.active and shared:
+            known = names(wanted._simulation.model, mujoco.mjtObj.mjOBJ_ACTUATOR)
+            return other, known[min(shared)] or f'number {min(shared)}'
+    return None
+
+
+def _once(name: str, joints: Sequence[str]) -> tuple[str, ...]:
+    twice = sorted({joint for joint in joints if list(joints).count(joint) > 1})
+    if twice or not joints:
+        raise ConfigurationError(
+            expected=f'joints for controller {name}, each once',
+            found=f'{", ".join(twice)} twice' if twice else 'none',
+            remedy=f'mend `joints` of {name} in the scene file',
+        )
+    return tuple(joints)
+
+
+def _indices(simulation: Simulation, joints: Sequence[str]) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    model = simulation.model
+    indices = [find(model, mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in joints]
+    return model.jnt_qposadr[indices], model.jnt_dofadr[indices], [servo_of(model, index) for index in indices]
+
+
+def _checked(values: np.ndarray, joints: Sequence[str]) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape != (len(joints),):
+        raise InterfaceError(
+            expected=f'a command of {len(joints)} numbers ({", ".join(joints)})',
+            found=f'{values.size}',
+            remedy='send one number per joint of the controller',
+        )
+    if not np.isfinite(values).all():
+        raise InterfaceError(
+            expected='a command of finite numbers',
+            found=f'{values.tolist()}',
+            remedy='look for the NaN in the commander',
+        )
+    return values
+
+
+def _refusal(expected: str, found: str) -> InterfaceError:
+    return InterfaceError(expected=expected, found=found, remedy='mend the trajectory')
