@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import mujoco
@@ -15,21 +14,10 @@ from vdd_ros.contract import NANOSECONDS
 from vdd_ros.errors import ModelError, SimulationError
 from vdd_ros.sim.camera import OffscreenCamera
 from vdd_ros.sim.model import find, load_model, servo_of
+from vdd_ros.sim.start import Start
 
 _WARNING = mujoco.mjtWarning
 _DIVERGED = tuple(int(each) for each in (_WARNING.mjWARN_BADQPOS, _WARNING.mjWARN_BADQVEL, _WARNING.mjWARN_BADQACC))
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a reset leads."""
-
-    keyframe: str = ''
-    """Name of a keyframe; empty: the model's own positions."""
-    position: Mapping[str, float] = field(default_factory=dict)
-    """Positions of hinge and slide joints that differ from those, by name [rad] or [m]."""
-    velocity: Mapping[str, float] = field(default_factory=dict)
-    """Velocities of such joints, by name [rad/s] or [m/s]; the others are at rest, or as the keyframe has them."""
 
 
 class Simulation:
@@ -148,30 +136,16 @@ class Simulation:
             The model has no such keyframe or joint.
 
         """
-        model, data = self.model, self._data
         if start is None:
             start = self.home
-        if isinstance(start, np.ndarray):
-            start = self._checked(start, self.joints)
-            start = Start(position=dict(zip(self.joints, start.tolist())))
         elif isinstance(start, str):
             start = Start(start)
-        changes = [(data.qpos, model.jnt_qposadr, start.position), (data.qvel, model.jnt_dofadr, start.velocity)]
-        places = [
-            (array, address[self._scalar_joint(joint)], float(value))
-            for array, address, values in changes
-            for joint, value in values.items()
-        ]
-        self._checked([value for _, _, value in places], range(len(places)))
-        if start.keyframe:
-            mujoco.mj_resetDataKeyframe(model, data, find(model, mujoco.mjtObj.mjOBJ_KEY, start.keyframe))
-        else:
-            mujoco.mj_resetData(model, data)
-        for array, place, value in places:
-            array[place] = value
+        elif not isinstance(start, Start):
+            start = Start(position=dict(zip(self.joints, self._checked(start, self.joints).tolist())))
+        start.put(self.model, self._data)
         self.hold()
         self._touches.clear()
-        mujoco.mj_forward(model, data)
+        mujoco.mj_forward(self.model, self._data)
 
     def skip(self, duration: int) -> None:
         """Let the clock go on by ``duration`` [ns] while nothing moves."""
@@ -299,14 +273,3 @@ class Simulation:
                 remedy='check what computed them',
             )
         return values
-
-    def _scalar_joint(self, name: str) -> int:
-        index = find(self.model, mujoco.mjtObj.mjOBJ_JOINT, name)
-        kinds = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
-        if self.model.jnt_type[index] not in kinds:
-            raise ModelError(
-                expected=f'one number to say where joint {name} is',
-                found='a joint that turns freely',
-                remedy='name a hinge or slide joint, or use a keyframe',
-            )
-        return index
