@@ -9,221 +9,30 @@ baselines, all with the network, data and budget of `config/learning.yaml`:
     EM            the same mixture by likelihood alone, without a teacher
     consistency   a one-call model distilled so that neighbours on the teacher's ODE agree (continuous teachers)
 
-The whole takes hours on two cores; choose contracts, teachers and seeds, or more processes where there are cores.
+Students and EM act within the same share of their experts' spread (`vdd_ros.control.routing.SPREAD`).
+
+The whole takes hours on two cores; choose contracts, teachers and seeds, or more processes where there are cores. Every
+artifact and every row is kept in `runs/benchmarks/avoiding/` as soon as it is there: with `--resume` nothing that is
+there is made again, and what other runs made there counts, too.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import tempfile
-import time
-from collections.abc import Callable
+import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 import tyro
 from rich.progress import track
-from torch import Tensor
 
+from benchmarks.avoiding_chain import WORK, Chain, kept_rows
 from benchmarks.avoiding_picture import draw_picture
 from benchmarks.harness import FOLDER, Bar, finish
-from vdd_ros import learning
-from vdd_ros.artifact import Artifact, DataRecord
-from vdd_ros.baselines.consistency import ConsistencyModel, ConsistencySettings
-from vdd_ros.baselines.em import likelihood_loss
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.control.chunk import Plan
-from vdd_ros.data.augmentation import AugmentedWindows
-from vdd_ros.data.dataset import windows_of
-from vdd_ros.data.demonstrations import Demonstrations
-from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
-from vdd_ros.distillation.distiller import PAPER
-from vdd_ros.distillation.noise_levels import NoiseLevels
-from vdd_ros.learning import LearningSettings, load_settings
-from vdd_ros.mixture.student import Student
-from vdd_ros.networks import PolicyShape
-from vdd_ros.policy import DistilledPolicy
-from vdd_ros.progress import silent
-from vdd_ros.sim.demonstration import demonstrate
-from vdd_ros.sim.tasks import load_task
-from vdd_ros.training import Ema, SingleLoss, fit
-from vdd_ros.validation.metrics import summarise
-from vdd_ros.validation.rollout import Planner, rollout
 
-CONTRACTS = {
-    'cartesian': ('avoiding_cartesian', {}),
-    'joint': ('avoiding_joint', {}),
-    'chunked': ('avoiding_cartesian', {'prediction_horizon': 8, 'action_horizon': 4}),
-}
-CALLS = (16, 8, 4, 2, 1)
 _QUICK = {'teacher_iterations': 20, 'iterations': 10, 'episodes': 12, 'rollouts': 4}
-_HIGHEST = 1.0
-"""The highest level of a discrete teacher that students are compared at, in normalised action units."""
-
-
-@dataclass(frozen=True)
-class Chain:
-    """One teacher, and all that is made of it."""
-
-    contract: str
-    process: Literal['edm', 'ddpm']
-    seed: int
-    episodes: int
-    rollouts: int
-    teacher_iterations: int | None
-    iterations: int | None
-    threads: int
-
-    def run(self) -> list[dict[str, Any]]:
-        """Learn and roll out; return a row for each method."""
-        torch.set_num_threads(self.threads)
-        name, change = CONTRACTS[self.contract]
-        contract = Contract.model_validate({**load_contract(name).model_dump(mode='json'), **change})
-        settings = self._settings()
-        demonstrations = self._demonstrations(contract)
-        rows = []
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder)
-            began = time.perf_counter()
-            teacher = learning.train_teacher(demonstrations, path / 'teacher', settings, silent)
-            spent = time.perf_counter() - began
-            for calls in CALLS:
-                planner = partial(self._teacher_planner, teacher, calls)
-                rows.append(self._row(f'teacher {calls}', contract, planner, spent if calls == CALLS[0] else 0.0))
-            for method, chosen in (('vdd', settings), ('paper', self._paper(settings))):
-                began = time.perf_counter()
-                learning.distill(demonstrations, path / 'teacher', path / method, chosen, silent)
-                spent = time.perf_counter() - began
-                rows.append(self._row(method, contract, partial(DistilledPolicy.load, path / method), spent))
-            rows += self._baselines(demonstrations, teacher, settings)
-        return rows
-
-    def _settings(self) -> LearningSettings:
-        settings = load_settings()
-        training, distillation, teacher = settings.teacher_training, settings.distillation, settings.teacher
-        if self.process == 'ddpm':
-            change = {'process': 'ddpm', 'steps': CALLS[0], 'calls': CALLS[0], 'sampler': 'ancestral'}
-            teacher = teacher.model_copy(update=change)
-            levels = Teacher(teacher, PolicyShape(1, 1, 1)).sigmas()
-            chosen = tuple(float(level) for level in levels if 0 < level <= _HIGHEST)
-            distillation = distillation.model_copy(update={'noise': NoiseLevels(kind='levels', levels=chosen)})
-        if self.teacher_iterations is not None:
-            training = training.model_copy(update={'iterations': self.teacher_iterations})
-        if self.iterations is not None:
-            distillation = distillation.model_copy(update={'iterations': self.iterations})
-        return settings.model_copy(
-            update={
-                'seed': self.seed,
-                'threads': self.threads,
-                'teacher': teacher,
-                'teacher_training': training,
-                'distillation': distillation,
-            }
-        )
-
-    def _paper(self, settings: LearningSettings) -> LearningSettings:
-        """Return the published objective with the budget and the network of the other methods."""
-        same = {name: getattr(settings.distillation, name) for name in ('batch', 'iterations', 'descent')}
-        student = settings.student.model_copy(update={'gating_trunk': 'own', 'scale_floor': 1e-4})
-        return settings.model_copy(update={'distillation': PAPER.model_copy(update=same), 'student': student})
-
-    def _demonstrations(self, contract: Contract) -> Demonstrations:
-        shown = demonstrate(load_task('avoiding'), contract, self.episodes, self.seed)
-        shown = [episode for episode in shown if episode.success]
-        kept_back = max(1, len(shown) // 10)
-        train, held_out = windows_of(shown[kept_back:], contract), windows_of(shown[:kept_back], contract)
-        record = DataRecord(bags={}, episodes=len(shown), windows=len(train.action))
-        return Demonstrations(contract, train, held_out, record)
-
-    def _baselines(
-        self, demonstrations: Demonstrations, artifact: Artifact, settings: LearningSettings
-    ) -> list[dict[str, Any]]:
-        contract, normalizers = demonstrations.contract, artifact.manifest.normalizers
-        windows = AugmentedWindows(demonstrations.train, contract, normalizers, settings.augmentation)
-        teacher = restored(artifact)
-        student = Student(settings.student, teacher.shape, torch.Generator().manual_seed(self.seed))
-        models = [('EM', student, likelihood_loss(student), partial(_draw_expert, student))]
-        if self.process == 'edm':
-            trunk, shape = settings.teacher.trunk, teacher.shape
-            model = ConsistencyModel(ConsistencySettings(trunk=trunk, sigma_max=settings.teacher.sigma_max), shape)
-            loss = partial(model.loss, teacher.denoiser)
-            models.append(('consistency', model, loss, partial(_draw_once, model, shape.action_size)))
-        rows = []
-        for method, module, loss, draw in models:
-            began = time.perf_counter()
-            budget = settings.distillation
-            learner = SingleLoss(module, loss, windows, batch=budget.batch, descent=budget.descent)
-            ema = Ema(module, settings.student_ema)
-            generator = torch.Generator().manual_seed(self.seed)
-            fit(learner, iterations=budget.iterations, generator=generator, ema=ema)
-            ema.copy_to(module)
-            spent = time.perf_counter() - began
-            rows.append(self._row(method, contract, partial(_TorchPlanner, artifact, draw), spent))
-        return rows
-
-    def _teacher_planner(self, artifact: Artifact, calls: int) -> Planner:
-        teacher = restored(artifact)
-
-        def draw(observation: Tensor, generator: torch.Generator) -> Tensor:
-            shape = (teacher.noise_draws(calls), len(observation), teacher.shape.action_size)
-            return teacher.sample(observation, torch.randn(shape, generator=generator), calls)
-
-        return _TorchPlanner(artifact, draw)
-
-    def _row(self, method: str, contract: Contract, planner: Callable[[], Planner], spent: float) -> dict[str, Any]:
-        summary = summarise(rollout(load_task('avoiding'), contract, planner, self.rollouts, self.seed))
-        return {
-            'contract': self.contract,
-            'teacher': self.process,
-            'seed': self.seed,
-            'method': method,
-            'success': summary.success,
-            'entropy': summary.entropy,
-            'ways': summary.ways,
-            'learning_seconds': spent,
-        }
-
-
-def restored(artifact: Artifact) -> Teacher:
-    """Return the teacher of an artifact as a torch module."""
-    contract = artifact.manifest.contract
-    size = contract.prediction_horizon * contract.action_size
-    shape = PolicyShape(contract.observation_horizon, contract.observation_size, size)
-    teacher = Teacher(TeacherSettings.parse(artifact.manifest.network), shape)
-    teacher.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
-    return teacher.requires_grad_(False)
-
-
-class _TorchPlanner:
-    """A torch module in rollouts: draws flattened, normalised chunks."""
-
-    def __init__(self, artifact: Artifact, draw: Callable[[Tensor, torch.Generator], Tensor]) -> None:
-        self._contract = artifact.manifest.contract
-        self._normalizers = artifact.manifest.normalizers
-        self._draw = draw
-
-    def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
-        """Plan for windows of shape (batch, observation_horizon, observation)."""
-        seeded = torch.Generator().manual_seed(int(generator.integers(2**62)))
-        normalized = self._normalizers.observation.normalize(observation)
-        with torch.inference_mode():
-            chunk = self._draw(torch.as_tensor(normalized, dtype=torch.float32), seeded).numpy().astype(np.float64)
-        chunk = chunk.reshape(len(chunk), self._contract.prediction_horizon, self._contract.action_size)
-        return Plan(self._normalizers.action.denormalize(chunk), np.full(len(chunk), -1))
-
-
-def _draw_expert(student: Student, observation: Tensor, generator: torch.Generator) -> Tensor:
-    mixture = student(observation)
-    return mixture.mean_of_expert(mixture.choose(torch.rand(len(observation), generator=generator)))
-
-
-def _draw_once(model: ConsistencyModel, size: int, observation: Tensor, generator: torch.Generator) -> Tensor:
-    return model.sample(observation, torch.randn(len(observation), size, generator=generator))
 
 
 def bars(rows: list[dict[str, Any]]) -> list[Bar]:
@@ -266,6 +75,7 @@ def main(
     rollouts: int = 480,
     processes: int = 1,
     threads: int = 2,
+    resume: bool = False,
     quick: bool = False,
     check: bool = False,
 ) -> int:
@@ -279,6 +89,8 @@ def main(
         How many for each method.
     processes, threads
         Chains side by side, and the threads of each.
+    resume
+        Keep what is in `runs/benchmarks/avoiding/`, and do what is missing.
     quick
         A small version that shows only that the program runs.
     check
@@ -295,11 +107,13 @@ def main(
         for process in (teachers if contract == 'cartesian' else ('edm',))
         for seed in range(seeds)
     ]
-    rows: list[dict[str, Any]] = []
+    if not resume:
+        shutil.rmtree(WORK, ignore_errors=True)
     with ProcessPoolExecutor(processes, multiprocessing.get_context('spawn')) as executor:
         futures = [executor.submit(chain.run) for chain in chains]
         for future in track(as_completed(futures), total=len(futures), description='chains'):
-            rows += future.result()
+            future.result()
+    rows = kept_rows()
     rows.sort(key=lambda row: (row['contract'], row['teacher'], row['seed']))
     FOLDER.mkdir(parents=True, exist_ok=True)
     draw_picture(rows, FOLDER / 'avoiding.png')

@@ -43,6 +43,14 @@ def covariance_of(spread: np.ndarray, settings: Mapping[str, Any], scale: np.nda
     return (root @ np.swapaxes(root, -1, -2)) * scale[:, None] * scale
 
 
+def deviate(
+    spread: np.ndarray, settings: Mapping[str, Any], scale: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Draw deviations, shape (..., chunk), of the covariances that `covariance_of` makes of the same arguments."""
+    root = _root(spread, settings, len(scale), len(scale))
+    return scale * (root @ generator.standard_normal((*root.shape[:-2], root.shape[-1], 1)))[..., 0]
+
+
 def log_likelihood(
     experts: Experts, settings: Mapping[str, Any], scale: np.ndarray, action: np.ndarray
 ) -> np.ndarray:

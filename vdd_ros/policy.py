@@ -9,8 +9,9 @@ import numpy as np
 from vdd_ros.artifact import Artifact, Calibration, load_artifact
 from vdd_ros.contract import Contract
 from vdd_ros.control.chunk import Plan
+from vdd_ros.control.routing import SPREAD
 from vdd_ros.errors import ArtifactError
-from vdd_ros.experts import Experts, choose, covariance_of, entropy, log_likelihood
+from vdd_ros.experts import Experts, choose, covariance_of, deviate, entropy, log_likelihood
 from vdd_ros.familiarity import Familiarity
 from vdd_ros.runtime import Network
 
@@ -18,8 +19,17 @@ from vdd_ros.runtime import Network
 class DistilledPolicy:
     """A student at work: one network call from a window to its experts."""
 
-    def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
-        """Prepare inference; one thread has the best tail at the size of these networks.
+    def __init__(self, artifact: Artifact, *, threads: int = 1, spread: float = SPREAD) -> None:
+        """Prepare inference.
+
+        Parameters
+        ----------
+        artifact
+            The student.
+        threads
+            Of the network; one has the best tail at the size of these.
+        spread
+            How much of its own spread an expert acts with, see `vdd_ros.control.routing.SPREAD`.
 
         Raises
         ------
@@ -31,14 +41,18 @@ class DistilledPolicy:
         self.artifact = artifact
         self.contract: Contract = artifact.manifest.contract
         self._network = Network(artifact.network, threads=threads, name=str(artifact.path))
+        self._spread = spread
         self._normalizers = artifact.manifest.normalizers
+        self._unit = np.tile(self._normalizers.action.scale, self.contract.prediction_horizon)
         arrays = artifact.familiarity
         self._familiarity = None if arrays is None else Familiarity.from_arrays(arrays)
 
     @classmethod
-    def load(cls, path: str | Path, *, contract: Contract | None = None, threads: int = 1) -> DistilledPolicy:
+    def load(
+        cls, path: str | Path, *, contract: Contract | None = None, threads: int = 1, spread: float = SPREAD
+    ) -> DistilledPolicy:
         """Read, check and prepare an artifact; errors as those of `load_artifact`."""
-        return cls(load_artifact(path, kind='student', contract=contract), threads=threads)
+        return cls(load_artifact(path, kind='student', contract=contract), threads=threads, spread=spread)
 
     def experts(self, observation: np.ndarray) -> Experts:
         """Call the network.
@@ -53,8 +67,7 @@ class DistilledPolicy:
 
     def covariance(self, experts: Experts) -> np.ndarray:
         """Return the covariances of the flattened chunks, shape (batch, expert, chunk, chunk)."""
-        scale = np.tile(self._normalizers.action.scale, self.contract.prediction_horizon)
-        return covariance_of(experts.spread, self.artifact.manifest.network, scale)
+        return covariance_of(experts.spread, self.artifact.manifest.network, self._unit)
 
     @property
     def calibration(self) -> Calibration | None:
@@ -101,15 +114,19 @@ class DistilledPolicy:
         return float(log_likelihood(experts, network, self._normalizers.action.scale, done[None])[0])
 
     def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
-        """Draw an expert from the gating and act with its mean, as the paper does.
+        """Draw an expert from the gating, and an action from the expert, `spread` times as spread as it says.
 
-        ``observation`` has shape (batch, observation_horizon, observation).
+        ``observation`` has shape (batch, observation_horizon, observation). The paper acts by the mean: `spread` 0.
         """
         experts = self.experts(observation)
-        chosen = choose(experts.log_gating, generator.random(len(experts.log_gating)))
-        mean = experts.mean
-        action = mean[:, chosen[0]] if len(chosen) == 1 else mean[np.arange(len(chosen)), chosen]
-        return Plan(action.astype(np.float64), chosen)
+        count = len(experts.log_gating)
+        chosen = choose(experts.log_gating, generator.random(count))
+        index = (slice(None), chosen[0]) if count == 1 else (np.arange(count), chosen)
+        action = experts.mean[index].astype(np.float64)
+        if self._spread:
+            deviation = deviate(experts.spread[index], self.artifact.manifest.network, self._unit, generator)
+            action += self._spread * deviation.reshape(action.shape)
+        return Plan(action, chosen)
 
 
 class TeacherPolicy:

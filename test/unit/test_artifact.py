@@ -171,6 +171,26 @@ def test_plans_draw_experts_in_proportion_to_the_gating(student):
     np.testing.assert_allclose(np.bincount(plan.expert, minlength=4) / 8000, expected, atol=0.028)
 
 
+@pytest.mark.parametrize('covariance', ['diagonal', 'full', 'low_rank'])
+@pytest.mark.parametrize('spread', [0.0, 0.7])
+def test_an_expert_acts_within_the_asked_share_of_its_own_covariance(tmp_path, covariance, spread):
+    student = Student(StudentSettings(experts=1, covariance=covariance, trunk=TRUNK), SHAPE, torch.Generator().manual_seed(0))
+    manifest = _manifest('student', student.settings.model_dump(mode='json'))
+    save_artifact(tmp_path / 'student', manifest, {'x': np.zeros(1)}, export_student(student, NORMALIZERS))
+    policy = DistilledPolicy.load(tmp_path / 'student', spread=spread)
+    window = np.full((20_000, 2, 2), 0.4)
+    experts = policy.experts(window[:1])
+    deviation = (policy.plan(window, np.random.default_rng(0)).action - experts.mean[0, 0]).reshape(len(window), -1)
+    covariance = spread**2 * policy.covariance(experts)[0, 0]
+    deviations = np.sqrt(np.diag(covariance))
+    # Five standard errors: sqrt(1 / n) of a mean, sqrt(2 / n) of a variance at most.
+    np.testing.assert_array_less(np.abs(deviation.mean(axis=0)), 0.036 * deviations + 1e-6)
+    error = np.abs(np.cov(deviation.T) - covariance)
+    np.testing.assert_array_less(error, 0.05 * np.outer(deviations, deviations) + 1e-10)
+    single = policy.plan(window[:1], np.random.default_rng(0)).action
+    np.testing.assert_allclose(single[0], policy.plan(window[:1], np.random.default_rng(0)).action[0])
+
+
 @pytest.mark.parametrize('name', [artifacts.WEIGHTS, artifacts.NETWORK])
 def test_a_flipped_bit_is_noticed(copied, name):
     data = bytearray((copied / name).read_bytes())

@@ -1,0 +1,244 @@
+"""One teacher on Avoiding and all that is made of it, kept on disk method by method."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.harness import FOLDER
+from vdd_ros import learning
+from vdd_ros.artifact import Artifact, DataRecord, load_artifact
+from vdd_ros.baselines.consistency import ConsistencyModel, ConsistencySettings
+from vdd_ros.baselines.em import likelihood_loss
+from vdd_ros.contract import Contract, load_contract
+from vdd_ros.control.chunk import Plan
+from vdd_ros.control.routing import SPREAD
+from vdd_ros.data.augmentation import AugmentedWindows
+from vdd_ros.data.dataset import windows_of
+from vdd_ros.data.demonstrations import Demonstrations
+from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
+from vdd_ros.distillation.distiller import PAPER
+from vdd_ros.distillation.noise_levels import NoiseLevels
+from vdd_ros.learning import LearningSettings, load_settings
+from vdd_ros.mixture.student import Student
+from vdd_ros.networks import PolicyShape
+from vdd_ros.policy import DistilledPolicy
+from vdd_ros.progress import silent
+from vdd_ros.sim.demonstration import demonstrate
+from vdd_ros.sim.tasks import load_task
+from vdd_ros.training import Ema, SingleLoss, fit
+from vdd_ros.validation.metrics import summarise
+from vdd_ros.validation.rollout import Planner, rollout
+
+CONTRACTS = {
+    'cartesian': ('avoiding_cartesian', {}),
+    'joint': ('avoiding_joint', {}),
+    'chunked': ('avoiding_cartesian', {'prediction_horizon': 8, 'action_horizon': 4}),
+}
+CALLS = (16, 8, 4, 2, 1)
+WORK = FOLDER / 'avoiding'
+"""Where artifacts and rows are kept."""
+_HIGHEST = 1.0
+"""The highest level of a discrete teacher that students are compared at, in normalised action units."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One teacher, and all that is made of it."""
+
+    contract: str
+    process: Literal['edm', 'ddpm']
+    seed: int
+    episodes: int
+    rollouts: int
+    teacher_iterations: int | None
+    iterations: int | None
+    threads: int
+
+    def run(self) -> list[dict[str, Any]]:
+        """Learn and roll out what is not there yet; return a row for each method."""
+        torch.set_num_threads(self.threads)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        name, change = CONTRACTS[self.contract]
+        contract = Contract.model_validate({**load_contract(name).model_dump(mode='json'), **change})
+        settings = self._settings()
+        demonstrations = self._demonstrations(contract)
+        path = self._folder / 'teacher'
+        train = partial(learning.train_teacher, demonstrations, path, settings, silent)
+        spent = self._timed('teacher', train) if not path.exists() else 0.0
+        teacher = load_artifact(path, kind='teacher')
+        rows = [
+            self._row(f'teacher {calls}', contract, partial(self._teacher_planner, teacher, calls), lambda: spent)
+            for calls in CALLS
+        ]
+        for method, chosen in (('vdd', settings), ('paper', self._paper(settings))):
+            output = self._folder / method
+            learn = partial(self._distilled, demonstrations, output, chosen)
+            rows.append(self._row(method, contract, partial(DistilledPolicy.load, output), learn))
+        return rows + self._baselines(demonstrations, teacher, settings)
+
+    @property
+    def _folder(self) -> Path:
+        return WORK / f'{self.contract}-{self.process}-{self.seed}'
+
+    def _timed(self, name: str, learn: Callable[[], object]) -> float:
+        began = time.perf_counter()
+        learn()
+        spent = time.perf_counter() - began
+        (self._folder / f'{name}.seconds').write_text(f'{spent}', encoding='utf-8')
+        return spent
+
+    def _distilled(self, demonstrations: Demonstrations, output: Path, settings: LearningSettings) -> float:
+        distill = partial(learning.distill, demonstrations, self._folder / 'teacher', output, settings, silent)
+        kept = self._folder / f'{output.name}.seconds'
+        return float(kept.read_text(encoding='utf-8')) if output.exists() else self._timed(output.name, distill)
+
+    def _settings(self) -> LearningSettings:
+        settings = load_settings()
+        training, distillation, teacher = settings.teacher_training, settings.distillation, settings.teacher
+        if self.process == 'ddpm':
+            change = {'process': 'ddpm', 'steps': CALLS[0], 'calls': CALLS[0], 'sampler': 'ancestral'}
+            teacher = teacher.model_copy(update=change)
+            levels = Teacher(teacher, PolicyShape(1, 1, 1)).sigmas()
+            chosen = tuple(float(level) for level in levels if 0 < level <= _HIGHEST)
+            distillation = distillation.model_copy(update={'noise': NoiseLevels(kind='levels', levels=chosen)})
+        if self.teacher_iterations is not None:
+            training = training.model_copy(update={'iterations': self.teacher_iterations})
+        if self.iterations is not None:
+            distillation = distillation.model_copy(update={'iterations': self.iterations})
+        return settings.model_copy(
+            update={
+                'seed': self.seed,
+                'threads': self.threads,
+                'teacher': teacher,
+                'teacher_training': training,
+                'distillation': distillation,
+            }
+        )
+
+    def _paper(self, settings: LearningSettings) -> LearningSettings:
+        """Return the published objective with the budget and the network of the other methods."""
+        same = {name: getattr(settings.distillation, name) for name in ('batch', 'iterations', 'descent')}
+        student = settings.student.model_copy(update={'gating_trunk': 'own', 'scale_floor': 1e-4})
+        return settings.model_copy(update={'distillation': PAPER.model_copy(update=same), 'student': student})
+
+    def _demonstrations(self, contract: Contract) -> Demonstrations:
+        shown = demonstrate(load_task('avoiding'), contract, self.episodes, self.seed)
+        shown = [episode for episode in shown if episode.success]
+        kept_back = max(1, len(shown) // 10)
+        train, held_out = windows_of(shown[kept_back:], contract), windows_of(shown[:kept_back], contract)
+        record = DataRecord(bags={}, episodes=len(shown), windows=len(train.action))
+        return Demonstrations(contract, train, held_out, record)
+
+    def _baselines(
+        self, demonstrations: Demonstrations, artifact: Artifact, settings: LearningSettings
+    ) -> list[dict[str, Any]]:
+        contract, normalizers = demonstrations.contract, artifact.manifest.normalizers
+        windows = AugmentedWindows(demonstrations.train, contract, normalizers, settings.augmentation)
+        teacher = restored(artifact)
+        student = Student(settings.student, teacher.shape, torch.Generator().manual_seed(self.seed))
+        models = [('EM', student, likelihood_loss(student), partial(_draw_expert, student))]
+        if self.process == 'edm':
+            trunk, shape = settings.teacher.trunk, teacher.shape
+            model = ConsistencyModel(ConsistencySettings(trunk=trunk, sigma_max=settings.teacher.sigma_max), shape)
+            loss = partial(model.loss, teacher.denoiser)
+            models.append(('consistency', model, loss, partial(_draw_once, model, shape.action_size)))
+        budget = settings.distillation
+
+        def learn(module: torch.nn.Module, loss: Callable[..., Tensor]) -> float:
+            learner = SingleLoss(module, loss, windows, batch=budget.batch, descent=budget.descent)
+            ema = Ema(module, settings.student_ema)
+            generator = torch.Generator().manual_seed(self.seed)
+            began = time.perf_counter()
+            fit(learner, iterations=budget.iterations, generator=generator, ema=ema)
+            ema.copy_to(module)
+            return time.perf_counter() - began
+
+        return [
+            self._row(method, contract, partial(_TorchPlanner, artifact, draw), partial(learn, module, loss))
+            for method, module, loss, draw in models
+        ]
+
+    def _teacher_planner(self, artifact: Artifact, calls: int) -> Planner:
+        teacher = restored(artifact)
+
+        def draw(observation: Tensor, generator: torch.Generator) -> Tensor:
+            shape = (teacher.noise_draws(calls), len(observation), teacher.shape.action_size)
+            return teacher.sample(observation, torch.randn(shape, generator=generator), calls)
+
+        return _TorchPlanner(artifact, draw)
+
+    def _row(
+        self, method: str, contract: Contract, planner: Callable[[], Planner], learn: Callable[[], float]
+    ) -> dict[str, Any]:
+        kept = self._folder / f'{method}.json'
+        if kept.exists():
+            return json.loads(kept.read_text(encoding='utf-8'))
+        spent = learn()
+        summary = summarise(rollout(load_task('avoiding'), contract, planner, self.rollouts, self.seed))
+        row = {
+            'contract': self.contract,
+            'teacher': self.process,
+            'seed': self.seed,
+            'method': method,
+            'success': summary.success,
+            'entropy': summary.entropy,
+            'ways': summary.ways,
+            'learning_seconds': spent,
+        }
+        aside = kept.with_suffix('.partial')
+        aside.write_text(json.dumps(row), encoding='utf-8')
+        aside.rename(kept)
+        return row
+
+
+def restored(artifact: Artifact) -> Teacher:
+    """Return the teacher of an artifact as a torch module."""
+    contract = artifact.manifest.contract
+    size = contract.prediction_horizon * contract.action_size
+    shape = PolicyShape(contract.observation_horizon, contract.observation_size, size)
+    teacher = Teacher(TeacherSettings.parse(artifact.manifest.network), shape)
+    teacher.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
+    return teacher.requires_grad_(False)
+
+
+class _TorchPlanner:
+    """A torch module in rollouts: draws flattened, normalised chunks."""
+
+    def __init__(self, artifact: Artifact, draw: Callable[[Tensor, torch.Generator], Tensor]) -> None:
+        self._contract = artifact.manifest.contract
+        self._normalizers = artifact.manifest.normalizers
+        self._draw = draw
+
+    def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
+        """Plan for windows of shape (batch, observation_horizon, observation)."""
+        seeded = torch.Generator().manual_seed(int(generator.integers(2**62)))
+        normalized = self._normalizers.observation.normalize(observation)
+        with torch.inference_mode():
+            chunk = self._draw(torch.as_tensor(normalized, dtype=torch.float32), seeded).numpy().astype(np.float64)
+        chunk = chunk.reshape(len(chunk), self._contract.prediction_horizon, self._contract.action_size)
+        return Plan(self._normalizers.action.denormalize(chunk), np.full(len(chunk), -1))
+
+
+def _draw_expert(student: Student, observation: Tensor, generator: torch.Generator) -> Tensor:
+    mixture = student(observation)
+    noise = torch.randn(len(observation), mixture.covariance.noise_size, generator=generator)
+    return mixture.sample(SPREAD * noise, torch.rand(len(observation), generator=generator))
+
+
+def _draw_once(model: ConsistencyModel, size: int, observation: Tensor, generator: torch.Generator) -> Tensor:
+    return model.sample(observation, torch.randn(len(observation), size, generator=generator))
+
+
+def kept_rows() -> list[dict[str, Any]]:
+    """Return the rows of all chains that are on disk."""
+    return [json.loads(file.read_text(encoding='utf-8')) for file in sorted(WORK.glob('*/*.json'))]
