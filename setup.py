@@ -64,15 +64,18 @@ setup(
     ],
     zip_safe=False,
     install_requires=[
+        'lz4>=4,<5',
         'mcap>=1.5,<2',
         'numpy>=1.24,<3',
         'onnxruntime>=1.17,<2',
+        'pillow>=10,<14',
         'pydantic>=2.5,<3',
         'pyyaml>=6,<7',
         'rich>=13,<16',
         'rosbags>=0.10,<0.12',
         'safetensors>=0.4,<1',
         'tyro>=0.9,<2',
+        'zstandard>=0.20,<1',
     ],
     extras_require={
         'ros': ROS_WHEELS,

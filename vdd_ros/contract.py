@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from vdd_ros.contract_file import Document, misplaced
+from vdd_ros.contract_rules import SINCE_2, complaints
 from vdd_ros.episode_rules import Episodes, Signal
 from vdd_ros.errors import ContractError
 from vdd_ros.features import ActionMode, Alignment, Axis, Frozen, Image, JointStream, TopicFeature
@@ -47,8 +48,6 @@ def _which(value: Any) -> str:
     topic = 'topic' in value if isinstance(value, dict) else isinstance(value, TopicFeature)
     return 'topic' if topic else 'arm'
 
-
-_SINCE_2 = ('measured', 'commanded', 'further_actions', 'episodes')
 
 AnyFeature = Annotated[
     Union[Annotated[Feature, Tag('arm')], Annotated[TopicFeature, Tag('topic')]], Discriminator(_which)
@@ -127,50 +126,9 @@ class Contract(Frozen):
 
     @model_validator(mode='after')
     def _is_consistent(self) -> Contract:
-        for place, feature in enumerate(self.actions):
-            if feature.source == 'measured':
-                path = ('action', 'source') if place == 0 else ('further_actions', place - 1, 'source')
-                raise misplaced('the action is what is commanded: set action.source to `commanded`', *path)
-        if self.action_horizon > self.prediction_horizon:
-            text = f'action_horizon {self.action_horizon} exceeds prediction_horizon {self.prediction_horizon}'
-            raise misplaced(text, 'action_horizon')
-        for kind, features in (('observation', self.observation), ('action', self.actions)):
-            names = [feature.name for feature in features]
-            if len(set(names)) != len(names):
-                raise misplaced(f'two {kind} features share a name in {names}', kind)
-        self._joints_are_those_of_the_robot()
-        if self.schema_version == 1 and (path := self._newer_than_version_1()):
-            raise misplaced('this came with version 2 of contracts: set `schema_version: 2`', *path)
+        for text, path in complaints(self):
+            raise misplaced(text, *path)
         return self
-
-    def _joints_are_those_of_the_robot(self) -> None:
-        size = len(self.robot.joints)
-        listed = [('observation', *item) for item in enumerate(self.observation)]
-        listed += [('further_actions', *item) for item in enumerate(self.further_actions)]
-        for *path, feature in (*listed, ('action', self.action)):
-            if feature.source != 'topic' and (strange := [j for j in feature.joints if j not in self.robot.joints]):
-                raise misplaced(f'{", ".join(strange)} is no joint of the robot', *path, 'joints')
-            if path[0] == 'observation' and (feature.source, self.commanded.source) == ('commanded', 'measured'):
-                raise misplaced('nothing was recorded of commands, so they cannot be observed', *path, 'source')
-        for name in ('measured', 'commanded'):
-            stream = getattr(self, name)
-            if unfit := stream.unfit(size):
-                raise misplaced(unfit, name, unfit.partition(' ')[0])
-            if len(stream.names) not in (0, size):
-                raise misplaced(f'{len(stream.names)} entries for {size} joints', name, 'names')
-        if self.measured.source != 'topic' or self.measured.quantity != 'position':
-            raise misplaced('source and quantity go with `commanded`, and only with it', 'measured')
-
-    def _newer_than_version_1(self) -> tuple[str | int, ...]:
-        for name in _SINCE_2:
-            if getattr(self, name) != type(self).model_fields[name].default:
-                return (name, 0) if name == 'further_actions' else (name,)
-        if isinstance(self.action, Feature) and (self.action.joints or self.action.mode):
-            return 'action', 'joints' if self.action.joints else 'mode'
-        for place, feature in enumerate(self.observation):
-            if isinstance(feature, TopicFeature) or feature.joints or feature.mode:
-                return 'observation', place
-        return ('action_mode',) if self.action_mode == 'velocity' else ()
 
     @property
     def actions(self) -> tuple[Feature | TopicFeature, ...]:
@@ -221,7 +179,7 @@ class Contract(Frozen):
         """SHA-256 of the contract's meaning: equal for equal contracts, whatever the YAML looks like."""
         meaning = self.model_dump(mode='json')
         if self.schema_version == 1:  # as it was hashed before there was a version 2
-            for name in _SINCE_2:
+            for name in SINCE_2:
                 del meaning[name]
             for feature in (*meaning['observation'], meaning['action']):
                 del feature['joints'], feature['mode']

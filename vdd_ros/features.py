@@ -170,6 +170,8 @@ class TopicFeature(Reading):
             raise ValueError('transforms can only be held')
         if kind == 'scalars' and not self.paths:
             raise ValueError(f'of {self.type}, say which `fields`')
+        if self.stamp == 'header' and types.has_header(self.type) is False:
+            raise ValueError(f'{self.type} has no header to stamp by')
         if self.axes:
             raise ValueError('axes go with `space: tool`, and only with it')
         turned = any(types.is_orientation(path) for path in self.fields or types.default_fields(self.type))

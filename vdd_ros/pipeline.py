@@ -4,6 +4,7 @@ one before."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -94,7 +95,7 @@ def load(
 ) -> Demonstrations:
     """Read the demonstrations of some bags; errors as those of `load_contract` and `load_demonstrations`."""
     contract = contract if isinstance(contract, Contract) else load_contract(contract)
-    kinematics = Kinematics.from_contract(contract)
+    kinematics = functools.partial(Kinematics.from_contract, contract)
     return load_demonstrations(bags, contract, kinematics, progress, held_out=settings.held_out, seed=settings.seed)
 
 

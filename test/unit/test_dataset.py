@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vdd_ros.contract import Contract, load_contract
 from vdd_ros.control.embodiment import Embodiment
-from vdd_ros.data.bag import EpisodeMark, Recording, Stream
+from vdd_ros.data.recording import EpisodeMark, Recording, Stream
 from vdd_ros.data.dataset import episodes_of, windows_of
 from vdd_ros.data.resample import latest
 from vdd_ros.errors import BagError, TrainingError

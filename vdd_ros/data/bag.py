@@ -1,184 +1,268 @@
-"""Reads rosbag2."""
+"""Reads any rosbag: rosbag2 as MCAP or sqlite3, plain, compressed or split, and bags of ROS 1."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from dataclasses import dataclass
-from functools import partial
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable, Mapping, Sequence
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Union
 
-import numpy as np
-from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.interfaces import Connection
-from rosbags.rosbag2 import ReaderError
-from rosbags.typesys import Stores, get_typestore
+import lz4.frame
+import yaml
+import zstandard
 
-from vdd_ros.contract import NANOSECONDS, Contract
-from vdd_ros.data.recovery import settle
+from vdd_ros.data.account import Account
+from vdd_ros.data.bag_definitions import definitions_of
+from vdd_ros.data.bag_sqlite import Ros1File, SqliteFile
+from vdd_ros.data.mcap_reader import McapFile
+from vdd_ros.data.mcap_records import Channel, Damage, decompressed
+from vdd_ros.data.serialized import Definitions, Messages
 from vdd_ros.errors import BagError
 
-
-@dataclass(frozen=True)
-class Stream:
-    """The messages of one topic, decoded."""
-
-    stamps: np.ndarray
-    """Shape (message,) [ns], ascending: header stamps where the type has them, else those of the bag."""
-    values: np.ndarray
-    """Shape (message, joint) [rad], in the order of the contract's joints."""
+_STORAGES = {'.mcap': McapFile, '.db3': SqliteFile, '.bag': Ros1File}
+_COMPRESSIONS = {'.zstd': 'zstd', '.zst': 'zstd', '.lz4': 'lz4'}
+_MAGIC = {b'\x28\xb5\x2f\xfd': 'zstd', b'\x04\x22\x4d\x18': 'lz4'}
+_MAX_MESSAGE = 1 << 30
+_File = Union[McapFile, SqliteFile, Ros1File]
 
 
 @dataclass(frozen=True)
-class EpisodeMark:
-    """The start or the end of a demonstration, as the recording tells it."""
+class TopicInfo:
+    """A topic of a bag."""
 
-    stamp: int
-    event: str
-    labels: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What the topics of a contract hold in one bag."""
-
-    measured: Stream
-    commanded: Stream
-    marks: tuple[EpisodeMark, ...]
+    name: str
+    type: str
+    count: int | None
+    """Messages, as the bag itself tells; None if it does not."""
+    ros1: bool
+    """Whether they are serialised as in ROS 1."""
 
 
-def read_recording(path: str | Path, contract: Contract, progress: Callable[[float], None] | None = None) -> Recording:
-    """Read the topics of a contract out of a bag (rosbag2, MCAP or sqlite3, plain or compressed).
+class Bag:
+    """A bag that is read from front to end, in blocks: as little of it is in memory as may be.
 
-    Parameters
-    ----------
-    path
-        The bag's folder.
-    contract
-        Topics and joint order. A topic is also found under a namespace, if there is one such only.
-    progress
-        Told the share of messages read, in [0, 1].
-
-    Raises
-    ------
-    BagError
-        There is no bag, it cannot be read, lacks a topic or a joint, or a message has the wrong size.
-
+    Use it as a context. What is damaged is passed over and told of in `account`.
     """
-    path = Path(path)
-    settle(path)
-    if not path.exists():
-        raise BagError(expected=f'a rosbag2 at {path}', found='nothing there', remedy='record one, or mend the path')
-    wanted = {
-        contract.topics.joint_states: 'sensor_msgs/msg/JointState',
-        contract.topics.commands: 'std_msgs/msg/Float64MultiArray',
-        contract.topics.episode: 'diagnostic_msgs/msg/DiagnosticArray',
-    }
-    try:
-        with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
-            chosen = {_find(reader, path, topic, kind).topic: topic for topic, kind in wanted.items()}
-            connections = [connection for connection in reader.connections if connection.topic in chosen]
-            rows: dict[str, list] = {topic: [] for topic in wanted}
-            total = max(sum(connection.msgcount for connection in connections), 1)
-            decode = {
-                contract.topics.joint_states: partial(_joint_state, JointOrder(contract.robot.joints), path),
-                contract.topics.commands: partial(_command, len(contract.robot.joints), path),
-                contract.topics.episode: _mark,
-            }
-            for count, (connection, stamp, data) in enumerate(reader.messages(connections)):
-                topic = chosen[connection.topic]
-                rows[topic].append(decode[topic](stamp, reader.deserialize(data, connection.msgtype)))
-                if progress is not None and count % 5000 == 0:
-                    progress(count / total)
-    except (AnyReaderError, ReaderError, OSError, ValueError) as error:
-        if isinstance(error, BagError):
+
+    def __init__(self, path: str | Path, account: Account | None = None) -> None:
+        """Open a bag: a folder of rosbag2, one of its files, or a file of ROS 1.
+
+        Raises
+        ------
+        BagError
+            There is none, or nothing of it can be read.
+
+        """
+        self.path = Path(path)
+        self.account = Account() if account is None else account
+        self._stack = contextlib.ExitStack()
+        try:
+            self._information = self._metadata()
+            self._files = [file for file in map(self._opened, self._paths()) if file is not None]
+            if not self._files:
+                raise BagError(
+                    expected=f'a bag at {self.path}', found='no file that can be read', remedy='copy it again'
+                )
+            self.topics = self._found_topics()
+            """By name."""
+        except BaseException:
+            self._stack.close()
             raise
-        raise BagError(
-            expected=f'a readable rosbag2 at {path}', found=' '.join(str(error).split())[:200], remedy='record it again'
-        ) from error
-    for topic in (contract.topics.joint_states, contract.topics.commands):
-        if not rows[topic]:
-            raise BagError(expected=f'messages on {topic} in {path}', found='none', remedy='check what was recorded')
-    marks = tuple(sorted(rows[contract.topics.episode], key=lambda mark: mark.stamp))
-    return Recording(_stream(rows[contract.topics.joint_states]), _stream(rows[contract.topics.commands]), marks)
+
+    def __enter__(self) -> Bag:
+        """Return the bag, which is open."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of the files."""
+        self._stack.close()
+
+    def definitions(self, topic: str) -> Definitions:
+        """Return what the type of a topic, and all types within it, are made of."""
+        info = self.topics[topic]
+        for file in self._files:
+            for channel in file.channels.values():
+                schema = file.schemas.get(channel.schema)
+                if channel.topic == topic and schema is not None and schema.name == info.type and schema.text:
+                    text = schema.text.decode(errors='replace')
+                    return definitions_of(info.type, schema.encoding, text, self.account, ros1=info.ros1)
+        return definitions_of(info.type, '', '', self.account, ros1=info.ros1)
+
+    def blocks(
+        self, topics: Collection[str], progress: Callable[[float], None] | None = None
+    ) -> Iterator[dict[str, Messages]]:
+        """Yield the messages of some topics by topic, a block at a time, in the order of the file.
+
+        At the end, what the bag tells of but does not hold is noted in `account`.
+        """
+        seen = dict.fromkeys(topics, 0)
+        total = sum(self.topics[topic].count or 0 for topic in topics)
+        for file in self._files:
+
+            def key_of(channel: Channel, file: _File = file) -> tuple[str, str] | None:
+                return (channel.topic, _type(file, channel)) if channel.topic in seen else None
+
+            for block in file.blocks(key_of):
+                chosen = {}
+                for (topic, kind), messages in block.items():
+                    seen[topic] += len(messages)
+                    if kind == self.topics[topic].type:
+                        chosen[topic] = self._expanded(messages, topic)
+                    else:
+                        why = f'they are of type {kind or "unknown"}, not {self.topics[topic].type}'
+                        self.account.add('message', topic, why, len(messages), messages.place(0))
+                if chosen:
+                    yield chosen
+                if progress is not None and total:
+                    progress(min(sum(seen.values()) / total, 1.0))
+        for topic, count in seen.items():
+            told = self.topics[topic].count
+            if told is None:
+                self.account.add('note', topic, 'the bag does not tell how many messages it had')
+            elif told > count:
+                self.account.add('message', topic, 'the bag tells of them, but they are not there', told - count)
+            elif told < count:
+                self.account.add('note', topic, f'the bag tells of {told} messages, but has {count}')
+
+    def _expanded(self, messages: Messages, topic: str) -> Messages:
+        """Undo compression of single messages."""
+        mode = str(self._information.get('compression_mode') or '').lower()
+        head = messages.data(0)[:4] if len(messages) else b''
+        if mode != 'message' and (self._information or head not in _MAGIC):
+            return messages
+        data, kept = [], []
+        for index in range(len(messages)):
+            item = messages.data(index)
+            try:
+                size = zstandard.get_frame_parameters(item).content_size if item[:4] in _MAGIC else 0
+                size = size if size <= _MAX_MESSAGE else _MAX_MESSAGE
+                data.append(decompressed(item, _MAGIC.get(item[:4], 'unknown'), size))
+                kept.append(index)
+            except (Damage, zstandard.ZstdError) as error:
+                self.account.add('message', topic, str(error), 1, messages.place(index))
+        joined = Messages.of(data, messages.received[kept])
+        places = messages.places[kept] if messages.places is not None else None
+        return replace(joined, where=messages.where, places=places, unit=messages.unit)
+
+    def _metadata(self) -> dict[str, Any]:
+        file = self.path / 'metadata.yaml'
+        if not self.path.exists():
+            raise BagError(
+                expected=f'a rosbag2 at {self.path}', found='nothing there', remedy='record one, or mend the path'
+            )
+        if not file.exists():
+            if self.path.is_dir():
+                self.account.add('note', self.path.name, 'no metadata.yaml: it was not closed')
+            return {}
+        try:
+            information = yaml.safe_load(file.read_text(encoding='utf-8'))['rosbag2_bagfile_information']
+            names = information.get('relative_file_paths')
+            if isinstance(names, list) and all(isinstance(name, str) for name in names):
+                return information
+            why = 'it lists no files'
+        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            why = ' '.join(str(error).split())[:80]
+        self.account.add('note', self.path.name, f'its metadata.yaml cannot be read: {why}')
+        return {}
+
+    def _paths(self) -> list[Path]:
+        if self.path.is_file():
+            return [self.path]
+        listed = [self.path / Path(name).name for name in self._information.get('relative_file_paths', [])]
+        there = {path for path in self.path.iterdir() if _storage(path) is not None}
+        for path in listed:
+            if path not in there:
+                self.account.add('part', self.path.name, f'{path.name} is listed in metadata.yaml, but not there')
+        for path in sorted(there - set(listed)) if listed else ():
+            self.account.add('note', self.path.name, f'{path.name} is not listed in metadata.yaml; it is not read')
+        found = [path for path in listed if path in there] or sorted(there)
+        if not found:
+            inside = ', '.join(sorted(path.name for path in self.path.iterdir())[:5]) or 'nothing'
+            raise BagError(
+                expected=f'a rosbag2 at {self.path}, with files {", ".join(_STORAGES)}',
+                found=f'{inside} in it',
+                remedy='give the folder that holds metadata.yaml',
+            )
+        return found
+
+    def _opened(self, path: Path) -> _File | None:
+        name = path.name
+        try:
+            if path.suffix in _COMPRESSIONS:
+                path = self._decompressed_file(path)
+            file = _STORAGES[path.suffix](path, self.account, name)
+        except OSError as error:
+            raise BagError(
+                expected=f'a readable file {path}', found=str(error.strerror or error), remedy='look at its permissions'
+            ) from error
+        except BagError as error:
+            if len(self._information.get('relative_file_paths', [])) < 2:
+                raise
+            self.account.add('part', name, f'it cannot be read: expected {error.expected}; found {error.found}')
+            return None
+        self._stack.callback(file.close)
+        return file
+
+    def _decompressed_file(self, path: Path) -> Path:
+        folder = Path(self._stack.enter_context(TemporaryDirectory(prefix='vdd_ros_bag_')))
+        plain = folder / path.stem
+        reader = zstandard.ZstdDecompressor().stream_reader if _COMPRESSIONS[path.suffix] == 'zstd' else lz4.frame.open
+        try:
+            with path.open('rb') as packed, reader(packed) as source, plain.open('wb') as target:
+                shutil.copyfileobj(source, target)
+        except (zstandard.ZstdError, RuntimeError, EOFError) as error:
+            self.account.add('part', path.name, f'it can be decompressed in part only ({error})')
+        return plain
+
+    def _found_topics(self) -> dict[str, TopicInfo]:
+        told = {}
+        for item in self._information.get('topics_with_message_count', []):
+            with contextlib.suppress(KeyError, TypeError):
+                told[item['topic_metadata']['name']] = int(item['message_count'])
+        found: dict[str, TopicInfo] = {}
+        for file in self._files:
+            if isinstance(file, McapFile) and file.counts is None:
+                file.survey()
+            for number, channel in file.channels.items():
+                before = found.get(channel.topic)
+                counts = file.counts
+                count = (before.count if before else 0) if counts is not None else None
+                if count is not None:
+                    count += counts.get(number, 0)
+                kind = before.type if before else _type(file, channel)
+                found[channel.topic] = TopicInfo(channel.topic, kind, count, channel.encoding == 'ros1')
+        return {
+            name: replace(info, count=told.get(name) if info.count is None else info.count)
+            for name, info in found.items()
+        }
+
+
+def _type(file: _File, channel: Channel) -> str:
+    schema = file.schemas.get(channel.schema)
+    parts = schema.name.split('/') if schema is not None else ['']
+    return f'{parts[0]}/msg/{parts[-1]}' if len(parts) > 1 else parts[0]
+
+
+def _storage(path: Path) -> type | None:
+    suffix = Path(path.stem).suffix if path.suffix in _COMPRESSIONS else path.suffix
+    return _STORAGES.get(suffix) if path.is_file() else None
 
 
 def fingerprint(path: str | Path) -> str:
     """Return the SHA-256 of a bag's files: what an artifact says that it was learned from."""
     digest = hashlib.sha256()
-    for file in sorted(item for item in Path(path).rglob('*') if item.is_file()):
+    path = Path(path)
+    files = [path] if path.is_file() else sorted(item for item in path.rglob('*') if item.is_file())
+    for file in files:
         digest.update(file.name.encode())
         with file.open('rb') as opened:
             for block in iter(lambda: opened.read(1 << 20), b''):
                 digest.update(block)
     return digest.hexdigest()
-
-
-class JointOrder:
-    """Where each joint of the contract stands in a JointState; looked up anew only when the names change."""
-
-    def __init__(self, joints: Sequence[str]) -> None:
-        """Set the wanted order."""
-        self._joints = tuple(joints)
-        self._names: tuple[str, ...] = ()
-        self._index = np.zeros(0, dtype=np.intp)
-
-    def index(self, names: Sequence[str]) -> np.ndarray:
-        """Return the places of the wanted joints among `names`; KeyError names one that is missing."""
-        names = tuple(names)
-        if names != self._names:
-            place = {name: position for position, name in enumerate(names)}
-            self._index = np.array([place[joint] for joint in self._joints], dtype=np.intp)
-            self._names = names
-        return self._index
-
-
-def _find(reader: AnyReader, path: Path, topic: str, kind: str) -> Connection:
-    found = [item for item in reader.connections if item.topic == topic or item.topic.endswith(f'/{topic}')]
-    if len({item.topic for item in found}) != 1:
-        there = ', '.join(sorted({item.topic for item in reader.connections})) or 'no topics at all'
-        raise BagError(
-            expected=f'one topic {topic} in {path}',
-            found=there,
-            remedy='set the topics of the contract to those of the bag',
-        )
-    if found[0].msgtype != kind:
-        raise BagError(expected=f'{kind} on {topic} in {path}', found=found[0].msgtype, remedy='choose the right topic')
-    return found[0]
-
-
-def _joint_state(order: JointOrder, path: Path, stamp: int, message: object) -> tuple[int, np.ndarray]:
-    try:
-        index = order.index(message.name)
-        position = np.asarray(message.position, dtype=np.float64)[index]
-    except (KeyError, IndexError) as error:
-        raise BagError(
-            expected=f'joint {error} with a position in the joint states of {path}',
-            found=', '.join(message.name),
-            remedy='name the joints of the contract as the robot does',
-        ) from error
-    header = message.header.stamp
-    return header.sec * NANOSECONDS + header.nanosec, position
-
-
-def _command(size: int, path: Path, stamp: int, message: object) -> tuple[int, np.ndarray]:
-    values = np.asarray(message.data, dtype=np.float64)
-    if len(values) != size:
-        raise BagError(
-            expected=f'{size} values in each command of {path}',
-            found=f'{len(values)}',
-            remedy='list the joints of the contract in the order of the controller',
-        )
-    return stamp, values
-
-
-def _mark(stamp: int, message: object) -> EpisodeMark:
-    header, status = message.header.stamp, message.status[0]
-    labels = {item.key: item.value for item in status.values}
-    return EpisodeMark(header.sec * NANOSECONDS + header.nanosec, status.message, labels)
-
-
-def _stream(rows: list[tuple[int, np.ndarray]]) -> Stream:
-    stamps = np.array([stamp for stamp, _ in rows], dtype=np.int64)
-    order = np.argsort(stamps, kind='stable')
-    return Stream(stamps[order], np.stack([values for _, values in rows])[order])

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Callable
 
 import numpy as np
 
-from vdd_ros.contract import Contract
-from vdd_ros.data.bag import Recording
+from vdd_ros.contract import Contract, TopicFeature
+from vdd_ros.data.account import Account
 from vdd_ros.data.decode import ToolPoint, action_values, change_factors, observation_values
 from vdd_ros.data.episode import Episode
-from vdd_ros.data.resample import latest
+from vdd_ros.data.recording import Recording
+from vdd_ros.data.resample import aligned, nanoseconds
+from vdd_ros.data.sources import topic_values
+from vdd_ros.data.spans import Span, spans_of
 from vdd_ros.errors import BagError, TrainingError
+
+_MAX_TICKS_OF_A_STATE = 1000
+"""Ticks for every joint state, on average, over which an episode's bounds must be wrong."""
 
 
 def episodes_of(
@@ -21,61 +26,129 @@ def episodes_of(
     contract: Contract,
     kinematics: ToolPoint | None,
     progress: Callable[[float], None] | None = None,
+    account: Account | None = None,
 ) -> list[Episode]:
     """Cut a recording into its episodes, resampled at the policy rate.
 
-    The first tick is the first measurement after an episode's start. At every tick, the observation is made of the
-    newest measurement and of the newest command before the tick; the action leads to the newest command before the
-    next tick. Before an episode's first command, the arm counts as commanded to be where it is: just so the live
-    policy is anchored.
+    The first tick is the first measurement after an episode's start. At every tick, the observation is made of what
+    stands for each stream by then, and of the newest command before the tick; the action leads to the newest command
+    before the next tick. Before an episode's first command, the arm counts as commanded to be where it is: just so the
+    live policy is anchored.
 
     Raises
     ------
     BagError
-        The recording marks no episode.
+        The recording has no episode.
 
     """
-    spans = [(start, end) for start, end in zip(recording.marks, recording.marks[1:]) if start.event == 'start']
-    spans = [(start, end) for start, end in spans if end.event == 'end']
-    if not spans:
-        raise BagError(
-            expected=f'marks of episodes on {contract.topics.episode}',
-            found=f'{len(recording.marks)} marks and no whole episode',
-            remedy='record with the bridge or the recorder, which mark them',
-        )
+    account = Account() if account is None else account
+    spans = spans_of(recording, contract, account)
+    refuse_none(spans, recording, contract)
     episodes = []
-    for count, (start, end) in enumerate(spans):
-        rows = _rows(recording, contract, start.stamp, end.stamp)
-        if rows is not None:
-            measured, before, after = rows
-            observation = observation_values(contract, measured, before, kinematics)
-            action = action_values(contract, before, after, kinematics)
-            labels = {**start.labels, **end.labels}
-            episodes.append(Episode(observation, action, _success(labels), labels))
+    for index, span in enumerate(spans):
+        episodes += cut(recording, contract, span, index, kinematics, account)
         if progress is not None:
-            progress((count + 1) / len(spans))
+            progress((index + 1) / len(spans))
+    return episodes
+
+
+def refuse_none(spans: Sequence[Span], recording: Recording, contract: Contract) -> None:
+    """Refuse a recording without an episode.
+
+    Raises
+    ------
+    BagError
+        There is none.
+
+    """
+    if spans:
+        return
+    rules = contract.episodes
+    wanted = {
+        'marks': f'marks of episodes on {contract.topics.episode}',
+        'topic': f'episodes while {rules.signal.topic if rules.signal else ""} is on',
+        'button': f'episodes from press to press of {rules.signal.topic if rules.signal else ""}',
+    }.get(rules.by, f'episodes by {rules.by}')
+    raise BagError(
+        expected=wanted,
+        found=f'{len(recording.marks)} marks and no whole episode' if rules.by == 'marks' else 'none',
+        remedy='record with the bridge or the recorder, which mark them, or set `episodes` in the contract',
+    )
+
+
+def cut(
+    recording: Recording, contract: Contract, span: Span, index: int, kinematics: ToolPoint | None, account: Account
+) -> list[Episode]:
+    """Resample one demonstration; there are several parts, or none, if some ticks cannot be learned from."""
+    where = f'episode {index}'
+    if span.dropped:
+        account.add('episode', where, span.dropped, 1, f'{span.start / 1e9:.3f} s')
+        return []
+    measured = recording.measured
+    first, last = np.searchsorted(measured.stamps, [span.start, span.end])
+    if first == last:
+        account.add('episode', where, 'no joint state in it', 1, f'{span.start / 1e9:.3f} s')
+        return []
+    begin = int(measured.stamps[first])
+    if (span.end - begin) // contract.period > _MAX_TICKS_OF_A_STATE * (last - first):
+        account.add('episode', where, f'{(span.end - begin) / 1e9:.0f} s with {last - first} joint states', 1)
+        return []
+    ticks = np.arange(begin, span.end, contract.period)
+    observation, action, stale = _rows(recording, contract, span, ticks, kinematics)
+    for name, missing in stale.items():
+        count = int(missing.sum())
+        place = f'{ticks[missing][0] / 1e9:.3f} s' if count else ''
+        account.add('tick', where, f'no {name} that is young enough', count, place)
+    good = ~np.any([*stale.values()], axis=0)
+    if not good.all() and (contract.episodes.stale == 'drop' or not good.any()):
+        account.add('episode', where, f'{int((~good).sum())} of its {len(good)} ticks lack a stream', 1)
+        return []
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]]).astype(np.int8)))
+    parts = edges.reshape(-1, 2).tolist()
+    success = span.labels['outcome'] == 'success' if 'outcome' in span.labels else None
+    episodes = []
+    for number, (start, end) in enumerate(parts):
+        labels = dict(span.labels) if len(parts) == 1 else {**span.labels, 'part': f'{number + 1} of {len(parts)}'}
+        row = slice(start, end)
+        episodes.append(Episode(observation[row], action[row], success, labels, ticks[row], index=index))
     return episodes
 
 
 def _rows(
-    recording: Recording, contract: Contract, start: int, end: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Return joints measured, commanded before and commanded after, each (tick, joint); None if there are no ticks."""
+    recording: Recording, contract: Contract, span: Span, ticks: np.ndarray, kinematics: ToolPoint | None
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return observations and actions at some ticks, and by stream, at which ticks it is not known."""
+    longer = np.append(ticks, ticks[-1] + contract.period)
     measured, commanded = recording.measured, recording.commanded
-    first = np.searchsorted(measured.stamps, start)
-    if first == len(measured.stamps) or measured.stamps[first] >= end:
-        return None
-    ticks = np.arange(measured.stamps[first], end, contract.period)
-    joints = measured.values[latest(measured.stamps, ticks, inclusive=True)]
-    begin = np.searchsorted(commanded.stamps, start)
-    index = latest(commanded.stamps, np.append(ticks, ticks[-1] + contract.period), inclusive=False)
-    commands = commanded.values[np.maximum(index, 0)].copy()
-    commands[index < begin] = joints[0]
-    return joints, commands[:-1], commands[1:]
-
-
-def _success(labels: dict[str, str]) -> bool | None:
-    return labels['outcome'] == 'success' if 'outcome' in labels else None
+    joints, unmeasured = aligned(measured.stamps, measured.values, longer, contract.measured.align)
+    stale = {'measured': unmeasured[:-1]}
+    if contract.commanded.source == 'measured':
+        commands, uncommanded = joints, unmeasured
+    else:
+        commands, uncommanded = aligned(
+            commanded.stamps, commanded.values, longer, contract.commanded.align, inclusive=False
+        )
+        # What was commanded before the episode does not count.
+        first = np.searchsorted(commanded.stamps, span.start)
+        known = longer - nanoseconds(contract.commanded.align.latency)
+        unheard = known <= commanded.stamps[first] if first < len(commanded.stamps) else np.ones(len(longer), bool)
+        anchor = 0.0 if contract.commanded.quantity == 'velocity' else joints[0]
+        commands = np.where(unheard[:, None], anchor, commands)
+        uncommanded = uncommanded & ~unheard
+    stale['commanded'] = uncommanded[:-1] | uncommanded[1:]
+    topics, before, after = {}, {}, {}
+    for feature in contract.observation:
+        if isinstance(feature, TopicFeature):
+            topics[feature.name], stale[feature.name] = topic_values(feature, recording.streams, ticks)
+    for feature in contract.actions:
+        if isinstance(feature, TopicFeature):
+            values, missing = topic_values(feature, recording.streams, longer, inclusive=False)
+            before[feature.name], after[feature.name] = values[:-1], values[1:]
+            old = missing[:-1] if contract.mode_of(feature) != 'absolute' else False
+            stale[f'{feature.name} (command)'] = missing[1:] | old
+    observation = observation_values(contract, joints[:-1], commands[:-1], kinematics, topics)
+    action = action_values(contract, commands[:-1], commands[1:], kinematics, before, after)
+    return observation, action, stale
 
 
 @dataclass(frozen=True)

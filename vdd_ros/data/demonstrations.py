@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -11,14 +14,20 @@ import numpy as np
 
 from vdd_ros.artifact import DataRecord
 from vdd_ros.contract import Contract
-from vdd_ros.data.bag import fingerprint, read_recording
-from vdd_ros.data.dataset import WindowArrays, episodes_of, windows_of
+from vdd_ros.data.account import Account
+from vdd_ros.data.bag import fingerprint
+from vdd_ros.data.convert import convert
+from vdd_ros.data.dataset import WindowArrays, windows_of
 from vdd_ros.data.decode import ToolPoint
 from vdd_ros.data.episode import Episode
 from vdd_ros.errors import BagError, TrainingError
 from vdd_ros.progress import Progress
 
 _LEAST_EPISODES = 5
+_WORTH_A_PROCESS = 64 << 20
+
+MakeKinematics = Callable[[], ToolPoint]
+"""Makes the kinematics of a contract: called once in each process, since an instance is bound to its own."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +39,14 @@ class Demonstrations:
     held_out: WindowArrays
     """Windows of whole episodes that no update sees."""
     record: DataRecord
+    account: Account = field(default_factory=Account)
+    """What was dropped on the way, and why."""
 
 
 def load_demonstrations(
     bags: Sequence[str | Path],
     contract: Contract,
-    kinematics: ToolPoint | None,
+    kinematics: MakeKinematics | None,
     progress: Progress,
     *,
     held_out: float = 0.1,
@@ -46,9 +57,9 @@ def load_demonstrations(
     Parameters
     ----------
     bags
-        Folders of rosbag2 recordings.
+        Recordings, as `vdd_ros.data.bag.Bag` reads them.
     contract, kinematics
-        What to read, and the kinematics that features in tool space need.
+        What to read, and what makes the kinematics that features in tool space need.
     progress
         Told how many bags are read.
     held_out
@@ -59,24 +70,26 @@ def load_demonstrations(
     Raises
     ------
     BagError
-        None is given, and as `read_recording` and `episodes_of` say.
+        None is given, and as `convert` says.
     TrainingError
         Too few episodes are left.
 
     """
     if not bags:
         raise BagError(expected='at least one bag', found='none', remedy='name the bags to learn from')
+    account = Account()
     episodes: list[Episode] = []
-    for number, bag in enumerate(bags):
-        read = partial(_tell, progress, len(bags), number)
-        cut = partial(_tell, progress, len(bags), number + 0.5)
-        found = episodes_of(read_recording(bag, contract, read), contract, kinematics, cut)
-        episodes += [item for item in found if item.success is not False]
+    for found in converted(bags, contract, kinematics, progress):
+        account.merge(found.account)
+        failed = [item for item in found.episodes if item.success is False]
+        account.add('episode', found.bag, 'it failed', len(failed), f'episode {failed[0].index}' if failed else '')
+        episodes += [item for item in found.episodes if item.success is not False]
     progress('read', len(bags), len(bags), {'episodes': len(episodes)})
     if len(episodes) < _LEAST_EPISODES:
+        reasons = '; '.join(str(loss) for loss in account.losses if loss.kind != 'note')
         raise TrainingError(
             expected=f'at least {_LEAST_EPISODES} demonstrations that succeeded',
-            found=f'{len(episodes)} in {", ".join(map(str, bags))}',
+            found=f'{len(episodes)} in {", ".join(map(str, bags))}' + f' ({reasons[:300]})' * bool(reasons),
             remedy='record more',
         )
     order = np.random.default_rng(seed).permutation(len(episodes))
@@ -88,8 +101,81 @@ def load_demonstrations(
         episodes=len(episodes),
         windows=len(train.action),
     )
-    return Demonstrations(contract, train, judge, record)
+    return Demonstrations(contract, train, judge, record, account)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What one bag gave."""
+
+    bag: str
+    episodes: tuple[Episode, ...]
+    account: Account
+
+
+def converted(
+    bags: Sequence[str | Path],
+    contract: Contract,
+    kinematics: MakeKinematics | None,
+    progress: Progress,
+    *,
+    workers: int | None = None,
+) -> Iterator[Converted]:
+    """Convert bags, in their order, several at a time where that is worth the processes.
+
+    Parameters
+    ----------
+    bags, contract, kinematics, progress
+        As for `load_demonstrations`.
+    workers
+        Processes; left out, as many as there are cores and large bags.
+
+    Raises
+    ------
+    BagError
+        As `convert` says, of the first bag that cannot be converted.
+
+    """
+    if workers is None:
+        large = sum(_size(Path(bag)) > _WORTH_A_PROCESS for bag in bags)
+        workers = min(large, len(os.sched_getaffinity(0)))
+    if workers < 2:
+        made = kinematics() if kinematics is not None else None
+        for number, bag in enumerate(bags):
+            yield _convert(bag, contract, made, partial(_tell, progress, len(bags), number))
+        return
+    # Spawned and not forked: whoever trains has threads of torch by now, which a fork does not survive.
+    context = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(workers, context, initializer=_prepare, initargs=(contract, kinematics)) as pool:
+        for number, found in enumerate(pool.map(_convert_prepared, bags)):
+            progress('read', number + 1, len(bags), {})
+            yield found
+
+
+_prepared: tuple[Contract, ToolPoint | None] | None = None
+
+
+def _prepare(contract: Contract, kinematics: MakeKinematics | None) -> None:
+    global _prepared
+    _prepared = (contract, kinematics() if kinematics is not None else None)
+
+
+def _convert_prepared(bag: str | Path) -> Converted:
+    return _convert(bag, *_prepared)
+
+
+def _convert(
+    bag: str | Path, contract: Contract, kinematics: ToolPoint | None, progress: Callable[[float], None] | None = None
+) -> Converted:
+    account = Account()
+    episodes = tuple(convert(bag, contract, kinematics, account, progress))
+    return Converted(Path(bag).name, episodes, account)
+
+
+def _size(path: Path) -> int:
+    files = path.rglob('*') if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _tell(progress: Progress, total: int, begin: float, share: float) -> None:
-    progress('read', begin + 0.5 * share, total, {})
+    progress('read', begin + share, total, {})

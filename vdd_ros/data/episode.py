@@ -24,6 +24,13 @@ class Episode:
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Anything else that the recording says of the episode: way, seed, language."""
 
+    stamps: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Shape (time,) [ns]: the ticks; empty where it was not recorded."""
+    bag: str = ''
+    """The bag that it is of."""
+    index: int = 0
+    """Its number among the episodes of the bag, from 0; the parts of one that was split share it."""
+
     def __post_init__(self) -> None:
         """Refuse arrays that do not belong together."""
         if self.observation.ndim != 2 or self.action.ndim != 2 or len(self.observation) != len(self.action):

@@ -1,0 +1,267 @@
+"""From a bag to episodes: whatever tells them apart, in one pass, with an account of what is left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ros_messages import MILLISECOND, SECOND, command, header, make, mark, state, vector, write_bag
+
+from vdd_ros.contract import Contract, load_contract
+from vdd_ros.data.account import Account
+from vdd_ros.data.bag_recording import read_recording
+from vdd_ros.data.convert import convert
+from vdd_ros.data.dataset import episodes_of
+from vdd_ros.data.demonstrations import converted
+from vdd_ros.data.episode import Episode
+from vdd_ros.errors import BagError
+from vdd_ros.progress import silent
+
+TICK = 50 * MILLISECOND
+
+
+def contract(**change: object) -> Contract:
+    """Joints a and b at 20 Hz."""
+    values = load_contract('avoiding_joint').model_dump(mode='json')
+    values['robot']['joints'] = ['a', 'b']
+    return Contract.model_validate({**values, 'schema_version': 2, 'policy_rate': 20.0, **change})
+
+
+def stretch(start: int, seconds: float, speed: float = 1.0) -> list:
+    """States every 10 ms that move at a speed, and a command every 50 ms."""
+    rows = []
+    for number in range(round(seconds * 100)):
+        stamp = start + number * 10 * MILLISECOND
+        place = speed * number / 100
+        rows.append(('/joint_states', stamp, state(stamp, ['a', 'b'], [place, -place])))
+        if number % 5 == 0:
+            rows.append(('/arm_controller/commands', stamp, command([place + 0.05, -place - 0.05])))
+    return rows
+
+
+def made(tmp_path, rows: list, account: Account | None = None, name: str = 'bag', **change: object) -> list[Episode]:
+    """Write a bag and convert it."""
+    path = write_bag(tmp_path / name, sorted(rows, key=lambda row: row[1]))
+    return list(convert(path, contract(**change), None, Account() if account is None else account))
+
+
+def flag(stamp: int, kind: str, value: object) -> tuple:
+    """Make a message of std_msgs."""
+    return ('/flag', stamp, make(f'std_msgs/msg/{kind}', value))
+
+
+def lengths(episodes: list[Episode]) -> list[int]:
+    """Return how many ticks each has."""
+    return [len(episode) for episode in episodes]
+
+
+@pytest.mark.parametrize('values', [('Bool', True, False), ('String', 'run', 'idle'), ('Int32', 7, 0)])
+def test_a_topic_tells_episodes_apart(tmp_path, values):
+    kind, on, off = values
+    rows = [*stretch(0, 6), flag(SECOND, kind, on), flag(2 * SECOND, kind, off), flag(4 * SECOND, kind, on)]
+    signal = {'topic': 'flag', 'type': kind}
+    account = Account()
+    found = made(tmp_path, rows, account, episodes={'by': 'topic', 'signal': signal})
+    assert lengths(found) == [20]
+    assert found[0].stamps[0] == SECOND and found[0].stamps[1] == SECOND + TICK
+    assert account.lost('episode') == 1 and 'does not end' in str(account.losses[-1])
+
+
+def test_another_number_on_the_topic_is_another_episode(tmp_path):
+    rows = [*stretch(0, 5), *(flag(at * SECOND, 'Int32', value) for at, value in ((1, 1), (2, 2), (3, 0), (4, 5)))]
+    found = made(tmp_path, rows, episodes={'by': 'topic', 'signal': {'topic': 'flag', 'type': 'Int32'}})
+    assert [(len(item), item.labels['signal']) for item in found] == [(20, '1'), (20, '2')]
+
+
+def joy(stamp: int, *buttons: int) -> tuple:
+    """Make a message of a joystick."""
+    axes = np.zeros(0, np.float32)
+    return ('/joy', stamp, make('sensor_msgs/msg/Joy', header(stamp), axes, np.array(buttons, np.int32)))
+
+
+def test_a_button_starts_and_ends_and_another_one_throws_away(tmp_path):
+    presses = [joy(at * SECOND // 2, int(at in (2, 4, 6, 8)), int(at == 5)) for at in range(12)]
+    button = {'topic': 'joy', 'type': 'Joy', 'field': 'buttons[0]'}
+    account = Account()
+    rules = {'by': 'button', 'signal': button, 'discard': {**button, 'field': 'buttons[1]'}}
+    found = made(tmp_path, [*stretch(0, 6), *presses], account, episodes=rules)
+    assert [(item.stamps[0], len(item)) for item in found] == [(3 * SECOND, 20)]
+    assert 'discarded by the operator' in str(account.losses[-1])
+
+
+def test_pauses_and_rests_tell_episodes_apart_where_nothing_else_does(tmp_path):
+    rows = [*stretch(0, 2), *stretch(4 * SECOND, 3)]
+    assert lengths(made(tmp_path, rows, episodes={'by': 'gaps'})) == [40, 60]
+    rows = [*stretch(0, 2, speed=0), *stretch(2 * SECOND, 2), *stretch(4 * SECOND, 2, speed=0)]
+    (found,) = made(tmp_path, rows, name='other', episodes={'by': 'motion', 'rest': 0.5})
+    assert abs(found.stamps[0] - 2 * SECOND) <= TICK and abs(found.stamps[-1] - 4 * SECOND) <= TICK
+    (found,) = made(tmp_path, rows, name='third', episodes={'by': 'bag'})
+    assert len(found) == 120
+
+
+def test_outcomes_and_instructions_come_along_and_short_episodes_do_not(tmp_path):
+    rows = [
+        *stretch(0, 9),
+        *(flag(at * SECOND, 'Bool', at % 2 == 1) for at in range(8)),
+        ('/task', SECOND // 2, make('std_msgs/msg/String', 'pick')),
+        ('/task', 3 * SECOND, make('std_msgs/msg/String', 'place')),
+        ('/outcome', 2 * SECOND + 1, make('std_msgs/msg/String', 'SUCCESS')),
+        ('/outcome', 4 * SECOND + 1, make('std_msgs/msg/String', 'dropped it')),
+        ('/joint_states', 9 * SECOND, state(9 * SECOND, ['a', 'b'], [0, 0])),
+    ]
+    word = {'type': 'String'}
+    rules = {
+        **{'by': 'topic', 'signal': {'topic': 'flag', 'type': 'Bool'}},
+        **{'outcome': {'topic': 'outcome', **word}, 'language': {'topic': 'task', **word}},
+    }
+    found = made(tmp_path, rows, episodes=rules)
+    assert [(item.success, item.labels['language']) for item in found] == [
+        (True, 'pick'),
+        (False, 'place'),
+        (None, 'place'),
+    ]
+    account = Account()
+    assert not made(tmp_path, rows, account, name='short', episodes={**rules, 'shortest': 1.5})
+    assert account.lost('episode') == 1 + 3 and 'shorter than 1.5 s' in str(account.losses[-1])
+
+
+def test_marks_may_amend_and_discard(tmp_path):
+    marks = [
+        (1, 'start', {'index': '0'}),
+        (2, 'end', {'index': '0'}),
+        (2.1, 'label', {'index': '0', 'outcome': 'failure', 'language': 'pick'}),
+        (3, 'start', {'index': '1'}),
+        (3.5, 'discard', {'index': '1', 'reason': 'bumped'}),
+        (4, 'end', {'index': '1'}),
+        (4.5, 'end', {'index': '7'}),
+        (4.6, 'label', {'index': '9'}),
+        (4.7, 'what', {}),
+        (5, 'start', {'index': '2'}),
+        (5.5, 'start', {'index': '3'}),
+        (6, 'end', {'index': '3'}),
+        (6.5, 'start', {'index': '4'}),
+    ]
+    rows = [('/episode', int(at * SECOND), mark(int(at * SECOND), event, **labels)) for at, event, labels in marks]
+    account = Account()
+    found = made(tmp_path, [*stretch(0, 8), *rows], account)
+    assert [(item.index, len(item), item.success) for item in found] == [(0, 20, False), (2, 10, None)]
+    assert found[0].labels == {'index': '0', 'outcome': 'failure', 'language': 'pick'}
+    told = '\n'.join(str(loss) for loss in account.losses)
+    assert 'episode 1: 1 episode dropped: discarded by the operator bumped' in told
+    assert 'marks: 2 episodes dropped: it starts, but does not end (first at 5.000 s)' in told
+    for part in ('did not start', 'a label for an episode that is not there', "not known: 'what'"):
+        assert part in told
+
+
+def marked(rows: list, start: float, end: float) -> list:
+    """Add marks around a stretch."""
+    times = [(int(start * SECOND), 'start'), (int(end * SECOND), 'end')]
+    return [*rows, *(('/episode', at, mark(at, event)) for at, event in times)]
+
+
+FORCE = {
+    **{'name': 'force', 'topic': 'wrench', 'type': 'WrenchStamped', 'fields': ['wrench.force.z']},
+    'align': {'max_age': 0.1},
+}
+
+
+def wrenches(seconds: list[float]) -> list:
+    """Forces at some times, each its time."""
+    rows = []
+    for at in seconds:
+        stamp = round(at * SECOND)
+        inner = make('geometry_msgs/msg/Wrench', vector('Vector3', 0, 0, at), vector('Vector3', 0, 0, 0))
+        rows.append(('/wrench', stamp, make('geometry_msgs/msg/WrenchStamped', header(stamp), inner)))
+    return rows
+
+
+@pytest.mark.parametrize(('stale', 'expected'), [('split', [18, 13]), ('drop', [])])
+def test_ticks_without_a_young_message_split_an_episode_or_drop_it(tmp_path, stale, expected):
+    observation = [*contract().model_dump(mode='json')['observation'], FORCE]
+    # From .1 s on, every 50 ms, but for half a second.
+    times = [0.1 + 0.05 * number for number in range(36) if not 16 <= number < 25]
+    account = Account()
+    rows = marked([*stretch(0, 2), *wrenches(times)], 0, 2)
+    found = made(tmp_path, rows, account, observation=observation, episodes={'stale': stale})
+    assert lengths(found) == expected
+    assert account.lost('tick') == 2 + 7 if expected else account.lost('episode') == 1
+    assert 'no force that is young enough' in str(account.losses)
+    if expected:
+        force = np.concatenate([item.observation[:, -1] for item in found])
+        stamps = np.concatenate([item.stamps for item in found]) / SECOND
+        assert ((stamps - force >= -1e-9) & (stamps - force <= 0.1 + 1e-9)).all()
+        assert [item.labels['part'] for item in found] == ['1 of 2', '2 of 2']
+
+
+def test_where_no_commands_were_recorded_the_next_state_is_one(tmp_path):
+    rows = [row for row in marked(stretch(0, 2), 0, 2) if row[0] != '/arm_controller/commands']
+    observation = [{'name': 'measured', 'source': 'measured', 'space': 'joint'}]
+    (found,) = made(tmp_path, rows, observation=observation, commanded={'source': 'measured'})
+    np.testing.assert_allclose(found.action[:-1], np.diff(found.observation, axis=0))
+    (found,) = made(
+        tmp_path, rows, name='b', observation=observation, commanded={'source': 'measured'}, action_mode='absolute'
+    )
+    np.testing.assert_array_equal(found.action[:-1], found.observation[1:])
+
+
+def test_velocities_are_changes_per_second_or_what_the_commands_say(tmp_path):
+    rows = marked(stretch(0, 2), 0, 2)
+    (delta,) = made(tmp_path, rows)
+    (velocity,) = made(tmp_path, rows, name='v', action_mode='velocity')
+    np.testing.assert_allclose(velocity.action, delta.action / 0.05)
+    observation = [{'name': 'measured', 'source': 'measured', 'space': 'joint'}]
+    (told,) = made(
+        tmp_path, rows, name='t', observation=observation, action_mode='velocity', commanded={'quantity': 'velocity'}
+    )
+    (absolute,) = made(tmp_path, rows, name='a', action_mode='absolute')
+    np.testing.assert_array_equal(told.action, absolute.action)
+
+
+def test_a_gripper_on_a_topic_of_its_own_is_commanded_beside_the_arm(tmp_path):
+    grips = [('/grip', at * TICK, make('std_msgs/msg/Float64', at * 25.5)) for at in range(40)]
+    gripper = {'name': 'gripper', 'topic': 'grip', 'type': 'Float64', 'scale': 1 / 255, 'mode': 'absolute'}
+    values = contract().model_dump(mode='json')
+    further = {'further_actions': [gripper], 'observation': values['observation']}
+    account = Account()
+    (found,) = made(tmp_path, marked([*stretch(0, 2), *grips], 0, 2), account, **further)
+    np.testing.assert_allclose(found.action[:, 2], np.arange(40) / 10)
+    assert not account.lost('tick')
+
+
+def test_a_bag_that_is_cut_piece_by_piece_gives_the_same_episodes(tmp_path):
+    rows = []
+    for number in range(12):
+        start = number * 8 * SECOND
+        rows += [*stretch(start, 8), ('/episode', start + SECOND, mark(start + SECOND, 'start', index=str(number)))]
+        rows.append(('/episode', start + 3 * SECOND, mark(start + 3 * SECOND, 'end', index=str(number))))
+    path = write_bag(tmp_path / 'bag', sorted(rows, key=lambda row: row[1]))
+    whole, pieces = Account(), Account()
+    expected = episodes_of(read_recording(path, contract(), account=whole), contract(), None, account=whole)
+    found = list(convert(path, contract(), None, pieces, held=1 << 14))
+    assert len(found) == 12 and lengths(found) == lengths(expected)
+    for one, other in zip(found, expected):
+        assert one.observation.tobytes() == other.observation.tobytes()
+        assert one.action.tobytes() == other.action.tobytes()
+        assert (one.labels, one.index, one.bag) == (other.labels, other.index, 'bag')
+    assert whole.read == pieces.read and not whole.losses and not pieces.losses
+
+
+def test_marks_whose_stamps_are_broken_make_no_endless_episode(tmp_path):
+    rows = [*stretch(0, 1), ('/episode', 0, mark(0, 'start')), ('/episode', SECOND, mark((2**31 - 1) * SECOND, 'end'))]
+    account = Account()
+    assert not made(tmp_path, rows, account)
+    assert '100 joint states' in str(account.losses[-1])
+
+
+def test_a_recording_in_which_nothing_is_an_episode_is_refused(tmp_path):
+    with pytest.raises(BagError, match='expected episodes by motion; found none'):
+        made(tmp_path, stretch(0, 1, speed=0), episodes={'by': 'motion'})
+
+
+def test_several_processes_give_what_one_gives(tmp_path):
+    bags = [write_bag(tmp_path / f'bag{n}', marked(stretch(0, 1 + n), 0, 1 + n)) for n in range(3)]
+    alone = list(converted(bags, contract(), None, silent, workers=1))
+    together = list(converted(bags, contract(), None, silent, workers=2))
+    assert [item.bag for item in together] == ['bag0', 'bag1', 'bag2']
+    for one, other in zip(alone, together):
+        assert one.account == other.account
+        assert [e.observation.tobytes() for e in one.episodes] == [e.observation.tobytes() for e in other.episodes]

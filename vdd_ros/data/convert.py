@@ -1,0 +1,99 @@
+"""From a bag to episodes in one pass, with no more in memory than an episode needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.data.account import Account
+from vdd_ros.data.bag import Bag
+from vdd_ros.data.bag_recording import RecordingReader
+from vdd_ros.data.dataset import cut, refuse_none
+from vdd_ros.data.decode import ToolPoint
+from vdd_ros.data.episode import Episode
+from vdd_ros.data.recovery import settle
+from vdd_ros.data.spans import Span, spans_of
+
+_HELD = 16 << 20
+"""Decoded bytes over which the episodes that are complete are cut, and let go of."""
+_SLACK = 5 * NANOSECONDS
+"""How long after its end [ns] a message may still arrive that belongs to an episode."""
+
+
+def convert(
+    path: str | Path,
+    contract: Contract,
+    kinematics: ToolPoint | None,
+    account: Account,
+    progress: Callable[[float], None] | None = None,
+    *,
+    held: int = _HELD,
+) -> Iterator[Episode]:
+    """Yield the episodes of a bag, in their order.
+
+    Parameters
+    ----------
+    path
+        The bag. One whose recorder was killed is finished first (`vdd_ros.data.recovery.settle`).
+    contract, kinematics
+        What to read, and the kinematics that features in tool space need.
+    account
+        Where to note what is dropped, and why.
+    progress
+        Told the share of the messages that are read, in [0, 1].
+    held
+        Decoded bytes that may be held before complete episodes are cut. A bag that holds less is read as a whole first,
+        and its messages may lie in any order; of a larger one they may be late by 5 s, and later ones are noted.
+
+    Raises
+    ------
+    BagError
+        There is no bag, it cannot be read, lacks a topic, has no message of one that can be used, or no episode.
+
+    """
+    settle(Path(path))
+    with Bag(path, account) as bag:
+        reader = RecordingReader(bag, contract)
+        done = _Done(contract, kinematics, account, bag.path.name)
+        limit, newest = held, 0
+        for block in bag.blocks(reader.topics, progress):
+            reader.take(block)
+            newest = max(newest, *(int(messages.received.max()) for messages in block.values() if len(messages)), 0)
+            if reader.size > limit:
+                yield from done.take(reader, newest - _SLACK)
+                limit = held + reader.size
+        reader.complete()
+        yield from done.take(reader, None)
+        if not done.count:
+            refuse_none([], reader.recording(), contract)
+
+
+class _Done:
+    """Cuts the episodes that are complete, once each."""
+
+    def __init__(self, contract: Contract, kinematics: ToolPoint | None, account: Account, bag: str) -> None:
+        self._arguments = (contract, kinematics, account)
+        self._bag = bag
+        self._until = -(1 << 62)
+        self.count = 0
+
+    def take(self, reader: RecordingReader, before: int | None) -> Iterator[Episode]:
+        """Yield the episodes that were settled before a time of reception [ns], or all; the reader forgets them."""
+        contract, kinematics, account = self._arguments
+        recording = reader.recording()
+        for span in self._settled(spans_of(recording, contract, account if before is None else Account()), before):
+            for episode in cut(recording, contract, span, self.count, kinematics, account):
+                yield replace(episode, bag=self._bag)
+            self.count += 1
+            self._until = max(self._until, span.end)
+        if before is not None:
+            reader.forget(self._until)
+
+    def _settled(self, spans: list[Span], before: int | None) -> Iterator[Span]:
+        for span in spans:
+            if before is not None and (span.settled is None or span.settled > before):
+                return
+            if span.start >= self._until:
+                yield span

@@ -1,0 +1,224 @@
+"""Where the fields of serialised messages lie: CDR of ROS 2 and the plain layout of ROS 1, by their definitions.
+
+A message is walked field by field once. Every other of the same size and with the same lengths in it has its numbers in
+the same places, so that numpy reads thousands of them at once.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+_MAX_DEPTH = 32
+_SIZES = {
+    **{'bool': 'u1', 'byte': 'u1', 'char': 'u1', 'octet': 'u1', 'int8': 'i1', 'uint8': 'u1', 'int16': 'i2'},
+    **{'uint16': 'u2', 'int32': 'i4', 'uint32': 'u4', 'int64': 'i8', 'uint64': 'u8', 'float32': 'f4', 'float64': 'f8'},
+}
+_BYTES = {name: np.dtype(code).itemsize for name, code in _SIZES.items()}
+
+
+@dataclass(frozen=True)
+class FieldType:
+    """The type of a field: a primitive, `string`, or the name of another message, once or several times."""
+
+    base: str
+    count: int | None = None
+    """Elements of an array; 0 for a sequence, which says its own length; None where there is one value."""
+
+
+Definition = tuple[tuple[str, FieldType], ...]
+Definitions = Mapping[str, Definition]
+"""The fields of each message type, in order, by the type's full name."""
+
+
+@dataclass(frozen=True)
+class Messages:
+    """Messages of one topic, serialised, in one buffer; in the order of the file."""
+
+    buffer: np.ndarray
+    """Shape (byte,), uint8."""
+    offsets: np.ndarray
+    """Shape (message,): where each begins."""
+    sizes: np.ndarray
+    """Shape (message,): how many bytes each has."""
+    received: np.ndarray
+    """Shape (message,), int64: when each was received [ns], as the bag tells."""
+    where: str = ''
+    """The part of a file, for complaints."""
+    places: np.ndarray | None = None
+    """Shape (message,): where in that part each is found, for complaints."""
+    unit: str = 'byte'
+    """What places are: `byte` or `row`."""
+
+    def __len__(self) -> int:
+        """Return the number of messages."""
+        return len(self.offsets)
+
+    def data(self, index: int) -> bytes:
+        """Return one serialised message."""
+        begin = int(self.offsets[index])
+        return self.buffer[begin : begin + int(self.sizes[index])].tobytes()
+
+    def place(self, index: int) -> str:
+        """Return how a complaint names one message."""
+        return f'{self.unit} {self.places[index]} of {self.where}' if self.places is not None else f'message {index}'
+
+    @classmethod
+    def of(cls, data: Sequence[bytes], received: Sequence[int]) -> Messages:
+        """Join single messages."""
+        sizes = np.array([len(item) for item in data], dtype=np.int64)
+        buffer = np.frombuffer(b''.join(data), dtype=np.uint8)
+        return cls(buffer, np.cumsum(sizes) - sizes, sizes, np.array(received, dtype=np.int64))
+
+
+class Undecodable(ValueError):
+    """A message is not what its type says."""
+
+
+@dataclass
+class Layout:
+    """Where everything lies in one message."""
+
+    order: str
+    """`<` or `>`: which byte of a number comes first."""
+    numbers: dict[str, tuple[int, str, int]] = field(default_factory=dict)
+    """By path, of a primitive or of many in a row: offset [byte], numpy code, how many."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """By path, what a string says."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """By path, the length of a sequence or array."""
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By path of a string: its bytes."""
+    lengths: list[int] = field(default_factory=list)
+    """Offsets of the four bytes that say how long something is."""
+
+    def place(self, path: str) -> tuple[int, str]:
+        """Return offset and numpy code of one number: a field, or an element of one, as ``data[3]``.
+
+        Raises
+        ------
+        Undecodable
+            There is none.
+
+        """
+        name, element = path, 0
+        if path not in self.numbers and path.endswith(']'):
+            name, _, index = path.rpartition('[')
+            element = int(index[:-1])
+        if name not in self.numbers or (name in self.counts) != (name != path):
+            raise Undecodable(f'no number {path}' + f', but {self.counts.get(path)} of them' * (path in self.counts))
+        offset, code, count = self.numbers[name]
+        if element >= count:
+            raise Undecodable(f'no {path} among its {count} numbers')
+        return offset + element * np.dtype(code).itemsize, code
+
+
+def walk(data: bytes, type_name: str, definitions: Definitions, ros1: bool = False) -> Layout:
+    """Find out where the fields of a message lie.
+
+    Parameters
+    ----------
+    data
+        The serialised message.
+    type_name, definitions
+        Its type, and what that and all types within it are made of.
+    ros1
+        Whether it is serialised as in ROS 1: packed, without encapsulation.
+
+    Raises
+    ------
+    Undecodable
+        The bytes are none of this type: too few, too many, or a length in them points beyond the end.
+
+    """
+    if ros1:
+        walker = _Walker(data, definitions, '<', 0, packed=True)
+    else:
+        if len(data) < 4 or data[0] != 0 or data[1] not in (0, 1):
+            raise Undecodable('no CDR encapsulation at its beginning')
+        walker = _Walker(data, definitions, '<' if data[1] else '>', 4, packed=False)
+    walker.message(type_name, '', 0)
+    left = len(data) - walker.position
+    if left > (0 if ros1 else 7):
+        raise Undecodable(f'{left} bytes more than {type_name} has')
+    return walker.layout
+
+
+class _Walker:
+    def __init__(self, data: bytes, definitions: Definitions, order: str, origin: int, *, packed: bool) -> None:
+        self.layout = Layout(order)
+        self.position = origin
+        self._origin = origin
+        self._data = data
+        self._definitions = definitions
+        self._packed = packed
+        self._uint32 = struct.Struct(f'{order}I')
+
+    def message(self, type_name: str, path: str, depth: int) -> None:
+        if depth > _MAX_DEPTH:
+            raise Undecodable(f'{type_name} within itself')
+        fields = self._definitions.get(type_name)
+        if fields is None:
+            raise Undecodable(f'no definition of {type_name}')
+        if not fields and not self._packed:
+            self._skip(1)  # what holds nothing is serialised as one byte
+        for name, kind in fields:
+            self._field(f'{path}.{name}' if path else name, kind, depth)
+
+    def _field(self, path: str, kind: FieldType, depth: int) -> None:
+        if kind.count is None:
+            count, plural = 1, False
+        else:
+            count, plural = kind.count or self._length(path), True
+            self.layout.counts[path] = count
+        if kind.base in _BYTES:
+            self._numbers(path, kind.base, count)
+            return
+        if count > len(self._data) - self.position:
+            raise Undecodable(f'{count} elements of {path} in {len(self._data) - self.position} bytes')
+        for element in range(count):
+            name = f'{path}[{element}]' if plural else path
+            if kind.base == 'string':
+                self._text(name)
+            else:
+                self.message(kind.base, name, depth + 1)
+
+    def _numbers(self, path: str, base: str, count: int) -> None:
+        size = _BYTES[base]
+        if count:
+            self._align(size)
+        self.layout.numbers[path] = (self.position, self.layout.order + _SIZES[base], count)
+        self._skip(size * count)
+
+    def _text(self, path: str) -> None:
+        length = self._length(path)
+        begin = self.position
+        self._skip(length)
+        end = begin + length - (0 if self._packed or not length else 1)
+        self.layout.spans[path] = (begin, end)
+        try:
+            self.layout.texts[path] = bytes(self._data[begin:end]).decode()
+        except UnicodeDecodeError as error:
+            raise Undecodable(f'{path} is no text') from error
+
+    def _length(self, path: str) -> int:
+        self._align(4)
+        begin = self.position
+        self._skip(4)
+        self.layout.lengths.append(begin)
+        (length,) = self._uint32.unpack_from(self._data, begin)
+        if length > len(self._data) - self.position:
+            raise Undecodable(f'{path} of length {length} in the {len(self._data) - self.position} bytes that are left')
+        return length
+
+    def _align(self, size: int) -> None:
+        if not self._packed:
+            self.position += -(self.position - self._origin) % size
+
+    def _skip(self, size: int) -> None:
+        self.position += size
+        if self.position > len(self._data):
+            raise Undecodable(f'it ends {self.position - len(self._data)} bytes too early')

@@ -1,0 +1,196 @@
+"""Where the demonstrations of a recording begin and end, by whatever tells them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
+
+from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.data.account import Account
+from vdd_ros.data.recording import EpisodeMark, Recording, Word
+from vdd_ros.data.resample import nanoseconds
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a recording that is one demonstration."""
+
+    start: int
+    """[ns]"""
+    end: int
+    """[ns]; what is stamped so, or later, is not part of it."""
+    settled: int | None
+    """When it was received [ns] that nothing can be said of it any more; None while something still may."""
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    dropped: str = ''
+    """Why it is no demonstration to learn from, if it is none."""
+
+
+def spans_of(recording: Recording, contract: Contract, account: Account) -> list[Span]:
+    """Return the demonstrations of a recording, in their order; those that do not end are noted and left out."""
+    rules = contract.episodes
+    if rules.by == 'marks':
+        spans = _by_marks(recording.marks, account)
+    elif rules.by in ('topic', 'button'):
+        signal = recording.words.get('signal', ())
+        spans = (_by_topic if rules.by == 'topic' else _by_button)(signal, contract, account)
+    else:
+        spans = {'gaps': _by_gaps, 'motion': _by_motion, 'bag': _by_bag}[rules.by](recording, contract)
+    following = [span.start for span in spans[1:]]
+    return [
+        _described(span, recording, contract, following[place] if place < len(following) else None)
+        for place, span in enumerate(spans)
+    ]
+
+
+def _by_marks(marks: tuple[EpisodeMark, ...], account: Account) -> list[Span]:
+    spans: list[Span] = []
+    by_index: dict[str, int] = {}
+    start: EpisodeMark | None = None
+    running: dict[str, str] = {}
+    for mark in marks:
+        index = mark.labels.get('index', '')
+        if mark.event == 'start':
+            if spans and spans[-1].settled is None:
+                spans[-1] = replace(spans[-1], settled=mark.received)
+            account.add('episode', 'marks', 'it starts, but does not end', start is not None, _at(start))
+            start, running = mark, {}
+        elif mark.event == 'end':
+            if start is None:
+                account.add('note', 'marks', 'the end of an episode that did not start', 1, _at(mark))
+                continue
+            by_index[start.labels.get('index', index)] = len(spans)
+            labels = {**start.labels, **mark.labels, **running}
+            reason = labels.pop(_DISCARD, '')
+            spans.append(Span(start.stamp, mark.stamp, None, labels, reason))
+            start = None
+        elif mark.event in ('label', 'discard'):
+            said = {key: value for key, value in mark.labels.items() if key != 'index'}
+            if mark.event == 'discard':
+                said = {_DISCARD: f'discarded by the operator {said.get("reason", "")}'.strip()}
+            if start is not None and start.labels.get('index', '') == index:
+                running.update(said)
+            elif index in by_index:
+                span = spans[by_index[index]]
+                reason = said.pop(_DISCARD, span.dropped)
+                spans[by_index[index]] = replace(span, labels={**span.labels, **said}, dropped=reason)
+            else:
+                account.add('note', 'marks', f'a {mark.event} for an episode that is not there', 1, _at(mark))
+        else:
+            account.add('note', 'marks', f'a mark that is not known: {mark.event[:40]!r}', 1, _at(mark))
+    account.add('episode', 'marks', 'it starts, but does not end', start is not None, _at(start))
+    return spans
+
+
+_DISCARD = '\0discard'
+
+
+def _at(mark: EpisodeMark | None) -> str:
+    return f'{mark.stamp / NANOSECONDS:.3f} s' if mark is not None else ''
+
+
+def _by_topic(words: tuple[Word, ...], contract: Contract, account: Account) -> list[Span]:
+    spans: list[Span] = []
+    now: str | None = None
+    start = 0
+    for stamp, received, value in words:
+        said = _text(value)
+        on = None if (value == 0 if isinstance(value, float) else said in contract.episodes.idle) else said
+        if on == now:
+            continue
+        if now is not None:
+            spans.append(Span(start, stamp, received, {'signal': now}))
+        now, start = on, stamp
+    account.add('episode', 'signal', 'it starts, but does not end', now is not None, f'{start / NANOSECONDS:.3f} s')
+    return spans
+
+
+def _by_button(words: tuple[Word, ...], contract: Contract, account: Account) -> list[Span]:
+    spans: list[Span] = []
+    start: int | None = None
+    for stamp, received in _presses(words):
+        if start is None:
+            start = stamp
+        else:
+            spans.append(Span(start, stamp, received))
+            start = None
+    account.add('episode', 'signal', 'it starts, but does not end', start is not None, f'{(start or 0) / 1e9:.3f} s')
+    return spans
+
+
+def _by_gaps(recording: Recording, contract: Contract) -> list[Span]:
+    stamps, received = recording.measured.stamps, recording.measured.received
+    breaks = np.flatnonzero(np.diff(stamps) > nanoseconds(contract.episodes.gap)) + 1
+    return _stretches(stamps, received, [0, *breaks.tolist()], [*breaks.tolist(), len(stamps)])
+
+
+def _by_motion(recording: Recording, contract: Contract) -> list[Span]:
+    stamps, values = recording.measured.stamps, recording.measured.values
+    if len(stamps) < 2:
+        return []
+    seconds = np.maximum(np.diff(stamps), 1) / NANOSECONDS
+    moving = np.flatnonzero((np.abs(np.diff(values, axis=0)) / seconds[:, None]).max(axis=1) > contract.episodes.speed)
+    if not len(moving):
+        return []
+    rests = np.flatnonzero(np.diff(stamps[moving]) > nanoseconds(contract.episodes.rest))
+    begins = [int(moving[0]), *moving[rests + 1].tolist()]
+    ends = [int(place) + 2 for place in (*moving[rests], moving[-1])]
+    return _stretches(stamps, recording.measured.received, begins, ends, nanoseconds(contract.episodes.rest))
+
+
+def _by_bag(recording: Recording, contract: Contract) -> list[Span]:
+    stamps = recording.measured.stamps
+    return [Span(int(stamps[0]), int(stamps[-1]) + 1, None)] if len(stamps) else []
+
+
+def _stretches(
+    stamps: np.ndarray, received: np.ndarray, begins: list[int], ends: list[int], rest: int = 0
+) -> list[Span]:
+    """Return a span from each row to another; one is settled when what proves its end was received."""
+    spans = []
+    for begin, end in zip(begins, ends):
+        proof = int(np.searchsorted(stamps, stamps[end - 1] + rest, side='right')) if end <= len(stamps) else end
+        settled = int(received[proof]) if proof < len(received) else None
+        spans.append(Span(int(stamps[begin]), int(stamps[min(end, len(stamps)) - 1]) + 1, settled))
+    return spans
+
+
+def _described(span: Span, recording: Recording, contract: Contract, following: int | None) -> Span:
+    """Add what signals say of a demonstration: outcome, language, and whether it was thrown away."""
+    rules, labels, dropped, settled = contract.episodes, dict(span.labels), span.dropped, span.settled
+    until = following if following is not None else 1 << 62
+    if rules.outcome is not None:
+        said = [value for stamp, _, value in recording.words.get('outcome', ()) if span.start <= stamp < until]
+        if said:
+            labels['outcome'] = 'success' if _text(said[-1]).lower() in rules.success else 'failure'
+    if rules.language is not None:
+        said = [value for stamp, _, value in recording.words.get('language', ()) if stamp < span.end]
+        if said:
+            labels['language'] = _text(said[-1])
+    if rules.discard is not None:
+        presses = [stamp for stamp, _ in _presses(recording.words.get('discard', ()))]
+        if any(span.start <= stamp < until for stamp in presses):
+            dropped = 'discarded by the operator'
+    if (span.end - span.start) < nanoseconds(rules.shortest):
+        dropped = dropped or f'it is shorter than {rules.shortest:g} s'
+    if (rules.outcome is not None or rules.discard is not None) and following is None:
+        settled = None  # until the next one starts, more may be said of it
+    return replace(span, labels=labels, dropped=dropped, settled=settled)
+
+
+def _presses(words: tuple[Word, ...]) -> list[tuple[int, int]]:
+    """Return stamp and time of reception of each press of a button."""
+    presses, down = [], False
+    for stamp, received, value in words:
+        now = value not in (0.0, '', 'false', 'False')
+        if now and not down:
+            presses.append((stamp, received))
+        down = now
+    return presses
+
+
+def _text(value: str | float) -> str:
+    return value if isinstance(value, str) else f'{value:g}'
