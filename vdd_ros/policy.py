@@ -113,6 +113,11 @@ class DistilledPolicy:
         network = self.artifact.manifest.network
         return float(log_likelihood(experts, network, self._normalizers.action.scale, done[None])[0])
 
+    def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw from an expert's covariance for a window of batch one, shape (prediction_horizon, action)."""
+        drawn = deviate(experts.spread[0, expert], self.artifact.manifest.network, self._unit, generator)
+        return drawn.reshape(experts.mean.shape[2:])
+
     def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
         """Draw an expert from the gating, and an action from the expert, `spread` times as spread as it says.
 

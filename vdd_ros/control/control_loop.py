@@ -2,64 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, Union
-
 import numpy as np
 
 from vdd_ros.contract import NANOSECONDS, Contract
-from vdd_ros.control.chunk import Chunk
-from vdd_ros.control.embodiment import Embodiment, Kinematics
-from vdd_ros.control.freshness import Freshness
+from vdd_ros.control.embodiment import Kinematics
+from vdd_ros.control.exchange import Exchange
+from vdd_ros.control.execution import Execution
+from vdd_ros.control.freshness import Freshness, Measurements
 from vdd_ros.control.limits import Limits
-from vdd_ros.control.routing import Mixture, Routing
-
-
-@dataclass(frozen=True)
-class Command:
-    """Send this: the arm follows the policy."""
-
-    position: np.ndarray
-    """Shape (joint,) [rad]."""
-    expert: int
-    """Which expert it is of."""
-    clamped: bool
-    """Whether a limit changed it."""
-
-
-@dataclass(frozen=True)
-class Hold:
-    """Send this: the arm stays where it was commanded to be, for now."""
-
-    position: np.ndarray
-    """Shape (joint,) [rad]."""
-    reason: str
-    """What would let it go on."""
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Send this and keep sending it: the arm stays here until a person starts it again."""
-
-    position: np.ndarray
-    """Shape (joint,) [rad]."""
-    reason: str
-    """Why it does not go on by itself."""
-
-
-Outcome = Union[Command, Hold, Stop]
-
-
-class Student(Protocol):
-    """What the loop needs of a policy; `vdd_ros.policy.DistilledPolicy` is one."""
-
-    def experts(self, observation: np.ndarray) -> Mixture:
-        """Map windows of shape (batch, observation_horizon, observation) to experts."""
-        ...
+from vdd_ros.control.novelty import Novelty
+from vdd_ros.control.outcome import Command, Counters, Hold, Outcome, PlanRecord, Stop
+from vdd_ros.control.planner import Planner, Proposal, Student
+from vdd_ros.control.pursuit import Interpolation, Lockstep, Pursuit
+from vdd_ros.control.routing import Routing
+from vdd_ros.control.start_gate import Approach, StartGate
+from vdd_ros.control.tracker import Tracker
 
 
 class ControlLoop:
-    """Plans once every policy period and answers every tick with something that is safe to send."""
+    """Answers every call of `decide` with something that is safe to send, while plans are made beside it.
+
+    All methods but `plan` are cheap and meant for one thread, or for several under one lock. `plan` takes as long as
+    the policy does; it may run in one thread of its own, without that lock.
+
+    If commands leave at the policy rate (*lockstep*), each is exactly a waypoint and `advance` plans before it decides.
+    """
 
     def __init__(
         self,
@@ -71,77 +38,262 @@ class ControlLoop:
         freshness: Freshness,
         routing: Routing,
         generator: np.random.Generator,
+        control_period: int | None = None,
+        execution: Execution = Execution(),
+        start_gate: StartGate = StartGate(),
+        novelty: Novelty | None = None,
     ) -> None:
-        """Assemble a loop that is not started."""
-        self.embodiment = Embodiment(contract, kinematics)
-        self._contract = contract
-        self._policy = policy
-        self._limits = limits
-        self._freshness = freshness
-        self._routing = routing
-        self._generator = generator
-        self._chunk = Chunk(contract.action_horizon)
-        self._measured: np.ndarray | None = None
-        self._stamp: int | None = None
-        self._next_plan = 0
-        self._stopped: str | None = 'not started'
+        """Assemble a loop that is not started.
+
+        Parameters
+        ----------
+        contract, policy
+            What the policy sees and does, and the policy.
+        kinematics
+            For contracts in tool space; used by `plan` alone.
+        limits, freshness, routing, execution, start_gate
+            The rules.
+        generator
+            Draws experts, and their noise.
+        control_period
+            Time between commands [ns]; None: the policy period, which is lockstep.
+        novelty
+            When the arm slows down and stops for what the policy has not seen; None: never.
+
+        """
+        self._period = contract.period if control_period is None else control_period
+        self.is_lockstep = self._period >= contract.period
+        """Whether a command leaves for each waypoint."""
+        self._seconds = self._period / NANOSECONDS
+        self._limits, self._freshness, self._gate = limits, freshness, start_gate
+        self._planner = Planner(
+            contract,
+            policy,
+            kinematics,
+            limits=limits,
+            routing=routing,
+            execution=execution,
+            novelty=novelty,
+            generator=generator,
+            lockstep=self.is_lockstep,
+        )
+        self._tracker = Tracker(limits, self._seconds)
+        blend = execution.blend * contract.period / NANOSECONDS
+        self._pursuit: Pursuit = (
+            Lockstep(contract.period) if self.is_lockstep else Interpolation(self._period, contract.period, blend)
+        )
+        self._measurements = Measurements(freshness)
+        self._exchange = Exchange(self._planner, contract.span)
+        self._started = self._approached = False
+        self._latched: str | None = 'not started'
+        self._refused = ''
+        self._expert = -1
+        self._stepped = self._outdated = self._rejected = self._resets = 0
+        self._begin(0)
 
     @property
-    def next_plan(self) -> int:
-        """When the policy acts next [ns]; before that, `decide` repeats the command."""
-        return self._next_plan
+    def commanded(self) -> np.ndarray:
+        """The newest command, shape (joint,) [rad]; empty before `start`."""
+        return self._tracker.position if self._started else np.zeros(0)
+
+    @property
+    def wants_plan(self) -> bool:
+        """Whether it is time to call `plan`."""
+        return self._exchange.wants_plan
+
+    @property
+    def last_plan(self) -> PlanRecord | None:
+        """The newest plan."""
+        return self._planner.record
 
     def start(self, stamp: int, position: np.ndarray) -> None:
         """Anchor the arm at its measured position, shape (joint,) [rad], and let the policy act from ``stamp`` [ns]."""
-        self.observe(stamp, position)
-        self.embodiment.anchor(position)
-        self._chunk.drop()
-        self._next_plan = stamp
-        self._stopped = None
+        self._measurements.anchor(stamp, position)
+        self._tracker.reset(position)
+        self._started, self._approached = True, False
+        self._latched, self._refused = None, ''
+        self._stepped = stamp - self._period
+        self._begin(stamp)
 
     def stop(self, reason: str) -> None:
-        """Hold the present command until `start`."""
-        self._stopped = reason
+        """Brake, then hold until `start` or `resume`."""
+        self._latched = reason
+
+    def resume(self, now: int) -> str | None:
+        """End a stop: go on from the present command at ``now`` [ns]. Return None, or why that is refused."""
+        level, reason = self._measurements.judge(now) if self._started else ('stop', 'not started')
+        if level in ('coast', 'stop'):
+            return reason
+        if (lag := np.abs(self._tracker.position - self._measurements.position).max()) > self._limits.lag:
+            return f'the arm is {lag:.3g} rad from the command; start anew'
+        self._latched = None
+        self._begin(now)
+        return None
 
     def observe(self, stamp: int, position: np.ndarray) -> None:
-        """Take in a measured position, shape (joint,) [rad], of ``stamp`` [ns]; what is not finite is not taken in."""
-        if np.isfinite(position).all():
-            self._stamp = stamp
-            self._measured = np.array(position, dtype=np.float64)
+        """Take in a measured position, shape (joint,) [rad], of ``stamp`` [ns].
+
+        Not taken in is what is not finite, and what comes out of order. A stamp that is older than the newest by more
+        than the freshness rule's ``max_age`` says that time has been set back: everything seen before is void.
+        """
+        if not self._measurements.observe(stamp, position):
+            self._rewind(stamp)
+
+    def hear(self, stream: str, stamp: int) -> None:
+        """Note that another stream was heard, with ``stamp`` [ns]."""
+        if not self._measurements.hear(stream, stamp):
+            self._rewind(stamp)
+
+    def replace_policy(self, policy: Student) -> None:
+        """Plan by another policy of the same contract from the next plan on."""
+        self._planner.policy = policy
+
+    def follow(self, position: np.ndarray) -> None:
+        """In the shadow of another commander: take what it sent, shape (joint,) [rad], for the newest command."""
+        self._tracker.follow(position)
+
+    def counters(self) -> Counters:
+        """Return what was counted so far."""
+        measured = self._measurements
+        return Counters(
+            missed=self._exchange.missed + self._outdated,
+            late_steps=self._pursuit.late_steps,
+            rejected=self._rejected,
+            resets=self._resets,
+            out_of_order=measured.out_of_order,
+            not_finite=measured.not_finite,
+            clamps=self._tracker.clamps,
+            ages=measured.ages(self._now),
+            expert=self._expert,
+            speed=self._pursuit.speed,
+            **self._planner.counts(),
+        )
+
+    def plan(self) -> bool:
+        """Make a plan if one is wanted; return whether it was. Raises what the policy raises."""
+        return self._exchange.plan()
+
+    def advance(self, now: int) -> Outcome:
+        """Plan if it is time to, then decide: all in one thread."""
+        if self._latched is None:
+            self._note_tick(now, self._measurements.judge(now)[0])
+            self.plan()
+        return self.decide(now)
 
     def decide(self, now: int) -> Outcome:
-        """Return what to send at ``now`` [ns].
+        """Return what to send at ``now`` [ns]; to be called once for each control period, and always sent.
 
-        `Command` at every policy tick with a fresh measurement; between ticks the same command again. `Hold` while the
-        measurement is too old: the ticks that are missed are not made up for. `Stop` before `start`, after `stop`, and
-        when the policy answers with what is not finite.
+        Never waits for a plan. Called again before half a period has passed, it repeats the command: a thread that woke
+        up late must not hurry the arm. `Hold` while measurements are too old or no plan is there; `Stop` before
+        `start`, after `stop`, and when the policy answers with what is not finite.
         """
-        held = self.embodiment.commanded
-        if self._stopped is not None:
-            return Stop(held, self._stopped)
-        if not self._freshness.is_fresh(self._stamp, now):
-            self._next_plan = now
-            self._chunk.drop()
-            return Hold(held, f'no joint state for {(now - self._stamp) / 1e9:.3f} s')
-        if now < self._next_plan:
-            return Command(held, self._chunk.expert, clamped=False)
-        target = self._target()
-        if target is None:
-            self._stopped = 'the policy answered with what is not finite'
-            return Stop(held, self._stopped)
-        period = self._contract.period
-        command = self._limits.clamp(target, held, self._measured, period / NANOSECONDS)
-        self.embodiment.sent(command)
-        self._next_plan += period * max(1, -(-(now - self._next_plan + 1) // period))
-        return Command(command, self._chunk.expert, clamped=not np.array_equal(command, target))
+        if not self._started:
+            return Stop(np.zeros(0), np.zeros(0), np.zeros(0), self._latched, moving=False)
+        if now < self._now - self._freshness.max_age:
+            self._measurements.forget()
+            self._rewind(now)
+        self._now = now
+        if self._latched is None:
+            level, reason = self._measurements.judge(now)
+            if level == 'stop' and not self._freshness.latched:
+                self._drop()
+                return self._rest(Hold, reason)
+            self._latched = reason if level == 'stop' else None
+            self._note_tick(now, level)
+            self._take()
+        if self._latched is not None:
+            self._drop()
+            return self._rest(Stop, self._latched)
+        return self._follow(reason)
 
-    def _target(self) -> np.ndarray | None:
-        window = self.embodiment.observe(self._measured)
-        if self._chunk.is_spent:
-            experts = self._policy.experts(window[None])
-            if not (np.isfinite(experts.log_gating).all() and np.isfinite(experts.mean).all()):
-                return None
-            expert = self._routing.choose(experts.log_gating[0], self._generator.random())
-            self._chunk.load(experts.mean[0, expert].astype(np.float64), expert)
-        target = self.embodiment.target(self._chunk.next())
-        return target if np.isfinite(target).all() else None
+    def _follow(self, reason: str) -> Outcome:
+        """Go on by the plan."""
+        elapsed = self._now - self._stepped
+        if self._approach is not None:
+            return self._creep(elapsed, reason)
+        pursuit, tracker = self._pursuit, self._tracker
+        clamped = False
+        if pursuit.is_due(elapsed):
+            target = pursuit.next(elapsed, self._planner.speed)
+            if target is None:
+                return self._rest(Hold, self._refused or reason or 'no plan')
+            tracker.step(target, self._measurements.position)
+            self._stepped, clamped = self._now, tracker.clamped
+        elif self._refused and self.is_lockstep:
+            return self._rest(Hold, self._refused)
+        if not reason:
+            reason = self._refused or ('the plan is late' if pursuit.is_spent else '')
+        return Command(tracker.position, tracker.velocity, tracker.acceleration, self._expert, clamped, reason)
+
+    def _rest(self, kind: type[Hold] | type[Stop], reason: str) -> Hold | Stop:
+        """Brake, then stay."""
+        tracker = self._tracker
+        if 2 * (self._now - self._stepped) >= self._period:
+            tracker.brake()
+            self._stepped = self._now
+        return kind(tracker.position, tracker.velocity, tracker.acceleration, reason, tracker.moving)
+
+    def _creep(self, elapsed: int, reason: str) -> Outcome:
+        """Approach the start slowly; once there, begin."""
+        tracker = self._tracker
+        if 2 * elapsed >= self._period:
+            tracker.step(self._approach.next(), self._measurements.position)
+            self._stepped = self._now
+            if self._approach.has_brought(tracker.position, tracker.velocity):
+                self._begin(self._now)
+        reason = reason or 'approaching the first waypoint'
+        return Command(tracker.position, tracker.velocity, tracker.acceleration, self._expert, tracker.clamped, reason)
+
+    def _take(self) -> None:
+        """Go on by a plan that has arrived, if it may be."""
+        proposal = self._exchange.take()
+        if proposal is None:
+            return
+        if proposal.fault:
+            self._latched = proposal.fault
+            return
+        self._refused = proposal.broken and f'plan refused: {proposal.broken}'
+        if proposal.broken:
+            self._rejected += 1
+            self._exchange.void()
+            return
+        if self._first:
+            distance = np.abs(proposal.steps[0] - self._tracker.position)
+            if distance.max() > self._gate.threshold:
+                self._meet_far_start(proposal, distance)
+                return
+            self._first = False
+        self._expert = proposal.expert
+        self._outdated += not self._pursuit.accept(proposal, self._tracker)
+
+    def _meet_far_start(self, proposal: Proposal, distance: np.ndarray) -> None:
+        if self._gate.mode == 'refuse' or self._approached:
+            self._latched = self._gate.complaint(distance)
+            return
+        self._approached = True
+        self._approach = Approach(self._tracker.position, proposal.steps[0], self._gate.speed * self._seconds)
+
+    def _note_tick(self, now: int, level: str) -> None:
+        """Write down what is known at a policy tick, for the planner; what is too old is not planned from."""
+        if level in ('fresh', 'warn') and self._approach is None and self._pursuit.tick(now):
+            tracker, pursuit = self._tracker, self._pursuit
+            start = pursuit.reference(tracker)
+            self._exchange.note(now, pursuit.time, self._measurements.position, tracker.position, start)
+
+    def _begin(self, now: int) -> None:
+        """Forget plans and history: what the policy sees begins now."""
+        self._now = now
+        self._approach: Approach | None = None
+        self._first = True
+        self._exchange.begin()
+        self._pursuit.drop(now)
+
+    def _drop(self) -> None:
+        """Void what is left of the plan, and plan anew as soon as possible."""
+        self._exchange.void()
+        self._pursuit.drop(self._now)
+
+    def _rewind(self, now: int) -> None:
+        self._resets += 1
+        self._stepped = now - self._period
+        self._begin(now)

@@ -8,7 +8,14 @@ from typing import Protocol
 import numpy as np
 
 from vdd_ros.contract import NANOSECONDS, Contract
-from vdd_ros.data.decode import ToolPoint, axis_indices, feature_values, joint_indices, observation_values
+from vdd_ros.data.decode import (
+    ToolPoint,
+    action_values,
+    axis_indices,
+    feature_values,
+    joint_indices,
+    observation_values,
+)
 from vdd_ros.features import TopicFeature
 
 
@@ -70,7 +77,47 @@ class Embodiment:
         The inverse of `action_values`: first the tool is brought to its place, then joints that are commanded by
         themselves to theirs. Features that are commanded on topics of their own are not the arm's.
         """
-        contract, target, column = self.contract, self._commanded, 0
+        return self._step(action, self._commanded)
+
+    def waypoints(self, actions: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """Return the joints that actions of shape (step, action) ask for one by one, shape (step, joint) [rad].
+
+        They go out from the joints ``start``, shape (joint,) [rad].
+        """
+        steps = []
+        for action in actions:
+            start = self._step(action, start)
+            steps.append(start)
+        return np.array(steps)
+
+    def done(self, before: np.ndarray, after: np.ndarray) -> np.ndarray | None:
+        """Return the action, shape (action,), that leads from one command to the next, shape (joint,) [rad] each.
+
+        None if part of it is commanded on topics of their own.
+        """
+        contract = self.contract
+        if any(isinstance(feature, TopicFeature) for feature in contract.actions):
+            return None
+        if contract.commanded.quantity == 'velocity':
+            after = (after - before) / (contract.period / NANOSECONDS)
+        return action_values(contract, before, after, self._kinematics)
+
+    def motions(self, chunk: np.ndarray) -> np.ndarray:
+        """Return which way chunks of shape (expert, step, action) lead from the newest command, one row each."""
+        contract, column, parts = self.contract, 0, []
+        for feature in contract.actions:
+            part = chunk[..., column : column + contract.width(feature)]
+            column += part.shape[-1]
+            if isinstance(feature, TopicFeature):
+                continue
+            if contract.mode_of(feature) == 'absolute':
+                parts.append(part[:, -1] - feature_values(contract, feature, self._commanded, self._kinematics))
+            else:
+                parts.append(part.sum(axis=1))
+        return np.concatenate(parts, axis=-1)
+
+    def _step(self, action: np.ndarray, commanded: np.ndarray) -> np.ndarray:
+        contract, target, column = self.contract, commanded, 0
         tool: np.ndarray | None = None
         set_by_themselves: list[tuple[list[int], np.ndarray]] = []
         for feature in contract.actions:
@@ -81,12 +128,14 @@ class Embodiment:
             mode = contract.mode_of(feature)
             if mode != 'absolute':
                 step = value if mode == 'delta' else value * (contract.period / NANOSECONDS)
-                value = feature_values(contract, feature, self._commanded, self._kinematics) + step
+                value = feature_values(contract, feature, commanded, self._kinematics) + step
             if feature.space == 'tool':
                 tool = self._reference.copy() if tool is None else tool
                 tool[axis_indices(feature)] = value
             else:
                 set_by_themselves.append((joint_indices(contract, feature), value))
+        if tool is not None and not np.isfinite(tool).all():
+            return np.full_like(commanded, np.nan)  # inverse kinematics has no answer to that
         if tool is not None:
             target = self._kinematics.solve(tool, self._orientation, target)
         target = np.array(target)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -26,21 +27,81 @@ class Mixture(Protocol):
 
 @dataclass(frozen=True)
 class Routing:
-    """How an expert is chosen; forbidden ones have no say, and the rest are renormalised exactly."""
+    """How an expert is chosen; forbidden ones have no say, and the rest are renormalised exactly.
+
+    By default every plan draws anew, as the student was trained and measured. `keep_above` and `same_way` keep the
+    expert that acts, so that the arm does not dither between two ways; the first draw still has all the variety.
+    """
 
     mode: str = 'sample'
     """`sample`: drawn from the gating, which keeps the variety. `likeliest`: always the likeliest."""
     forbidden: frozenset[int] = frozenset()
     """Experts that must not act."""
+    preferred: Mapping[int, float] = field(default_factory=dict)
+    """Factors on the odds of some experts: 10 makes an expert ten times as likely beside the others."""
+    pinned: int | None = None
+    """The only expert that may act."""
+    temperature: float = 1.0
+    """Of the gating: below 1 the likely get likelier; above 1 all get more alike."""
+    keep_above: float | None = None
+    """The expert that acts goes on while it is at least so likely as this share of the likeliest; None: no rule."""
+    same_way: float | None = None
+    """It also goes on while its mean leads the same way as its last plan: least cosine of the two; None: no rule."""
 
     def __post_init__(self) -> None:
-        """Refuse a mode that there is not."""
+        """Refuse rules that make no sense."""
         if self.mode not in ('sample', 'likeliest'):
             raise ConfigurationError(
                 expected='routing mode sample or likeliest', found=repr(self.mode), remedy='choose one of them'
             )
+        shares = [share for share in (self.keep_above,) if share is not None]
+        cosines = [cosine for cosine in (self.same_way,) if cosine is not None]
+        fine = (
+            0 < self.temperature < np.inf
+            and all(0 < factor < np.inf for factor in self.preferred.values())
+            and all(0 <= share <= 1 for share in shares)
+            and all(-1 <= cosine <= 1 for cosine in cosines)
+        )
+        if not fine:
+            raise ConfigurationError(
+                expected='temperature and factors above 0, keep_above from 0 to 1, same_way from -1 to 1',
+                found=f'{self}',
+                remedy='mend the parameters',
+            )
 
-    def choose(self, log_gating: np.ndarray, uniform: float) -> int:
+    def probabilities(self, log_gating: np.ndarray) -> np.ndarray:
+        """Return the probabilities of the experts under these rules, shape (expert,), from their log-probabilities.
+
+        Raises
+        ------
+        ConfigurationError
+            No expert is left that may act.
+
+        """
+        logits = log_gating.astype(np.float64) / self.temperature
+        experts = len(logits)
+        for expert, factor in self.preferred.items():
+            if 0 <= expert < experts:
+                logits[expert] += np.log(factor)
+        allowed = np.ones(experts, dtype=bool)
+        if self.pinned is not None:
+            allowed[:] = np.arange(experts) == self.pinned
+        allowed[[expert for expert in self.forbidden if 0 <= expert < experts]] = False
+        if not allowed.any():
+            raise ConfigurationError(
+                expected=f'at least one of {experts} experts that may act',
+                found='all forbidden' if self.pinned is None else f'expert {self.pinned} pinned',
+                remedy='allow one',
+            )
+        logits[~allowed] = -np.inf
+        top = logits.max()
+        # Those that are allowed may have no probability left at all: then they are alike.
+        probability = np.exp(logits - top) if np.isfinite(top) else allowed.astype(np.float64)
+        return probability / probability.sum()
+
+    def choose(
+        self, log_gating: np.ndarray, uniform: float, present: int | None = None, cosine: float | None = None
+    ) -> int:
         """Choose an expert.
 
         Parameters
@@ -49,20 +110,25 @@ class Routing:
             Shape (expert,), log-probabilities.
         uniform
             A number in [0, 1); draws the expert.
+        present
+            The expert that acts, if any.
+        cosine
+            Between what it does and what it would do next; None if unknown.
 
         Raises
         ------
         ConfigurationError
-            All experts are forbidden.
+            No expert is left that may act.
 
         """
-        probability = np.exp(log_gating - log_gating.max())
-        probability[[expert for expert in self.forbidden if expert < len(probability)]] = 0
-        if not probability.any():
-            raise ConfigurationError(
-                expected='at least one expert that may act', found='all forbidden', remedy='allow one'
-            )
+        probability = self.probabilities(log_gating)
+        if present is not None and present < len(probability) and probability[present] > 0:
+            if self.keep_above is not None and probability[present] >= self.keep_above * probability.max():
+                return present
+            if self.same_way is not None and cosine is not None and cosine >= self.same_way:
+                return present
         if self.mode == 'likeliest':
             return int(probability.argmax())
         cumulative = np.cumsum(probability)
-        return int(np.searchsorted(cumulative, uniform * cumulative[-1], side='right').clip(max=len(cumulative) - 1))
+        chosen = np.searchsorted(cumulative, uniform * cumulative[-1], side='right')
+        return int(min(chosen, np.flatnonzero(probability)[-1]))

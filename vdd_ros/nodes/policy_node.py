@@ -240,7 +240,7 @@ class PolicyNode(LifecycleNode):
 
     def _tick(self, now: int) -> None:
         began = time.perf_counter()
-        self._outcome = outcome = self._loop.decide(now)
+        self._outcome = outcome = self._loop.advance(now)
         self._latencies.append(time.perf_counter() - began)
         self._commands.publish(messages.to_command(outcome.position))
         self._next_tick += self._period * max(1, -(-(now - self._next_tick + 1) // self._period))

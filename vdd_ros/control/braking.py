@@ -1,0 +1,79 @@
+"""How a joint brakes: the closed forms that keep it able to stop, whatever it is asked to do next.
+
+Everything here is for one joint and in *steps*: positions in rad, velocities in rad/step, accelerations in rad/step^2,
+jerk in rad/step^3. A command follows from the one before by
+
+    a' = a + j,    v' = v + a',    p' = p + v',        |j| <= J,  |a| <= A,  |v| <= V,
+
+so that v, a and j are the first, second and third differences of the commands that were sent: what an arm that reads
+every command can measure. The sequence is the control polygon of a cubic B-spline, a motion of constant jerk within
+each step whose velocity is ``v - a / 2``; so the formulas of continuous time are exact here, but for the instants at
+which jerk can switch.
+"""
+
+from __future__ import annotations
+
+from math import floor, sqrt
+
+
+def velocity_to_come(acceleration: float, jerk: float) -> float:
+    """Return what velocity still gains while a positive acceleration is taken back to zero as fast as jerk allows."""
+    steps = floor(acceleration / jerk)
+    return steps * acceleration - jerk * steps * (steps + 1) / 2
+
+
+def greatest_acceleration(headroom: float, jerk: float) -> float:
+    """Return the greatest next acceleration after which velocity still can stay within ``headroom`` of now.
+
+    The inverse of `velocity_to_come`: with ``a`` as returned, ``a + velocity_to_come(a, jerk) == headroom``.
+    """
+    if headroom <= 0:
+        return 0.0
+    steps = floor((1 + sqrt(1 + 8 * headroom / jerk)) / 2)
+    return headroom / steps + jerk * (steps - 1) / 2
+
+
+def velocity_at_ease(velocity: float, acceleration: float, jerk: float) -> float:
+    """Return the velocity that is left once the acceleration has been taken back to zero as fast as jerk allows."""
+    if acceleration >= 0:
+        return velocity + velocity_to_come(acceleration, jerk)
+    return velocity - velocity_to_come(-acceleration, jerk)
+
+
+def braking_acceleration(velocity: float, acceleration: float, limit: float, jerk: float) -> float:
+    """Return the next acceleration of the quickest stop: to rest with no acceleration left, and not past it.
+
+    The stop ends exactly at rest: as soon as the acceleration must be taken back lest velocity change its sign, jerk is
+    at its bound until both are zero.
+    """
+    ease = velocity_at_ease(velocity, acceleration, jerk)
+    if ease > 0:
+        return max(acceleration - jerk, -limit, -greatest_acceleration(velocity, jerk))
+    if ease < 0:
+        return min(acceleration + jerk, limit, greatest_acceleration(-velocity, jerk))
+    return max(acceleration - jerk, 0.0) if acceleration >= 0 else min(acceleration + jerk, 0.0)
+
+
+def stopping_extent(velocity: float, acceleration: float, limit: float, jerk: float) -> tuple[float, float]:
+    """Bound how far the quickest stop leads back and forth from here: both numbers are at least zero.
+
+    The bound is that of a stop in continuous time plus one step of delay. `test_braking.py` holds it against the stop
+    of `braking_acceleration` itself.
+    """
+    if velocity_at_ease(velocity, acceleration, jerk) >= 0:
+        forth = _forward_extent(velocity, acceleration, limit, jerk)
+        return (0.0 if velocity >= 0 else -velocity * acceleration / jerk), forth
+    back = _forward_extent(-velocity, -acceleration, limit, jerk)
+    return back, (0.0 if velocity <= 0 else -velocity * acceleration / jerk)
+
+
+def _forward_extent(velocity: float, acceleration: float, limit: float, jerk: float) -> float:
+    smooth = velocity - acceleration / 2
+    peak = max(smooth + acceleration * acceleration / (2 * jerk), 0.0)
+    if peak * jerk <= limit * limit:
+        distance = peak * sqrt(peak / jerk)
+    else:
+        distance = peak * (peak / limit + limit / jerk) / 2
+    ramp = acceleration * smooth / jerk + acceleration**3 / (3 * jerk * jerk)
+    # Exact would be `distance + ramp - smooth - acceleration / 3`; a delayed step adds at most `peak`.
+    return max(distance + ramp - smooth - acceleration / 3 + peak + jerk / 8, 0.0)

@@ -1,0 +1,73 @@
+"""What passes between the thread that commands and the thread that plans: ticks one way, plans the other."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+
+import numpy as np
+
+from vdd_ros.control.planner import Planner, Proposal, Tick
+from vdd_ros.control.trajectory import State
+
+_UNPLANNED = 64
+"""Policy ticks that a slow planner still learns of, beyond those that it sees at once."""
+
+
+class Exchange:
+    """Neither side waits for the other: each hands over whole values, and what is outdated is known by its number."""
+
+    def __init__(self, planner: Planner, span: int) -> None:
+        """Serve a planner whose observation reaches ``span`` ticks back."""
+        self._planner = planner
+        self._ticks: deque[Tick] = deque(maxlen=span + _UNPLANNED)
+        self._proposal: Proposal | None = None
+        self._epoch = self._serial = self._since_plan = 0
+        self._busy = False
+        self.wants_plan = False
+        """Whether a tick asks for a plan."""
+        self.missed = 0
+        """Ticks that asked for a plan while the one before was still being made."""
+
+    def begin(self) -> None:
+        """What the policy sees begins now; all that was planned is void."""
+        self._epoch += 1
+        self._ticks.clear()
+        self.void()
+
+    def void(self) -> None:
+        """Void what is planned or being planned; the next tick asks for a plan."""
+        self._serial += 1
+        self._proposal = None
+        self._since_plan = self._planner.replan_steps
+        self.wants_plan = False
+
+    def note(self, stamp: int, time: float, measured: np.ndarray, commanded: np.ndarray, reference: State) -> None:
+        """Write down what is known at a policy tick: see `Tick`."""
+        self._ticks.append(Tick(self._epoch, self._serial, stamp, time, measured, commanded, reference))
+        self._since_plan += 1
+        if self._since_plan >= self._planner.ask_steps:
+            self.missed += self.wants_plan or self._busy
+            self._since_plan = 0
+            self.wants_plan = True
+
+    def take(self) -> Proposal | None:
+        """Return the plan that has arrived, once."""
+        proposal, self._proposal = self._proposal, None
+        return proposal if proposal is not None and proposal.tick.serial == self._serial else None
+
+    def plan(self) -> bool:
+        """Answer the newest tick, if it asks for a plan; return whether it did. Raises what the policy raises."""
+        if not self.wants_plan:
+            return False
+        self._busy, self.wants_plan = True, False
+        try:
+            ticks = []
+            with suppress(IndexError):  # the other thread may clear them meanwhile
+                while True:
+                    ticks.append(self._ticks.popleft())
+            if ticks:
+                self._proposal = self._planner.propose(ticks)
+            return bool(ticks)
+        finally:
+            self._busy = False

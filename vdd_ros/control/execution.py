@@ -1,0 +1,32 @@
+"""How plans are carried out: when to plan anew, how to join plans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vdd_ros.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Between the policy's rate and the rate of commands."""
+
+    replan_steps: int = 0
+    """Policy ticks from one plan to the next; 0: the contract's `action_horizon`. With 1 the arm plans at every tick at
+    which the plan before is ready, and executes the rest of its chunk at the others."""
+    coast_steps: int = 4
+    """Steps of a chunk beyond those that are due until the next plan: what is done if that plan is late."""
+    blend: float = 0.5
+    """Least duration of the seam from one plan to the next, in policy periods."""
+    spread: float = 0.0
+    """How much of its own spread an expert acts with, drawn for each plan: 0 is its mean, 1 the student's very density;
+    `routing.SPREAD` keeps the variety of the demonstrations."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be carried out."""
+        if self.replan_steps < 0 or self.coast_steps < 0 or not 0 < self.blend <= 10 or not 0 <= self.spread <= 10:
+            raise ConfigurationError(
+                expected='replan_steps and coast_steps of at least 0, blend above 0 and up to 10, spread from 0 to 10',
+                found=f'{self}',
+                remedy='mend the parameters',
+            )

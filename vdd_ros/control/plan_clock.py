@@ -1,0 +1,46 @@
+"""The plan's own time: even steps whatever the deadlines do, and slower where the arm is to be slower."""
+
+from __future__ import annotations
+
+_CATCH_UP = 0.05
+"""Greatest share by which the plan runs faster or slower to meet the clock again."""
+_SETTLING = 1.0
+"""Seconds in which a deviation from the clock is made good; jitter is averaged over about as long."""
+_FORGIVEN = 0.25
+"""A delay over which lost time is given up [s]: the arm stood still meanwhile, and so did the plan."""
+_SLEW = 2.0
+"""How fast the speed changes [1/s]."""
+
+
+class PlanClock:
+    """Advances by one control period for each command.
+
+    Were the plan read by the clock on the wall, each late wake-up of a thread would be a jerk of the arm. So it
+    advances evenly, and slowly makes good what the clock is ahead.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """Advance by so many seconds at a time."""
+        self._seconds = seconds
+        self._owed = self._share = 0.0
+        self.time = 0.0
+        """[s], of the plan."""
+        self.speed = 1.0
+        """Seconds of the plan in a second."""
+
+    def reset(self) -> None:
+        """Forget delays."""
+        self._owed = self._share = 0.0
+
+    def advance(self, elapsed: float, speed: float) -> None:
+        """Go on by one control period, ``elapsed`` [s] after the one before, towards a wanted ``speed``."""
+        seconds = self._seconds
+        self._owed += elapsed - seconds
+        if not -_FORGIVEN <= self._owed <= _FORGIVEN:
+            self._owed = 0.0
+        wanted = min(max(self._owed / _SETTLING, -_CATCH_UP), _CATCH_UP)
+        self._share += (wanted - self._share) * min(20 * seconds / _SETTLING, 1.0)
+        self._owed -= self._share * seconds
+        change = _SLEW * seconds
+        self.speed += min(max(speed - self.speed, -change), change)
+        self.time += seconds * (1 + self._share) * self.speed

@@ -1,0 +1,244 @@
+"""Planning: from what was known at a tick to joint waypoints. May take its time, in a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.control.chunk import Chunk
+from vdd_ros.control.embodiment import Embodiment, Kinematics
+from vdd_ros.control.execution import Execution
+from vdd_ros.control.limits import Limits
+from vdd_ros.control.novelty import Monitor, Novelty
+from vdd_ros.control.outcome import PlanRecord
+from vdd_ros.control.routing import Mixture, Routing
+from vdd_ros.control.trajectory import State, Waypoints
+
+
+class Student(Protocol):
+    """What the loop needs of a policy; `vdd_ros.policy.DistilledPolicy` is one."""
+
+    def experts(self, observation: np.ndarray) -> Mixture:
+        """Map windows of shape (batch, observation_horizon, observation) to experts."""
+        ...
+
+    def deviation(self, experts: Mixture, expert: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw from an expert's covariance, shape (prediction_horizon, action); asked for by `Execution.spread`."""
+        ...
+
+    def signals(self, observation: np.ndarray, experts: Mixture) -> dict[str, float]:
+        """Tell how much the policy is at home in a window and its answer; asked for by `Novelty`."""
+        ...
+
+    def likelihood(self, experts: Mixture, done: np.ndarray) -> float:
+        """Return the log-likelihood of the action that was done in the end, shape (action,); asked for by `Novelty`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What was known at a policy tick."""
+
+    epoch: int
+    """Counts starts: nothing that was seen before one is used after it."""
+    serial: int
+    """Counts interruptions: nothing that was planned before one is used after it."""
+    stamp: int
+    """When it was [ns]."""
+    time: float
+    """The same by the plan's clock [s]."""
+    measured: np.ndarray
+    """Shape (joint,) [rad]."""
+    commanded: np.ndarray
+    """The newest command before the tick, shape (joint,) [rad]."""
+    reference: State
+    """What the plan goes out from: the motion that the commands follow, or they themselves."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A plan, ready to be carried out."""
+
+    tick: Tick
+    expert: int
+    steps: np.ndarray
+    """Where to be after each policy period, shape (step, joint) [rad]; in lockstep just the next one."""
+    waypoints: Waypoints | None
+    """The same, ready to be joined; None in lockstep."""
+    fault: str = ''
+    """What is wrong with the policy's answer; it is not carried out then."""
+    broken: str = ''
+    """Which limit it breaks."""
+
+
+class Planner:
+    """Owns the policy and the kinematics."""
+
+    def __init__(
+        self,
+        contract: Contract,
+        policy: Student,
+        kinematics: Kinematics | None,
+        *,
+        limits: Limits,
+        routing: Routing,
+        execution: Execution,
+        novelty: Novelty | None,
+        generator: np.random.Generator,
+        lockstep: bool,
+    ) -> None:
+        """Assemble a planner."""
+        self.embodiment = Embodiment(contract, kinematics)
+        self.policy = policy
+        """Used from the next plan on."""
+        self.monitor = None if novelty is None else Monitor(novelty)
+        self.record: PlanRecord | None = None
+        self.plans = 0
+        self._limits, self._routing, self._execution = limits, routing, execution
+        self._contract, self._generator, self._lockstep = contract, generator, lockstep
+        self._seconds = contract.period / NANOSECONDS
+        steps = contract.action_horizon if lockstep else (execution.replan_steps or contract.action_horizon)
+        self.replan_steps = min(steps, contract.prediction_horizon)
+        """Policy ticks from one plan to the next."""
+        self.ask_steps = 1 if lockstep else self.replan_steps
+        """Policy ticks from one call of `propose` to the next."""
+        self._chunk = Chunk(self.replan_steps)
+        ahead = self.replan_steps + (0 if lockstep else execution.coast_steps)
+        self._ahead = min(ahead, contract.prediction_horizon)
+        self._epoch = self._serial = -1
+        self._acting: Student | None = None
+        self._present: int | None = None
+        self._motions: np.ndarray | None = None
+        self._answer: Mixture | None = None
+        self._likelihood: float | None = None
+        self._before: Tick | None = None
+
+    @property
+    def speed(self) -> float:
+        """How fast the plan should be carried out, 1 for as planned."""
+        return 1.0 if self.monitor is None else self.monitor.speed
+
+    def counts(self) -> dict[str, Any]:
+        """Return what `Counters` has of planning."""
+        monitor = self.monitor
+        return {
+            'plans': self.plans,
+            'signals': {} if monitor is None else dict(monitor.values),
+            'level': 'fine' if monitor is None else monitor.level,
+        }
+
+    def propose(self, ticks: Sequence[Tick]) -> Proposal:
+        """Take in the ticks since the last call, oldest first, and answer the newest one."""
+        for tick in ticks:
+            if tick.epoch != self._epoch:
+                self._begin(tick)
+            elif tick.serial != self._serial:
+                self._chunk.drop()
+            else:
+                self._judge_step(tick)
+            self._serial = tick.serial
+            self.embodiment.sent(tick.commanded)
+            window = self.embodiment.observe(tick.measured)
+        if not self._lockstep or self._chunk.is_spent:
+            fault = self._infer(window)
+            if fault:
+                return Proposal(tick, -1, np.zeros((0, len(tick.commanded))), None, fault=fault)
+        actions = self._chunk.next()[None] if self._lockstep else self._action[: self._ahead]
+        steps = self.embodiment.waypoints(actions, tick.reference.position)
+        if not np.isfinite(steps).all():
+            return Proposal(tick, -1, steps, None, fault='the policy answered with what is not finite')
+        expert = self._chunk.expert
+        self.record = PlanRecord(tick.stamp, self._log_gating, self._mean, expert, tick.reference.position, steps)
+        waypoints = None
+        if not self._lockstep:
+            bend = self._limits.acceleration
+            waypoints = Waypoints(
+                tick.reference,
+                steps,
+                before=self._position_before(ticks),
+                time=tick.time,
+                period=self._seconds,
+                acceleration=bend,
+            )
+        broken = ''
+        if self._limits.mode == 'reject':
+            due = steps[: self.replan_steps]
+            broken = self._limits.broken_by(due, tick.reference.position, self._seconds)
+        return Proposal(tick, expert, steps, waypoints, broken=broken)
+
+    def _position_before(self, ticks: Sequence[Tick]) -> np.ndarray:
+        """Return where the motion was one period before the newest tick."""
+        before = ticks[-2] if len(ticks) > 1 else self._before
+        self._before = tick = ticks[-1]
+        if before is not None and before.serial == tick.serial and abs(tick.time - before.time - self._seconds) < 1e-3:
+            return before.reference.position
+        return tick.reference.position - tick.reference.velocity * self._seconds
+
+    def _begin(self, tick: Tick) -> None:
+        self._epoch = tick.epoch
+        self.embodiment.anchor(tick.commanded)
+        self._chunk.drop()
+        self._forget()
+        if self.monitor:
+            self.monitor.reset()
+
+    def _forget(self) -> None:
+        self._present = self._motions = self._answer = self._likelihood = None
+
+    def _infer(self, window: np.ndarray) -> str:
+        """Ask the policy, and load what one of its experts says; return what is wrong with it, if anything."""
+        policy = self.policy
+        if policy is not self._acting:  # another one: its experts are not those of the one before
+            self._acting = policy
+            self._forget()
+        experts = policy.experts(window[None])
+        if not (np.isfinite(experts.log_gating).all() and np.isfinite(experts.mean).all()):
+            return 'the policy answered with what is not finite'
+        self._log_gating, self._mean = experts.log_gating[0], experts.mean[0].astype(np.float64)
+        self.plans += 1
+        uniform = self._generator.random()
+        expert = self._routing.choose(self._log_gating, uniform, self._present, self._cosine())
+        action = self._mean[expert]
+        if self._execution.spread:
+            action = action + self._execution.spread * policy.deviation(experts, expert, self._generator)
+        self._present = expert
+        self._action = action
+        self._chunk.load(action, expert)
+        return self._watch(policy, window, experts)
+
+    def _watch(self, policy: Student, window: np.ndarray, experts: Mixture) -> str:
+        """Compare with the demonstrations; say so if the arm should stop."""
+        if self.monitor is None:
+            return ''
+        watched = policy.signals(window[None], experts)
+        self._answer = experts
+        if self._likelihood is not None:
+            watched['likelihood'], self._likelihood = self._likelihood, None
+        level = self.monitor.update(watched)
+        return f'out of distribution: {self.monitor.complaint()}' if level == 'stop' else ''
+
+    def _judge_step(self, tick: Tick) -> None:
+        """Note how likely what was done since the last plan was, if it was one step."""
+        answer, self._answer = self._answer, None
+        if answer is None or self.monitor is None:
+            return
+        done = self.embodiment.done(self.embodiment.commanded, tick.commanded)
+        if done is not None:
+            self._likelihood = self._acting.likelihood(answer, done)
+
+    def _cosine(self) -> float | None:
+        """Return the cosine between where the acting expert led and where it would lead now; None if nobody asks."""
+        if self._routing.same_way is None:
+            return None
+        motions = self.embodiment.motions(self._mean)
+        before, self._motions = self._motions, motions
+        present = self._present
+        if before is None or present is None or present >= min(len(before), len(motions)):
+            return None
+        one, other = before[present], motions[present]
+        size = float(np.linalg.norm(one) * np.linalg.norm(other))
+        return float(one @ other) / size if size > 0 else 1.0

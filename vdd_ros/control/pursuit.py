@@ -1,0 +1,178 @@
+"""Carrying out a plan: which position is due next."""
+
+from __future__ import annotations
+
+import abc
+
+import numpy as np
+
+from vdd_ros.contract import NANOSECONDS
+from vdd_ros.control.plan_clock import PlanClock
+from vdd_ros.control.planner import Proposal
+from vdd_ros.control.tracker import Tracker
+from vdd_ros.control.trajectory import State, Trajectory
+
+_ASTRAY = 1e-3
+"""Farther than this from the motion [rad], commands are no longer on it: the next plan goes out from them."""
+
+
+class Pursuit(abc.ABC):
+    """A way to carry out plans."""
+
+    late_steps = 0
+    """Planned steps that time had passed when their plan arrived; dropped."""
+
+    @abc.abstractmethod
+    def drop(self, now: int) -> None:
+        """Forget what is left of the plan; the next tick is ``now`` [ns]."""
+
+    @abc.abstractmethod
+    def tick(self, now: int) -> bool:
+        """Tell whether a policy tick has come by ``now`` [ns]; each one is told once."""
+
+    @abc.abstractmethod
+    def accept(self, proposal: Proposal, tracker: Tracker) -> bool:
+        """Go on by a new plan; return whether any of it is still to come."""
+
+    @abc.abstractmethod
+    def is_due(self, elapsed: int) -> bool:
+        """Tell whether another position is due so long after the one before [ns]."""
+
+    @abc.abstractmethod
+    def next(self, elapsed: int, speed: float) -> np.ndarray | None:
+        """Return the position that is due, shape (joint,) [rad]; None if there is no plan, or none any more."""
+
+    @abc.abstractmethod
+    def reference(self, tracker: Tracker) -> State:
+        """Return what a plan of now goes out from."""
+
+    @property
+    @abc.abstractmethod
+    def time(self) -> float:
+        """By which plans are dated [s]."""
+
+    @property
+    @abc.abstractmethod
+    def speed(self) -> float:
+        """Seconds of the plan in a second."""
+
+    @property
+    @abc.abstractmethod
+    def is_spent(self) -> bool:
+        """Whether all steps of the plan are done, and the arm only comes to rest from it."""
+
+
+class Lockstep(Pursuit):
+    """A waypoint for each command: simulation waits for it, and knows no time between the two."""
+
+    time = 0.0
+    speed = 1.0
+    is_spent = False
+
+    def __init__(self, period: int) -> None:
+        """Tick once per policy period [ns]."""
+        self._period = period
+        self._next_tick = 0
+        self._target: np.ndarray | None = None
+
+    def drop(self, now: int) -> None:
+        """Forget the waypoint."""
+        self._target = None
+        self._next_tick = now
+
+    def tick(self, now: int) -> bool:
+        """Ticks that were missed are not made up for."""
+        if now < self._next_tick:
+            return False
+        self._next_tick += self._period * max(1, -(-(now - self._next_tick + 1) // self._period))
+        return True
+
+    def accept(self, proposal: Proposal, tracker: Tracker) -> bool:
+        """Take the next waypoint."""
+        self._target = proposal.steps[0]
+        return True
+
+    def reference(self, tracker: Tracker) -> State:
+        """From the newest command."""
+        return tracker.state
+
+    def is_due(self, elapsed: int) -> bool:
+        """Whenever a waypoint is there."""
+        return self._target is not None
+
+    def next(self, elapsed: int, speed: float) -> np.ndarray | None:
+        """Give the waypoint away; nothing is between two of them, so nothing is slowed down."""
+        target, self._target = self._target, None
+        return target
+
+
+class Interpolation(Pursuit):
+    """Many commands for each waypoint, along a smooth motion."""
+
+    def __init__(self, control_period: int, policy_period: int, blend: float) -> None:
+        """Command once per control period [ns]; seams last at least ``blend`` [s]."""
+        self._control_period = control_period
+        self._seconds = control_period / NANOSECONDS
+        self._policy_seconds = policy_period / NANOSECONDS
+        self._blend = blend
+        self._clock = PlanClock(self._seconds)
+        self._trajectory: Trajectory | None = None
+        self._next_tick = 0.0
+
+    @property
+    def time(self) -> float:
+        """Of the newest command."""
+        return self._clock.time
+
+    @property
+    def speed(self) -> float:
+        """Seconds of the plan in a second."""
+        return self._clock.speed
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the last step was reached."""
+        return self._trajectory is not None and self._clock.time > self._trajectory.waypoints.end + self._seconds / 2
+
+    def drop(self, now: int) -> None:
+        """Forget the motion."""
+        self._trajectory = None
+        self._next_tick = self._clock.time
+
+    def tick(self, now: int) -> bool:
+        """Ticks come by the plan's clock: to the policy, an arm that is slowed down moves as ever."""
+        behind = self._clock.time - self._next_tick
+        if behind < -self._seconds / 2:
+            return False
+        self._next_tick += self._policy_seconds * (1 + int((behind + self._seconds / 2) / self._policy_seconds))
+        return True
+
+    def accept(self, proposal: Proposal, tracker: Tracker) -> bool:
+        """Lead over from the motion under way, or from the commands where limits led them off it."""
+        waypoints, time = proposal.waypoints, self._clock.time
+        passed = waypoints.passed(time)
+        self.late_steps += passed
+        if passed == len(waypoints.steps):
+            return False
+        self._trajectory = Trajectory(self.reference(tracker), time, waypoints, self._blend)
+        return True
+
+    def reference(self, tracker: Tracker) -> State:
+        """From the motion, if the commands are on it; they may be a little off while limits let them catch up."""
+        if self._trajectory is not None:
+            state = self._trajectory.state(self._clock.time)
+            if np.abs(state.position - tracker.position).max() < _ASTRAY:
+                return state
+        return tracker.state
+
+    def is_due(self, elapsed: int) -> bool:
+        """Half a period early at most: a thread that woke up late and hurries must not hurry the arm."""
+        return 2 * elapsed >= self._control_period
+
+    def next(self, elapsed: int, speed: float) -> np.ndarray | None:
+        """Go on along the motion, until it has come to rest."""
+        self._clock.advance(elapsed / NANOSECONDS, speed)
+        if self._trajectory is None or self._clock.time > self._trajectory.waypoints.rest:
+            self._trajectory = None
+            return None
+        return self._trajectory.position(self._clock.time)
