@@ -52,7 +52,12 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-    package_data={PACKAGE: ['sim/models/*.xml', 'sim/tasks/*/*.xml', 'sim/tasks/*/*.yaml', 'validation/*.html']},
+    package_data={
+        PACKAGE: [
+            *('sim/models/*.xml', 'sim/tasks/*/*.xml', 'sim/tasks/*/*.yaml'),
+            *('validation/*.html', 'inspection/*.html'),
+        ]
+    },
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),
@@ -88,6 +93,7 @@ setup(
             'tensorboard>=2.16,<3',
             'torch>=2.4,<2.14',
         ],
+        'pusht': ['gym-pusht>=0.1.8,<0.2'],
         'sim': ['daqp>=0.6,<1', 'mink>=1.0,<2', 'mujoco>=3.3.6,<5'],
         'test': ['colcon-common-extensions>=0.3,<1', 'hypothesis>=6.100,<7', 'pytest>=8,<10'],
     },

@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from vdd_ros.commands.demo import Demo
+from vdd_ros.commands.inspect import Inspect
 from vdd_ros.commands.learn import Distill, TrainTeacher
 from vdd_ros.commands.record import Record, RecordLive
 from vdd_ros.commands.recover import Recover
@@ -24,6 +25,7 @@ _error = Console(stderr=True, soft_wrap=True)
 _Command = Union[
     Annotated[Record, tyro.conf.subcommand('record')],
     Annotated[RecordLive, tyro.conf.subcommand('record-live')],
+    Annotated[Inspect, tyro.conf.subcommand('inspect')],
     Annotated[Recover, tyro.conf.subcommand('recover')],
     Annotated[TrainTeacher, tyro.conf.subcommand('train-teacher')],
     Annotated[Distill, tyro.conf.subcommand('distill')],
@@ -33,7 +35,7 @@ _Command = Union[
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; return 0, 2 after an error that its one line explains, or 130 after Ctrl-C."""
+    """Run a command; return 0 or what it returns, 2 after an error that its one line explains, or 130 after Ctrl-C."""
     command = tyro.cli(
         tyro.conf.OmitArgPrefixes[_Command],
         args=arguments,
@@ -42,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        command.run()
+        code = command.run()
     except VddError as error:
         _error.print(f'[bold red]error:[/] {error}', highlight=False)
         return EXIT_ERROR
@@ -59,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
             markup=True,
         )
         return EXIT_ERROR
-    return 0
+    return code or 0
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -16,6 +16,7 @@ LABELS = {
     'record': 'demonstrating and recording',
     'read': 'reading the demonstrations',
     'recover': 'recovering the bag',
+    'inspect': 'looking at the bag',
     'teacher': 'training the teacher',
     'student': 'distilling the student',
     'teacher export': 'exporting the teacher',

@@ -32,7 +32,7 @@ class Recover:
         from vdd_ros.data.recovery import recover
 
         with Bars(out) as bars:
-            found = recover(self.bag, self.output, lambda share: bars('recover', share, 1.0, {}))
+            found = recover(self.bag, self.output, lambda share: bars('recover', round(100 * share), 100, {}))
         for name, damage in found.damages:
             say(f'{name}: {damage.size} bytes from byte {damage.offset} on: {damage.reason}')
         say(str(found))

@@ -1,0 +1,196 @@
+"""What the stamps and values of a recording tell of it: each fault is put in, and found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vdd_ros.data.account import Account
+from vdd_ros.data.episode import Episode
+from vdd_ros.data.episode_quality import measure_episodes
+from vdd_ros.data.findings import findings_of
+from vdd_ros.data.quality import JointQuality, StreamQuality, measure_joint, measure_stream
+
+MS = 1_000_000
+TICKS = 10 * MS * np.arange(1000)
+
+
+def stream(stamps, received=None, **arguments) -> StreamQuality:
+    """Measure a topic of headers, received as they were stamped unless told otherwise."""
+    return measure_stream('/t', 'a/msg/B', stamps if received is None else received, stamps, **arguments)
+
+
+def told(streams=(), joints=(), episodes=(), account=None, spans=None) -> list[str]:
+    """Return what is found, as sentences."""
+    found = findings_of(streams, joints, episodes, account or Account(), spans or {})
+    return [f'{item.level} {item.about}: {item.text}' for item in found]
+
+
+def test_a_steady_stream_has_its_rate_and_nothing_to_say_of_it():
+    found = stream(TICKS)
+    assert (found.count, found.rate, found.gaps) == (1000, 100.0, ())
+    assert found.jitter == pytest.approx(0, abs=1e-12)
+    assert found.seconds == pytest.approx(9.99)
+    assert not told([found])
+
+
+def test_jitter_is_the_spread_of_the_intervals():
+    noise = np.random.default_rng(0).normal(0, 1 * MS, 1000).astype(np.int64)
+    found = stream(TICKS + noise)
+    # An interval is the difference of two stamps: its deviation is sqrt(2) times theirs.
+    assert found.jitter == pytest.approx(np.sqrt(2) * 1e-3, rel=0.1)
+
+
+def test_a_gap_is_found_where_it_is_and_counts_only_within_demonstrations():
+    kept = np.delete(TICKS, np.arange(500, 540))
+    found = stream(kept)
+    assert [(gap.start, round(gap.seconds, 6)) for gap in found.gaps] == [(499 * 10 * MS, 0.41)]
+    assert told([found]) == ['warning /t: 1 gap, the longest of 0.41 s']
+    assert told([found], spans={3: (4_000 * MS, 6_000 * MS)}) == [
+        'warning /t: 1 gap in episodes, the longest of 0.41 s in episode 3'
+    ]
+    assert not told([found], spans={0: (0, 4_995 * MS), 1: (5_400 * MS, 9_000 * MS)})
+
+
+def test_repeated_and_unsorted_stamps_are_counted():
+    stamps = TICKS.copy()
+    stamps[[10, 20]] = stamps[[9, 19]]
+    stamps[[30, 31]] = stamps[[31, 30]]
+    found = stream(stamps)
+    assert (found.duplicates, found.unsorted) == (2, 1)
+
+
+def test_a_clock_that_is_ahead_or_behind_or_drifts_is_found_under_the_noise_of_the_way():
+    way = np.random.default_rng(0).exponential(2e6, 1000).astype(np.int64)
+    wide = TICKS * 10  # over 100 s
+    ahead, behind = stream(wide, wide + way - 30 * MS), stream(wide, wide + way + 80 * MS)
+    assert ahead.clock_offset == pytest.approx(-0.030, abs=1e-4)
+    assert behind.clock_offset == pytest.approx(0.080, abs=1e-4)
+    assert behind.delay == pytest.approx(2e-3 * np.log(2), rel=0.15)
+    drifting = stream(wide, wide + way + wide // 10_000)
+    assert drifting.drift == pytest.approx(1e-4, abs=5e-6)
+    assert abs(behind.drift) < 5e-6
+    sentences = told([ahead, behind, drifting])
+    assert any('up to 30.0 ms ahead of their reception' in text for text in sentences)
+    assert any('at least 80 ms older' in text for text in sentences)
+    assert any('drifts by +' in text and 'us a second' in text for text in sentences)
+    assert any('110 ms behind /t' in text for text in sentences)
+
+
+def test_a_topic_without_a_rhythm_gets_no_rate_unless_it_should_have_one():
+    events = np.cumsum(np.random.default_rng(0).exponential(1e9, 50)).astype(np.int64)
+    assert measure_stream('/e', 'a/msg/B', events).rate is None
+    assert stream(events, sensor=True).rate is not None
+    assert stream(events, expected_rate=1.0).rate is not None
+    assert any('100.0 Hz where the contract expects 200 Hz' in text for text in told([stream(TICKS, expected_rate=200)]))
+
+
+def joint(position, command=None, **arguments) -> JointQuality:
+    """Measure a joint at 100 Hz, commanded at the same stamps."""
+    stamps = TICKS[: len(position)]
+    none = np.zeros(0)
+    commands = (none.astype(np.int64), none) if command is None else (stamps, command)
+    return measure_joint('j', stamps, position, *commands, **arguments)
+
+
+SWING = np.sin(TICKS / 1e9)
+
+
+def test_a_joint_is_held_against_limits_of_position_and_speed():
+    found = joint(2 * SWING, limits=(-1.9, 3.0), speed_limit=1.5)
+    assert found.beyond == (2 * SWING < -1.9 - 1e-3 * 4.9).sum() > 0
+    assert found.top_speed == pytest.approx(2.0, rel=1e-2)
+    sentences = told(joints=[found])
+    assert any('measurements outside of its limits -1.900 to 3.000' in text for text in sentences)
+    assert any('as fast as 2.00 rad/s, its limit is 1.50' in text for text in sentences)
+    assert not told(joints=[joint(2 * SWING, limits=(-2.0, 3.0), speed_limit=2.0)])
+
+
+def test_an_arm_that_is_set_back_between_episodes_is_not_fast():
+    part = np.repeat([0, -1, 1], [400, 200, 400])
+    position = np.where(part == 1, 5.0, 0.0)
+    assert joint(position, part=part).top_speed == 0
+    assert joint(position).top_speed > 0
+
+
+def test_a_stuck_a_saturated_and_a_constant_joint_are_told_apart():
+    stuck = SWING.copy()
+    stuck[200:320] = stuck[200]
+    assert joint(stuck, SWING).longest_stuck == pytest.approx(1.19)
+    saturated = joint(np.clip(SWING, -0.9, 0.9))
+    assert saturated.at_extreme == pytest.approx((np.abs(SWING) >= 0.9).mean())
+    assert joint(SWING).at_extreme == 0
+    still = joint(np.full(1000, 0.3), SWING)
+    assert still.constant and still.longest_stuck == pytest.approx(9.99)
+    texts = told(joints=[joint(stuck, SWING), saturated, still])
+    for text in ('stays at one value for 1.2 s', 'exactly its least or greatest value', 'never moves, stays at 0.3'):
+        assert any(text in item for item in texts)
+
+
+def test_the_lag_behind_the_command_is_found():
+    delayed = np.sin(TICKS / 1e9 - 0.12)
+    found = joint(delayed, SWING)
+    assert found.lag == pytest.approx(0.12, abs=0.006)
+    assert found.error == pytest.approx(np.median(np.abs(delayed - SWING)))
+    assert joint(SWING).lag is None
+
+
+def episodes(count: int = 12, length: int = 60) -> list[Episode]:
+    """Return straight demonstrations from near the origin, one unit long, none like another."""
+    generator = np.random.default_rng(0)
+    found = []
+    for index in range(count):
+        way = np.linspace(0, 1, length)[:, None] * [1.0, 0.5] + 0.01 * generator.standard_normal(2)
+        found.append(Episode(way, np.diff(way, axis=0, append=way[-1:]), True, {}, index=index))
+    return found
+
+
+def compare(items: list[Episode]):
+    """Compare demonstrations at 10 Hz whose actions are changes."""
+    return measure_episodes(items, ['x', 'y'], np.array([True, True]), 100 * MS)
+
+
+def test_demonstrations_that_are_alike_have_nothing_to_say():
+    found, coverage = compare(episodes())
+    assert not told(episodes=found)
+    assert {item.seconds for item in found} == {6.0}
+    assert coverage.share == pytest.approx(1) and coverage.dimensions == pytest.approx(1, abs=0.1)
+    assert len(coverage.points) == len(coverage.episode) == 12 * 60
+
+
+def test_rests_twins_and_outliers_are_found_by_number():
+    items = episodes()
+    resting = np.concatenate([np.repeat(items[3].observation[:1], 25, axis=0), items[3].observation])
+    items[3] = Episode(resting, np.diff(resting, axis=0, append=resting[-1:]), True, {}, index=3)
+    items[5] = Episode(items[2].observation, items[2].action, True, {}, index=5)
+    far = items[7].observation + [0.0, 3.0]
+    items[7] = Episode(far, items[7].action, False, {}, index=7)
+    jump = items[9].action.copy()
+    jump[30] += 0.5
+    items[9] = Episode(items[9].observation, jump, True, {}, index=9)
+    found, _ = compare(items)
+    assert found[3].idle_before == pytest.approx(2.4, abs=0.11) and found[3].idle == pytest.approx(25 / 85, abs=0.02)
+    assert [item.index for item in found if item.twin is not None] == [5] and found[5].twin == 2
+    sentences = told(episodes=found)
+    for text in (
+        'warning episodes: 1 recorded twice: 5 is 2 again',
+        'the arm rests before it starts, up to 2.',
+        'longer or shorter than most: 3',
+        'starting elsewhere than most: 7',
+        'with a jump of the command: 9',
+        'away from all others: 7',
+    ):
+        assert any(text in item for item in sentences), text
+    assert sum('rests when it is done' in item for item in sentences) == 0
+
+
+def test_what_was_dropped_is_a_finding_by_its_weight():
+    account = Account()
+    account.add('message', '/joint_states', 'too short', 3, 'byte 7')
+    account.add('tick', 'episode 0', 'no image that is young enough', 2)
+    account.add('note', 'bag', 'no metadata.yaml: it was not closed')
+    assert told(account=account) == [
+        'fault /joint_states: 3 messages dropped: too short (first at byte 7)',
+        'warning episode 0: 2 ticks dropped: no image that is young enough',
+        'note bag: no metadata.yaml: it was not closed',
+    ]

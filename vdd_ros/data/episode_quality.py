@@ -1,0 +1,176 @@
+"""How demonstrations compare: pauses, twins, outliers, and what of the space they cover."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vdd_ros.data.episode import Episode
+
+_IDLE = 0.05
+"""Share of a usual speed under which the arm rests."""
+_COMPARED = 3000
+"""Observations that are compared with each other at most."""
+
+
+@dataclass(frozen=True)
+class EpisodeQuality:
+    """One demonstration beside the others."""
+
+    index: int
+    start: int
+    """Its first tick [ns]."""
+    seconds: float
+    ticks: int
+    success: bool | None
+    labels: Mapping[str, str]
+    idle_before: float
+    """How long the arm rests at its beginning [s]."""
+    idle_after: float
+    """How long the arm rests at its end [s]."""
+    idle: float
+    """Share of its time in which the arm rests, in [0, 1]."""
+    path: float
+    """How far its actions lead, in usual steps."""
+    jump: float
+    """Its largest change of what is commanded, in usual steps."""
+    start_distance: float
+    """How far its first observation is from the middle of all of them, in usual deviations of observations."""
+    remoteness: float
+    """Median distance of its observations to the nearest one of another demonstration, in usual deviations."""
+    twin: int | None = None
+    """An earlier demonstration with the same numbers."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Where the demonstrations are, on the plane on which they differ most."""
+
+    points: np.ndarray
+    """Shape (observation, 2), in usual deviations; thinned."""
+    episode: np.ndarray
+    """Shape (observation,): of which demonstration each is."""
+    share: float
+    """What of the variance the plane holds, in [0, 1]."""
+    axes: tuple[str, str]
+    """What the two axes are mostly made of."""
+    dimensions: float
+    """In how many directions the observations vary: the participation ratio of their variances."""
+
+
+def measure_episodes(
+    episodes: Sequence[Episode], names: Sequence[str], changes: np.ndarray, period: int
+) -> tuple[tuple[EpisodeQuality, ...], Coverage | None]:
+    """Compare demonstrations.
+
+    Parameters
+    ----------
+    episodes
+        All of one contract.
+    names
+        What each number of an observation is called.
+    changes
+        Which numbers of an action are changes of a command, and not the command itself, shape (action,) bool.
+    period
+        Policy period [ns].
+
+    """
+    if not episodes:
+        return (), None
+    joined = np.concatenate([episode.observation for episode in episodes])
+    middle, deviation = joined.mean(axis=0), joined.std(axis=0)
+    varies = deviation > 1e-9 * max(float(deviation.max()), 1e-300)
+    scaled = [(episode.observation - middle)[:, varies] / deviation[varies] for episode in episodes]
+    speeds = [_speed(item) for item in scaled]
+    usual_speed = float(np.quantile(np.concatenate(speeds), 0.9)) or 1.0
+    steps = [np.linalg.norm(_steps(episode.action, changes), axis=1) for episode in episodes]
+    moved = np.concatenate(steps) if steps else np.zeros(0)
+    usual_step = float(np.sqrt(np.square(moved).mean())) if moved.any() else 1.0
+    remoteness, thinned = _remoteness(scaled)
+    seconds = period / 1e9
+    seen: dict[str, int] = {}
+    found = []
+    for place, episode in enumerate(episodes):
+        rests = speeds[place] < _IDLE * usual_speed
+        busy = np.flatnonzero(~rests)
+        mark = hashlib.sha256(episode.observation.tobytes() + episode.action.tobytes()).hexdigest()
+        found.append(
+            EpisodeQuality(
+                index=episode.index,
+                start=int(episode.stamps[0]) if len(episode.stamps) else 0,
+                seconds=len(episode) * seconds,
+                ticks=len(episode),
+                success=episode.success,
+                labels=episode.labels,
+                idle_before=float(busy[0] if len(busy) else len(rests)) * seconds,
+                idle_after=float(len(rests) - 1 - busy[-1] if len(busy) else len(rests)) * seconds,
+                idle=float(rests.mean()) if len(rests) else 0.0,
+                path=float(steps[place].sum() / usual_step),
+                jump=float(steps[place].max(initial=0.0) / usual_step),
+                start_distance=float(np.linalg.norm(scaled[place][0]) / np.sqrt(max(varies.sum(), 1))),
+                remoteness=remoteness[place],
+                twin=seen.get(mark),
+            )
+        )
+        seen.setdefault(mark, episode.index)
+    chosen = [name for name, kept in zip(names, varies) if kept]
+    return tuple(found), _coverage(thinned, [episode.index for episode in episodes], chosen)
+
+
+def _steps(action: np.ndarray, changes: np.ndarray) -> np.ndarray:
+    """Return by how much a command changes from tick to tick, shape (tick, action)."""
+    return np.where(changes, action, np.diff(action, axis=0, prepend=action[:1]))
+
+
+def _speed(scaled: np.ndarray) -> np.ndarray:
+    """Return how fast an observation changes from tick to tick, shape (tick,)."""
+    if len(scaled) < 2:
+        return np.zeros(len(scaled))
+    steps = np.abs(np.diff(scaled, axis=0)).max(axis=1)
+    return np.append(steps, steps[-1])
+
+
+def _remoteness(scaled: Sequence[np.ndarray]) -> tuple[list[float], list[np.ndarray]]:
+    """Return how far each demonstration keeps from the others, and the observations that were compared."""
+    stride = max(1, sum(map(len, scaled)) // _COMPARED)
+    thinned = [item[::stride] for item in scaled]
+    if len(scaled) < 2:
+        return [0.0] * len(scaled), thinned
+    joined = np.concatenate(thinned)
+    owner = np.repeat(np.arange(len(thinned)), [len(item) for item in thinned])
+    squares = np.square(joined).sum(axis=1)
+    found = []
+    for place, item in enumerate(thinned):
+        others = owner != place
+        distances = np.square(item).sum(axis=1)[:, None] + squares[others] - 2 * item @ joined[others].T
+        nearest = np.sqrt(np.maximum(distances.min(axis=1), 0) / max(item.shape[1], 1))
+        found.append(float(np.median(nearest)))
+    return found, thinned
+
+
+def _coverage(thinned: Sequence[np.ndarray], indices: Sequence[int], names: Sequence[str]) -> Coverage | None:
+    joined = np.concatenate(thinned)
+    if joined.shape[1] == 0 or len(joined) < 3:
+        return None
+    centred = joined - joined.mean(axis=0)
+    variance, vector = np.linalg.eigh(centred.T @ centred / len(centred))
+    variance, vector = np.maximum(variance[::-1], 0), vector[:, ::-1]
+    plane = vector[:, :2] if vector.shape[1] > 1 else np.column_stack([vector[:, 0], np.zeros(len(vector))])
+    plane = plane * np.where(plane[np.abs(plane).argmax(axis=0), [0, 1]] < 0, -1.0, 1.0)
+    return Coverage(
+        points=centred @ plane,
+        episode=np.repeat(np.array(indices), [len(item) for item in thinned]),
+        share=float(variance[:2].sum() / variance.sum()),
+        axes=tuple(_makeup(column, names) for column in plane.T),
+        dimensions=float(variance.sum() ** 2 / np.square(variance).sum()),
+    )
+
+
+def _makeup(column: np.ndarray, names: Sequence[str]) -> str:
+    """Say in words which numbers an axis is mostly made of."""
+    order = np.abs(column).argsort()[::-1]
+    kept = [place for place in order[:3] if abs(column[place]) > 0.5 * abs(column[order[0]])]
+    return ', '.join(('−' if column[place] < 0 else '') + names[place] for place in kept)

@@ -1,0 +1,49 @@
+"""The stamps of a topic, gathered without deserialising its messages."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vdd_ros.data.bag import Bag, TopicInfo
+from vdd_ros.data.serialized import Messages
+
+
+class Stamps:
+    """Gathers the stamps of one topic."""
+
+    def __init__(self, info: TopicInfo, bag: Bag) -> None:
+        """Find out whether the topic's type begins with a header."""
+        self.info = info
+        fields = bag.definitions(info.name).get(info.type, ())
+        self._stamped = bool(fields) and fields[0][1].base.endswith('/Header') and fields[0][1].count is None
+        self._received: list[np.ndarray] = []
+        self._headers: list[np.ndarray] = []
+
+    def take(self, messages: Messages) -> None:
+        """Take in some of its messages."""
+        self._received.append(messages.received)
+        if self._stamped:
+            self._headers.append(header_stamps(messages, ros1=self.info.ros1))
+
+    @property
+    def received(self) -> np.ndarray:
+        """When each was received, in the order of the bag, shape (message,) [ns]."""
+        return np.concatenate(self._received) if self._received else np.zeros(0, dtype=np.int64)
+
+    @property
+    def headers(self) -> np.ndarray | None:
+        """Those of the headers; None where there are none, or nobody filled them in."""
+        found = np.concatenate(self._headers) if self._headers else np.zeros(0, dtype=np.int64)
+        return found if found.any() else None
+
+
+def header_stamps(messages: Messages, *, ros1: bool) -> np.ndarray:
+    """Return the stamps [ns] of messages that begin with a header, shape (message,), without deserialising them."""
+    places = messages.offsets[:, None] + 4 + np.arange(8)
+    places = np.minimum(places, max(len(messages.buffer) - 1, 0))
+    data = np.ascontiguousarray(messages.buffer[places])
+    little = data.view('<u4').astype(np.int64)
+    if not ros1:  # the second byte tells the order of the others
+        big = data.view('>u4').astype(np.int64)
+        little = np.where((messages.buffer[messages.offsets + 1] & 1)[:, None].astype(bool), little, big)
+    return little[:, 0] * 1_000_000_000 + little[:, 1]
