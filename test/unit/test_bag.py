@@ -1,10 +1,13 @@
 """Reading bags: joints by name, commands by order, and errors that say what to do."""
 
+import shutil
+
 import numpy as np
 import pytest
 from rosbags.typesys import Stores, get_typestore
 
 from vdd_ros.contract import Contract, load_contract
+from vdd_ros.data.account import Account
 from vdd_ros.data.bag import fingerprint
 from vdd_ros.data.bag_recording import read_recording
 from vdd_ros.data.bag_writer import BagWriter
@@ -186,3 +189,21 @@ def test_too_few_demonstrations_are_refused_with_their_number(tmp_path):
         load_demonstrations(bags, _contract(), None, silent)
     bags.append(_whole(tmp_path / 'e'))
     assert load_demonstrations(bags, _contract(), None, silent).record.episodes == 5
+
+
+def test_what_a_killed_recorder_left_is_read_where_it_lies_and_what_grows_is_not(tmp_path):
+    writer = BagWriter(tmp_path / 'bag', TOPICS)
+    writer.open()
+    for stamp in range(3):
+        for topic, message in (('/joint_states', _two([1, 2])), ('/arm_controller/commands', _command([1, 2]))):
+            writer.write(topic, stamp, bytes(STORE.serialize_cdr(message, TOPICS[topic])))
+    writer.flush()
+    with pytest.raises(BagError, match='stop the recorder first'):
+        read_recording(tmp_path / 'bag', _contract())
+    shutil.copytree(tmp_path / '.bag.partial', tmp_path / '.killed.partial')
+    account = Account()
+    recording = read_recording(tmp_path / 'killed', _contract(), account=account)
+    assert len(recording.commanded.stamps) == 3 and 'was not closed' in str(account.losses[0])
+    assert len(fingerprint(tmp_path / 'killed')) == 64
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['.bag.partial', '.killed.partial']
+    writer.close()

@@ -6,7 +6,7 @@ import numpy as np
 
 from vdd_ros.contract import NANOSECONDS, Contract
 from vdd_ros.control.embodiment import Kinematics
-from vdd_ros.control.exchange import Exchange
+from vdd_ros.control.exchange import Exchange, Streams
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness, Measurements
 from vdd_ros.control.limits import Limits
@@ -42,6 +42,7 @@ class ControlLoop:
         execution: Execution = Execution(),
         start_gate: StartGate = StartGate(),
         novelty: Novelty | None = None,
+        streams: Streams | None = None,
     ) -> None:
         """Assemble a loop that is not started.
 
@@ -58,7 +59,9 @@ class ControlLoop:
         control_period
             Time between commands [ns]; None: the policy period, which is lockstep.
         novelty
-            When the arm slows down and stops for what the policy has not seen; None: never.
+            When the arm slows down and stops for what the policy has not seen, if ever.
+        streams
+            Features that are read from topics of their own: while one is not known, no plan is made.
 
         """
         self._period = contract.period if control_period is None else control_period
@@ -67,9 +70,7 @@ class ControlLoop:
         self._seconds = self._period / NANOSECONDS
         self._limits, self._freshness, self._gate = limits, freshness, start_gate
         self._planner = Planner(
-            contract,
-            policy,
-            kinematics,
+            *(contract, policy, kinematics),
             limits=limits,
             routing=routing,
             execution=execution,
@@ -83,12 +84,11 @@ class ControlLoop:
             Lockstep(contract.period) if self.is_lockstep else Interpolation(self._period, contract.period, blend)
         )
         self._measurements = Measurements(freshness)
-        self._exchange = Exchange(self._planner, contract.span)
+        self._exchange = Exchange(self._planner, contract.span, streams)
         self._started = self._approached = False
         self._latched: str | None = 'not started'
         self._refused = ''
-        self._expert = -1
-        self._stepped = self._outdated = self._rejected = self._resets = 0
+        self._expert, self._stepped, self._outdated, self._rejected, self._resets = -1, 0, 0, 0, 0
         self._begin(0)
 
     @property
@@ -276,9 +276,9 @@ class ControlLoop:
     def _note_tick(self, now: int, level: str) -> None:
         """Write down what is known at a policy tick, for the planner; what is too old is not planned from."""
         if level in ('fresh', 'warn') and self._approach is None and self._pursuit.tick(now):
-            tracker, pursuit = self._tracker, self._pursuit
-            start = pursuit.reference(tracker)
-            self._exchange.note(now, pursuit.time, self._measurements.position, tracker.position, start)
+            pursuit, measured, commanded = self._pursuit, self._measurements.position, self._tracker.position
+            start = pursuit.reference(self._tracker)
+            self._refused = self._exchange.note(now, pursuit.time, measured, commanded, start) or self._refused
 
     def _begin(self, now: int) -> None:
         """Forget plans and history: what the policy sees begins now."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +19,9 @@ from vdd_ros.data.decode import (
     observation_values,
 )
 from vdd_ros.features import TopicFeature
+
+
+_NONE: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class Kinematics(ToolPoint, Protocol):
@@ -59,13 +64,15 @@ class Embodiment:
             self._reference = self._kinematics.tool_position(self._commanded)
             self._orientation = self._kinematics.tool_orientation(self._commanded)
 
-    def observe(self, measured: np.ndarray) -> np.ndarray:
+    def observe(self, measured: np.ndarray, topics: Mapping[str, np.ndarray] = _NONE) -> np.ndarray:
         """Take in one tick's measured position, shape (joint,) [rad], and return the observation window.
+
+        ``topics`` holds, by name, the values of each feature that is read from a topic of its own, shape (width,).
 
         Returns shape (observation_horizon, observation), oldest first; before the arm has moved long enough, the
         oldest observation stands in for those that would be older, as in the windows that the policy was trained on.
         """
-        row = observation_values(self.contract, measured, self._commanded, self._kinematics)
+        row = observation_values(self.contract, measured, self._commanded, self._kinematics, topics)
         self._history.append(row)
         newest = len(self._history) - 1
         stamps = range(self.contract.observation_horizon - 1, -1, -1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 import numpy as np
 
@@ -14,12 +16,29 @@ _UNPLANNED = 64
 """Policy ticks that a slow planner still learns of, beyond those that it sees at once."""
 
 
+class Sample(Protocol):
+    """What streams say at a tick; `vdd_ros.data.live.Sample` is one."""
+
+    values: Mapping[str, np.ndarray]
+    """By feature, shape (width,)."""
+    stale: Sequence[str]
+    """The features that are not known."""
+
+
+class Streams(Protocol):
+    """What the loop needs of the other streams; `vdd_ros.data.live.LiveStreams` is one."""
+
+    def at(self, tick: int) -> Sample:
+        """Return what is known at a tick [ns]."""
+        ...
+
+
 class Exchange:
     """Neither side waits for the other: each hands over whole values, and what is outdated is known by its number."""
 
-    def __init__(self, planner: Planner, span: int) -> None:
-        """Serve a planner whose observation reaches ``span`` ticks back."""
-        self._planner = planner
+    def __init__(self, planner: Planner, span: int, streams: Streams | None = None) -> None:
+        """Serve a planner whose observation reaches ``span`` ticks back, and takes in some streams."""
+        self._planner, self._streams = planner, streams
         self._ticks: deque[Tick] = deque(maxlen=span + _UNPLANNED)
         self._proposal: Proposal | None = None
         self._epoch = self._serial = self._since_plan = 0
@@ -42,14 +61,21 @@ class Exchange:
         self._since_plan = self._planner.replan_steps
         self.wants_plan = False
 
-    def note(self, stamp: int, time: float, measured: np.ndarray, commanded: np.ndarray, reference: State) -> None:
-        """Write down what is known at a policy tick: see `Tick`."""
-        self._ticks.append(Tick(self._epoch, self._serial, stamp, time, measured, commanded, reference))
+    def note(self, stamp: int, time: float, measured: np.ndarray, commanded: np.ndarray, reference: State) -> str:
+        """Write down what is known at a policy tick: see `Tick`. Return why it cannot be planned from, if so."""
+        topics: Mapping[str, np.ndarray] = {}
+        if self._streams is not None:
+            sample = self._streams.at(stamp)
+            if sample.stale:
+                return f'nothing that is young enough of {", ".join(sample.stale)}'
+            topics = sample.values
+        self._ticks.append(Tick(self._epoch, self._serial, stamp, time, measured, commanded, reference, topics))
         self._since_plan += 1
         if self._since_plan >= self._planner.ask_steps:
             self.missed += self.wants_plan or self._busy
             self._since_plan = 0
             self.wants_plan = True
+        return ''
 
     def take(self) -> Proposal | None:
         """Return the plan that has arrived, once."""

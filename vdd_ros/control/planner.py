@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,6 +57,8 @@ class Tick:
     """The newest command before the tick, shape (joint,) [rad]."""
     reference: State
     """What the plan goes out from: the motion that the commands follow, or they themselves."""
+    topics: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """By name, the features of the observation that have a topic of their own, shape (width,)."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Planner:
                 self._judge_step(tick)
             self._serial = tick.serial
             self.embodiment.sent(tick.commanded)
-            window = self.embodiment.observe(tick.measured)
+            window = self.embodiment.observe(tick.measured, tick.topics)
         if not self._lockstep or self._chunk.is_spent:
             fault = self._infer(window)
             if fault:

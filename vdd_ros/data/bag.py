@@ -18,9 +18,11 @@ import zstandard
 
 from vdd_ros.data.account import Account
 from vdd_ros.data.bag_definitions import definitions_of
+from vdd_ros.data.bag_metadata import METADATA, partial_path
 from vdd_ros.data.bag_sqlite import Ros1File, SqliteFile
 from vdd_ros.data.mcap_reader import McapFile
 from vdd_ros.data.mcap_records import Channel, Damage, decompressed
+from vdd_ros.data.recovery import is_growing
 from vdd_ros.data.serialized import Definitions, Messages
 from vdd_ros.errors import BagError
 
@@ -55,11 +57,12 @@ class Bag:
         Raises
         ------
         BagError
-            There is none, or nothing of it can be read.
+            There is none, nothing of it can be read, or it is being recorded.
 
         """
         self.path = Path(path)
         self.account = Account() if account is None else account
+        self._root = located(self.path)
         self._stack = contextlib.ExitStack()
         try:
             self._information = self._metadata()
@@ -152,13 +155,9 @@ class Bag:
         return replace(joined, where=messages.where, places=places, unit=messages.unit)
 
     def _metadata(self) -> dict[str, Any]:
-        file = self.path / 'metadata.yaml'
-        if not self.path.exists():
-            raise BagError(
-                expected=f'a rosbag2 at {self.path}', found='nothing there', remedy='record one, or mend the path'
-            )
+        file = self._root / METADATA
         if not file.exists():
-            if self.path.is_dir():
+            if self._root.is_dir():
                 self.account.add('note', self.path.name, 'no metadata.yaml: it was not closed')
             return {}
         try:
@@ -173,10 +172,10 @@ class Bag:
         return {}
 
     def _paths(self) -> list[Path]:
-        if self.path.is_file():
-            return [self.path]
-        listed = [self.path / Path(name).name for name in self._information.get('relative_file_paths', [])]
-        there = {path for path in self.path.iterdir() if _storage(path) is not None}
+        if self._root.is_file():
+            return [self._root]
+        listed = [self._root / Path(name).name for name in self._information.get('relative_file_paths', [])]
+        there = {path for path in self._root.iterdir() if _storage(path) is not None}
         for path in listed:
             if path not in there:
                 self.account.add('part', self.path.name, f'{path.name} is listed in metadata.yaml, but not there')
@@ -184,7 +183,7 @@ class Bag:
             self.account.add('note', self.path.name, f'{path.name} is not listed in metadata.yaml; it is not read')
         found = [path for path in listed if path in there] or sorted(there)
         if not found:
-            inside = ', '.join(sorted(path.name for path in self.path.iterdir())[:5]) or 'nothing'
+            inside = ', '.join(sorted(path.name for path in self._root.iterdir())[:5]) or 'nothing'
             raise BagError(
                 expected=f'a rosbag2 at {self.path}, with files {", ".join(_STORAGES)}',
                 found=f'{inside} in it',
@@ -255,10 +254,31 @@ def _storage(path: Path) -> type | None:
     return _STORAGES.get(suffix) if path.is_file() else None
 
 
+def located(path: Path) -> Path:
+    """Return where a bag is: at its path, or beside it, where a recorder that was killed has left it.
+
+    Raises
+    ------
+    BagError
+        It is nowhere, or is being recorded at this moment.
+
+    """
+    if path.exists():
+        return path
+    partial = partial_path(path)
+    if not partial.is_dir():
+        raise BagError(expected=f'a rosbag2 at {path}', found='nothing there', remedy='record one, or mend the path')
+    if is_growing(partial):
+        raise BagError(
+            expected=f'a finished bag at {path}', found='one that is being recorded', remedy='stop the recorder first'
+        )
+    return partial
+
+
 def fingerprint(path: str | Path) -> str:
     """Return the SHA-256 of a bag's files: what an artifact says that it was learned from."""
     digest = hashlib.sha256()
-    path = Path(path)
+    path = located(Path(path))
     files = [path] if path.is_file() else sorted(item for item in path.rglob('*') if item.is_file())
     for file in files:
         digest.update(file.name.encode())

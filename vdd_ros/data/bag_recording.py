@@ -11,7 +11,6 @@ from vdd_ros.data.account import Account
 from vdd_ros.data.bag import Bag
 from vdd_ros.data.decoders import Decoder
 from vdd_ros.data.recording import EpisodeMark, Recording, Track, Word
-from vdd_ros.data.recovery import settle
 from vdd_ros.data.sensor_decoders import WordReader, stamp_of
 from vdd_ros.data.serialized import Definitions, Messages, Undecodable, walk
 from vdd_ros.data.sources import COMMANDED, MEASURED, Source, decoder, sources
@@ -191,7 +190,7 @@ def read_recording(
     Parameters
     ----------
     path
-        The bag. One whose recorder was killed is finished first (`vdd_ros.data.recovery.settle`).
+        The bag; also one that a killed recorder has left (`vdd recover` makes it whole).
     contract
         What to read. A topic is also found under a namespace, if there is one such only.
     progress
@@ -205,7 +204,6 @@ def read_recording(
         There is no bag, it cannot be read, lacks a topic, or no message of one can be used.
 
     """
-    settle(Path(path))
     with Bag(path, account) as bag:
         reading = RecordingReader(bag, contract)
         for block in bag.blocks(reading.topics, progress):

@@ -13,7 +13,6 @@ from vdd_ros.data.bag_recording import RecordingReader
 from vdd_ros.data.dataset import cut, refuse_none
 from vdd_ros.data.decode import ToolPoint
 from vdd_ros.data.episode import Episode
-from vdd_ros.data.recovery import settle
 from vdd_ros.data.spans import Span, spans_of
 
 _HELD = 16 << 20
@@ -36,7 +35,7 @@ def convert(
     Parameters
     ----------
     path
-        The bag. One whose recorder was killed is finished first (`vdd_ros.data.recovery.settle`).
+        The bag; also one that a killed recorder has left (`vdd recover` makes it whole).
     contract, kinematics
         What to read, and the kinematics that features in tool space need.
     account
@@ -53,7 +52,6 @@ def convert(
         There is no bag, it cannot be read, lacks a topic, has no message of one that can be used, or no episode.
 
     """
-    settle(Path(path))
     with Bag(path, account) as bag:
         reader = RecordingReader(bag, contract)
         done = _Done(contract, kinematics, account, bag.path.name)

@@ -11,8 +11,8 @@ from vdd_ros.contract import Contract, TopicFeature
 from vdd_ros.data.account import Account
 from vdd_ros.data.decode import ToolPoint, action_values, change_factors, observation_values
 from vdd_ros.data.episode import Episode
+from vdd_ros.data.observing import joints_at, observed_at
 from vdd_ros.data.recording import Recording
-from vdd_ros.data.resample import aligned, nanoseconds
 from vdd_ros.data.sources import topic_values
 from vdd_ros.data.spans import Span, spans_of
 from vdd_ros.errors import BagError, TrainingError
@@ -119,34 +119,19 @@ def _rows(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Return observations and actions at some ticks, and by stream, at which ticks it is not known."""
     longer = np.append(ticks, ticks[-1] + contract.period)
-    measured, commanded = recording.measured, recording.commanded
-    joints, unmeasured = aligned(measured.stamps, measured.values, longer, contract.measured.align)
-    stale = {'measured': unmeasured[:-1]}
-    if contract.commanded.source == 'measured':
-        commands, uncommanded = joints, unmeasured
-    else:
-        commands, uncommanded = aligned(
-            commanded.stamps, commanded.values, longer, contract.commanded.align, inclusive=False
-        )
-        # What was commanded before the episode does not count.
-        first = np.searchsorted(commanded.stamps, span.start)
-        known = longer - nanoseconds(contract.commanded.align.latency)
-        unheard = known <= commanded.stamps[first] if first < len(commanded.stamps) else np.ones(len(longer), bool)
-        anchor = 0.0 if contract.commanded.quantity == 'velocity' else joints[0]
-        commands = np.where(unheard[:, None], anchor, commands)
-        uncommanded = uncommanded & ~unheard
-    stale['commanded'] = uncommanded[:-1] | uncommanded[1:]
-    topics, before, after = {}, {}, {}
-    for feature in contract.observation:
-        if isinstance(feature, TopicFeature):
-            topics[feature.name], stale[feature.name] = topic_values(feature, recording.streams, ticks)
+    known = joints_at(contract, recording.measured, recording.commanded, longer, start=span.start)
+    uncommanded = known.stale['commanded']
+    topics, stale = observed_at(contract, recording.streams, ticks)
+    stale |= {'measured': known.stale['measured'][:-1], 'commanded': uncommanded[:-1] | uncommanded[1:]}
+    before, after = {}, {}
     for feature in contract.actions:
         if isinstance(feature, TopicFeature):
             values, missing = topic_values(feature, recording.streams, longer, inclusive=False)
             before[feature.name], after[feature.name] = values[:-1], values[1:]
             old = missing[:-1] if contract.mode_of(feature) != 'absolute' else False
             stale[f'{feature.name} (command)'] = missing[1:] | old
-    observation = observation_values(contract, joints[:-1], commands[:-1], kinematics, topics)
+    commands = known.commanded
+    observation = observation_values(contract, known.measured[:-1], commands[:-1], kinematics, topics)
     action = action_values(contract, commands[:-1], commands[1:], kinematics, before, after)
     return observation, action, stale
 

@@ -15,7 +15,7 @@ import numpy as np
 from vdd_ros.artifact import DataRecord
 from vdd_ros.contract import Contract
 from vdd_ros.data.account import Account
-from vdd_ros.data.bag import fingerprint
+from vdd_ros.data.bag import fingerprint, located
 from vdd_ros.data.convert import convert
 from vdd_ros.data.dataset import WindowArrays, windows_of
 from vdd_ros.data.decode import ToolPoint
@@ -137,7 +137,7 @@ def converted(
 
     """
     if workers is None:
-        large = sum(_size(Path(bag)) > _WORTH_A_PROCESS for bag in bags)
+        large = sum(_size(located(Path(bag))) > _WORTH_A_PROCESS for bag in bags)
         workers = min(large, len(os.sched_getaffinity(0)))
     if workers < 2:
         made = kinematics() if kinematics is not None else None
