@@ -28,7 +28,8 @@ from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
 from vdd_ros.distillation.distiller import PAPER
 from vdd_ros.distillation.noise_levels import NoiseLevels
-from vdd_ros.learning import LearningSettings, load_settings
+from vdd_ros.distillation.start import place_experts
+from vdd_ros.learning_settings import LearningSettings, load_settings
 from vdd_ros.mixture.student import Student
 from vdd_ros.networks import PolicyShape
 from vdd_ros.policy import DistilledPolicy
@@ -129,7 +130,8 @@ class Chain:
         """Return the published objective with the budget and the network of the other methods."""
         same = {name: getattr(settings.distillation, name) for name in ('batch', 'iterations', 'descent')}
         student = settings.student.model_copy(update={'gating_trunk': 'own', 'scale_floor': 1e-4})
-        return settings.model_copy(update={'distillation': PAPER.model_copy(update=same), 'student': student})
+        distillation = PAPER.model_copy(update=same)
+        return settings.model_copy(update={'distillation': distillation, 'student': student, 'start': 'spread'})
 
     def _demonstrations(self, contract: Contract) -> Demonstrations:
         shown = demonstrate(load_task('avoiding'), contract, self.episodes, self.seed)
@@ -146,6 +148,7 @@ class Chain:
         windows = AugmentedWindows(demonstrations.train, contract, normalizers, settings.augmentation)
         teacher = restored(artifact)
         student = Student(settings.student, teacher.shape, torch.Generator().manual_seed(self.seed))
+        place_experts(student, windows, torch.Generator().manual_seed(self.seed))
         models = [('EM', student, likelihood_loss(student), partial(_draw_expert, student))]
         if self.process == 'edm':
             trunk, shape = settings.teacher.trunk, teacher.shape

@@ -28,7 +28,7 @@ from vdd_ros.artifact import Artifact, DataRecord, Manifest, load_artifact, norm
 from vdd_ros.contract import Contract, load_contract
 from vdd_ros.diffusion.teacher import Teacher
 from vdd_ros.export import export_denoiser, export_student
-from vdd_ros.learning import LearningSettings, load_settings
+from vdd_ros.learning_settings import LearningSettings, load_settings
 from vdd_ros.mixture.student import Student, StudentSettings
 from vdd_ros.networks import PolicyShape, TrunkSettings
 from vdd_ros.normalization import Normalizer, Normalizers

@@ -30,7 +30,8 @@ from vdd_ros.baselines.em import likelihood_loss
 from vdd_ros.distillation.distiller import PAPER, Distiller, DistillerSettings
 from vdd_ros.distillation.noise_levels import NoiseLevels
 from vdd_ros.distillation.objective import Score
-from vdd_ros.learning import LearningSettings
+from vdd_ros.distillation.start import place_experts
+from vdd_ros.learning_settings import LearningSettings
 from vdd_ros.mixture.student import Student, StudentSettings
 from vdd_ros.networks import PolicyShape
 from vdd_ros.training import Ema, Learner, SingleLoss, Windows, fit
@@ -59,6 +60,8 @@ class Job:
         generator = torch.Generator().manual_seed(self.seed)
         toy = TOYS[self.toy].normalised()
         student = Student(self._student_settings(), PolicyShape(1, 1, 2), generator)
+        if self.method != 'paper':
+            place_experts(student, toy.demonstrations(_DEMONSTRATIONS, generator), generator)
         learner, iterations = self._learner(student, toy.score(), toy.demonstrations(_DEMONSTRATIONS, generator))
         ema = Ema(student, LearningSettings().student_ema)
         began = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,12 +44,30 @@ def covariance_of(spread: np.ndarray, settings: Mapping[str, Any], scale: np.nda
     return (root @ np.swapaxes(root, -1, -2)) * scale[:, None] * scale
 
 
-def deviate(
-    spread: np.ndarray, settings: Mapping[str, Any], scale: np.ndarray, generator: np.random.Generator
-) -> np.ndarray:
-    """Draw deviations, shape (..., chunk), of the covariances that `covariance_of` makes of the same arguments."""
-    root = _root(spread, settings, len(scale), len(scale))
-    return scale * (root @ generator.standard_normal((*root.shape[:-2], root.shape[-1], 1)))[..., 0]
+class Deviation:
+    """Draws deviations of the covariances that `covariance_of` makes."""
+
+    def __init__(self, settings: Mapping[str, Any], scale: np.ndarray) -> None:
+        """Prepare; arguments as those of `covariance_of`."""
+        self._settings, self._scale, self._size = settings, scale, len(scale)
+        if settings:
+            self._place = _place(settings['covariance'], self._size, settings.get('rank', 0), self._size)
+            self._zero, self._floor = np.zeros(self._size), np.full(self._size, settings['scale_floor'])
+
+    def of_each(self, spread: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Draw one deviation of each covariance, of spreads of shape (..., parameter); returns shape (..., chunk)."""
+        root = _root(spread, self._settings, self._size, self._size)
+        return self._scale * (root @ generator.standard_normal((*root.shape[:-2], root.shape[-1], 1)))[..., 0]
+
+    def of_one(self, spread: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Draw one deviation of one covariance, of a spread of shape (parameter,): the robot's case, and its time."""
+        place, entries = self._place, spread.astype(np.float64)
+        diagonal = entries[: self._size]
+        # Arrays throughout: a lone number beside an array costs as much as three operations.
+        np.logaddexp(self._zero, diagonal, out=diagonal)
+        np.add(diagonal, self._floor, out=diagonal)
+        entries *= generator.standard_normal(place.columns)[place.column]
+        return self._scale * np.bincount(place.row, entries, self._size)
 
 
 def log_likelihood(
@@ -91,10 +110,17 @@ def entropy(log_gating: np.ndarray) -> np.ndarray:
 
 def choose(log_gating: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     """Draw experts, shape (batch,), from log-probabilities of shape (batch, expert) by uniform numbers in [0, 1)."""
-    below = np.add.accumulate(np.exp(log_gating[:, :-1]), axis=-1)
-    if len(below) == 1:  # the robot's case, in a third of the time
-        return below[0].searchsorted(uniform, side='right')
-    return (below <= uniform[:, None]).sum(axis=-1)
+    return (np.exp(log_gating[:, :-1]).cumsum(axis=-1) <= uniform[:, None]).sum(axis=-1)
+
+
+def choose_one(log_gating: np.ndarray, uniform: float) -> int:
+    """Draw an expert as `choose` would, from log-probabilities of shape (expert,): the robot's case, and its time."""
+    reached = 0.0
+    for expert, value in enumerate(log_gating.tolist()):
+        reached += math.exp(value)
+        if reached > uniform:
+            return expert
+    return len(log_gating) - 1
 
 
 def _root(spread: np.ndarray, settings: Mapping[str, Any], size: int, leading: int) -> np.ndarray:
@@ -102,11 +128,39 @@ def _root(spread: np.ndarray, settings: Mapping[str, Any], size: int, leading: i
 
     Square roots of that of all dimensions begin with those of the first, since they are lower triangular.
     """
-    deviation = np.logaddexp(0, spread[..., :leading].astype(np.float64)) + settings['scale_floor']
-    diagonal = np.eye(leading) * deviation[..., None]
-    if settings['covariance'] == 'full':
-        diagonal[(..., *np.tril_indices(leading, -1))] = spread[..., size : size + leading * (leading - 1) // 2]
-    elif settings['covariance'] == 'low_rank':
-        factor = spread[..., size:].reshape(*spread.shape[:-1], size, settings['rank'])
-        return np.concatenate([diagonal, factor[..., :leading, :]], axis=-1)
-    return diagonal
+    place = _place(settings['covariance'], size, settings.get('rank', 0), leading)
+    root = np.zeros((*spread.shape[:-1], leading, place.columns))
+    root[..., place.row, place.column] = _entries(spread, settings, size)[..., place.entry]
+    return root
+
+
+def _entries(spread: np.ndarray, settings: Mapping[str, Any], size: int) -> np.ndarray:
+    """Return what stands in the square root: first its diagonal, then the rest."""
+    entries = spread.astype(np.float64)
+    entries[..., :size] = np.logaddexp(0.0, entries[..., :size]) + settings['scale_floor']
+    return entries
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the entries of a spread stand in the square root of a covariance."""
+
+    entry: np.ndarray
+    row: np.ndarray
+    column: np.ndarray
+    columns: int
+
+
+@functools.lru_cache(maxsize=16)
+def _place(covariance: str, size: int, rank: int, leading: int) -> _Place:
+    row = column = np.arange(size)
+    columns = leading
+    if covariance == 'full':
+        below = np.tril_indices(size, -1)
+        row, column = np.concatenate([row, below[0]]), np.concatenate([column, below[1]])
+    elif covariance == 'low_rank':
+        row = np.concatenate([row, np.repeat(np.arange(size), rank)])
+        column = np.concatenate([column, leading + np.tile(np.arange(rank), size)])
+        columns = leading + rank
+    entry = np.flatnonzero(row < leading)
+    return _Place(entry, row[entry], column[entry], columns)

@@ -24,10 +24,10 @@ _BATCH = 2
 def export_student(student: Student, normalizers: Normalizers) -> bytes:
     """Return a model ``observation -> log_gating, mean, spread``.
 
-    Observations, shape (batch, observation_horizon, observation), and means, shape (batch, expert,
-    prediction_horizon, action), are in the units of the contract. ``spread``, shape (batch, expert, parameter), is what
-    the covariances are made of, as the heads give it: `experts.covariance_of` makes them, for who asks. Retired experts
-    are left out.
+    Observations, shape (batch, observation_horizon, observation), and means, shape (batch, expert x
+    prediction_horizon x action), are in the units of the contract. ``spread``, shape (batch, expert x parameter), is
+    what the covariances are made of, as the heads give it: `experts.covariance_of` makes them, for who asks. Retired
+    experts are left out. Outputs are flat, since a shape costs as much as a layer of a small network.
     """
     window = torch.zeros(_BATCH, student.shape.observation_horizon, student.shape.observation_size)
     return _export(
@@ -103,8 +103,7 @@ class _StudentInUnits(nn.Module):
     def forward(self, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, spread, *gating = self.heads(self.features(observation)).split(self.sizes, dim=-1)
         logits = gating[0] if self.own is None else self.gating(self.own(observation))
-        mean = mean.unflatten(-1, (self.experts, self.steps, -1))
-        return logits.log_softmax(dim=-1), mean, spread.unflatten(-1, (self.experts, -1))
+        return logits.log_softmax(dim=-1), mean, spread
 
 
 class _MlpFeatures(nn.Module):

@@ -12,6 +12,7 @@ import numpy as np
 
 from vdd_ros.contract import Contract
 from vdd_ros.errors import ModelError
+from vdd_ros.joint_limits import JointLimit, urdf_joint_limits
 from vdd_ros.share import model_path
 
 POSITION_TOLERANCE = 1e-5
@@ -59,16 +60,20 @@ class Kinematics:
         self._home = self.model.qpos0.copy()
 
         limited = self.model.jnt_limited[indices].astype(bool)
+        limits = urdf_joint_limits(file) if _is_urdf(file) else _mjcf_joint_limits(self.model)
+        rows = [limits.get(joint, JointLimit()) for joint in self.joints]
         self.lower = np.where(limited, self.model.jnt_range[indices, 0], -np.inf)
         """Lower joint limits, shape (joint,) [rad]; minus infinity where the model is silent."""
         self.upper = np.where(limited, self.model.jnt_range[indices, 1], np.inf)
         """Upper joint limits, shape (joint,) [rad]; infinity where the model is silent."""
-        velocity = _urdf_velocity_limits(file) if _is_urdf(file) else _tuple_values(self.model, 'velocity_limits')
-        acceleration = _tuple_values(self.model, 'acceleration_limits')
-        self.velocity_limits = np.array([velocity.get(joint, np.inf) for joint in self.joints])
+        self.lower = np.maximum(self.lower, [row.lower for row in rows])
+        self.upper = np.minimum(self.upper, [row.upper for row in rows])
+        self.velocity_limits = np.array([row.velocity for row in rows])
         """Shape (joint,) [rad/s], infinity where the model is silent; in MJCF the tuple `velocity_limits`."""
-        self.acceleration_limits = np.array([acceleration.get(joint, np.inf) for joint in self.joints])
+        self.acceleration_limits = np.array([row.acceleration for row in rows])
         """Shape (joint,) [rad/s^2], infinity where the model is silent; in MJCF the tuple `acceleration_limits`."""
+        self.jerk_limits = np.array([row.jerk for row in rows])
+        """Shape (joint,) [rad/s^3], infinity where the model is silent; in MJCF the tuple `jerk_limits`."""
 
         kind, self._tool = _frame(self.model, tool, file)
         self._positions = self._data.site_xpos if kind == 'site' else self._data.xpos
@@ -242,9 +247,10 @@ def _bare_urdf(file: Path) -> str:
     return ElementTree.tostring(root, encoding='unicode')
 
 
-def _urdf_velocity_limits(file: Path) -> dict[str, float]:
-    limits = ((joint.get('name'), joint.find('limit')) for joint in ElementTree.parse(file).getroot().iter('joint'))
-    return {name: float(limit.get('velocity')) for name, limit in limits if limit is not None and limit.get('velocity')}
+def _mjcf_joint_limits(model: mujoco.MjModel) -> dict[str, JointLimit]:
+    found = [_tuple_values(model, f'{kind}_limits') for kind in ('velocity', 'acceleration', 'jerk')]
+    joints = {joint for values in found for joint in values}
+    return {joint: JointLimit(-np.inf, np.inf, *(values.get(joint, np.inf) for values in found)) for joint in joints}
 
 
 def _tuple_values(model: mujoco.MjModel, name: str) -> dict[str, float]:

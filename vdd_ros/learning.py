@@ -9,88 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from pydantic import Field
 
 from vdd_ros.artifact import Artifact, Manifest, claim_output, load_artifact, normalizer_entries, save_artifact
 from vdd_ros.calibration import calibrate
 from vdd_ros.contract import Contract
-from vdd_ros.data.augmentation import AugmentationSettings, AugmentedWindows, fit_normalizers
+from vdd_ros.data.augmentation import AugmentedWindows, fit_normalizers
 from vdd_ros.data.dataset import WindowArrays
 from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
-from vdd_ros.distillation.distiller import Distiller, DistillerSettings
+from vdd_ros.distillation.distiller import Distiller
 from vdd_ros.distillation.selection import judge
-from vdd_ros.errors import ConfigurationError
+from vdd_ros.distillation.start import place_experts, start_from_teacher
 from vdd_ros.events import write_events
 from vdd_ros.export import export_denoiser, export_student
-from vdd_ros.mixture.student import Student, StudentSettings
+from vdd_ros.learning_settings import LearningSettings
+from vdd_ros.mixture.student import Student
 from vdd_ros.networks import PolicyShape
 from vdd_ros.normalization import Normalizers
 from vdd_ros.progress import Progress
-from vdd_ros.settings import Settings
-from vdd_ros.share import share_path
-from vdd_ros.training import DescentSettings, Ema, Learner, SingleLoss, fit
+from vdd_ros.training import Ema, Learner, SingleLoss, fit
 
 _HISTORY = 100
 _HELD_OUT_DRAWS = 4
-
-
-class TeacherTraining(Settings):
-    """How the teacher is trained."""
-
-    iterations: int = Field(8000, ge=1)
-    """Updates."""
-    batch: int = Field(512, ge=1)
-    """Windows in an update."""
-    ema: float = Field(0.999, ge=0, lt=1)
-    """Decay of the averaged weights, which are what is kept."""
-    descent: DescentSettings = DescentSettings(learning_rate=1e-3)
-    """How Adam descends."""
-
-
-class LearningSettings(Settings):
-    """Everything about learning that is not the contract."""
-
-    seed: int = Field(0, ge=0)
-    """All randomness comes from it."""
-    held_out: float = Field(0.1, ge=0, lt=1)
-    """Share of the episodes that is kept for judging."""
-    threads: int = Field(0, ge=0)
-    """Cores to use; 0 for all."""
-    augmentation: AugmentationSettings = AugmentationSettings()
-    """Displacements that teach recovery."""
-    teacher: TeacherSettings = TeacherSettings()
-    """What the teacher is made of."""
-    teacher_training: TeacherTraining = TeacherTraining()
-    """How it is trained."""
-    student: StudentSettings = StudentSettings()
-    """What the student is made of."""
-    distillation: DistillerSettings = DistillerSettings()
-    """How it is distilled."""
-    student_ema: float = Field(0.995, ge=0, lt=1)
-    """Decay of the student's averaged weights."""
-
-
-def load_settings(path: str | Path | None = None) -> LearningSettings:
-    """Read settings from YAML; without a path, those that ship (``config/learning.yaml``).
-
-    Raises
-    ------
-    ConfigurationError
-        The file is absent or malformed, a key is unknown, or a value is out of range.
-
-    """
-    file = share_path('config', 'learning.yaml') if path is None else Path(path)
-    try:
-        values = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigurationError(
-            expected=f'settings in YAML at {file}',
-            found=' '.join(str(error).split()),
-            remedy='mend the path or the file',
-        ) from error
-    return LearningSettings.parse(values)
 
 
 def train_teacher(
@@ -162,6 +102,8 @@ def distill(
     ------
     ArtifactError
         The teacher is absent, damaged, or of another contract.
+    ConfigurationError
+        The student is to start from a teacher whose trunk differs.
 
     """
     output = claim_output(output)
@@ -174,6 +116,10 @@ def distill(
     torch.manual_seed(settings.seed)
     student = Student(settings.student, shape, torch.Generator().manual_seed(settings.seed))
     windows = _augmented(demonstrations.train, demonstrations, normalizers, settings)
+    if settings.start == 'teacher':
+        start_from_teacher(student, teacher.denoiser)
+    if settings.start != 'spread':
+        place_experts(student, windows, torch.Generator().manual_seed(settings.seed))
     learner = Distiller(student, teacher.score, windows, settings.distillation)
     ema = Ema(student, settings.student_ema)
     with _threads(settings.threads):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -123,6 +124,14 @@ class MlpTrunk(nn.Module):
         if self.query is not None:
             stream = stream + self.query(query)
         return self.activate(stream)
+
+    @torch.no_grad()
+    def answering(self, query: Float[Tensor, 'query']) -> MlpTrunk:
+        """Return a trunk of the window alone that gives this one's features for one and the same query."""
+        trunk = copy.deepcopy(self)
+        trunk.window.bias += trunk.query(query)
+        trunk.query = None
+        return trunk
 
     def activate(self, stream: Float[Tensor, '*batch feature']) -> Float[Tensor, '*batch feature']:
         """Compute features from what the first, affine layer gives."""

@@ -22,7 +22,7 @@ from vdd_ros.contract import Contract, load_contract
 from vdd_ros.data.demonstrations import Demonstrations, load_demonstrations
 from vdd_ros.errors import InterfaceError
 from vdd_ros.kinematics import Kinematics
-from vdd_ros.learning import LearningSettings
+from vdd_ros.learning_settings import LearningSettings
 from vdd_ros.policy import DistilledPolicy, TeacherPolicy
 from vdd_ros.processes import NodeGraph
 from vdd_ros.progress import Progress

@@ -11,7 +11,7 @@ from vdd_ros.contract import Contract
 from vdd_ros.control.chunk import Plan
 from vdd_ros.control.routing import SPREAD
 from vdd_ros.errors import ArtifactError
-from vdd_ros.experts import Experts, choose, covariance_of, deviate, entropy, log_likelihood
+from vdd_ros.experts import Deviation, Experts, choose, choose_one, covariance_of, entropy, log_likelihood
 from vdd_ros.familiarity import Familiarity
 from vdd_ros.runtime import Network
 
@@ -42,8 +42,10 @@ class DistilledPolicy:
         self.contract: Contract = artifact.manifest.contract
         self._network = Network(artifact.network, threads=threads, name=str(artifact.path))
         self._spread = spread
+        self._chunk = self.contract.prediction_horizon, self.contract.action_size
         self._normalizers = artifact.manifest.normalizers
         self._unit = np.tile(self._normalizers.action.scale, self.contract.prediction_horizon)
+        self._deviation = Deviation(artifact.manifest.network, spread * self._unit)
         arrays = artifact.familiarity
         self._familiarity = None if arrays is None else Familiarity.from_arrays(arrays)
 
@@ -63,7 +65,9 @@ class DistilledPolicy:
             Shape (batch, observation_horizon, observation), in the units of the contract, oldest stamp first.
 
         """
-        return Experts(*self._network({'observation': observation}))
+        log_gating, mean, spread = self._network({'observation': observation})
+        batch, experts = log_gating.shape
+        return Experts(log_gating, mean.reshape(batch, experts, *self._chunk), spread.reshape(batch, experts, -1))
 
     def covariance(self, experts: Experts) -> np.ndarray:
         """Return the covariances of the flattened chunks, shape (batch, expert, chunk, chunk)."""
@@ -123,15 +127,24 @@ class DistilledPolicy:
 
         ``observation`` has shape (batch, observation_horizon, observation). The paper acts by the mean: `spread` 0.
         """
+        if len(observation) == 1:
+            return self._plan_one(observation, generator)
         experts = self.experts(observation)
-        count = len(experts.log_gating)
-        chosen = choose(experts.log_gating, generator.random(count))
-        index = (slice(None), chosen[0]) if count == 1 else (np.arange(count), chosen)
-        action = experts.mean[index].astype(np.float64)
+        rows = np.arange(len(experts.log_gating))
+        chosen = choose(experts.log_gating, generator.random(len(rows)))
+        action = experts.mean[rows, chosen].astype(np.float64)
         if self._spread:
-            deviation = deviate(experts.spread[index], self.artifact.manifest.network, self._unit, generator)
-            action += self._spread * deviation.reshape(action.shape)
+            action += self._deviation.of_each(experts.spread[rows, chosen], generator).reshape(action.shape)
         return Plan(action, chosen)
+
+    def _plan_one(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
+        """Do the same for one window, without the arrays that many need: half the time beside that of the network."""
+        log_gating, mean, spread = self._network({'observation': observation})
+        expert = choose_one(log_gating[0], generator.random())
+        action = mean.reshape(log_gating.size, -1)[expert].astype(np.float64)
+        if self._spread:
+            action += self._deviation.of_one(spread.reshape(log_gating.size, -1)[expert], generator)
+        return Plan(action.reshape(1, *self._chunk), np.array([expert]))
 
 
 class TeacherPolicy:

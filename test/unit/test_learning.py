@@ -10,7 +10,8 @@ from vdd_ros.contract import load_contract
 from vdd_ros.data.dataset import WindowArrays
 from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.errors import TrainingError
-from vdd_ros.learning import LearningSettings, checkpoint_path, distill, events_path, train_teacher
+from vdd_ros.learning import checkpoint_path, distill, events_path, train_teacher
+from vdd_ros.learning_settings import LearningSettings
 from vdd_ros.policy import DistilledPolicy
 from vdd_ros.progress import silent
 

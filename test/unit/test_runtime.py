@@ -13,7 +13,7 @@ from vdd_ros.export import export_student
 from vdd_ros.mixture.student import Student, StudentSettings
 from vdd_ros.networks import PolicyShape, TrunkSettings
 from vdd_ros.normalization import Normalizer, Normalizers
-from vdd_ros.experts import choose
+from vdd_ros.experts import Deviation, choose, choose_one
 from vdd_ros.runtime import Network
 
 SHAPE = PolicyShape(observation_horizon=2, observation_size=3, action_size=2)
@@ -68,6 +68,16 @@ def test_one_window_draws_the_expert_that_it_would_draw_among_many():
     generator = np.random.default_rng(0)
     log_gating = np.log(generator.dirichlet(np.ones(5), 200))
     uniform = generator.random(200)
-    alone = [int(choose(log_gating[i : i + 1], uniform[i : i + 1])[0]) for i in range(200)]
+    alone = [choose_one(row, number) for row, number in zip(log_gating, uniform)]
     np.testing.assert_array_equal(alone, choose(log_gating, uniform))
     assert set(alone) == set(range(5))
+
+
+@pytest.mark.parametrize('covariance', ['diagonal', 'full', 'low_rank'])
+def test_one_expert_deviates_as_it_would_among_many(covariance):
+    settings = {'covariance': covariance, 'rank': 2, 'scale_floor': 0.01}
+    parameters = {'diagonal': 5, 'full': 15, 'low_rank': 15}[covariance]
+    spread = np.random.default_rng(0).normal(size=parameters).astype(np.float32)
+    deviation = Deviation(settings, np.arange(1.0, 6.0))
+    alone = deviation.of_one(spread, np.random.default_rng(1))
+    np.testing.assert_allclose(alone, deviation.of_each(spread[None], np.random.default_rng(1))[0], rtol=1e-9)

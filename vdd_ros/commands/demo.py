@@ -35,7 +35,7 @@ class Demo:
 
     def run(self) -> None:
         """Do it."""
-        from vdd_ros.learning import load_settings
+        from vdd_ros.learning_settings import load_settings
         from vdd_ros.pipeline import demo
 
         with Bars(out) as bars:

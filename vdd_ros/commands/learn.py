@@ -32,7 +32,7 @@ class TrainTeacher:
 
     def run(self) -> None:
         """Do it."""
-        from vdd_ros.learning import load_settings
+        from vdd_ros.learning_settings import load_settings
         from vdd_ros.pipeline import load, train_teacher
 
         settings = load_settings(self.settings)
@@ -68,7 +68,7 @@ class Distill:
     def run(self) -> None:
         """Do it."""
         from vdd_ros.artifact import load_artifact
-        from vdd_ros.learning import load_settings
+        from vdd_ros.learning_settings import load_settings
         from vdd_ros.pipeline import distill, load
 
         settings = load_settings(self.settings)

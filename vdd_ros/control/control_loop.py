@@ -219,10 +219,10 @@ class ControlLoop:
                 return self._rest(Hold, self._refused or reason or 'no plan')
             tracker.step(target, self._measurements.position)
             self._stepped, clamped = self._now, tracker.clamped
-        elif self._refused and self.is_lockstep:
-            return self._rest(Hold, self._refused)
+        elif self.is_lockstep and (self._refused or self._first):
+            return self._rest(Hold, self._refused or 'no plan')
         if not reason:
-            reason = self._refused or ('the plan is late' if pursuit.is_spent else '')
+            reason = self._refused or ('the plan is late' if pursuit.is_spent else self._planner.remark)
         return Command(tracker.position, tracker.velocity, tracker.acceleration, self._expert, clamped, reason)
 
     def _rest(self, kind: type[Hold] | type[Stop], reason: str) -> Hold | Stop:

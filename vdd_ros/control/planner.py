@@ -98,6 +98,8 @@ class Planner:
         self.policy = policy
         """Used from the next plan on."""
         self.monitor = None if novelty is None else Monitor(novelty)
+        self.remark = ''
+        """What the monitor makes of the newest plan, unless it is fine."""
         self.record: PlanRecord | None = None
         self.plans = 0
         self._limits, self._routing, self._execution = limits, routing, execution
@@ -185,6 +187,7 @@ class Planner:
         self.embodiment.anchor(tick.commanded)
         self._chunk.drop()
         self._forget()
+        self.remark = ''
         if self.monitor:
             self.monitor.reset()
 
@@ -221,7 +224,8 @@ class Planner:
         if self._likelihood is not None:
             watched['likelihood'], self._likelihood = self._likelihood, None
         level = self.monitor.update(watched)
-        return f'out of distribution: {self.monitor.complaint()}' if level == 'stop' else ''
+        self.remark = '' if level == 'fine' else f'out of distribution, {level}: {self.monitor.complaint()}'
+        return self.remark if level == 'stop' else ''
 
     def _judge_step(self, tick: Tick) -> None:
         """Note how likely what was done since the last plan was, if it was one step."""

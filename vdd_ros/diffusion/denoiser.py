@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vdd_ros.networks import NoiseEmbedding, PolicyShape, TrunkSettings, build_trunk
+from vdd_ros.networks import MlpTrunk, NoiseEmbedding, PolicyShape, TrunkSettings, build_trunk
 
 Scaling = tuple[Tensor, Tensor, Tensor]
 
@@ -73,6 +73,22 @@ class Denoiser(nn.Module):
     ) -> Float[Tensor, '*sample batch action']:
         """Evaluate the gradient of ``log p_sigma(action|s)``, p convolved with N(0, sigma^2), in the action."""
         return score_of(self, action, sigma, observation)
+
+    @torch.no_grad()
+    def conditional_mean(self, sigma: float) -> tuple[MlpTrunk, nn.Linear] | None:
+        """Return a trunk and a head of the window alone that give ``D(0; sigma, s)``.
+
+        Where the noise drowns all actions, that is ``E[a|s]``. None for a transformer, whose query is a token.
+        """
+        if not isinstance(self.trunk, MlpTrunk):
+            return None
+        level = torch.tensor(sigma, dtype=self.head.weight.dtype, device=self.head.weight.device)
+        query = torch.cat([level.new_zeros(self.head.out_features), self.embedding(level)])
+        head = nn.Linear(self.head.in_features, self.head.out_features).to(self.head.weight)
+        output = self._preconditioning(level, self.sigma_data)[1]
+        head.weight.copy_(output * self.head.weight)
+        head.bias.copy_(output * self.head.bias)
+        return self.trunk.answering(query), head
 
     def loss_weight(self, sigma: Float[Tensor, '*sample']) -> Float[Tensor, '*sample']:
         """Weigh squared errors so that the network's own error counts alike at every noise level."""

@@ -35,9 +35,9 @@ class StudentSettings(Settings):
     gating_trunk: Literal['shared', 'own'] = 'shared'
     """`shared`: gating and experts read the same features. `own`: the gating has a network of its own (the paper)."""
     spread: float = Field(1.5, ge=0)
-    """Standard deviation of the experts' means at the start."""
+    """Standard deviation of the experts' means at the start, where nothing places them (`distillation.start`)."""
     initial_scale: float = Field(0.5, gt=0)
-    """Standard deviation of each expert at the start."""
+    """Standard deviation of each expert at the start, likewise."""
     scale_floor: float = Field(0.01, gt=0)
     """Least standard deviation (least diagonal of the Cholesky factor)."""
 
@@ -143,6 +143,27 @@ class Student(nn.Module):
         self.mean_head.bias.view(self.settings.experts, -1)[expert] += offset
         if self.gating_head is not None:
             self.gating_head.bias[expert] += math.log(share)
+
+    @torch.no_grad()
+    def adopt(self, trunk: nn.Module, head: nn.Linear) -> None:
+        """Take over the weights of a trunk of equal make, and let every expert's mean be what `head` makes of it."""
+        self.trunk.load_state_dict(trunk.state_dict())
+        self.mean_head.weight.copy_(head.weight.repeat(self.settings.experts, 1))
+        self.mean_head.bias.copy_(head.bias.repeat(self.settings.experts))
+
+    @torch.no_grad()
+    def place(
+        self,
+        offset: Float[Tensor, 'expert action'],
+        scale: Float[Tensor, 'expert action'],
+        share: Float[Tensor, 'expert'],
+    ) -> None:
+        """Centre the experts' means where they are on average and move each by its `offset`; set spread and gating."""
+        means, scales = (head.bias.view(self.settings.experts, -1) for head in (self.mean_head, self.scale_head))
+        means.copy_(means.mean(dim=0) + offset)
+        scales.copy_((scale - self.settings.scale_floor).clamp(min=self.settings.scale_floor).expm1().log())
+        if self.gating_head is not None:
+            self.gating_head.bias.copy_(share.log())
 
     def compact(self) -> Student:
         """Return a student of the living experts alone, with the same density."""

@@ -15,7 +15,8 @@ from std_srvs.srv import Trigger
 from vdd_ros import pipeline
 from vdd_ros.artifact import Artifact
 from vdd_ros.errors import ConfigurationError, OutputError
-from vdd_ros.learning import checkpoint_path, load_settings
+from vdd_ros.learning import checkpoint_path
+from vdd_ros.learning_settings import load_settings
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.parameters import STRINGS, Parameter, declare
 from vdd_ros.nodes.process import run

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from collections import deque
 from typing import Callable
+
+_NAP = 0.05
+"""The longest sleep that nothing interrupts [s]; shorter ones end more precisely than a wait for an event."""
+_REMEMBERED = 2000
 
 
 class Pacer:
@@ -14,25 +20,47 @@ class Pacer:
     given up, so that nothing runs wild after a machine has slept.
     """
 
-    def __init__(self, period: float, tick: Callable[[], None], *, patience: float = 1.0) -> None:
-        """Prepare to call ``tick`` every ``period`` [s]."""
+    def __init__(
+        self, period: float, tick: Callable[[], None], *, patience: float = 1.0, priority: int = 0, name: str = 'pacer'
+    ) -> None:
+        """Prepare to call ``tick`` every ``period`` [s].
+
+        Parameters
+        ----------
+        period
+            Between two calls [s].
+        tick
+            What to call.
+        patience
+            How much lost time is caught up [s].
+        priority
+            Of the thread under the real-time scheduler SCHED_FIFO, from 1 to 99; 0 for the ordinary scheduler.
+        name
+            Of the thread.
+
+        """
         self._period = period
         self._tick = tick
         self._patience = patience
+        self._priority = priority
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name='pacer')
+        self._thread = threading.Thread(target=self._run, name=name)
         self._error: Exception | None = None
         self.late = 0
         """Deadlines missed by more than a period."""
+        self.lateness: deque[float] = deque(maxlen=_REMEMBERED)
+        """By how much the newest calls came after their deadlines [s]."""
+        self.refused: str = ''
+        """Why the thread does not have the priority that was asked for; empty where it does."""
 
     def start(self) -> None:
         """Begin to call."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Make no more calls, and wait for the one under way."""
+        """Make no more calls, and wait for the one under way; that one itself may ask for it."""
         self._stopping.set()
-        if self._thread.is_alive():
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
 
     def check(self) -> None:
@@ -41,8 +69,10 @@ class Pacer:
             raise self._error
 
     def _run(self) -> None:
+        self._be_punctual()
         deadline = time.monotonic()
         while not self._stopping.is_set():
+            self.lateness.append(time.monotonic() - deadline)
             try:
                 self._tick()
             except Exception as error:  # whatever it is, it belongs to the thread that checks, not to this one
@@ -50,8 +80,18 @@ class Pacer:
                 return
             deadline += self._period
             wait = deadline - time.monotonic()
-            if wait > 0:
+            if wait > _NAP:
                 self._stopping.wait(wait)
+            elif wait > 0:
+                time.sleep(wait)
             elif wait < -self._patience:
                 deadline = time.monotonic()
             self.late += wait < -self._period
+
+    def _be_punctual(self) -> None:
+        if not self._priority:
+            return
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(self._priority))
+        except (AttributeError, OSError) as error:
+            self.refused = str(error)

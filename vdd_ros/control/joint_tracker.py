@@ -1,0 +1,227 @@
+"""One joint on its way to any target whatever, without ever breaking a limit.
+
+Its state is position, velocity and acceleration *of the commands*, in steps (see `braking`). Each step chooses the next
+command so that all limits hold now, and so that the quickest stop from there stays within the position limits. That is
+enough for ever: whatever the next target is, the first step of that very stop is allowed, and so is the rest of it.
+"""
+
+from __future__ import annotations
+
+import abc
+from math import sqrt
+
+from vdd_ros.control.braking import braking_acceleration, greatest_acceleration, stopping_extent
+from vdd_ros.control.limits import KINDS
+
+POSITION, VELOCITY, ACCELERATION, JERK, LAG = range(len(KINDS))
+_FREE = -1
+
+_SETTLED = 8.0
+"""Steps in which what is left of a small deviation is taken back; fewer would swing."""
+_HALVINGS = 8
+_FARTHEST = 1e3
+"""A step longer than this [rad] is never taken, even without any limit."""
+
+
+class Joint(abc.ABC):
+    """What the two kinds of joints share: limits and state in steps, and the way back inside the position limits."""
+
+    position: float
+    """The newest command [rad]."""
+    velocity: float
+    """By which it came from the one before [rad/step]."""
+    acceleration: float
+    """By which that velocity came from the one before [rad/step^2]."""
+    longest_stop = 0.0
+    """How far it goes while it stops from its greatest speed [rad]."""
+
+    def __init__(self, lower: float, upper: float, velocity: float, recovery: float) -> None:
+        """Keep position limits [rad] and a greatest speed [rad/step]; ``recovery`` [rad/step] is that back inside."""
+        self.lower, self.upper, self.greatest, self.recovery = lower, upper, velocity, recovery
+        self.clamps = [0] * len(KINDS)
+        """Targets that were not followed, by kind of limit."""
+        self.reset(0.0)
+
+    @abc.abstractmethod
+    def step(self, target: float) -> bool:
+        """Go on towards a target [rad], finite; return whether no limit was felt."""
+
+    @abc.abstractmethod
+    def brake(self) -> None:
+        """Take one step of the quickest stop."""
+
+    @abc.abstractmethod
+    def confine(self, low: float, high: float) -> None:
+        """Be able to stop within these bounds [rad] in the next step, as far as that is still possible."""
+
+    def reset(self, position: float) -> None:
+        """Be at rest at a position [rad], which may lie outside the limits."""
+        self.position, self.velocity, self.acceleration = position, 0.0, 0.0
+        self.target, self.pace = position, 0.0
+        # The limits that hold until the joint is back inside: it is let in slowly, and never farther out.
+        self.floor, self.ceiling = min(self.lower, position), max(self.upper, position)
+        self.outside = self.floor < self.lower or self.ceiling > self.upper
+
+    def within(self, target: float) -> float:
+        """Return the target nearest to a wanted one that the position limits allow."""
+        if self.outside:
+            self.floor = min(self.lower, self.floor + self.recovery)
+            self.ceiling = max(self.upper, self.ceiling - self.recovery)
+            self.outside = self.floor < self.lower or self.ceiling > self.upper
+            # Until it is inside, it is led there, and nowhere else.
+            allowed = self.ceiling if self.ceiling > self.upper else self.floor if self.outside else target
+        else:
+            allowed = target
+        allowed = min(max(allowed, self.floor), self.ceiling)
+        if allowed != target:
+            self.clamps[POSITION] += 1
+        return allowed
+
+
+class DirectJoint(Joint):
+    """A joint that only its position and speed are limited of: it goes as near to the target as one step leads."""
+
+    def confine(self, low: float, high: float) -> None:
+        """Nothing to do: it stops at once."""
+
+    def step(self, target: float) -> bool:
+        """Go as near as one step leads."""
+        allowed = self.within(target)
+        before = self.position
+        self.position = min(max(allowed, before - self.greatest), before + self.greatest)
+        if self.position != allowed:
+            self.clamps[VELOCITY] += 1
+        self.acceleration = self.position - before - self.velocity
+        self.velocity = self.position - before
+        return self.position == target
+
+    def brake(self) -> None:
+        """Stay."""
+        self.velocity = self.acceleration = 0.0
+
+
+class SmoothJoint(Joint):
+    """A joint that is also limited in acceleration and jerk."""
+
+    def __init__(
+        self, lower: float, upper: float, velocity: float, acceleration: float, jerk: float, recovery: float
+    ) -> None:
+        """Keep a greatest acceleration [rad/step^2] and jerk [rad/step^3] as well."""
+        # Where a limit is absent, one that can never be felt stands in for it.
+        velocity = min(velocity, _FARTHEST)
+        self.bend = min(acceleration, 2 * velocity)
+        self.jerk = min(jerk, 2 * self.bend)
+        super().__init__(lower, upper, velocity, min(recovery, velocity / 2))
+        self.longest_stop = stopping_extent(velocity, 0.0, self.bend, self.jerk)[1] + velocity
+
+    def reset(self, position: float) -> None:
+        """Be at rest at a position [rad], which may lie outside the limits."""
+        super().reset(position)
+        self.low_wall, self.high_wall = self.low, self.high = self.floor, self.ceiling
+
+    def confine(self, low: float, high: float) -> None:
+        """Move the walls of the next step, but never to where the stop from here would break them."""
+        back, forth = stopping_extent(self.velocity, self.acceleration, self.bend, self.jerk)
+        self.low = max(self.low_wall, min(low, self.position - back))
+        self.high = min(self.high_wall, max(high, self.position + forth))
+
+    def step(self, target: float) -> bool:
+        """Hit the target if it can be kept on, else find the way home to it."""
+        jerk, greatest, bend = self.jerk, self.greatest, self.bend
+        allowed = self.within(target)
+        pace = min(max(allowed - self.target, -greatest), greatest)
+        turn = min(max(pace - self.pace, -bend), bend)
+        error = self.target - self.position
+        self.target, self.pace = allowed, pace
+
+        velocity = allowed - self.position
+        acceleration = velocity - self.velocity
+        kind = _FREE
+        if abs(velocity) > greatest:
+            kind = VELOCITY
+        elif abs(acceleration) > bend:
+            kind = ACCELERATION
+        elif abs(acceleration - self.acceleration) > jerk:
+            kind = JERK
+        # The step that hits the target is taken if the next ones, that keep on it, will be allowed as well.
+        drift = velocity - pace
+        exact = kind == _FREE and abs(drift) + abs(drift + acceleration - turn) <= jerk / 2
+        if not exact:
+            acceleration = self.acceleration + self._homing_jerk(error, self.velocity - pace, self.acceleration - turn)
+        felt = self._advance(acceleration)
+        self.low, self.high = self.low_wall, self.high_wall
+        if exact and felt == _FREE:
+            self.velocity, self.position = velocity, allowed
+        if felt in (POSITION, LAG) or (exact and felt != _FREE):
+            kind = felt  # else what is felt is the way home, and not the target's doing
+        if kind != _FREE:
+            self.clamps[kind] += 1
+        return kind == _FREE and allowed == target
+
+    def brake(self) -> None:
+        """Take one step of the quickest stop."""
+        self._move(braking_acceleration(self.velocity, self.acceleration, self.bend, self.jerk))
+        self.low, self.high = self.low_wall, self.high_wall
+        self.target, self.pace = self.position, 0.0
+
+    def _homing_jerk(self, error: float, drift: float, swing: float) -> float:
+        """Return the first jerk of a quintic that would end on the target, in so many steps as the limits let it take.
+
+        Asked for anew in every step, it makes the deviation fade without swinging, all the faster the smaller it is.
+        """
+        size, speed = abs(error), abs(drift)
+        steps = max(
+            _SETTLED,
+            (60 * size / self.jerk) ** (1 / 3),
+            sqrt(5.8 * size / self.bend),
+            1.9 * size / self.greatest,
+            6 * sqrt(speed / self.jerk),
+            3 * speed / self.bend,
+            9 * abs(swing) / self.jerk,
+        )
+        return ((60 * error / steps - 36 * drift) / steps - 9 * swing) / steps
+
+    def _advance(self, acceleration: float) -> int:
+        """Move by the allowed acceleration nearest to the wanted one; return the kind of limit that was felt."""
+        jerk, bend, greatest, velocity = self.jerk, self.bend, self.greatest, self.velocity
+        least = max(-bend, -greatest_acceleration(greatest + velocity, jerk), self.acceleration - jerk)
+        most = min(bend, greatest_acceleration(greatest - velocity, jerk), self.acceleration + jerk)
+        allowed = min(max(acceleration, least), most)
+        kind = _FREE if allowed == acceleration else VELOCITY
+        if not self._is_safe(allowed):
+            safe = braking_acceleration(velocity, self.acceleration, bend, jerk)
+            reach = 1.0
+            share = 0.0
+            for _ in range(_HALVINGS):
+                reach /= 2
+                if self._is_safe(safe + (share + reach) * (allowed - safe)):
+                    share += reach
+            allowed = safe + share * (allowed - safe)
+            kind = POSITION if (self.low, self.high) == (self.low_wall, self.high_wall) else LAG
+        self._move(allowed)
+        return kind
+
+    def _is_safe(self, acceleration: float) -> bool:
+        """Tell whether the quickest stop after a step stays within the walls."""
+        velocity = self.velocity + acceleration
+        if not velocity and not acceleration:
+            return True  # at rest, where it may be
+        position = self.position + velocity
+        jerk, bend = self.jerk, self.bend
+        # A rough bound first: nearly always there is room enough.
+        size = abs(acceleration)
+        peak = abs(velocity) + size / 2 + size * size / (2 * jerk)
+        extent = peak * (peak / bend / 2 + (bend / 2 + size) / jerk + 2) + size + jerk / 8
+        if self.low + extent <= position <= self.high - extent:
+            return True
+        back, forth = stopping_extent(velocity, acceleration, bend, jerk)
+        return self.low + back <= position <= self.high - forth
+
+    def _move(self, acceleration: float) -> None:
+        self.acceleration = acceleration
+        self.velocity += acceleration
+        self.position += self.velocity
+        if self.low_wall < self.lower or self.high_wall > self.upper:
+            back, forth = stopping_extent(self.velocity, acceleration, self.bend, self.jerk)
+            self.low_wall = min(self.lower, max(self.low_wall, self.position - back))
+            self.high_wall = max(self.upper, min(self.high_wall, self.position + forth))

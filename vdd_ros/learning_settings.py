@@ -1,0 +1,79 @@
+"""All settings of learning that are not the contract, and where they are read from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field
+
+from vdd_ros.data.augmentation import AugmentationSettings
+from vdd_ros.diffusion.teacher import TeacherSettings
+from vdd_ros.distillation.distiller import DistillerSettings
+from vdd_ros.errors import ConfigurationError
+from vdd_ros.mixture.student import StudentSettings
+from vdd_ros.settings import Settings
+from vdd_ros.share import share_path
+from vdd_ros.training import DescentSettings
+
+
+class TeacherTraining(Settings):
+    """How the teacher is trained."""
+
+    iterations: int = Field(8000, ge=1)
+    """Updates."""
+    batch: int = Field(512, ge=1)
+    """Windows in an update."""
+    ema: float = Field(0.999, ge=0, lt=1)
+    """Decay of the averaged weights, which are what is kept."""
+    descent: DescentSettings = DescentSettings(learning_rate=1e-3)
+    """How Adam descends."""
+
+
+class LearningSettings(Settings):
+    """Everything about learning that is not the contract."""
+
+    seed: int = Field(0, ge=0)
+    """All randomness comes from it."""
+    held_out: float = Field(0.1, ge=0, lt=1)
+    """Share of the episodes that is kept for judging."""
+    threads: int = Field(0, ge=0)
+    """Cores to use; 0 for all."""
+    augmentation: AugmentationSettings = AugmentationSettings()
+    """Displacements that teach recovery."""
+    teacher: TeacherSettings = TeacherSettings()
+    """What the teacher is made of."""
+    teacher_training: TeacherTraining = TeacherTraining()
+    """How it is trained."""
+    start: Literal['teacher', 'demonstrations', 'spread'] = 'teacher'
+    """Where the student begins. `teacher`: at the teacher's conditional mean, experts placed on what demonstrations
+    deviate from it; their trunks must be equal MLPs. `demonstrations`: experts placed on clusters of demonstrated
+    actions. `spread`: anywhere (the paper)."""
+    student: StudentSettings = StudentSettings()
+    """What the student is made of."""
+    distillation: DistillerSettings = DistillerSettings()
+    """How it is distilled."""
+    student_ema: float = Field(0.995, ge=0, lt=1)
+    """Decay of the student's averaged weights."""
+
+
+def load_settings(path: str | Path | None = None) -> LearningSettings:
+    """Read settings from YAML; without a path, those that ship (``config/learning.yaml``).
+
+    Raises
+    ------
+    ConfigurationError
+        The file is absent or malformed, a key is unknown, or a value is out of range.
+
+    """
+    file = share_path('config', 'learning.yaml') if path is None else Path(path)
+    try:
+        values = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationError(
+            expected=f'settings in YAML at {file}',
+            found=' '.join(str(error).split()),
+            remedy='mend the path or the file',
+        ) from error
+    return LearningSettings.parse(values)
