@@ -38,7 +38,15 @@ ROS_WHEELS = [
     'ros-kilted-rmw-fastrtps-cpp==9.3.3',
     *(
         f'ros-kilted-{name}==5.5.1'
-        for name in ('sensor-msgs', 'std-msgs', 'std-srvs', 'diagnostic-msgs')
+        for name in (
+            'diagnostic-msgs',
+            'geometry-msgs',
+            'sensor-msgs',
+            'std-msgs',
+            'std-srvs',
+            'trajectory-msgs',
+            'visualization-msgs',
+        )
     ),
     *(f'ros-kilted-{name}==2.3.0' for name in ('lifecycle-msgs', 'rosgraph-msgs')),
 ]

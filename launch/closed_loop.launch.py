@@ -21,10 +21,17 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument('task', default_value='avoiding', description='Task that is simulated and judged.'),
             DeclareLaunchArgument(
+                'scene', default_value='', description='Scene file: any robot, sensors, cameras; or one that ships.'
+            ),
+            DeclareLaunchArgument(
+                'trouble', default_value='', description='Noise, latency, loss, other worlds: a YAML file or a scenario.'
+            ),
+            DeclareLaunchArgument('seed', default_value='0', description='Draws the trouble.'),
+            DeclareLaunchArgument(
                 'mode',
                 default_value='realtime',
-                choices=['lockstep', 'realtime'],
-                description='realtime: by the wall clock; lockstep: one policy period per command.',
+                choices=['lockstep', 'realtime', 'fast'],
+                description='realtime: by the wall clock; lockstep: one policy period per command; fast: unpaced.',
             ),
             DeclareLaunchArgument('speed', default_value='1.0', description='Simulated seconds per second, realtime.'),
             DeclareLaunchArgument('autostart', default_value='true', description='Configure and activate the policy.'),
@@ -42,6 +49,10 @@ def generate_launch_description() -> LaunchDescription:
                     'mode': LaunchConfiguration('mode'),
                     'speed': LaunchConfiguration('speed'),
                     'output': LaunchConfiguration('output'),
+                    'scene': LaunchConfiguration('scene'),
+                    'trouble': LaunchConfiguration('trouble'),
+                    'seed': LaunchConfiguration('seed'),
+                    'command_interface': 'position',
                     # Includes share one scope: each side is told its own file, or it would see the other's.
                     'params_file': PathJoinSubstitution([share, 'config', 'simulation.yaml']),
                 }.items(),

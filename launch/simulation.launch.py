@@ -1,4 +1,4 @@
-"""The simulated arm behind the topics of ros2_control; with `output`, also a recorder."""
+"""A simulated robot behind the topics of ros2_control; with `output`, also a recorder."""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
@@ -19,14 +19,27 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument('params_file', default_value=defaults, description='Parameters of mujoco_bridge.'),
             DeclareLaunchArgument('task', default_value='avoiding', description='Task that is simulated and judged.'),
             DeclareLaunchArgument(
+                'scene', default_value='', description='Scene file: any robot, sensors, cameras; or one that ships.'
+            ),
+            DeclareLaunchArgument(
+                'trouble', default_value='', description='Noise, latency, loss, other worlds: a YAML file or a scenario.'
+            ),
+            DeclareLaunchArgument('seed', default_value='0', description='Draws the trouble.'),
+            DeclareLaunchArgument(
                 'mode',
                 default_value='realtime',
-                choices=['lockstep', 'realtime'],
-                description='realtime: by the wall clock; lockstep: one policy period per command.',
+                choices=['lockstep', 'realtime', 'fast'],
+                description='realtime: by the wall clock; lockstep: one policy period per command; fast: unpaced.',
             ),
             DeclareLaunchArgument('speed', default_value='1.0', description='Simulated seconds per second, realtime.'),
             DeclareLaunchArgument(
-                'controller', default_value='arm_controller', description='Position controller; takes NAME/commands.'
+                'controller', default_value='arm_controller', description='Controller of the task; takes NAME/...'
+            ),
+            DeclareLaunchArgument(
+                'command_interface',
+                default_value='position',
+                choices=['position', 'trajectory'],
+                description='position: NAME/commands; trajectory: NAME/joint_trajectory.',
             ),
             DeclareLaunchArgument(
                 'contract_file', default_value='avoiding_cartesian', description='Contract whose topics are recorded.'
@@ -45,6 +58,12 @@ def generate_launch_description() -> LaunchDescription:
                         'mode': ParameterValue(LaunchConfiguration('mode'), value_type=str),
                         'speed': ParameterValue(LaunchConfiguration('speed'), value_type=float),
                         'controller': ParameterValue(LaunchConfiguration('controller'), value_type=str),
+                        'scene': ParameterValue(LaunchConfiguration('scene'), value_type=str),
+                        'trouble': ParameterValue(LaunchConfiguration('trouble'), value_type=str),
+                        'seed': ParameterValue(LaunchConfiguration('seed'), value_type=int),
+                        'command_interface': ParameterValue(
+                            LaunchConfiguration('command_interface'), value_type=str
+                        ),
                     },
                 ],
                 ros_arguments=log_level,

@@ -26,15 +26,15 @@ def roll_out(graph, folder: Path, artifact: Path, episodes: int) -> list[dict]:
 
 def test_a_student_drives_the_arm_in_lockstep_and_each_episode_starts_afresh(graph, tmp_path):
     artifact = save_student(tmp_path / 'student', INTO_THE_FIRST_POST)
-    outcomes = roll_out(graph, tmp_path, artifact, episodes=3)
-    assert [outcome['outcome'] for outcome in outcomes] == ['failure'] * 3
+    outcomes = roll_out(graph, tmp_path, artifact, episodes=4)
+    assert [outcome['outcome'] for outcome in outcomes] == ['failure'] * 4
     assert len({outcome['steps'] for outcome in outcomes}) == 1
 
     bag = read(tmp_path / 'bag')
     starts = [stamp for topic, stamp, message in bag if topic == '/episode' and message.status[0].message == 'start']
     first_commands = [
         next(message.data.tolist() for topic, stamp, message in bag if topic.endswith('/commands') and stamp == start)
-        for start in starts
+        for start in starts[-3:]  # the recorder may not have found everybody by the first
     ]
     assert first_commands[0] == first_commands[1] == first_commands[2]
 

@@ -35,6 +35,8 @@ class Parameter:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     """The only values, if it is a choice."""
+    dynamic: bool = False
+    """Whether it may be set while the node runs; who declares it then heeds changes of it."""
 
 
 def declare(node: Node, table: Sequence[Parameter]) -> Mapping[str, Value]:
@@ -61,7 +63,7 @@ def declare(node: Node, table: Sequence[Parameter]) -> Mapping[str, Value]:
 
 
 def _declare(node: Node, row: Parameter) -> Value:
-    descriptor = ParameterDescriptor(description=row.description, read_only=True)
+    descriptor = ParameterDescriptor(description=row.description, read_only=not row.dynamic)
     bounded = row.minimum is not None
     if row.choices:
         descriptor.additional_constraints = f'one of: {", ".join(row.choices)}'

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from vdd_ros.errors import ConfigurationError, InterfaceError
-from vdd_ros.sim.model import find, names, servo_of
+from vdd_ros.sim.model import find, servo_of
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.trajectory import Trajectory, TrajectoryGoal, Waypoint
 
@@ -19,9 +19,11 @@ _STILL = float(np.finfo(np.float32).eps)
 class Controller(ABC):
     """Turns what it is told into commands of the actuators that it has for itself while it is active."""
 
-    def __init__(self, name: str, simulation: Simulation, actuators: Sequence[int]) -> None:
-        """Claim actuators of a scene, by index."""
+    def __init__(self, name: str, simulation: Simulation, moves: Sequence[str], actuators: Sequence[int]) -> None:
+        """Claim actuators of a scene, by index; ``moves`` names what each of them moves."""
         self.name = name
+        self.moves = tuple(moves)
+        """Names of the joints or actuators that it moves."""
         self.actuators = tuple(int(actuator) for actuator in actuators)
         """Indices of the actuators that it moves."""
         self._simulation = simulation
@@ -54,7 +56,7 @@ class PositionController(Controller):
         """
         self.joints = _once(name, joints)
         self._qpos, _, servos = _indices(simulation, self.joints)
-        super().__init__(name, simulation, servos)
+        super().__init__(name, simulation, self.joints, servos)
 
     def start(self) -> None:
         """Hold the joints where they are."""
@@ -95,7 +97,8 @@ class GripperController(Controller):
 
         """
         kind = mujoco.mjtObj.mjOBJ_ACTUATOR
-        super().__init__(name, simulation, [find(simulation.model, kind, actuator) for actuator in actuators])
+        indices = [find(simulation.model, kind, actuator) for actuator in actuators]
+        super().__init__(name, simulation, list(actuators), indices)
         self._closed, self._open = np.array(list(actuators.values())).T
         self.stroke = stroke
         """Opening of the open gripper [m]."""
@@ -148,7 +151,7 @@ class TrajectoryController(Controller):
         """
         self.joints = _once(name, joints)
         self._qpos, self._dof, servos = _indices(simulation, self.joints)
-        super().__init__(name, simulation, servos)
+        super().__init__(name, simulation, self.joints, servos)
         self._partial, self._from_desired, self._moving_end = partial, from_desired, moving_end
 
     def start(self) -> None:
@@ -232,12 +235,12 @@ class TrajectoryController(Controller):
 
 
 def claimant(controllers: Sequence[Controller], wanted: Controller) -> tuple[Controller, str] | None:
-    """Return an active controller that moves what another wants to move, and the name of that actuator; None: free."""
+    """Return an active controller that moves what another wants to move, and the name of that; None: all is free."""
     for other in controllers:
-        shared = set(other.actuators) & set(wanted.actuators)
-        if other is not wanted and other.active and shared:
-            known = names(wanted._simulation.model, mujoco.mjtObj.mjOBJ_ACTUATOR)
-            return other, known[min(shared)] or f'number {min(shared)}'
+        if other is not wanted and other.active:
+            for name, actuator in zip(wanted.moves, wanted.actuators):
+                if actuator in other.actuators:
+                    return other, name
     return None
 
 

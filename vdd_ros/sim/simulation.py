@@ -6,6 +6,7 @@ import copy
 import itertools
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Literal
 
 import mujoco
 import numpy as np
@@ -150,6 +151,10 @@ class Simulation:
     def skip(self, duration: int) -> None:
         """Let the clock go on by ``duration`` [ns] while nothing moves."""
         self._stamp += duration
+
+    def check(self, kind: Literal['joint', 'key', 'site', 'geom', 'camera', 'body', 'actuator'], name: str) -> None:
+        """Raise a `ModelError` that lists what there is, if the scene has nothing of a kind and name."""
+        find(self.model, getattr(mujoco.mjtObj, f'mjOBJ_{kind.upper()}'), name)
 
     def private_model(self) -> mujoco.MjModel:
         """Return a model that this scene has for itself, made at the first call: what changes it changes no other."""

@@ -102,7 +102,7 @@ def load_trouble(name: str | Path) -> Trouble:
     path = Path(name)
     if path.suffix:
         return Trouble.parse(read_yaml(path))
-    scenarios = read_yaml(share_path('config', 'scenarios.yaml'))
+    scenarios = scenarios_that_ship()
     if str(name) not in scenarios:
         raise ConfigurationError(
             expected='a scenario of config/scenarios.yaml, or the path of a YAML file',
@@ -110,6 +110,11 @@ def load_trouble(name: str | Path) -> Trouble:
             remedy=f'name one of {", ".join(scenarios)}',
         )
     return Trouble.parse(scenarios[str(name)] or {})
+
+
+def scenarios_that_ship() -> Mapping[str, Any]:
+    """Return the fields of `Trouble` by name of a scenario, in the order of ``config/scenarios.yaml``."""
+    return read_yaml(share_path('config', 'scenarios.yaml'))
 
 
 def read_yaml(path: Path) -> Mapping[str, Any]:

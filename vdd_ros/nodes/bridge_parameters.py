@@ -1,0 +1,64 @@
+"""The parameters of the bridge."""
+
+from __future__ import annotations
+
+from vdd_ros.nodes.parameters import STRINGS, Parameter
+
+PARAMETERS = (
+    Parameter('task', 'avoiding', 'task that is simulated and judged, unless the scene file names a model'),
+    Parameter('scene', '', 'scene file: any robot, its controllers, sensors and cameras; a file, or one that ships'),
+    Parameter(
+        'mode',
+        'lockstep',
+        'lockstep: one policy period per accepted command, as fast as the commander; realtime: by the wall clock; '
+        'fast: as fast as the machine, whoever commands',
+        choices=('lockstep', 'realtime', 'fast'),
+    ),
+    Parameter(
+        'speed', 1.0, 'simulated seconds per second, in realtime mode', minimum=0.01, maximum=100.0, dynamic=True
+    ),
+    Parameter(
+        'joint_state_rate',
+        200.0,
+        'joint states per simulated second [Hz], and updates of the controllers; rounded to a whole number per policy '
+        'period',
+        minimum=1.0,
+        maximum=10_000.0,
+    ),
+    Parameter('controller', 'arm_controller', 'name of the controller of a task; commands come on NAME/...'),
+    Parameter(
+        'command_interface',
+        'position',
+        'what that controller takes: NAME/commands (position) or NAME/joint_trajectory (trajectory)',
+        choices=('position', 'trajectory'),
+    ),
+    Parameter(
+        'lockstep_controllers', STRINGS, 'controllers that all must be commanded for a period; default: the first arm'
+    ),
+    Parameter(
+        'step_timeout',
+        1.0,
+        'silence of the commander in lockstep mode after which on_silence applies [s]',
+        minimum=0.01,
+        maximum=3600.0,
+    ),
+    Parameter(
+        'on_silence',
+        'wait',
+        'wait: say the last state again; go_on: simulate a period with the last command',
+        choices=('wait', 'go_on'),
+    ),
+    Parameter('trouble', '', 'noise, latency, loss, other worlds: a YAML file, or a scenario; empty: none'),
+    Parameter(
+        'seed',
+        0,
+        'draws all trouble; setting it numbers the episodes from 0 again',
+        minimum=0,
+        maximum=2**31 - 1,
+        dynamic=True,
+    ),
+    Parameter('keyframe', '', 'keyframe that resets lead to; empty: the usual start', dynamic=True),
+    Parameter(
+        'step_count', 1, 'joint states that ~/step goes on by', minimum=1, maximum=1_000_000, dynamic=True
+    ),
+)

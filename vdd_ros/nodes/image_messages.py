@@ -1,0 +1,72 @@
+"""Conversions of pictures to messages: pure functions. Arrays, not lists: rclpy checks lists element by element."""
+
+from __future__ import annotations
+
+from array import array
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from std_msgs.msg import Header
+
+from vdd_ros.sim.camera import Pinhole
+
+_POINT = np.dtype([('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('rgb', '<u4')])
+_FIELDS = [
+    PointField(name=name, offset=_POINT.fields[name][1], datatype=PointField.FLOAT32, count=1) for name in _POINT.names
+]
+
+
+def to_image(header: Header, picture: np.ndarray) -> Image:
+    """Convert a picture: shape (height, width, 3), uint8, to rgb8; shape (height, width), float32 [m], to 32FC1."""
+    colour = picture.ndim == 3
+    return Image(
+        header=header,
+        height=picture.shape[0],
+        width=picture.shape[1],
+        encoding='rgb8' if colour else '32FC1',
+        step=picture.shape[1] * (3 if colour else 4),
+        data=_octets(picture if colour else picture.astype('<f4', copy=False)),
+    )
+
+
+def to_camera_info(header: Header, width: int, height: int, pinhole: Pinhole) -> CameraInfo:
+    """Convert how a camera maps: without distortion, and rectified as it is."""
+    (fx, fy), (cx, cy) = pinhole.focal, pinhole.centre
+    return CameraInfo(
+        header=header,
+        height=height,
+        width=width,
+        distortion_model='plumb_bob',
+        d=[0.0] * 5,
+        k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
+
+
+def to_points(header: Header, points: np.ndarray, colours: np.ndarray) -> PointCloud2:
+    """Convert points, shape (row, column, 3) [m], and their colours, of the same shape, uint8, to an ordered cloud.
+
+    The colour is packed into a float as RViz and PCL want it. The message is what sensor_msgs_py would make.
+    """
+    cloud = np.empty(points.shape[:2], dtype=_POINT)
+    cloud['x'], cloud['y'], cloud['z'] = np.moveaxis(points, -1, 0)
+    red, green, blue = np.moveaxis(colours.astype(np.uint32), -1, 0)
+    cloud['rgb'] = red << 16 | green << 8 | blue
+    return PointCloud2(
+        header=header,
+        height=cloud.shape[0],
+        width=cloud.shape[1],
+        fields=_FIELDS,
+        is_bigendian=False,
+        point_step=_POINT.itemsize,
+        row_step=_POINT.itemsize * cloud.shape[1],
+        data=_octets(cloud),
+        is_dense=False,
+    )
+
+
+def _octets(values: np.ndarray) -> array:
+    octets = array('B')
+    octets.frombytes(np.ascontiguousarray(values).tobytes())
+    return octets
