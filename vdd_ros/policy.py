@@ -45,6 +45,7 @@ class DistilledPolicy:
         self._chunk = self.contract.prediction_horizon, self.contract.action_size
         self._normalizers = artifact.manifest.normalizers
         self._unit = np.tile(self._normalizers.action.scale, self.contract.prediction_horizon)
+        self._whole = Deviation(artifact.manifest.network, self._unit)
         self._deviation = Deviation(artifact.manifest.network, spread * self._unit)
         arrays = artifact.familiarity
         self._familiarity = None if arrays is None else Familiarity.from_arrays(arrays)
@@ -119,7 +120,7 @@ class DistilledPolicy:
 
     def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
         """Draw from an expert's covariance for a window of batch one, shape (prediction_horizon, action)."""
-        drawn = deviate(experts.spread[0, expert], self.artifact.manifest.network, self._unit, generator)
+        drawn = self._whole.of_one(experts.spread[0, expert], generator)
         return drawn.reshape(experts.mean.shape[2:])
 
     def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:

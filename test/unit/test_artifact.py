@@ -281,3 +281,13 @@ def test_the_likelihood_of_a_step_is_that_of_the_trained_student(tmp_path, chang
 def test_the_hash_of_an_artifact_is_that_of_all_its_bytes(student, teacher, copied):
     assert load_artifact(student).hash == load_artifact(copied).hash
     assert load_artifact(student).hash != load_artifact(teacher).hash
+
+
+def test_a_deviation_for_the_control_loop_is_spread_as_the_expert_is(student):
+    policy, random = DistilledPolicy.load(student, spread=0.0), np.random.default_rng(0)
+    experts = policy.experts(np.full((1, 2, 2), 0.4))
+    drawn = np.array([policy.deviation(experts, 2, random).ravel() for _ in range(20_000)])
+    covariance = policy.covariance(experts)[0, 2]
+    deviations = np.sqrt(np.diag(covariance))
+    # Five standard errors of a variance: 5 sqrt(2 / 20000).
+    np.testing.assert_array_less(np.abs(np.cov(drawn.T) - covariance), 0.05 * np.outer(deviations, deviations))
