@@ -10,7 +10,7 @@ from vdd_ros.control.exchange import Exchange, Streams
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness, Measurements
 from vdd_ros.control.limits import Limits
-from vdd_ros.control.novelty import Novelty
+from vdd_ros.control.novelty import Monitor, Novelty
 from vdd_ros.control.outcome import Command, Counters, Hold, Outcome, PlanRecord, Stop
 from vdd_ros.control.planner import Planner, Proposal, Student
 from vdd_ros.control.pursuit import Interpolation, Lockstep, Pursuit
@@ -69,15 +69,8 @@ class ControlLoop:
         """Whether a command leaves for each waypoint."""
         self._seconds = self._period / NANOSECONDS
         self._limits, self._freshness, self._gate = limits, freshness, start_gate
-        self._planner = Planner(
-            *(contract, policy, kinematics),
-            limits=limits,
-            routing=routing,
-            execution=execution,
-            novelty=novelty,
-            generator=generator,
-            lockstep=self.is_lockstep,
-        )
+        rules = {'limits': limits, 'routing': routing, 'execution': execution, 'novelty': novelty}
+        self._planner = Planner(contract, policy, kinematics, **rules, generator=generator, lockstep=self.is_lockstep)
         self._tracker = Tracker(limits, self._seconds)
         blend = execution.blend * contract.period / NANOSECONDS
         self._pursuit: Pursuit = (
@@ -144,9 +137,14 @@ class ControlLoop:
         if not self._measurements.hear(stream, stamp):
             self._rewind(stamp)
 
-    def replace_policy(self, policy: Student) -> None:
-        """Plan by another policy of the same contract from the next plan on."""
+    def replace_policy(self, policy: Student, novelty: Novelty | None = None) -> None:
+        """Plan by another policy of the same contract, and by its thresholds, from the next plan on."""
+        self._planner.monitor = None if novelty is None else Monitor(novelty)
         self._planner.policy = policy
+
+    def replace_routing(self, routing: Routing) -> None:
+        """Choose experts by other rules from the next plan on."""
+        self._planner.routing = routing
 
     def follow(self, position: np.ndarray) -> None:
         """In the shadow of another commander: take what it sent, shape (joint,) [rad], for the newest command."""

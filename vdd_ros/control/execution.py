@@ -21,12 +21,16 @@ class Execution:
     spread: float = 0.0
     """How much of its own spread an expert acts with, drawn for each plan: 0 is its mean, 1 the student's very density;
     `routing.SPREAD` keeps the variety of the demonstrations."""
+    speed: float = 1.0
+    """How fast plans are carried out, 1 for as planned: the same way, only slower. Not in lockstep."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be carried out."""
-        if self.replan_steps < 0 or self.coast_steps < 0 or not 0 < self.blend <= 10 or not 0 <= self.spread <= 10:
+        shares = 0 < self.blend <= 10 and 0 <= self.spread <= 10 and 0 < self.speed <= 1
+        if self.replan_steps < 0 or self.coast_steps < 0 or not shares:
             raise ConfigurationError(
-                expected='replan_steps and coast_steps of at least 0, blend above 0 and up to 10, spread from 0 to 10',
+                expected='replan_steps and coast_steps of at least 0, blend above 0 and up to 10, spread from 0 to 10, '
+                'speed above 0 and up to 1',
                 found=f'{self}',
                 remedy='mend the parameters',
             )

@@ -97,12 +97,14 @@ class Planner:
         self.embodiment = Embodiment(contract, kinematics)
         self.policy = policy
         """Used from the next plan on."""
+        self.routing = routing
+        """As `policy`."""
         self.monitor = None if novelty is None else Monitor(novelty)
         self.remark = ''
         """What the monitor makes of the newest plan, unless it is fine."""
         self.record: PlanRecord | None = None
         self.plans = 0
-        self._limits, self._routing, self._execution = limits, routing, execution
+        self._limits, self._execution = limits, execution
         self._contract, self._generator, self._lockstep = contract, generator, lockstep
         self._seconds = contract.period / NANOSECONDS
         steps = contract.action_horizon if lockstep else (execution.replan_steps or contract.action_horizon)
@@ -124,7 +126,7 @@ class Planner:
     @property
     def speed(self) -> float:
         """How fast the plan should be carried out, 1 for as planned."""
-        return 1.0 if self.monitor is None else self.monitor.speed
+        return self._execution.speed * (1.0 if self.monitor is None else self.monitor.speed)
 
     def counts(self) -> dict[str, Any]:
         """Return what `Counters` has of planning."""
@@ -206,7 +208,7 @@ class Planner:
         self._log_gating, self._mean = experts.log_gating[0], experts.mean[0].astype(np.float64)
         self.plans += 1
         uniform = self._generator.random()
-        expert = self._routing.choose(self._log_gating, uniform, self._present, self._cosine())
+        expert = self.routing.at(window).choose(self._log_gating, uniform, self._present, self._cosine())
         action = self._mean[expert]
         if self._execution.spread:
             action = action + self._execution.spread * policy.deviation(experts, expert, self._generator)
@@ -238,7 +240,7 @@ class Planner:
 
     def _cosine(self) -> float | None:
         """Return the cosine between where the acting expert led and where it would lead now; None if nobody asks."""
-        if self._routing.same_way is None:
+        if self.routing.same_way is None:
             return None
         motions = self.embodiment.motions(self._mean)
         before, self._motions = self._motions, motions

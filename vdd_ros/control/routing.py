@@ -69,6 +69,13 @@ class Routing:
                 remedy='mend the parameters',
             )
 
+    def at(self, window: np.ndarray) -> Routing:
+        """Return what holds in a window of shape (observation_horizon, observation): these rules, everywhere.
+
+        `vdd_ros.rules.Rules` has some that hold in places.
+        """
+        return self
+
     def probabilities(self, log_gating: np.ndarray) -> np.ndarray:
         """Return the probabilities of the experts under these rules, shape (expert,), from their log-probabilities.
 

@@ -1,0 +1,79 @@
+"""Rules on experts: what holds where, and that a rule about nothing is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vdd_ros.contract import load_contract
+from vdd_ros.control.routing import Routing
+from vdd_ros.errors import ConfigurationError
+from vdd_ros.rules import entries_of, load_rules
+
+CARTESIAN = load_contract('avoiding_cartesian')
+RULES = """
+rules:
+  - forbid: [3]
+  - when: [{feature: commanded, entry: y, above: 0.1}]
+    prefer: {1: 9}
+  - when: [{feature: commanded, entry: y, above: 0.1}, {feature: commanded, entry: 0, below: 0.4}]
+    pin: 2
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    """Write rules to a file."""
+    file = folder / 'rules.yaml'
+    file.write_text(text)
+    return file
+
+
+def at(x: float, y: float) -> np.ndarray:
+    """Return a window whose older stamp must not count."""
+    return np.array([[0.0, 9.0], [x, y]])
+
+
+@pytest.mark.parametrize(
+    ('place', 'expected'),
+    [((0.5, 0.0), [0.25, 0.25, 0.25, 0, 0.25]),
+     ((0.5, 0.2), [1 / 12, 9 / 12, 1 / 12, 0, 1 / 12]),
+     ((0.3, 0.2), [0, 0, 1, 0, 0])],
+)
+def test_rules_hold_where_their_conditions_do(tmp_path, place, expected):
+    rules = load_rules(written(tmp_path, RULES), CARTESIAN, Routing())
+    found = rules.at(at(*place)).probabilities(np.log(np.full(5, 0.2)))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_rules_add_to_what_the_parameters_say(tmp_path):
+    base = Routing(mode='likeliest', forbidden=frozenset({0}), preferred={1: 2.0}, same_way=0.5)
+    rules = load_rules(written(tmp_path, RULES), CARTESIAN, base)
+    there = rules.at(at(0.5, 0.2))
+    assert there.mode == 'likeliest' and there.forbidden == {0, 3} and there.preferred == {1: 18.0}
+    assert rules.same_way == there.same_way == 0.5
+
+
+@pytest.mark.parametrize(
+    ('text', 'complaint'),
+    [
+        ('rules:\n- when: [{feature: measured, entry: x, above: 0}]', 'x of measured.*use some of x of commanded'),
+        ('rules:\n- when: [{feature: commanded, entry: 2, above: 0}]', '2 of commanded'),
+        ('rules:\n- when: [{feature: commanded, entry: x}]', 'above'),
+        ('rules:\n- {forbids: [1]}', 'forbids'),
+        ('rules:\n- {forbid: [-1]}', 'greater than or equal to 0'),
+        ('nothing', 'Field required'),
+        ('rules: [', 'mend the path or the file'),
+    ],
+)
+def test_what_is_no_rule_is_refused(tmp_path, text, complaint):
+    with pytest.raises(ConfigurationError, match=complaint):
+        load_rules(written(tmp_path, text), CARTESIAN, Routing())
+
+
+def test_entries_are_named_by_axis_and_joint_in_the_order_of_the_observation():
+    contract = load_contract('avoiding_joint')
+    entries = entries_of(contract)
+    assert len(entries) == contract.observation_size
+    assert entries[0] == ('measured', 'joint1') and entries[-1] == ('commanded', 'joint7')
