@@ -9,6 +9,7 @@ from typing import Annotated, Union
 import tyro
 from rich.console import Console
 
+from vdd_ros.commands.contract import ContractCommand
 from vdd_ros.commands.demo import Demo
 from vdd_ros.commands.inspect import Inspect
 from vdd_ros.commands.learn import Distill, TrainTeacher
@@ -25,6 +26,7 @@ _error = Console(stderr=True, soft_wrap=True)
 _Command = Union[
     Annotated[Record, tyro.conf.subcommand('record')],
     Annotated[RecordLive, tyro.conf.subcommand('record-live')],
+    Annotated[ContractCommand, tyro.conf.subcommand('contract')],
     Annotated[Inspect, tyro.conf.subcommand('inspect')],
     Annotated[Recover, tyro.conf.subcommand('recover')],
     Annotated[TrainTeacher, tyro.conf.subcommand('train-teacher')],

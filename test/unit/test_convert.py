@@ -265,3 +265,28 @@ def test_several_processes_give_what_one_gives(tmp_path):
     for one, other in zip(alone, together):
         assert one.account == other.account
         assert [e.observation.tobytes() for e in one.episodes] == [e.observation.tobytes() for e in other.episodes]
+
+
+def test_what_arrives_too_late_for_the_live_policy_is_noted(tmp_path):
+    rows = marked(stretch(0, 1), 0, 1)
+    rows = [(topic, stamp + 60 * MILLISECOND * (topic == '/joint_states'), row) for topic, stamp, row in rows]
+    account = Account()
+    made(tmp_path, rows, account)
+    assert [(loss.where, loss.count) for loss in account.losses] == [('measured', 100)]
+    patient = Account()
+    made(tmp_path, rows, patient, name='b', measured={'align': {'latency': 0.06}})
+    assert not patient.losses
+
+
+def test_an_account_says_in_few_lines_what_befell_many_episodes():
+    account = Account()
+    account.add('message', '/a', 'it is empty', 2, 'byte 7')
+    account.add('note', '/a', 'odd')
+    for episode in range(3):
+        account.add('tick', f'episode {episode}', 'no force', 5)
+    account.add('episode', 'episode 4', 'it failed')
+    assert account.lines() == [
+        '/a: 2 messages dropped: it is empty (first at byte 7)',
+        '15 ticks in 3 episodes dropped: no force',
+        '1 episode dropped: it failed',
+    ]

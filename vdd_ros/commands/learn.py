@@ -38,6 +38,8 @@ class TrainTeacher:
         settings = load_settings(self.settings)
         with Bars(out) as bars, Interruption() as interruption:
             demonstrations = load(self.bags, self.contract, settings, bars)
+            for line in demonstrations.account.lines():
+                say(f'left out: {line}')
             artifact = train_teacher(
                 demonstrations, self.output, settings, bars, resume=self.resume, cancelled=interruption
             )

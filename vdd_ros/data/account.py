@@ -57,6 +57,20 @@ class Account:
         """Return how many of a kind were dropped, of one place or of all."""
         return sum(loss.count for loss in self.losses if loss.kind == kind and where in (None, loss.where))
 
+    def lines(self) -> list[str]:
+        """Say in a few lines what was dropped: what befell several episodes for one reason is one line."""
+        lines, shared = [], {}
+        for loss in self.losses:
+            if loss.kind in ('tick', 'episode'):
+                count, places = shared.get((loss.kind, loss.why), (0, 0))
+                shared[loss.kind, loss.why] = (count + loss.count, places + 1)
+            elif loss.kind != 'note':
+                lines.append(str(loss))
+        for (kind, why), (count, places) in shared.items():
+            among = f' in {places} episodes' * (kind == 'tick' and places > 1)
+            lines.append(f'{count} {kind}{"s" * (count != 1)}{among} dropped: {why}')
+        return lines
+
     def merge(self, other: Account) -> None:
         """Add what another one has counted."""
         for loss in other.losses:

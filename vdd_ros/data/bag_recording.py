@@ -6,17 +6,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from vdd_ros.contract import Contract
+from vdd_ros.contract import NANOSECONDS, Contract
 from vdd_ros.data.account import Account
 from vdd_ros.data.bag import Bag
-from vdd_ros.data.decoders import Decoder
+from vdd_ros.data.decoders import Decoded, Decoder
 from vdd_ros.data.recording import EpisodeMark, Recording, Track, Word
+from vdd_ros.data.resample import nanoseconds
 from vdd_ros.data.sensor_decoders import WordReader, stamp_of
 from vdd_ros.data.serialized import Definitions, Messages, Undecodable, walk
-from vdd_ros.data.sources import COMMANDED, MEASURED, Source, decoder, sources
+from vdd_ros.data.sources import COMMANDED, MEASURED, Source, alignment, decoder, sources
 from vdd_ros.errors import BagError
 
 _MARKS = 'diagnostic_msgs/msg/DiagnosticArray'
+_OTHER_CLOCK = 60 * NANOSECONDS
+"""Whoever is later than that has another clock."""
 _ROLES = ('signal', 'discard', 'outcome', 'language')
 
 
@@ -43,6 +46,7 @@ class RecordingReader:
                 name = self._topics[source.topic] + f' as {source.stream}' * (shared[source.topic] > 1)
                 self._readers.append((source, name, decoder(contract, source, self._described)))
         self.tracks = {source.stream: Track(source.stream, source.width) for source in wanted}
+        self._latency = {name: nanoseconds(alignment(contract, name).latency) for name in self.tracks}
         self._words: dict[str, WordReader] = {}
         self._marks: list[EpisodeMark] = []
         self._said: dict[str, list[Word]] = {role: [] for role in _ROLES}
@@ -71,7 +75,9 @@ class RecordingReader:
         """Decode a block of the bag."""
         for source, name, reader in self._readers:
             if (messages := block.get(self._topics[source.topic])) is not None:
-                self.tracks[source.stream].add(reader.decode(messages, self.account, name), self.account)
+                found = reader.decode(messages, self.account, name)
+                self._note_late(source.stream, found)
+                self.tracks[source.stream].add(found, self.account)
         for role, reader in self._words.items():
             topic = getattr(self._contract.episodes, role).topic
             if (messages := block.get(self._topics[topic])) is not None:
@@ -79,6 +85,12 @@ class RecordingReader:
         topic = self._contract.topics.episode
         if self._contract.episodes.by == 'marks' and (messages := block.get(self._topics[topic])) is not None:
             self._marks += read_marks(messages, self._described(topic), self.account, self._topics[topic])
+
+    def _note_late(self, stream: str, found: Decoded) -> None:
+        """Note what arrived so late that the live policy would have done without it, where clocks let it be told."""
+        late = found.received - found.stamps - self._latency[stream] - self._contract.period
+        count = int(((late > 0) & (late < _OTHER_CLOCK)).sum())
+        self.account.add('note', stream, 'messages that arrived over a policy period late: set `latency`', count)
 
     def recording(self) -> Recording:
         """Return what is held."""

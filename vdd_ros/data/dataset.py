@@ -13,6 +13,7 @@ from vdd_ros.data.decode import ToolPoint, action_values, change_factors, observ
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.observing import joints_at, observed_at
 from vdd_ros.data.recording import Recording
+from vdd_ros.data.resample import nanoseconds
 from vdd_ros.data.sources import topic_values
 from vdd_ros.data.spans import Span, spans_of
 from vdd_ros.errors import BagError, TrainingError
@@ -86,10 +87,11 @@ def cut(
         return []
     measured = recording.measured
     first, last = np.searchsorted(measured.stamps, [span.start, span.end])
-    if first == last:
+    # An episode begins when its first joint state is known.
+    begin = int(measured.stamps[first]) + nanoseconds(contract.measured.align.latency) if first < last else span.end
+    if begin >= span.end:
         account.add('episode', where, 'no joint state in it', 1, f'{span.start / 1e9:.3f} s')
         return []
-    begin = int(measured.stamps[first])
     if (span.end - begin) // contract.period > _MAX_TICKS_OF_A_STATE * (last - first):
         account.add('episode', where, f'{(span.end - begin) / 1e9:.0f} s with {last - first} joint states', 1)
         return []

@@ -13,7 +13,7 @@ from vdd_ros.data.decode import ToolPoint, observation_values
 from vdd_ros.data.observing import joints_at, observed_at
 from vdd_ros.data.recording import Stream
 from vdd_ros.data.serialized import Messages
-from vdd_ros.data.sources import COMMANDED, MEASURED, Described, decoder, sources, topic_features
+from vdd_ros.data.sources import COMMANDED, MEASURED, Described, alignment, decoder, sources
 
 _SLACK = NANOSECONDS
 """How long a message may be late [ns] and still come to its place among the others."""
@@ -58,11 +58,9 @@ class LiveStreams:
         self.topics = {source.topic: source.type for source in chosen}
         """Message type by topic."""
         self._readers = [(source, decoder(contract, source, described)) for source in chosen]
-        reach = {feature.name: feature.align for feature in topic_features(contract)}
-        reach |= {MEASURED: contract.measured.align, COMMANDED: contract.commanded.align}
         self._tracks = {}
         for source in chosen:
-            align = reach[source.stream.partition('/')[0]]
+            align = alignment(contract, source.stream)
             back = _SLACK + round((align.latency + align.delay) * NANOSECONDS)
             self._tracks[source.stream] = _LiveTrack(source.width, back)
         self._start = 0

@@ -68,6 +68,14 @@ def topic_features(contract: Contract) -> tuple[TopicFeature, ...]:
     return tuple({feature.name: feature for feature in both if isinstance(feature, TopicFeature)}.values())
 
 
+def alignment(contract: Contract, stream: str) -> Alignment:
+    """Return how a stream is aligned, by the name that `sources` gives it."""
+    name = stream.partition('/')[0]
+    if name in (MEASURED, COMMANDED):
+        return getattr(contract, name).align
+    return next(feature.align for feature in topic_features(contract) if feature.name == name)
+
+
 def decoder(contract: Contract, source: Source, described: Described) -> Decoder:
     """Return who reads the messages of a source."""
     definitions, ros1 = described(source.topic)
