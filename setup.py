@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = 'vdd_ros'
-NODES = ('demonstrator', 'distillation_node', 'mujoco_bridge', 'policy_node', 'recorder', 'validator')
+NODES = ('demonstrator', 'distillation_node', 'mujoco_bridge', 'policy_node', 'recorder', 'replay', 'validator')
 ROOT = Path(__file__).resolve().parent
 
 

@@ -15,6 +15,7 @@ from vdd_ros.commands.inspect import Inspect
 from vdd_ros.commands.learn import Distill, TrainTeacher
 from vdd_ros.commands.record import Record, RecordLive
 from vdd_ros.commands.recover import Recover
+from vdd_ros.commands.replay import Replay
 from vdd_ros.commands.validate import Validate
 from vdd_ros.errors import VddError
 
@@ -27,6 +28,7 @@ _Command = Union[
     Annotated[Record, tyro.conf.subcommand('record')],
     Annotated[RecordLive, tyro.conf.subcommand('record-live')],
     Annotated[ContractCommand, tyro.conf.subcommand('contract')],
+    Annotated[Replay, tyro.conf.subcommand('replay')],
     Annotated[Inspect, tyro.conf.subcommand('inspect')],
     Annotated[Recover, tyro.conf.subcommand('recover')],
     Annotated[TrainTeacher, tyro.conf.subcommand('train-teacher')],

@@ -17,6 +17,7 @@ LABELS = {
     'read': 'reading the demonstrations',
     'recover': 'recovering the bag',
     'inspect': 'looking at the bag',
+    'shadow': 'asking the student',
     'teacher': 'training the teacher',
     'student': 'distilling the student',
     'teacher export': 'exporting the teacher',

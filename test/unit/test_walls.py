@@ -113,7 +113,7 @@ def test_control_knows_neither_torch_nor_ros_nor_mujoco_not_even_through_others(
     assert not offenders
 
 
-@pytest.mark.parametrize('node', ['mujoco_bridge', 'recorder', 'demonstrator', 'policy_node'])
+@pytest.mark.parametrize('node', ['mujoco_bridge', 'recorder', 'replay', 'demonstrator', 'policy_node'])
 def test_a_node_that_runs_on_a_robot_does_not_import_torch(node):
     closure = local_closure(Path('vdd_ros', 'nodes', f'{node}.py'))
     assert not {str(path) for path in closure if 'torch' in tops(at_import(path))}

@@ -48,3 +48,16 @@ def expected_rates(contract: Contract) -> dict[str, float]:
 def of_topic(rates: Mapping[str, float], name: str) -> float | None:
     """Look a topic of the bag up by the contract's name of it, which may lack a namespace."""
     return next((rate for topic, rate in rates.items() if f'/{name}'.endswith(f'/{topic.lstrip("/")}')), None)
+
+
+def action_names(contract: Contract) -> list[str]:
+    """Return what each number of an action is called: joints by their names, axes with that of their feature."""
+    names: list[str] = []
+    for feature in contract.actions:
+        if feature.source == 'topic':
+            names += [f'{feature.name} {number}' for number in range(contract.width(feature))]
+        elif feature.space == 'joint':
+            names += contract.joints_of(feature)
+        else:
+            names += [f'{feature.name} {axis}' for axis in feature.axes]
+    return names

@@ -1,0 +1,154 @@
+"""The replay node over real DDS: an episode on the simulated arm, and on one that is only just there."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bags import read
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import Trigger
+
+from vdd_ros.nodes import messages, qos
+
+JOINTS = [f'joint{number}' for number in range(1, 8)]
+
+
+def commands_of(bag: Path, episode: int) -> np.ndarray:
+    """Return the commands of an episode, shape (command, joint)."""
+    events = [(topic, message) for topic, _, message in read(bag) if topic != '/joint_states']
+    starts = [place for place, (topic, message) in enumerate(events) if topic == '/episode'][2 * episode :]
+    return np.array([message.data for topic, message in events[starts[0] : starts[1]] if topic != '/episode'])
+
+
+def changer(graph, node):
+    """Return what asks the replay node for a transition and tells whether it succeeded."""
+    client = node.create_client(ChangeState, 'replay/change_state')
+
+    def change(transition: int) -> bool:
+        graph.until(client.service_is_ready)
+        future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        graph.until(future.done)
+        return future.result().success
+
+    return change
+
+
+def test_an_episode_in_lockstep_is_the_one_that_was_recorded(graph, bag):
+    graph.start('mujoco_bridge')
+    node = graph.node('witness')
+    heard: list[np.ndarray] = []
+    outcomes: list[messages.EpisodeEvent] = []
+    commands = node.create_subscription(
+        Float64MultiArray, 'arm_controller/commands', lambda message: heard.append(np.array(message.data)), qos.COMMANDS
+    )
+    node.create_subscription(DiagnosticArray, 'episode', lambda m: outcomes.append(messages.from_episode(m)), qos.EPISODE)
+    reset = node.create_client(Trigger, 'mujoco_bridge/reset')
+    replay = graph.start('replay', bag=bag, episode=2)
+    change = changer(graph, node)
+    assert change(Transition.TRANSITION_CONFIGURE)
+    graph.until(lambda: commands.get_publisher_count() and reset.service_is_ready())
+    future = reset.call_async(Trigger.Request())
+    graph.until(lambda: future.done() and outcomes)
+    active = False
+    while not active:  # until the arm has been heard
+        active = change(Transition.TRANSITION_ACTIVATE)
+    graph.until(lambda: outcomes[-1].kind == 'end')
+    assert outcomes[-1].outcome == 'success'
+    assert replay.stop() == 0
+    recorded = commands_of(bag, 2)
+    begin = next(place for place, command in enumerate(heard) if np.array_equal(command, recorded[1])) - 1
+    unlimited = np.abs(np.diff(recorded, axis=0)).max(axis=1) < 0.05  # a limit may change what is faster
+    last = len(recorded) if unlimited.all() else int((~unlimited).argmax())
+    assert last > 20
+    np.testing.assert_array_equal(heard[begin : begin + last], recorded[:last])
+
+
+def test_by_itself_it_puts_the_scene_back_plays_and_tells_what_came_of_it(graph, bag):
+    graph.start('mujoco_bridge')
+    replay = graph.start('replay', bag=bag, episode=-1, autostart=True, reset='mujoco_bridge/reset')
+    graph.until(lambda: not replay.alive)
+    assert replay.wait() == 0, replay.text
+    assert '100% of' in replay.text and 'outcome: success' in replay.text
+
+
+class Follower:
+    """An arm in wall time that goes where it is told, and says so while it is not mute."""
+
+    def __init__(self, graph, position: np.ndarray) -> None:
+        """Stand somewhere."""
+        node = graph.node('arm')
+        self.position, self.mute = position, False
+        self.commands: list[np.ndarray] = []
+        self._states = node.create_publisher(JointState, 'joint_states', qos.JOINT_STATES_OFFERED)
+        node.create_subscription(Float64MultiArray, 'my_controller/commands', self._on_command, qos.COMMANDS)
+        node.create_timer(0.01, self._say)
+        self.change = changer(graph, node)
+
+    def _on_command(self, message: Float64MultiArray) -> None:
+        self.position = np.array(message.data)
+        self.commands.append(self.position)
+
+    def _say(self) -> None:
+        if not self.mute:
+            zeros = np.zeros(7)
+            self._states.publish(messages.to_joint_state(time.time_ns(), JOINTS, self.position, zeros, zeros))
+
+
+def test_through_its_lifecycle_it_approaches_plays_holds_and_brakes(graph, bag):
+    settings = {'controller': 'my_controller', 'episode': -1, 'speed': 0.5, 'approach_speed': 0.5, 'max_acceleration': 2.0}
+    replay = graph.start('replay', use_sim_time=False, bag=bag, **settings)
+    recorded = commands_of(bag, 5)
+    arm = Follower(graph, recorded[0] + 0.05)
+    assert arm.change(Transition.TRANSITION_CONFIGURE)
+    active = False
+    while not active:  # until the arm has been heard
+        active = arm.change(Transition.TRANSITION_ACTIVATE)
+    graph.until(lambda: arm.commands and np.abs(arm.position - recorded[5]).max() < 0.01)
+    way = np.abs(np.diff(arm.commands, axis=0))
+    assert way.max() < 2.2 * 0.01
+    near = [place for place, command in enumerate(arm.commands) if np.abs(command - recorded[0]).max() < 2e-3]
+    assert near and way[: near[0]].max() <= 0.5 * 0.01 + 1e-9
+
+    arm.mute = True
+    graph.until(lambda: 'holding: no joint state' in replay.text)
+    graph.until(lambda: np.array_equal(arm.commands[-1], arm.commands[-10]))
+    arm.mute = False
+    held = arm.commands[-1]
+    graph.until(lambda: np.abs(arm.position - held).max() > 0.02)
+
+    assert arm.change(Transition.TRANSITION_DEACTIVATE)
+    graph.until(lambda: np.array_equal(arm.commands[-1], arm.commands[-2]))
+    assert np.abs(np.diff(arm.commands, n=2, axis=0)).max() <= 2.0 * 0.01**2 + 1e-9
+    assert arm.change(Transition.TRANSITION_CLEANUP)
+    assert replay.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ('settings', 'told'),
+    [
+        ({}, 'expected a bag to play; found none'),
+        ({'bag': 'nowhere'}, 'expected a rosbag2 at nowhere; found nothing there'),
+        ({'episode': 6}, 'expected episode 6 in'),
+        ({'startup_timeout': 0.2}, 'expected joint states on /joint_states; found none; start the arm'),
+    ],
+)
+def test_what_cannot_be_played_ends_in_one_line(graph, bag, settings, told):
+    given = {'bag': bag, **settings} if settings else {}
+    replay = graph.start('replay', use_sim_time=False, autostart=True, **given)
+    assert replay.wait() == 2
+    fatal = [line for line in replay.text.splitlines() if 'FATAL' in line]
+    assert len(fatal) == 1 and told in fatal[0]
+
+
+def test_a_signal_ends_it_cleanly_while_it_waits(graph, bag):
+    replay = graph.start('replay', use_sim_time=False, bag=bag, autostart=True)
+    graph.until(lambda: 'episode 0 of' in replay.text)
+    assert replay.stop(signal.SIGTERM) == 0

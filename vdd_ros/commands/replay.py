@@ -1,0 +1,149 @@
+"""Play a recorded episode, or show it to a policy."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from vdd_ros.commands.say import beside, out, say
+from vdd_ros.console import Bars
+from vdd_ros.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Play a recorded episode: on the simulated arm, on your robot, or as a question to a policy.
+
+    --simulate plays its commands in MuJoCo and tells what came of it. --robot plays them on the robot of this ROS
+    graph: slowly to where the episode begins, then at --speed, within the limits of the model all the way; Ctrl-C
+    brakes. --student asks a policy what it would have done at every tick of every episode, and tells how far that is
+    from what was done, number by number and expert by expert; no robot and no ROS is needed.
+    """
+
+    bag: Annotated[Path, tyro.conf.Positional]
+    """The bag."""
+    contract: str = 'avoiding_cartesian'
+    """What the bag holds: a YAML file, or the name of a contract that ships; with --student, that of the student."""
+    episode: int = 0
+    """Which episode is played, from 0; -1 is the last."""
+    simulate: bool = False
+    """Play it on the simulated arm."""
+    robot: bool = False
+    """Play it on the robot. It moves at once."""
+    student: Path | None = None
+    """Ask this student's artifact."""
+    task: str = 'avoiding'
+    """The scene, with --simulate."""
+    controller: str = ''
+    """With --robot: the position controller, which takes NAME/commands; left out, the contract's commands topic."""
+    speed: float = 1.0
+    """Times the speed of the recording, with --robot."""
+    seed: int = 0
+    """Draws the experts, with --student."""
+
+    def run(self) -> None:
+        """Do it."""
+        asked = [self.simulate, self.robot, self.student is not None]
+        if sum(asked) != 1:
+            raise ConfigurationError(
+                expected='one of --simulate, --robot and --student',
+                found=f'{sum(asked)} of them',
+                remedy='say where the episode is to be played, or whom to ask',
+            )
+        if self.simulate:
+            self._simulate()
+        elif self.robot:
+            self._play()
+        else:
+            self._ask()
+
+    def _simulate(self) -> None:
+        from vdd_ros.contract import load_contract
+        from vdd_ros.processes import NodeGraph
+
+        load_contract(self.contract)
+        with NodeGraph(beside(self.bag, 'logs')) as graph:
+            graph.start('mujoco_bridge', {'task': self.task, 'mode': 'lockstep'})
+            settings = {'bag': str(self.bag.absolute()), 'contract': self.contract, 'episode': self.episode}
+            graph.start(
+                'replay',
+                {**settings, 'autostart': True, 'reset': 'mujoco_bridge/reset', 'use_sim_time': True},
+                listen=lambda line: say(line) if 'played' in line else None,
+            )
+            graph.wait('replay')
+
+    def _play(self) -> None:
+        """Become the node, so that Ctrl-C reaches it."""
+        if importlib.util.find_spec('rclpy') is None:
+            raise ModuleNotFoundError(name='rclpy')
+        values = {
+            'bag': str(self.bag),
+            'contract': self.contract,
+            'episode': self.episode,
+            'controller': self.controller,
+            'speed': self.speed,
+            'autostart': True,
+        }
+        words = [word for name, value in values.items() for word in ('-p', f'{name}:={json.dumps(value)}')]
+        command = [sys.executable, '-m', 'vdd_ros.nodes.replay', '--ros-args', *words]
+        os.execve(sys.executable, command, {'AMENT_PREFIX_PATH': sys.prefix, **os.environ})
+
+    def _ask(self) -> None:
+        from functools import partial
+
+        from vdd_ros.data.demonstrations import converted
+        from vdd_ros.kinematics import Kinematics
+        from vdd_ros.policy import DistilledPolicy
+        from vdd_ros.validation.differences import shadow
+
+        policy = DistilledPolicy.load(self.student)
+        contract = policy.contract
+        with Bars(out) as bars:
+            found = converted([self.bag], contract, partial(Kinematics.from_contract, contract), bars)
+            episodes = [episode for item in found for episode in item.episodes]
+            result = shadow(
+                policy,
+                contract,
+                episodes,
+                np.random.default_rng(self.seed),
+                lambda share: bars('shadow', round(100 * share), 100, {}),
+            )
+        table = _table('what the student would have done, less what was done')
+        for name in ('', 'bias', 'median', '95 %', 'with the nearest expert: median', '95 %', 'usual'):
+            table.add_column(name, justify='right' if name else 'left')
+        for drawn, near in zip(result.drawn.by_number(), result.nearest.by_number()):
+            values = (*drawn[1:4], *near[2:4], drawn[4])
+            table.add_row(escape(drawn[0]), *(f'{value:.4g}' for value in values))
+        out.print(table)
+        near_by_expert = {row[0]: row for row in result.nearest.by_expert()}
+        experts = _table('experts')
+        for name in ('expert', 'drawn', 'nearest', 'error [usual]', *result.drawn.names):
+            experts.add_column(escape(name), justify='right')
+        for expert, share, relative, errors in result.drawn.by_expert():
+            near = near_by_expert.get(expert)
+            experts.add_row(
+                f'{expert}',
+                f'{share:.0%}',
+                '' if near is None else f'{near[1]:.0%}',
+                f'{relative:.2f}',
+                *(f'{value:.4g}' for value in errors),
+            )
+        out.print(experts)
+        worst = np.argsort(result.by_episode())[::-1][:5]
+        listed = ', '.join(f'{episodes[place].index} ({result.by_episode()[place]:.2f})' for place in worst)
+        say(f'{len(result.drawn)} ticks of {len(episodes)} episodes; farthest from all experts: {listed}')
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify='left', box=SIMPLE_HEAD, pad_edge=False, title_style='bold')

@@ -1,0 +1,227 @@
+"""Plays the commands of an episode onto an arm, real or simulated."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import Mapping
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.lifecycle import LifecycleNode
+from rclpy.task import Future
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import Trigger
+
+from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.control.freshness import Freshness
+from vdd_ros.control.limits import Limits
+from vdd_ros.errors import InterfaceError, VddError
+from vdd_ros.kinematics import Kinematics
+from vdd_ros.nodes import messages, qos
+from vdd_ros.nodes.episode_reader import RecordedEpisode, read_episode
+from vdd_ros.nodes.pacing import Pacer
+from vdd_ros.nodes.playback import Playback, Told
+
+_WALL_RATE = 100.0
+_VERDICT = 3.0
+"""How long the verdict of a scene is waited for once all is played [s]."""
+_REST_TICKS = 2000
+"""Ticks within which any stop ends; a bound for the loop that waits for it, not a measure."""
+
+
+class ArmReplay:
+    """The player of commands, from its making to `close`.
+
+    In simulated time the ticks are those joint states whose stamps reach the next tick, so that lockstep works; in wall
+    time a thread with absolute deadlines ticks.
+    """
+
+    def __init__(self, node: LifecycleNode, values: Mapping[str, object], contract: Contract) -> None:
+        """Read the episode, and listen to the arm; errors as those of `read_episode` and `Playback`."""
+        self._node, self._values = node, values
+        self._simulated = node.get_parameter('use_sim_time').value
+        self._episode: RecordedEpisode = read_episode(values['bag'], contract, values['episode'])
+        kinematics = Kinematics.from_contract(contract)
+        limits = Limits(
+            kinematics.lower, kinematics.upper, kinematics.velocity_limits * values['velocity_scale'], values['max_lag']
+        )
+        if values['max_acceleration']:
+            limits = limits.tightened(acceleration=np.array(values['max_acceleration']))
+        rate = values['control_rate'] or (contract.policy_rate if self._simulated else _WALL_RATE)
+        self._period = round(NANOSECONDS / rate)
+        self._max_age = round(values['max_age'] * NANOSECONDS)
+        self._playback = Playback(
+            self._episode.track,
+            limits,
+            Freshness(self._max_age),
+            period=self._period,
+            speed=values['speed'],
+            approach=values['approach_speed'],
+        )
+        self._lock = threading.RLock()
+        self._pacer: Pacer | None = None
+        self._reader = messages.JointReader(contract.robot.joints)
+        self._reading: messages.JointReading | None = None
+        self._unheard: VddError = InterfaceError(
+            expected=f'joint states on {node.resolve_topic_name(contract.topics.joint_states)}',
+            found='none',
+            remedy='start the arm, or remap joint_states to it',
+        )
+        self._told: Told | None = None
+        self._active = False
+        self._next_tick = 0
+        self._answered: int | None = None
+        self.counts: Counter[str] = Counter()
+        """Ticks by phase."""
+        controller = values['controller']
+        topic = f'{controller}/commands' if controller else contract.topics.commands
+        self._commands = node.create_publisher(Float64MultiArray, topic, qos.COMMANDS)
+        self._states = node.create_subscription(
+            JointState, contract.topics.joint_states, self._on_state, qos.JOINT_STATES
+        )
+        self._episodes = node.create_subscription(
+            DiagnosticArray, contract.topics.episode, self._on_episode, qos.EPISODE
+        )
+        self._outcome = ''
+        self._done_since: float | None = None
+        self._reset = node.create_client(Trigger, values['reset']) if values['reset'] else None
+        self._resetting: Future | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the arm has been heard, and hears, and the scene has been put back."""
+        if self._reading is None or not self._commands.get_subscription_count():
+            return False
+        if self._reset is not None and self._resetting is None and self._reset.service_is_ready():
+            self._resetting = self._reset.call_async(Trigger.Request())
+        return self._reset is None or (self._resetting is not None and self._resetting.done())
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the episode has been played to its end, and nothing more is to come of it."""
+        if self._told is None or self._told.phase != 'done':
+            return False
+        self._done_since = self._done_since or time.monotonic()
+        if self._reset is not None:  # somebody judges it
+            return bool(self._outcome) or time.monotonic() - self._done_since > _VERDICT
+        return self._simulated or not self._playback.moving
+
+    def start(self) -> None:
+        """Begin with the slow way to where the episode begins.
+
+        Raises
+        ------
+        InterfaceError
+            The arm has not been heard, or not lately, or nobody listens to commands.
+
+        """
+        with self._lock:
+            reading = self._reading
+            if reading is None:
+                raise self._unheard
+            if not self._commands.get_subscription_count():
+                raise InterfaceError(
+                    expected=f'a controller that listens on {self._commands.topic_name}',
+                    found='nobody',
+                    remedy='start it, or set the parameter controller to its name',
+                )
+            age = self._now() - reading.stamp
+            if not np.isfinite(reading.position).all() or age > self._max_age:
+                raise InterfaceError(
+                    expected=f'a finite joint state no older than {self._values["max_age"]:g} s',
+                    found=f'{reading.position.tolist()}, {age / NANOSECONDS:.3f} s old',
+                    remedy='look at the publisher of joint_states and at use_sim_time',
+                )
+            self._playback.start(reading.stamp, reading.position)
+            self._next_tick = reading.stamp
+            self._active = True
+            if self._simulated:
+                self._tick(reading.stamp)
+        if not self._simulated:
+            self._pacer = Pacer(self._period / NANOSECONDS, self._on_deadline)
+            self._pacer.start()
+
+    def stop(self, reason: str) -> None:
+        """Brake, and send the commands of the braking."""
+        if not self._active:
+            return
+        if self._pacer:
+            self._pacer.stop()
+            self._pacer = None
+        with self._lock:
+            self._playback.stop(reason)
+            for _ in range(_REST_TICKS):
+                self._tick(self._next_tick)
+                if self._told.phase == 'stopped':
+                    break
+            self._active = False
+
+    def close(self) -> None:
+        """Let go of the arm."""
+        self._node.destroy_subscription(self._states)
+        self._node.destroy_subscription(self._episodes)
+        if self._reset is not None:
+            self._node.destroy_client(self._reset)
+        self._node.destroy_publisher(self._commands)
+
+    def report(self) -> tuple[str, dict[str, object], bool]:
+        """Return for the diagnostics a text, values, and whether all is well."""
+        if self._pacer:
+            self._pacer.check()
+        told = self._told
+        text = 'inactive' if told is None or not self._active else told.reason or told.phase
+        values = {'played': f'{self._playback.share:.3f}', 'clamped': self._playback.clamped, **self.counts}
+        return text, values, told is None or not told.reason
+
+    def summary(self) -> str:
+        """Say in a line how it went."""
+        seconds = self._episode.track.length / NANOSECONDS
+        clamped = self._playback.clamped
+        changed = f'; a limit changed {clamped} of {self.counts["playing"]} commands' if clamped else ''
+        outcome = f'; outcome: {self._outcome}' * bool(self._outcome)
+        return f'{self._playback.share:.0%} of {seconds:.1f} s played{changed}{outcome}'
+
+    def notice_silence(self) -> None:
+        """In simulated time, tick by the clock where it runs on but joint states have ceased."""
+        with self._lock:
+            if self._active and self._simulated and self._now() - self._next_tick > self._max_age:
+                self._tick(self._now())
+
+    def _on_state(self, message: JointState) -> None:
+        try:
+            reading = self._reader.read(message)
+        except InterfaceError as error:
+            self._unheard = error
+            return
+        with self._lock:
+            self._reading = reading
+            self._playback.observe(reading.stamp, reading.position)
+            if self._active and self._simulated:
+                if reading.stamp >= self._next_tick:
+                    self._tick(reading.stamp)
+                elif reading.stamp == self._answered:  # said again: whoever waits for the answer has not heard it
+                    self._commands.publish(messages.to_command(self._told.position))
+
+    def _on_episode(self, message: DiagnosticArray) -> None:
+        event = messages.from_episode(message)
+        if event.kind == 'end' and self._active:
+            self._outcome = event.outcome
+
+    def _on_deadline(self) -> None:
+        with self._lock:
+            self._tick(self._now())
+
+    def _tick(self, now: int) -> None:
+        self._told = told = self._playback.decide(now)
+        self._commands.publish(messages.to_command(told.position))
+        self._answered = now
+        self.counts[told.phase] += 1
+        self._next_tick += self._period * max(1, -(-(now - self._next_tick + 1) // self._period))
+        if told.phase == 'holding':
+            self._node.get_logger().warning(f'holding: {told.reason}', throttle_duration_sec=1.0)
+
+    def _now(self) -> int:
+        return self._node.get_clock().now().nanoseconds
