@@ -31,11 +31,13 @@ from benchmarks.pusht_task.rollout import STEPS, Overlaps, rollout
 from vdd_ros import learning
 from vdd_ros.artifact import claim_output, load_artifact, save_artifact
 from vdd_ros.baselines.em import likelihood_loss
+from vdd_ros.control.routing import SPREAD
 from vdd_ros.console import Bars
 from vdd_ros.data.augmentation import AugmentedWindows
 from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.export import export_student
-from vdd_ros.learning import LearningSettings, checkpoint_path, load_settings
+from vdd_ros.learning import checkpoint_path
+from vdd_ros.learning_settings import LearningSettings, load_settings
 from vdd_ros.mixture.student import Student
 from vdd_ros.networks import PolicyShape
 from vdd_ros.pipeline import load
@@ -124,8 +126,10 @@ def _rows(folder: Path, episodes: int, steps: int, processes: int, progress: Pro
     bound = contract(folder)
     planners = {
         'teacher': partial(TeacherPolicy.load, folder / 'teacher'),
-        'student': partial(DistilledPolicy.load, folder / 'student'),
-        'em': partial(DistilledPolicy.load, folder / 'em'),
+        # As the paper acts, by the mean of the expert that was drawn; and as the node does, with some of its spread.
+        'student': partial(DistilledPolicy.load, folder / 'student', spread=0.0),
+        f'student, spread {SPREAD:g}': partial(DistilledPolicy.load, folder / 'student', spread=SPREAD),
+        'em': partial(DistilledPolicy.load, folder / 'em', spread=0.0),
     }
     rows = []
     for name, planner in planners.items():

@@ -17,7 +17,7 @@ from benchmarks.pusht_task.data import HERE, METRES, contract, observation, writ
 from benchmarks.pusht_task.rollout import FIRST_SEED, rollout  # noqa: E402
 from vdd_ros.data.account import Account  # noqa: E402
 from vdd_ros.data.convert import convert  # noqa: E402
-from vdd_ros.learning import load_settings  # noqa: E402
+from vdd_ros.learning_settings import load_settings  # noqa: E402
 from vdd_ros.policy import DistilledPolicy, TeacherPolicy  # noqa: E402
 from vdd_ros.progress import silent  # noqa: E402
 
