@@ -196,3 +196,21 @@ def test_forbidding_all_experts_is_refused():
 
 def test_the_likeliest_expert_acts_if_asked_for():
     assert Routing('likeliest').choose(np.log([0.2, 0.7, 0.1]), 0.99) == 1
+
+
+def test_a_caller_may_ask_the_policy_about_many_arms_at_once():
+    alone, together = (_loop(_Scripted(0.01, 0.02), prediction_horizon=2, action_horizon=2) for _ in range(2))
+    policy = _Scripted(0.01, 0.02)
+    position, asked = np.array([0.1, 0.2]), 0
+    for loop in (alone, together):
+        loop.start(0, position)
+    for step in range(4):
+        advancing = together.advancing(step * PERIOD)
+        try:
+            window = next(advancing)
+            asked += 1
+            assert window.shape == (1, 2, 4)
+            advancing.send(policy.experts(window))
+        except StopIteration as end:
+            np.testing.assert_array_equal(end.value.position, alone.advance(step * PERIOD).position)
+    assert asked == 2

@@ -12,7 +12,7 @@ from vdd_ros.control.freshness import Freshness, Measurements
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.novelty import Monitor, Novelty
 from vdd_ros.control.outcome import Command, Counters, Hold, Outcome, PlanRecord, Stop
-from vdd_ros.control.planner import Planner, Proposal, Student
+from vdd_ros.control.planner import Asking, Planner, Proposal, Student, answered
 from vdd_ros.control.pursuit import Interpolation, Lockstep, Pursuit
 from vdd_ros.control.routing import Routing
 from vdd_ros.control.start_gate import Approach, StartGate
@@ -22,8 +22,8 @@ from vdd_ros.control.tracker import Tracker
 class ControlLoop:
     """Answers every call of `decide` with something that is safe to send, while plans are made beside it.
 
-    All methods but `plan` are cheap and meant for one thread, or for several under one lock. `plan` takes as long as
-    the policy does; it may run in one thread of its own, without that lock.
+    All methods but `plan` are cheap and meant for one thread, or several under one lock. `plan` takes as long as the
+    policy does; it may run in a thread of its own, without that lock.
 
     If commands leave at the policy rate (*lockstep*), each is exactly a waypoint and `advance` plans before it decides.
     """
@@ -52,16 +52,14 @@ class ControlLoop:
             What the policy sees and does, and the policy.
         kinematics
             For contracts in tool space; used by `plan` alone.
-        limits, freshness, routing, execution, start_gate
-            The rules.
+        limits, freshness, routing, execution, start_gate, novelty
+            The rules. Without novelty the arm neither slows down nor stops for what the policy has not seen.
         generator
             Draws experts, and their noise.
         control_period
             Time between commands [ns]; None: the policy period, which is lockstep.
-        novelty
-            When the arm slows down and stops for what the policy has not seen, if ever.
         streams
-            Features that are read from topics of their own: while one is not known, no plan is made.
+            Features that have topics of their own: while one is not known, no plan is made.
 
         """
         self._period = contract.period if control_period is None else control_period
@@ -169,13 +167,17 @@ class ControlLoop:
 
     def plan(self) -> bool:
         """Make a plan if one is wanted; return whether it was. Raises what the policy raises."""
-        return self._exchange.plan()
+        return answered(self._exchange.planning(), self._planner.experts)
 
     def advance(self, now: int) -> Outcome:
         """Plan if it is time to, then decide: all in one thread."""
+        return answered(self.advancing(now), self._planner.experts)
+
+    def advancing(self, now: int) -> Asking[Outcome]:
+        """Do as `advance` does, but let the caller ask the policy: about the windows of many arms at once."""
         if self._latched is None:
             self._note_tick(now, self._measurements.judge(now)[0])
-            self.plan()
+            yield from self._exchange.planning()
         return self.decide(now)
 
     def decide(self, now: int) -> Outcome:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from vdd_ros.control.planner import Planner, Proposal, Tick
+from vdd_ros.control.planner import Asking, Planner, Proposal, Tick
 from vdd_ros.control.trajectory import State
 
 _UNPLANNED = 64
@@ -82,8 +82,8 @@ class Exchange:
         proposal, self._proposal = self._proposal, None
         return proposal if proposal is not None and proposal.tick.serial == self._serial else None
 
-    def plan(self) -> bool:
-        """Answer the newest tick, if it asks for a plan; return whether it did. Raises what the policy raises."""
+    def planning(self) -> Asking[bool]:
+        """Answer the newest tick, if it asks for a plan; return whether it did."""
         if not self.wants_plan:
             return False
         self._busy, self.wants_plan = True, False
@@ -93,7 +93,7 @@ class Exchange:
                 while True:
                     ticks.append(self._ticks.popleft())
             if ticks:
-                self._proposal = self._planner.propose(ticks)
+                self._proposal = yield from self._planner.proposing(ticks)
             return bool(ticks)
         finally:
             self._busy = False

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -37,6 +38,23 @@ class Student(Protocol):
     def likelihood(self, experts: Mixture, done: np.ndarray) -> float:
         """Return the log-likelihood of the action that was done in the end, shape (action,); asked for by `Novelty`."""
         ...
+
+
+Result = TypeVar('Result')
+Asking = Generator[np.ndarray, Mixture, Result]
+"""Yields the window that the policy is asked about, shape (1, observation_horizon, observation), and is sent its
+answer: whoever drives many arms asks about all their windows at once."""
+
+
+def answered(asking: Asking[Result], experts: Callable[[np.ndarray], Mixture]) -> Result:
+    """Answer every question by ``experts``, and return the result; raises what that raises."""
+    with contextlib.closing(asking):
+        try:
+            window = next(asking)
+            while True:
+                window = asking.send(experts(window))
+        except StopIteration as end:
+            return end.value
 
 
 @dataclass(frozen=True)
@@ -111,7 +129,7 @@ class Planner:
         self.replan_steps = min(steps, contract.prediction_horizon)
         """Policy ticks from one plan to the next."""
         self.ask_steps = 1 if lockstep else self.replan_steps
-        """Policy ticks from one call of `propose` to the next."""
+        """Policy ticks from one call of `proposing` to the next."""
         self._chunk = Chunk(self.replan_steps)
         ahead = self.replan_steps + (0 if lockstep else execution.coast_steps)
         self._ahead = min(ahead, contract.prediction_horizon)
@@ -128,6 +146,10 @@ class Planner:
         """How fast the plan should be carried out, 1 for as planned."""
         return self._execution.speed * (1.0 if self.monitor is None else self.monitor.speed)
 
+    def experts(self, window: np.ndarray) -> Mixture:
+        """Ask the policy about a window, shape (1, observation_horizon, observation)."""
+        return self.policy.experts(window)
+
     def counts(self) -> dict[str, Any]:
         """Return what `Counters` has of planning."""
         monitor = self.monitor
@@ -137,7 +159,7 @@ class Planner:
             'level': 'fine' if monitor is None else monitor.level,
         }
 
-    def propose(self, ticks: Sequence[Tick]) -> Proposal:
+    def proposing(self, ticks: Sequence[Tick]) -> Asking[Proposal]:
         """Take in the ticks since the last call, oldest first, and answer the newest one."""
         for tick in ticks:
             if tick.epoch != self._epoch:
@@ -150,7 +172,7 @@ class Planner:
             self.embodiment.sent(tick.commanded)
             window = self.embodiment.observe(tick.measured, tick.topics)
         if not self._lockstep or self._chunk.is_spent:
-            fault = self._infer(window)
+            fault = yield from self._infer(window)
             if fault:
                 return Proposal(tick, -1, np.zeros((0, len(tick.commanded))), None, fault=fault)
         actions = self._chunk.next()[None] if self._lockstep else self._action[: self._ahead]
@@ -196,13 +218,13 @@ class Planner:
     def _forget(self) -> None:
         self._present = self._motions = self._answer = self._likelihood = None
 
-    def _infer(self, window: np.ndarray) -> str:
+    def _infer(self, window: np.ndarray) -> Asking[str]:
         """Ask the policy, and load what one of its experts says; return what is wrong with it, if anything."""
         policy = self.policy
         if policy is not self._acting:  # another one: its experts are not those of the one before
             self._acting = policy
             self._forget()
-        experts = policy.experts(window[None])
+        experts = yield window[None]
         if not (np.isfinite(experts.log_gating).all() and np.isfinite(experts.mean).all()):
             return 'the policy answered with what is not finite'
         self._log_gating, self._mean = experts.log_gating[0], experts.mean[0].astype(np.float64)
