@@ -199,8 +199,9 @@ def test_the_likeliest_expert_acts_if_asked_for():
 
 
 def test_a_caller_may_ask_the_policy_about_many_arms_at_once():
-    alone, together = (_loop(_Scripted(0.01, 0.02), prediction_horizon=2, action_horizon=2) for _ in range(2))
-    policy = _Scripted(0.01, 0.02)
+    chunks = [[0.01, 0.02], [0.03, 0.04]], [[0.02, 0.01], [0.0, 0.01]]
+    alone, together = (_loop(_Scripted(*chunks), prediction_horizon=2, action_horizon=2) for _ in range(2))
+    policy = _Scripted(*chunks)
     position, asked = np.array([0.1, 0.2]), 0
     for loop in (alone, together):
         loop.start(0, position)
