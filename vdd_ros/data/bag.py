@@ -203,7 +203,8 @@ class Bag:
             ) from error
         except BagError as error:
             if len(self._information.get('relative_file_paths', [])) < 2:
-                raise
+                whole = f'{error.expected}, of the bag {self.path}'
+                raise BagError(expected=whole, found=error.found, remedy=error.remedy) from error
             self.account.add('part', name, f'it cannot be read: expected {error.expected}; found {error.found}')
             return None
         self._stack.callback(file.close)

@@ -58,7 +58,7 @@ class SqliteFile:
         except (sqlite3.Error, OSError, TypeError) as error:
             self.close()
             raise BagError(
-                expected=f'the sqlite3 database of a bag in {path}', found=str(error), remedy='copy the bag again'
+                expected=f'the sqlite3 database of a bag in {self.name}', found=str(error), remedy='copy the bag again'
             ) from error
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class Ros1File:
             self._reader.open()
         except _ROS1_ERRORS as error:
             raise BagError(
-                expected=f'a bag of ROS 1 in {path}',
+                expected=f'a bag of ROS 1 in {self.name}',
                 found=' '.join(str(error).split()) or type(error).__name__,
                 remedy='copy it again; one that was not closed is mended by `rosbag reindex`',
             ) from error

@@ -65,7 +65,7 @@ def convert(
         reader.complete()
         yield from done.take(reader, None)
         if not done.count:
-            refuse_none([], reader.recording(), contract)
+            refuse_none([], reader.recording(), contract, str(path))
 
 
 class _Done:

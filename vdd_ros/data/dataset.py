@@ -53,7 +53,7 @@ def episodes_of(
     return episodes
 
 
-def refuse_none(spans: Sequence[Span], recording: Recording, contract: Contract) -> None:
+def refuse_none(spans: Sequence[Span], recording: Recording, contract: Contract, where: str = '') -> None:
     """Refuse a recording without an episode.
 
     Raises
@@ -71,7 +71,7 @@ def refuse_none(spans: Sequence[Span], recording: Recording, contract: Contract)
         'button': f'episodes from press to press of {rules.signal.topic if rules.signal else ""}',
     }.get(rules.by, f'episodes by {rules.by}')
     raise BagError(
-        expected=wanted,
+        expected=wanted + f' in {where}' * bool(where),
         found=f'{len(recording.marks)} marks and no whole episode' if rules.by == 'marks' else 'none',
         remedy='record with the bridge or the recorder, which mark them, or set `episodes` in the contract',
     )
@@ -95,6 +95,8 @@ def cut(
     if (span.end - begin) // contract.period > _MAX_TICKS_OF_A_STATE * (last - first):
         account.add('episode', where, f'{(span.end - begin) / 1e9:.0f} s with {last - first} joint states', 1)
         return []
+    waited = (begin - span.start) // contract.period
+    account.add('tick', where, 'no joint state yet', waited, f'{span.start / 1e9:.3f} s')
     ticks = np.arange(begin, span.end, contract.period)
     observation, action, stale = _rows(recording, contract, span, ticks, kinematics)
     for name, missing in stale.items():

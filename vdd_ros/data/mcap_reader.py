@@ -66,7 +66,7 @@ class McapFile:
         if self._bytes(0, 8) != MAGIC:
             self.close()
             raise BagError(
-                expected=f'MCAP in {path}',
+                expected=f'MCAP in {self.name}',
                 found='another beginning' if self._size >= 8 else f'{self._size} bytes',
                 remedy='give a bag, or copy this one again',
             )
