@@ -271,7 +271,8 @@ class ControlLoop:
             self._latched = self._gate.complaint(distance)
             return
         self._approached = True
-        self._approach = Approach(self._tracker.position, proposal.steps[0], self._gate.speed * self._seconds)
+        here, goal = self._tracker.position, proposal.steps[0]
+        self._approach = Approach(self._limits, self._seconds, here, goal, self._gate.speed)
 
     def _note_tick(self, now: int, level: str) -> None:
         """Write down what is known at a policy tick, for the planner; what is too old is not planned from."""

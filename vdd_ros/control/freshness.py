@@ -99,11 +99,10 @@ class Measurements:
             self.not_finite += 1
             return True
         late = self.out_of_order
-        if not self.hear(JOINT_STATES, stamp):
-            return False
+        in_time = self.hear(JOINT_STATES, stamp)
         if self.out_of_order == late:
             self.position = np.array(position, dtype=np.float64)
-        return True
+        return in_time
 
     def hear(self, stream: str, stamp: int) -> bool:
         """Note a stamp [ns] of a stream, unless it is late; return False if time has been set back."""

@@ -19,6 +19,10 @@ from vdd_ros.control.outcome import PlanRecord
 from vdd_ros.control.routing import Mixture, Routing
 from vdd_ros.control.trajectory import State, Waypoints
 
+_ABSURD = 1e6
+"""No arm goes so far [rad], [m]: numbers as great are as good as infinite, and would make others so."""
+_NOT_FINITE = 'the policy answered with what is not finite'
+
 
 class Student(Protocol):
     """What the loop needs of a policy; `vdd_ros.policy.DistilledPolicy` is one."""
@@ -177,8 +181,8 @@ class Planner:
                 return Proposal(tick, -1, np.zeros((0, len(tick.commanded))), None, fault=fault)
         actions = self._chunk.next()[None] if self._lockstep else self._action[: self._ahead]
         steps = self.embodiment.waypoints(actions, tick.reference.position)
-        if not np.isfinite(steps).all():
-            return Proposal(tick, -1, steps, None, fault='the policy answered with what is not finite')
+        if not (np.abs(steps) < _ABSURD).all():
+            return Proposal(tick, -1, steps, None, fault=_NOT_FINITE)
         expert = self._chunk.expert
         self.record = PlanRecord(tick.stamp, self._log_gating, self._mean, expert, tick.reference.position, steps)
         waypoints = None
@@ -225,8 +229,8 @@ class Planner:
             self._acting = policy
             self._forget()
         experts = yield window[None]
-        if not (np.isfinite(experts.log_gating).all() and np.isfinite(experts.mean).all()):
-            return 'the policy answered with what is not finite'
+        if not (np.isfinite(experts.log_gating).all() and (np.abs(experts.mean) < _ABSURD).all()):
+            return _NOT_FINITE
         self._log_gating, self._mean = experts.log_gating[0], experts.mean[0].astype(np.float64)
         self.plans += 1
         uniform = self._generator.random()

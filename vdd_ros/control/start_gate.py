@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from vdd_ros.control.limits import Limits
+from vdd_ros.control.tracker import Tracker
 from vdd_ros.errors import ConfigurationError
 
 _NEAR = 1e-3
@@ -45,16 +47,22 @@ class StartGate:
 class Approach:
     """A slow straight way in joint space."""
 
-    def __init__(self, start: np.ndarray, goal: np.ndarray, step: float) -> None:
-        """Lead from one position to another, shape (joint,) [rad], by at most ``step`` [rad] of any joint at a time."""
-        self._position, self._goal, self._step = start, goal, step
+    def __init__(self, limits: Limits, seconds: float, start: np.ndarray, goal: np.ndarray, speed: float) -> None:
+        """Lead from one position to another, shape (joint,) [rad], by a command every ``seconds``.
+
+        No joint is faster than ``speed`` [rad/s].
+        """
+        # Limits in proportion to the way of each joint make all of them move alike.
+        way = np.maximum(np.abs(goal - start), 1e-9)
+        alike = {name: way * (getattr(limits, name) / way).min() for name in ('velocity', 'acceleration', 'jerk')}
+        alike['velocity'] = np.minimum(alike['velocity'], speed * way / way.max())
+        self._tracker = Tracker(replace(limits, **alike), seconds)
+        self._tracker.reset(start)
+        self._goal = goal
 
     def next(self) -> np.ndarray:
         """Return the next position of the way, shape (joint,) [rad]."""
-        way = self._goal - self._position
-        length = np.abs(way).max()
-        self._position = self._position + way * (self._step / length) if length > self._step else self._goal
-        return self._position
+        return self._tracker.step(self._goal)
 
     def has_brought(self, position: np.ndarray, velocity: np.ndarray) -> bool:
         """Tell whether the arm is there, and at rest: shape (joint,) [rad], [rad/s]."""

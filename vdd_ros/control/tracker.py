@@ -37,6 +37,7 @@ class Tracker:
         """The newest command, shape (joint,) [rad]; a new array for each."""
         self.clamped = False
         """Whether a limit changed it."""
+        self._followed = None
 
     @property
     def velocity(self) -> np.ndarray:
@@ -67,16 +68,19 @@ class Tracker:
     def reset(self, position: np.ndarray) -> None:
         """Be at rest at a position, shape (joint,) [rad], finite; it may lie outside the limits."""
         self.position = np.array(position, dtype=np.float64)
+        self._followed: np.ndarray | None = None
         for joint, value in zip(self._joints, self.position.tolist()):
             joint.reset(value)
 
     def follow(self, position: np.ndarray) -> None:
         """Take a position, shape (joint,) [rad], that another one commanded for the newest command."""
-        for joint, value in zip(self._joints, position.tolist()):
-            velocity = value - joint.position
-            joint.position, joint.velocity, joint.acceleration = value, velocity, velocity - joint.velocity
-        self.position = np.array(position, dtype=np.float64)
-        self.clamped = True
+        followed = self._followed
+        self.position = self._followed = np.array(position, dtype=np.float64)
+        paces = np.zeros(len(position)) if followed is None else self.position - followed
+        for joint, value, pace in zip(self._joints, self.position.tolist(), paces.tolist()):
+            joint.reset(value)
+            # Another one's command may be faster than any that could come from here.
+            joint.velocity = min(max(pace, -joint.greatest), joint.greatest)
 
     def step(self, target: np.ndarray, measured: np.ndarray | None = None) -> np.ndarray:
         """Return the next command, shape (joint,) [rad].

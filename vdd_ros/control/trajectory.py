@@ -73,17 +73,22 @@ class Waypoints:
         # Where no further step is known, the motion goes on as it bent before: a mean velocity would lag behind.
         states = [start, *(State(*rows) for rows in zip(steps, velocity[1:], bend[1:]))]
         states.append(State(steps[-1], velocity[-1] + bend[-1] * period, bend[-1]))
-        self._pieces = [_quintic(one, other, period) for one, other in zip(states, states[1:])]
+        # The next plan is on its way while this one ends: for one more period the motion just goes on.
         last = states[-1]
-        speed = np.abs(last.velocity)
-        # Velocity falls as a cubic, which peaks at 1.5 times the mean deceleration: gently, at half of the limit.
-        self._braking = max(period, float((3 * speed / acceleration).max()))
-        still = np.zeros_like(speed)
-        end = last.position + last.velocity * self._braking / 2 + last.acceleration * self._braking**2 / 12
-        self._pieces.append(_quintic(last, State(end, still, still), self._braking))
+        on = State(
+            last.position + last.velocity * period + last.acceleration * period**2 / 3,
+            last.velocity + last.acceleration * period / 2,
+            np.zeros_like(last.velocity),
+        )
+        states.append(on)
+        self._pieces = [_quintic(one, other, period) for one, other in zip(states, states[1:])]
+        # Then velocity falls as a cubic, which peaks at 1.5 times the mean deceleration: gently, at half of the limit.
+        self._braking = max(period, float((3 * np.abs(on.velocity) / acceleration).max()))
+        still = State(on.position + on.velocity * self._braking / 2, on.acceleration, on.acceleration)
+        self._pieces.append(_quintic(on, still, self._braking))
         self.end = time + len(steps) * period
-        """When the last step is reached, by the plan's clock; from then on the motion comes to rest [s]."""
-        self.rest = self.end + self._braking
+        """When the last step is reached, by the plan's clock [s]."""
+        self.rest = self.end + period + self._braking
         """When it has come to rest [s]."""
 
     def passed(self, time: float) -> int:
@@ -92,10 +97,11 @@ class Waypoints:
 
     def piece(self, time: float) -> tuple[np.ndarray, float, float]:
         """Return the quintic of a time, how far it has gone (0 to 1), and how long it takes [s]."""
-        if time >= self.end:
-            return self._pieces[-1], min((time - self.end) / self._braking, 1.0), self._braking
+        braking = time - self.end - self._period
+        if braking >= 0:
+            return self._pieces[-1], min(braking / self._braking, 1.0), self._braking
         passed = max((time - self._time) / self._period, 0.0)
-        index = min(int(passed), len(self.steps) - 1)
+        index = min(int(passed), len(self.steps))
         return self._pieces[index], passed - index, self._period
 
     def state(self, time: float) -> State:

@@ -1,0 +1,78 @@
+"""The watch over what a policy has not seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vdd_ros.artifact import Calibration
+from vdd_ros.control.novelty import Monitor, Novelty, Threshold, thresholds
+from vdd_ros.errors import ConfigurationError
+
+RULES = Novelty({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=1e-3, hysteresis=0.1, least_speed=0.2)
+"""So short a memory that each plan counts alone."""
+
+
+def _levels(novelty: Novelty, values: list[float], name: str = 'familiarity') -> list[str]:
+    monitor = Monitor(novelty)
+    return [monitor.update({name: value}) for value in values]
+
+
+def test_levels_follow_the_thresholds():
+    assert _levels(RULES, [0.0, -1.5, -2.5, -4.5]) == ['fine', 'warn', 'slow', 'stop']
+
+
+def test_a_level_is_left_only_when_the_signal_is_clearly_better():
+    # Hysteresis is a tenth of the way from stop (-4) to warn (-1): 0.3.
+    assert _levels(RULES, [-2.1, -1.8, -1.6, -0.8, -0.6]) == ['slow', 'slow', 'warn', 'warn', 'fine']
+
+
+def test_speed_falls_from_slow_to_stop():
+    monitor = Monitor(RULES)
+    speeds = []
+    for value in (0.0, -1.9, -2.0 - 1e-9, -3.0, -4.0):
+        monitor.update({'familiarity': value})
+        speeds.append(monitor.speed)
+    np.testing.assert_allclose(speeds, [1, 1, 1, 0.6, 0.2], atol=1e-6)
+
+
+def test_signals_are_averaged_over_plans():
+    monitor = Monitor(Novelty(RULES.thresholds, plans=5.0))
+    monitor.update({'familiarity': 0.0})
+    for _ in range(5):
+        monitor.update({'familiarity': -7.0})
+    np.testing.assert_allclose(monitor.values['familiarity'], -7 * (1 - np.exp(-1)))
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_a_signal_that_is_not_finite_stops_and_leaves_no_such_value_behind(bad):
+    monitor = Monitor(RULES)
+    assert monitor.update({'familiarity': bad}) == 'stop'
+    assert np.isfinite(monitor.values['familiarity'])
+    assert monitor.update({'familiarity': 0.0}) == 'fine'
+
+
+def test_one_spike_however_deep_weighs_no_more_than_the_worst_that_counts():
+    monitor = Monitor(Novelty(RULES.thresholds, plans=20.0))
+    monitor.update({'familiarity': 0.0})
+    assert monitor.update({'familiarity': -1e9}) == 'fine'
+
+
+def test_what_has_no_threshold_is_not_watched_and_the_worst_signal_decides():
+    rules = Novelty({'one': Threshold(-1, -2, -3), 'two': Threshold(-1, -2, -3)}, plans=1e-3)
+    monitor = Monitor(rules)
+    assert monitor.update({'one': 0.0, 'two': -2.5, 'three': -99.0}) == 'slow'
+    assert 'two' in monitor.complaint() and 'one' not in monitor.complaint()
+
+
+def test_thresholds_come_from_the_demonstrations():
+    levels = (0.0, 0.01, 0.5, 1.0)
+    quantiles = {'likelihood': {'train': (-3.0, -2.0, 1.0, 2.0), 'held_out': (-4.0, -2.5, 0.0, 2.0)}}
+    calibration = Calibration(levels=levels, quantiles=quantiles, windows={'train': 9, 'held_out': 9})
+    found = thresholds(calibration, warn=0.01, reach=0.5)
+    assert found == {'likelihood': Threshold(-2.5, -4.0, -6.0)}
+
+
+def test_thresholds_out_of_order_are_refused():
+    with pytest.raises(ConfigurationError, match='fall from warn'):
+        Novelty({'one': Threshold(-2, -1, -3)})

@@ -1,0 +1,130 @@
+"""Plans as motions: continuous, through their waypoints, to rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vdd_ros.control.plan_clock import PlanClock
+from vdd_ros.control.trajectory import State, Trajectory, Waypoints
+
+PERIOD = 0.035
+REST = State(np.zeros(2), np.zeros(2), np.zeros(2))
+
+
+def _waypoints(
+    steps: np.ndarray, start: State = REST, time: float = 0.0, before: np.ndarray | None = None
+) -> Waypoints:
+    before = start.position - start.velocity * PERIOD if before is None else before
+    return Waypoints(start, steps, before=before, time=time, period=PERIOD, acceleration=np.full(2, 10.0))
+
+
+def _steps(seed: int, count: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.01, (count, 2)).cumsum(axis=0)
+
+
+def _assert_continuous(state_at, knots: list[float]) -> None:
+    """Assert that nothing jumps at knots, and that between them velocity and acceleration are what they are called."""
+    for knot in knots:
+        left, right = state_at(knot - 1e-9), state_at(knot + 1e-9)
+        for name in ('position', 'velocity', 'acceleration'):
+            # In 2 ns an acceleration changes by no more than jerk times that; jerk is below 5e4 here.
+            np.testing.assert_allclose(getattr(left, name), getattr(right, name), atol=1e-4)
+    for first, last in zip(knots, knots[1:]):
+        for time in np.linspace(first, last, 7)[1:-1]:
+            step = 1e-6
+            before, here, after = state_at(time - step), state_at(time), state_at(time + step)
+            np.testing.assert_allclose((after.position - before.position) / (2 * step), here.velocity, atol=1e-7)
+            np.testing.assert_allclose((after.velocity - before.velocity) / (2 * step), here.acceleration, atol=1e-5)
+
+
+@pytest.mark.parametrize('count', [1, 2, 8])
+def test_a_plan_hits_its_waypoints_at_their_ticks_and_is_continuous_to_its_rest(count):
+    steps = _steps(0, count)
+    plan = _waypoints(steps, time=2.0)
+    for index, step in enumerate(steps):
+        np.testing.assert_allclose(plan.state(2.0 + (index + 1) * PERIOD).position, step, atol=1e-15)
+    _assert_continuous(plan.state, [2.0 + PERIOD * index for index in range(1, count + 2)] + [plan.rest])
+    rest = plan.state(plan.rest)
+    np.testing.assert_allclose([rest.velocity, rest.acceleration], 0, atol=1e-9)
+    np.testing.assert_allclose(plan.state(plan.rest + 9).position, rest.position, atol=1e-15)
+
+
+@pytest.mark.parametrize('count', [1, 3])
+def test_motions_of_constant_acceleration_are_reproduced(count):
+    start = State(np.array([0.1, 0.0]), np.array([0.2, -0.3]), np.array([1.0, -2.0]))
+
+    def exact(time: float) -> np.ndarray:
+        return start.position + start.velocity * time + start.acceleration * time**2 / 2
+
+    steps = np.array([exact((index + 1) * PERIOD) for index in range(count)])
+    plan = _waypoints(steps, start, before=exact(-PERIOD))
+    for time in np.linspace(0, count * PERIOD, 50):
+        np.testing.assert_allclose(plan.state(time).position, exact(time), atol=1e-15)
+
+
+def test_where_a_plan_ends_it_goes_on_for_a_period_and_then_brakes_at_half_of_the_limit():
+    steps = np.arange(1, 4)[:, None] * [0.02, 0.05]
+    plan = _waypoints(steps, State(np.zeros(2), np.array([0.02, 0.05]) / PERIOD, np.zeros(2)))
+    np.testing.assert_allclose(plan.state(plan.end + PERIOD).position, [0.08, 0.2], atol=1e-12)
+    bends = [plan.state(time).acceleration for time in np.linspace(plan.end + PERIOD, plan.rest, 200)]
+    assert np.abs(bends).max() <= 5.0 + 1e-9
+    np.testing.assert_allclose(np.abs(bends).max(), 5.0, rtol=1e-3)
+
+
+def test_a_seam_leads_over_continuously_and_then_the_plan_is_followed_exactly():
+    under_way = _waypoints(_steps(1, 4))
+    seam = 2.3 * PERIOD
+    state = under_way.state(seam)
+    following = _waypoints(_steps(2, 6) + state.position, under_way.state(2 * PERIOD), time=2 * PERIOD)
+    motion = Trajectory(state, seam, following, blend=PERIOD / 2)
+    np.testing.assert_allclose(motion.position(seam), state.position, atol=1e-15)
+    _assert_continuous(motion.state, [seam + PERIOD / 2, *(PERIOD * index for index in range(3, 10)), following.rest])
+    for time in (seam + PERIOD / 2, 4 * PERIOD, following.end, following.rest):
+        np.testing.assert_allclose(motion.position(time), following.state(time).position, atol=1e-15)
+
+
+def test_steps_that_time_has_passed_are_counted():
+    plan = _waypoints(_steps(3, 4), time=1.0)
+    passed = [plan.passed(1.0 + PERIOD * periods) for periods in (-1, 0, 0.99, 1, 2.5, 4, 99)]
+    assert passed == [0, 0, 0, 1, 2, 4, 4]
+
+
+def test_the_plans_clock_is_even_under_jitter_and_keeps_up_with_time():
+    clock, generator = PlanClock(1e-3), np.random.default_rng(0)
+    deadlines = np.arange(1, 20_001) * 1e-3
+    wakes = deadlines + generator.exponential(1e-4, len(deadlines))
+    before, times = 0.0, [0.0]
+    for wake in wakes:
+        clock.advance(wake - before, 1.0)
+        before = wake
+        times.append(clock.time)
+    # Read directly, steps would differ by the jitter itself: some 10 percent.
+    assert np.abs(np.diff(times[2000:], 2)).max() < 1e-3 * 1e-3
+    assert abs(clock.time - wakes[-1]) < 1e-3
+
+
+def test_a_delay_is_made_good_gently_and_a_long_one_is_given_up():
+    clock = PlanClock(1e-3)
+    clock.advance(0.1, 1.0)
+    times = [clock.time]
+    for _ in range(8000):
+        clock.advance(1e-3, 1.0)
+        times.append(clock.time)
+    assert np.diff(times).max() <= 1e-3 * (1 + 0.05 + 1e-9)
+    np.testing.assert_allclose(clock.time, 8.1, atol=2e-3)
+    clock.advance(5.0, 1.0)
+    np.testing.assert_allclose(clock.time, 8.1, atol=4e-3)
+
+
+def test_speed_changes_gradually_and_scales_the_plans_time():
+    clock = PlanClock(1e-3)
+    speeds = []
+    for _ in range(1000):
+        clock.advance(1e-3, 0.25)
+        speeds.append(clock.speed)
+    assert speeds[0] > 0.99 and speeds[-1] == 0.25
+    before = clock.time
+    for _ in range(1000):
+        clock.advance(1e-3, 0.25)
+    np.testing.assert_allclose(clock.time - before, 0.25, rtol=1e-6)
