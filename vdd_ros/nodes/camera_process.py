@@ -44,6 +44,7 @@ class _CameraTopics:
         self._renderer = renderer
         self._camera = description['camera']
         self._size = description['width'], description['height']
+        self._deep = description['depth'] or description['points']
         self._pinhole = renderer.pinhole(self._camera, self._size)
         unwanted = set() if description['depth'] else {'depth/image_raw', 'depth/camera_info'}
         unwanted |= set() if description['points'] else {'points'}
@@ -67,8 +68,7 @@ class _CameraTopics:
 
     def _pictures(self, header: Header, seed: int, heard: set[str]) -> dict[str, Any]:
         noise, (intensity, distance) = np.random.default_rng(seed), (*self._description['noise'], 0.0, 0.0)[:2]
-        deep = bool(heard & {'depth/image_raw', 'points'})
-        picture, depth = self._renderer.draw(self._camera, self._size, deep=deep)
+        picture, depth = self._renderer.draw(self._camera, self._size, deep=self._deep)
         if intensity:
             picture = np.clip(picture + noise.normal(scale=intensity, size=picture.shape), 0, 255).astype(np.uint8)
         messages = {'image_raw': to_image(header, picture)}
@@ -92,7 +92,8 @@ def serve(connection: socket.socket, model: Path, descriptions: list[dict[str, A
         Nothing can be drawn on this machine.
 
     """
-    renderer = Renderer(model, [(each['width'], each['height']) for each in descriptions])
+    kinds = [((each['width'], each['height']), each['depth'] or each['points']) for each in descriptions]
+    renderer = Renderer(model, kinds)
     node = Node('mujoco_bridge_cameras', use_global_arguments=False, start_parameter_services=False)
     cameras = [_CameraTopics(node, renderer, description) for description in descriptions]
     connection.send(READY)
@@ -101,6 +102,7 @@ def serve(connection: socket.socket, model: Path, descriptions: list[dict[str, A
         renderer.take(np.frombuffer(request, dtype=np.float64, offset=REQUEST.size))
         cameras[number].publish(stamp, seed)
         connection.send(DRAWN + bytes([number]))
+    renderer.close()
     node.destroy_node()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -27,7 +28,7 @@ from vdd_ros.sim.trouble import Channel, SensorTrouble, generator_of
 REQUEST = struct.Struct('<iqQ')
 """Which camera, the stamp [ns] and a seed for noise; the vector of the snapshot follows."""
 READY, DRAWN, FAILED = b'r', b'd', b'f'
-_STARTUP = 60.0
+_PATIENCE = 60.0
 WIDEST = 2**20
 """Octets of the largest message between the two processes."""
 
@@ -163,12 +164,8 @@ class Cameras:
             env={**os.environ, 'LP_NUM_THREADS': os.environ.get('LP_NUM_THREADS', '1')},
         )
         theirs.close()
-        self._socket.settimeout(_STARTUP)
         try:
             self._listen(wait=True)
-        except TimeoutError as error:
-            self.close()
-            raise self._ended(f'silence for {_STARTUP:g} s') from error
         except SimulationError:
             self.close()
             raise
@@ -176,13 +173,13 @@ class Cameras:
     def _listen(self, *, wait: bool) -> None:
         """Take in what the other process says; ``wait`` for one message at least."""
         names = list(self._cameras)
+        if wait and not select.select([self._socket], [], [], _PATIENCE)[0]:
+            raise self._ended(f'silence for {_PATIENCE:g} s')
         while True:
             try:
-                said = self._socket.recv(WIDEST, 0 if wait else socket.MSG_DONTWAIT)
+                said = self._socket.recv(WIDEST, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
-            except TimeoutError:
-                raise
             except OSError as error:
                 raise self._ended() from error
             if said[:1] == DRAWN:
@@ -194,7 +191,6 @@ class Cameras:
                 raise SimulationError(expected=expected, found=found, remedy=remedy)
             elif not said:
                 raise self._ended()
-            wait = False
 
     def _ended(self, found: str = 'its end') -> SimulationError:
         return SimulationError(

@@ -29,7 +29,7 @@ class Pinhole:
         if sensor[0] > 0:
             fx, fy, cx, cy = (float(value) for value in model.cam_intrinsic[camera])
             scale = width / sensor[0], height / sensor[1]
-            centre = (width - 1) / 2 - cx * scale[0], (height - 1) / 2 + cy * scale[1]
+            centre = (width - 1) / 2 - cx * scale[0], (height - 1) / 2 - cy * scale[1]
             return cls((fx * scale[0], fy * scale[1]), centre)
         focal = height / 2 / np.tan(np.deg2rad(model.cam_fovy[camera]) / 2)
         return cls((focal, focal), ((width - 1) / 2, (height - 1) / 2))
@@ -55,11 +55,13 @@ def optical_rotation(matrix: np.ndarray) -> np.ndarray:
 class OffscreenCamera:
     """Renders the scenes of one model at one size.
 
-    Holds an OpenGL context: use it in the thread that made it, and close it there.
+    Holds an OpenGL context: use it in the thread that made it, and close it there, before it is forgotten.
     """
 
-    def __init__(self, model: mujoco.MjModel, width: int, height: int) -> None:
+    def __init__(self, model: mujoco.MjModel, width: int, height: int, *, deep: bool = False) -> None:
         """Make an OpenGL context, on Linux by EGL, which needs no display.
+
+        For depth, ``deep``, every pixel is sampled once, in its middle; else its edges are smoothed.
 
         Raises
         ------
@@ -84,7 +86,11 @@ class OffscreenCamera:
                 from mujoco.gl_context import GLContext
             self._context = GLContext(width, height)
             self._context.make_current()
+            samples = model.vis.quality.offsamples
+            # Of several samples the depth would be that of one, beside the middle of the pixel.
+            model.vis.quality.offsamples = 0 if deep else samples
             self._graphics = mujoco.MjrContext(model, _FONT_SCALE)
+            model.vis.quality.offsamples = samples
         except (ImportError, AttributeError, RuntimeError, OSError, mujoco.FatalError) as error:
             raise SimulationError(
                 expected='an OpenGL context for offscreen rendering',

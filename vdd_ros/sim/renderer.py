@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import mujoco
@@ -13,6 +14,9 @@ from vdd_ros.sim.model import find
 from vdd_ros.sim.sensors import Placement
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.snapshot import unpack
+
+Size = tuple[int, int]
+"""Width and height of a picture [pixels]."""
 
 
 def save_compiled(simulation: Simulation, file: Path) -> None:
@@ -26,8 +30,8 @@ class Renderer:
     Holds OpenGL contexts: use it in the thread that made it.
     """
 
-    def __init__(self, file: Path, sizes: list[tuple[int, int]]) -> None:
-        """Load a model that `save_compiled` wrote, and prepare to draw at sizes of width and height [pixels].
+    def __init__(self, file: Path, kinds: Collection[tuple[Size, bool]]) -> None:
+        """Load a model that `save_compiled` wrote, and prepare to draw at sizes, each with depth or without.
 
         Raises
         ------
@@ -39,11 +43,18 @@ class Renderer:
         self._data = mujoco.MjData(self._model)
         buffer = self._model.vis.global_
         # A picture larger than the author of the model thought of is a matter of its buffer alone.
-        buffer.offwidth = max(buffer.offwidth, *(width for width, _ in sizes))
-        buffer.offheight = max(buffer.offheight, *(height for _, height in sizes))
-        self._lenses = {size: OffscreenCamera(self._model, *size) for size in dict.fromkeys(sizes)}
+        buffer.offwidth = max(buffer.offwidth, *(width for (width, _), _ in kinds))
+        buffer.offheight = max(buffer.offheight, *(height for (_, height), _ in kinds))
+        self._lenses = {
+            (size, deep): OffscreenCamera(self._model, *size, deep=deep) for size, deep in dict.fromkeys(kinds)
+        }
 
-    def pinhole(self, camera: str, size: tuple[int, int]) -> Pinhole:
+    def close(self) -> None:
+        """Give the OpenGL contexts back."""
+        for lens in self._lenses.values():
+            lens.close()
+
+    def pinhole(self, camera: str, size: Size) -> Pinhole:
         """Return how a camera maps at a size."""
         return Pinhole.of(self._model, find(self._model, mujoco.mjtObj.mjOBJ_CAMERA, camera), *size)
 
@@ -63,9 +74,9 @@ class Renderer:
                 remedy='draw the scene that the snapshots are of',
             )
 
-    def draw(self, camera: str, size: tuple[int, int], *, deep: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    def draw(self, camera: str, size: Size, *, deep: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the picture, and if wanted the depth, as `OffscreenCamera.render_depth` has them."""
-        index, lens = find(self._model, mujoco.mjtObj.mjOBJ_CAMERA, camera), self._lenses[size]
+        index, lens = find(self._model, mujoco.mjtObj.mjOBJ_CAMERA, camera), self._lenses[size, deep]
         return lens.render_depth(self._data, index) if deep else (lens.render(self._data, index), None)
 
     def place(self, camera: str) -> Placement:
