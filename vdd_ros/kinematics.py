@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -141,26 +142,32 @@ class Kinematics:
         came nearest; the caller limits how far a command may go.
 
         """
+        # In plain numbers where numpy would spend more time on being called than on six of them: this is the greater
+        # part of every simulated step.
         target = np.concatenate([orientation, position])
-        joints = np.clip(start, self.lower, self.upper)
+        joints = np.minimum(np.maximum(start, self.lower), self.upper)
         best, least = joints, np.inf
         for _ in range(_MAX_ITERATIONS):
             error = self._error(joints, target)
-            distance, angle = np.sqrt(error[:3] @ error[:3]), np.sqrt(error[3:] @ error[3:])
+            x, y, z, *turn = error.tolist()
+            distance, angle = math.hypot(x, y, z), math.hypot(*turn)
             if distance + angle < least:
                 best, least = joints, distance + angle
             if distance < POSITION_TOLERANCE and angle < ORIENTATION_TOLERANCE:
                 break
             change = self._free_change(error)
             moved = joints + change
+            within = np.minimum(np.maximum(moved, self.lower), self.upper)
             # The quadratic program costs ten times as much, and says the same where no limit is met.
-            if (moved < self.lower).any() or (moved > self.upper).any():
+            if (within != moved).any():
                 change = self._limited_change(joints, target)
                 if change is None:
                     break
+                within = np.clip(joints + change, self.lower, self.upper)
             # Far from the target the linear model holds for a short way only.
-            change *= min(1.0, _MAX_STEP / max(np.abs(change).max(), 1e-12))
-            joints = np.clip(joints + change, self.lower, self.upper)
+            if (largest := max(map(abs, change.tolist()))) > _MAX_STEP:
+                within = np.clip(joints + change * (_MAX_STEP / largest), self.lower, self.upper)
+            joints = within
         return best.copy()
 
     def _error(self, joints: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -189,7 +196,11 @@ class Kinematics:
             return np.linalg.solve(gram, jacobian.T @ error)[self._places]
         gram = jacobian @ jacobian.T
         gram.flat[::7] += damping
-        return (jacobian.T @ np.linalg.solve(gram, error))[self._places]
+        # Damped, so it is positive definite; as good as LAPACK's solver, and called in a fraction of the time.
+        mujoco.mju_cholFactor(gram, 0.0)
+        solution = np.empty(6)
+        mujoco.mju_cholSolve(solution, gram, error)
+        return (jacobian.T @ solution)[self._places]
 
     def _limited_change(self, joints: np.ndarray, target: np.ndarray) -> np.ndarray | None:
         """Return the best change of the joints that keeps the limits, shape (joint,); None if none was found."""

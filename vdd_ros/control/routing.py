@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from vdd_ros.errors import ConfigurationError
+from vdd_ros.experts import choose_one
 
 SPREAD = 0.7
 """How much of its own spread an expert acts with, unless told otherwise: 0 is its mean, 1 the student's very density.
@@ -128,6 +129,10 @@ class Routing:
             No expert is left that may act.
 
         """
+        kept = self.keep_above is not None or self.same_way is not None
+        weighed = self.forbidden or self.preferred or self.pinned is not None or self.temperature != 1
+        if self.mode == 'sample' and not kept and not weighed:
+            return choose_one(log_gating, uniform)
         probability = self.probabilities(log_gating)
         if present is not None and present < len(probability) and probability[present] > 0:
             if self.keep_above is not None and probability[present] >= self.keep_above * probability.max():

@@ -80,6 +80,7 @@ class Simulation:
             )
         self._stamp = 0
         self._touches: set[tuple[int, int]] = set()
+        self._geom_pairs: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[int, int]]] = {}
         self._camera: OffscreenCamera | None = None
         self.reset()
 
@@ -228,11 +229,17 @@ class Simulation:
 
         Negative where they penetrate each other.
         """
-        kind = mujoco.mjtObj.mjOBJ_GEOM
-        one, other = ([find(self.model, kind, name) for name in group] for group in (first, second))
-        for a, b in itertools.product(one, other):
+        for a, b in self._pairs(tuple(first), tuple(second)):
             within = min(within, mujoco.mj_geomDistance(self.model, self._data, a, b, within, None))
         return within
+
+    def _pairs(self, first: tuple[str, ...], second: tuple[str, ...]) -> list[tuple[int, int]]:
+        """Return the indices of every geom of the one group with every one of the other; looked up once."""
+        if (first, second) not in self._geom_pairs:
+            kind = mujoco.mjtObj.mjOBJ_GEOM
+            one, other = ([find(self.model, kind, name) for name in group] for group in (first, second))
+            self._geom_pairs[first, second] = list(itertools.product(one, other))
+        return self._geom_pairs[first, second]
 
     def touched(self, first: Collection[str], second: Collection[str]) -> bool:
         """Tell whether a geom of the one group touched one of the other in any physics step since the reset."""
@@ -241,6 +248,12 @@ class Simulation:
         kind = mujoco.mjtObj.mjOBJ_GEOM
         one, other = ({find(self.model, kind, name) for name in group} for group in (first, second))
         return any((a in one and b in other) or (a in other and b in one) for a, b in self._touches)
+
+    def pose(self, configuration: np.ndarray) -> None:
+        """Put everything where a copy of ``data.qpos`` says, to look at it: no time passes."""
+        self._data.qpos[:] = configuration
+        mujoco.mj_kinematics(self.model, self._data)
+        mujoco.mj_camlight(self.model, self._data)
 
     def render(self, camera: str, width: int = 640, height: int = 480) -> np.ndarray:
         """Take a picture with a camera of the model, shape (height, width, 3), uint8 RGB.
