@@ -52,3 +52,7 @@ class SimulationError(VddError, RuntimeError):
 
 class InterfaceError(VddError, RuntimeError):
     """A peer on the ROS graph is absent, silent, or says what it should not."""
+
+
+class GateError(VddError, RuntimeError):
+    """A policy has not shown in simulation what it must before it may move an arm."""

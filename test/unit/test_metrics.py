@@ -60,11 +60,14 @@ def _rollouts(success: list[bool], way: list[int], steps: list[int]) -> Rollouts
         success=np.array(success),
         way=np.array(way),
         steps=np.array(steps),
-        paths=tuple(np.zeros((count + 1, 3)) for count in steps),
+        clamped=np.array([1] * len(steps)),
+        clearance=np.linspace(0.01, 0.04, len(steps)),
+        paths=tuple(np.linspace(0, count, count + 1)[:, None] * [0.01, 0, 0] for count in steps),
+        states=tuple(np.zeros((count + 1, 7)) for count in steps),
         experts=tuple(np.arange(count) % 2 for count in steps),
         way_names=('a', 'b', 'c', 'd'),
+        period=0.1,
         seconds=1.0,
-        simulated_seconds=2.0,
     )
 
 
@@ -72,7 +75,11 @@ def test_summary_speaks_of_successful_rollouts():
     summary = summarise(_rollouts([True, True, False, False], [0, 3, 1, -1], [10, 20, 2, 4]), experts=2)
     assert (summary.episodes, summary.success, summary.ways, summary.way_counts) == (4, 0.5, 2, (1, 0, 0, 1))
     assert summary.entropy == pytest.approx(0.5)
-    assert summary.mean_steps == 15
+    assert summary.mean_seconds == pytest.approx(1.5) and summary.mean_path == pytest.approx(0.15)
+    assert summary.nearest_miss == 0.01 and summary.near_miss == pytest.approx(0.0105)
+    assert summary.clamped == pytest.approx((1 / 10 + 1 / 20 + 1 / 2 + 1 / 4) / 4)
+    # An even motion has no jerk.
+    assert summary.jerk == pytest.approx(0, abs=1e-9)
     assert summary.expert_usage == (0.5, 0.5)
     assert summary.success_interval == wilson_interval(2, 4)
 
@@ -80,4 +87,4 @@ def test_summary_speaks_of_successful_rollouts():
 def test_summary_of_nothing_but_failures_is_honest():
     summary = summarise(_rollouts([False], [-1], [3]))
     assert (summary.success, summary.entropy, summary.ways, summary.expert_usage) == (0.0, 0.0, 0, ())
-    assert math.isnan(summary.mean_steps)
+    assert all(math.isnan(getattr(summary, name)) for name in ('mean_seconds', 'mean_path', 'nearest_miss', 'near_miss'))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from vdd_ros.validation.outcomes import Outcomes
 
 if TYPE_CHECKING:
     from vdd_ros.validation.rollout import Rollouts
@@ -17,7 +19,7 @@ _NORMAL_QUANTILE_95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of some rollouts."""
+    """The figures of some rollouts. Those that nothing is known of are NaN."""
 
     episodes: int
     """How many there were."""
@@ -31,25 +33,47 @@ class Summary:
     """How many ways successful rollouts took."""
     way_counts: tuple[int, ...]
     """Successful rollouts by way."""
-    mean_steps: float
-    """Policy periods of a successful rollout; NaN without one."""
+    mean_seconds: float
+    """Duration of a successful rollout [s]."""
+    mean_path: float
+    """Way of the tool point in a successful rollout [m]."""
+    jerk: float
+    """Median of the root mean square jerk of the tool point, over all rollouts [m/s^3]."""
+    clamped: float
+    """Share of the policy periods of a rollout whose command a limit changed, over all rollouts."""
+    nearest_miss: float
+    """The least distance to an obstacle in any successful rollout [m]."""
+    near_miss: float
+    """The least distance to an obstacle that 95 % of the successful rollouts kept [m]."""
     expert_usage: tuple[float, ...]
     """Share of all steps by expert; empty where there are no experts."""
 
 
 def summarise(rollouts: Rollouts, experts: int = 0) -> Summary:
     """Compute the figures of rollouts of a policy with so many experts; 0 for a policy without."""
-    counts = way_counts(rollouts.way, rollouts.success, len(rollouts.way_names))
-    successes = int(rollouts.success.sum())
+    usage = tuple(expert_usage(rollouts.experts, experts).tolist()) if experts else ()
+    return summarise_outcomes(rollouts.outcomes, len(rollouts.way_names), usage)
+
+
+def summarise_outcomes(outcomes: Outcomes, ways: int, expert_usage: tuple[float, ...] = ()) -> Summary:
+    """Compute the figures of episodes in a task of so many ways: for a report, and by the gate again."""
+    success, done = outcomes.success, int(outcomes.success.sum())
+    counts = way_counts(outcomes.way, success, ways)
+    clearance = outcomes.clearance[success & np.isfinite(outcomes.clearance)]
     return Summary(
-        episodes=len(rollouts),
-        success=successes / len(rollouts),
-        success_interval=wilson_interval(successes, len(rollouts)),
+        episodes=len(outcomes),
+        success=done / len(outcomes),
+        success_interval=wilson_interval(done, len(outcomes)),
         entropy=normalised_entropy(counts),
         ways=int((counts > 0).sum()),
         way_counts=tuple(counts.tolist()),
-        mean_steps=float(rollouts.steps[rollouts.success].mean()) if successes else math.nan,
-        expert_usage=tuple(expert_usage(rollouts.experts, experts).tolist()) if experts else (),
+        mean_seconds=_of(np.mean, outcomes.seconds[success]),
+        mean_path=_of(np.mean, outcomes.path[success]),
+        jerk=_of(np.median, outcomes.jerk),
+        clamped=_of(np.mean, outcomes.clamped),
+        nearest_miss=_of(np.min, clearance),
+        near_miss=_of(lambda values: np.quantile(values, 0.05), clearance),
+        expert_usage=expert_usage,
     )
 
 
@@ -92,3 +116,9 @@ def expert_usage(experts: Sequence[np.ndarray], number: int) -> np.ndarray:
     steps = np.concatenate([np.asarray(each, dtype=np.int64) for each in experts]) if experts else np.zeros(0, np.int64)
     counts = np.bincount(steps[steps >= 0], minlength=number)
     return counts / max(len(steps), 1)
+
+
+def _of(statistic: Callable[[np.ndarray], float], values: np.ndarray) -> float:
+    """Evaluate a statistic of the finite values, NaN if there are none."""
+    finite = values[np.isfinite(values)]
+    return float(statistic(finite)) if len(finite) else math.nan
