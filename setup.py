@@ -103,7 +103,13 @@ setup(
         ],
         'pusht': ['gym-pusht>=0.1.8,<0.2'],
         'sim': ['daqp>=0.6,<1', 'mink>=1.0,<2', 'mujoco>=3.3.6,<5'],
-        'test': ['colcon-common-extensions>=0.3,<1', 'hypothesis>=6.100,<7', 'pytest>=8,<10'],
+        'video': ['imageio-ffmpeg>=0.5,<1'],
+        'test': [
+            'colcon-common-extensions>=0.3,<1',
+            'hypothesis>=6.100,<7',
+            'imageio-ffmpeg>=0.5,<1',
+            'pytest>=8,<10',
+        ],
     },
     entry_points={
         'console_scripts': [

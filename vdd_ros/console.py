@@ -24,6 +24,8 @@ LABELS = {
     'student export': 'exporting the student',
     'teacher rollouts': 'rolling out the teacher',
     'student rollouts': 'rolling out the student',
+    'recorded rollouts': 'doing recorded actions again',
+    'films': 'filming',
     'ros': 'rolling out over ROS',
     'latency': 'measuring latency',
     'report': 'writing the report',

@@ -6,34 +6,30 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from vdd_ros import learning
-from vdd_ros.artifact import claim_output, load_artifact
+from vdd_ros.artifact import claim_output
 from vdd_ros.console import Interruption
 from vdd_ros.contract import Contract, load_contract
 from vdd_ros.data.demonstrations import Demonstrations, load_demonstrations
 from vdd_ros.errors import InterfaceError
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.learning_settings import LearningSettings
-from vdd_ros.policy import DistilledPolicy, TeacherPolicy
 from vdd_ros.processes import NodeGraph
 from vdd_ros.progress import Progress
-from vdd_ros.sim.tasks import load_task
-from vdd_ros.validation.latency import compare
-from vdd_ros.validation.report import Findings, write_report
-from vdd_ros.validation.rollout import rollout
+from vdd_ros.validation.report_file import REPORT
+from vdd_ros.validation.validate import Plan, validate
 
 train_teacher, distill = learning.train_teacher, learning.distill
 
-_PROCESSES = os.cpu_count() or 1
+_TROUBLE_SHARE = 4
+"""Every scenario but the nominal one gets that part of a demo's rollouts."""
 
 
 def record(
@@ -99,108 +95,6 @@ def load(
     return load_demonstrations(bags, contract, kinematics, progress, held_out=settings.held_out, seed=settings.seed)
 
 
-def rollout_over_ros(
-    student: str | Path, *, task: str = 'avoiding', episodes: int = 20, seed: int = 0, logs: Path, progress: Progress
-) -> tuple[Mapping[str, object], ...]:
-    """Let a student drive the simulated arm through ROS: bridge, policy node and validator as processes.
-
-    Returns for each episode its ``outcome``, ``way``, ``steps`` and ``index``.
-
-    Raises
-    ------
-    ArtifactError
-        The student is absent or damaged.
-    InterfaceError
-        A node failed; the message says why.
-
-    """
-    artifact = load_artifact(student, kind='student')
-    logs.mkdir(parents=True, exist_ok=True)
-    contract, outcomes = logs / 'contract.yaml', logs / f'outcomes_{time.time_ns()}.json'
-    contract.write_text(json.dumps(artifact.manifest.contract.model_dump(mode='json')), encoding='utf-8')
-
-    def listen(line: str) -> None:
-        if (match := re.search(r'rollouts: done=(\d+) of=\d+ successes=(\d+)', line)) is not None:
-            progress('ros', float(match[1]), episodes, {'successes': float(match[2])})
-
-    with NodeGraph(logs) as graph:
-        graph.start('mujoco_bridge', {'task': task, 'mode': 'lockstep'})
-        graph.start('policy_node', {'artifact': str(Path(student).absolute()), 'seed': seed, 'use_sim_time': True})
-        settings = {'contract': str(contract), 'episodes': episodes, 'output': str(outcomes)}
-        graph.start('validator', settings, listen=listen)
-        graph.wait('validator')
-    return tuple(json.loads(outcomes.read_text(encoding='utf-8')))
-
-
-def validate(
-    student: str | Path,
-    teacher: str | Path,
-    output: str | Path,
-    *,
-    task: str = 'avoiding',
-    episodes: int = 480,
-    ros_episodes: int = 20,
-    seed: int = 0,
-    progress: Progress,
-    seconds: Mapping[str, float] | None = None,
-) -> dict[str, Any]:
-    """Roll teacher and student out, measure their latency, and write the report; return what `report.json` holds.
-
-    Parameters
-    ----------
-    student, teacher
-        The artifacts.
-    output
-        Folder for the report.
-    task, episodes, ros_episodes, seed
-        What to roll out in, how often in process, how often over ROS, and what draws the chance.
-    progress
-        Told how far each part is.
-    seconds
-        How long earlier steps took, for the report [s].
-
-    Raises
-    ------
-    OutputError
-        The folder holds a report already.
-    ArtifactError
-        An artifact is absent, damaged, of the wrong kind, or the two are not of one contract.
-
-    """
-    began = time.perf_counter()
-    output = Path(output)
-    pupil = load_artifact(student, kind='student')
-    contract = pupil.manifest.contract
-    master = load_artifact(teacher, kind='teacher', contract=contract)
-    place, rollouts = load_task(task), {}
-    claim_output(output / 'report.json')
-    for name, planner in (('teacher', TeacherPolicy), ('student', DistilledPolicy)):
-        path = teacher if name == 'teacher' else student
-        rollouts[name] = rollout(
-            place,
-            contract,
-            partial(planner.load, path),
-            episodes,
-            seed,
-            processes=_PROCESSES,
-            progress=partial(_told, progress, f'{name} rollouts'),
-        )
-    outcomes: tuple[Mapping[str, object], ...] = ()
-    if ros_episodes:
-        outcomes = rollout_over_ros(
-            student, task=task, episodes=ros_episodes, seed=seed, logs=output / 'logs', progress=progress
-        )
-    latency = compare(master, pupil, partial(_told, progress, 'latency'))
-    spent = dict(seconds or {})
-    spent['validate'] = time.perf_counter() - began
-    spent['total'] = sum(value for value in spent.values() if value is not None)
-    findings = Findings(master, pupil, rollouts['teacher'], rollouts['student'], outcomes, latency, spent)
-    progress('report', 0, 1, {})
-    values = write_report(findings, place, output)
-    progress('report', 1, 1, {})
-    return values
-
-
 def demo(
     output: str | Path,
     *,
@@ -251,15 +145,18 @@ def demo(
                 resume=_checkpoint(student),
                 cancelled=interruption,
             )
-    (output / 'report.json').unlink(missing_ok=True)
+    (output / REPORT).unlink(missing_ok=True)
     return validate(
-        student,
-        teacher,
         output,
-        task=task,
-        episodes=rollouts,
-        ros_episodes=ros_episodes,
-        seed=seed,
+        Plan(
+            task=task,
+            episodes=rollouts,
+            trouble_episodes=max(1, rollouts // _TROUBLE_SHARE),
+            ros_episodes=ros_episodes,
+            seed=seed,
+        ),
+        student=student,
+        teacher=teacher,
         progress=progress,
         seconds={'install': _install_seconds(), **clock.seconds},
     )
@@ -290,7 +187,3 @@ def _install_seconds() -> float | None:
     """Return how long the Makefile took to set this environment up, where it did."""
     file = Path(sys.prefix) / 'install_seconds'
     return float(file.read_text(encoding='utf-8')) if file.exists() else None
-
-
-def _told(progress: Progress, step: str, done: int, total: int) -> None:
-    progress(step, done, total, {})

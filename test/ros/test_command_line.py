@@ -74,6 +74,8 @@ def test_the_demo_leaves_artifacts_and_a_report_with_all_figures(finished):
         assert 0 <= report[name]['success'] <= 1 and 0 <= report[name]['entropy'] <= 1
         assert 0 < report[name]['latency_us']['p50'] <= report[name]['latency_us']['p99']
     assert report['teacher']['latency_same_runtime_us']['p50'] > 0
+    assert [item['name'] for item in report['scenarios']][:2] == ['nominal', 'noisy_sensors']
+    assert report['gate']['passes'] is False and 'nominal: episodes is 3' in report['gate']['text']
     assert report['ros']['episodes'] == 1 and 0 <= report['ros']['success'] <= 1
     assert report['speedup'] > 0
     assert {'install', 'record', 'teacher', 'distill', 'validate', 'total'} <= report['seconds'].keys()
@@ -130,7 +132,8 @@ def test_the_joint_contract_runs_by_the_same_commands(finished):
     assert made.returncode == 0, made.stderr
     made = vdd(finished, 'distill', '--teacher', 'jt', '--output', 'js', *common)
     assert made.returncode == 0, made.stderr
-    words = ['--student', 'js', '--teacher', 'jt', '--output', 'jr', '--episodes', '2', '--ros-episodes', '1']
+    words = ['--student', 'js', '--teacher', 'jt', '--output', 'jr', '--scenarios', 'nominal', '--episodes', '2']
+    words += ['--ros-episodes', '1']
     made = vdd(finished, 'validate', *words)
     assert made.returncode == 0, made.stderr
     assert json.loads((finished / 'jr' / 'report.json').read_text())['contract']['name'] == 'avoiding_joint'

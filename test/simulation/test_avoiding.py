@@ -53,7 +53,8 @@ def test_posts_of_the_scene_stand_where_the_layout_says(task: Avoiding):
     for number, row in enumerate(ROWS, 1):
         for post, x in enumerate(row.posts, 1):
             geom = model.geom(f'post_{number}_{post}')
-            np.testing.assert_array_equal(geom.pos, [x, row.y, 0])
+            np.testing.assert_array_equal(model.body(f'post_{number}_{post}').pos, [x, row.y, 0])
+            np.testing.assert_array_equal(geom.pos, [0, 0, 0])
             assert geom.size[0] == row.radius
     names = [model.geom(geom).name for geom in range(model.ngeom)]
     assert sum(name.startswith('post_') for name in names) == 6

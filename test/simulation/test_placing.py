@@ -61,7 +61,7 @@ def test_arm_has_the_limits_of_a_ur5e(kinematics: Kinematics):
 
 def test_scene_is_as_the_layout_says(task: Placing):
     model = task.simulation().model
-    np.testing.assert_allclose(model.geom('post').pos[:2], layout.POST)
+    np.testing.assert_allclose(model.body('post').pos[:2], layout.POST)
     assert model.geom('post').size[0] == layout.POST_RADIUS
     np.testing.assert_allclose(model.body('pan').pos, [*layout.PAN, layout.PAN_REST])
     np.testing.assert_allclose(model.geom('pan').size, [*layout.PAN_SIZE, layout.PAN_REST])

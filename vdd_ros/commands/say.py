@@ -20,14 +20,22 @@ def beside(path: Path, name: str) -> Path:
 
 
 def summarize(report: dict, output: Path) -> None:
-    """Print the figures of a validation that decide."""
-    teacher, student = report['teacher'], report['student']
-    say(f'teacher: success {teacher["success"]:.3f}, entropy {teacher["entropy"]:.3f}')
-    say(f'student: success {student["success"]:.3f}, entropy {student["entropy"]:.3f}')
+    """Print the figures of a validation that decide, and the verdict."""
+    for scenario in report['scenarios']:
+        figures = [
+            f'{who} {scenario[who]["success"]:.3f} / {scenario[who]["entropy"]:.3f}'
+            for who in ('teacher', 'student', 'recorded')
+            if scenario[who]
+        ]
+        say(f'{scenario["name"].replace("_", " ")}, success / entropy: {", ".join(figures)}')
     if report['ros']['episodes']:
         say(f'over ROS: success {report["ros"]["success"]:.2f} of {report["ros"]["episodes"]}')
-    say(
-        f'one answer is {report["speedup"]:.0f} x as fast as that of the teacher in eager torch, '
-        f'{report["speedup_same_runtime"]:.0f} x in the same runtime'
-    )
+    if 'speedup' in report:
+        say(
+            f'one answer is {report["speedup"]:.0f} x as fast as that of the teacher in eager torch, '
+            f'{report["speedup_same_runtime"]:.0f} x in the same runtime'
+        )
+    if 'gate' in report:
+        gate = report['gate']
+        out.print(f'[bold green]passes[/]: {gate["text"]}' if gate['passes'] else f'[bold red]fails[/]: {gate["text"]}')
     say(f'now open {output / "report.html"}')

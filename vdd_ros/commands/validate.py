@@ -1,46 +1,82 @@
-"""Validate a student."""
+"""Validate a policy, and judge whether it may command an arm."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from vdd_ros.commands.say import out, summarize
+from vdd_ros.commands.say import beside, out, summarize
 from vdd_ros.console import Bars
 
 
 @dataclass(frozen=True)
 class Validate:
-    """Roll a student out in simulation, beside its teacher, and report success, variety and latency."""
+    """Roll a policy out in simulation, in every kind of trouble, and judge whether it may command an arm.
 
-    student: Path
-    """The student's artifact."""
-    teacher: Path
+    Give a student, and its teacher to compare it with; or only one of them; or bags, whose recorded actions are done
+    again. Writes report.html, to look at, and report.json, which the policy node asks for before it moves an arm.
+    """
+
+    student: Path | None = None
+    """The student's artifact: the one that is judged."""
+    teacher: Path | None = None
     """The teacher's artifact."""
-    output: Path
-    """Folder for report.html and report.json; must not hold a report yet."""
-    task: str = 'avoiding'
-    """What to roll out in."""
+    bags: tuple[Path, ...] = ()
+    """Recordings whose actions are done again, whatever the arm sees."""
+    contract: str | None = None
+    """That of the bags, where neither student nor teacher is given."""
+    output: Path | None = None
+    """Folder for the report; by default STUDENT.report, where the policy node looks for it. Must hold none yet."""
+    task: str = ''
+    """What to roll out in; by default the task that the contract is of."""
+    scenarios: tuple[str, ...] = ()
+    """Worlds to try it in, by name; by default all of config/scenarios.yaml, and those of the task."""
+    scenario_file: Path | None = None
+    """YAML with scenarios in place of those that ship."""
     episodes: int = 480
-    """Rollouts of each in process."""
+    """Rollouts of each policy in the nominal world."""
+    trouble_episodes: int = 120
+    """Rollouts of each policy in every other one."""
     ros_episodes: int = 20
     """Rollouts of the student over ROS, policy and arm in processes of their own; 0 for none."""
+    ros_scenarios: tuple[str, ...] = ('nominal',)
+    """Worlds in which it is tried over ROS too."""
+    gate: Path | None = None
+    """What is asked of the student; by default config/gate.yaml."""
+    deployment: Path | None = None
+    """Parameter file of the policy node, whose limits hold in the rollouts, too; by default config/policy.yaml."""
+    video: bool = False
+    """Film some episodes of each world, too. Needs EGL, and the `video` extra."""
     seed: int = 0
-    """Draws what the policies leave to chance."""
+    """Draws the worlds, and what the policies leave to chance."""
 
     def run(self) -> None:
         """Do it."""
-        from vdd_ros.pipeline import validate
+        from vdd_ros.validation.validate import Plan, validate
 
+        given = [path for path in (self.student, self.teacher, *self.bags) if path is not None]
+        output = self.output or beside(given[0] if given else Path('validation'), 'report')
+        plan = Plan(
+            task=self.task,
+            scenarios=self.scenarios,
+            scenario_file=self.scenario_file,
+            episodes=self.episodes,
+            trouble_episodes=self.trouble_episodes,
+            ros_episodes=self.ros_episodes,
+            ros_scenarios=self.ros_scenarios,
+            seed=self.seed,
+            gate=self.gate,
+            deployment=self.deployment,
+            films=self.video,
+        )
         with Bars(out) as bars:
             report = validate(
-                self.student,
-                self.teacher,
-                self.output,
-                task=self.task,
-                episodes=self.episodes,
-                ros_episodes=self.ros_episodes,
-                seed=self.seed,
+                output,
+                plan,
+                student=self.student,
+                teacher=self.teacher,
+                bags=self.bags,
+                contract=self.contract,
                 progress=bars,
             )
-        summarize(report, self.output)
+        summarize(report, output)

@@ -47,29 +47,34 @@ def measure(
 
 
 def compare(
-    teacher: Artifact, student: Artifact, progress: Callable[[int, int], None], *, rounds: int = 40, calls: int = 20
+    teacher: Artifact | None,
+    student: Artifact | None,
+    progress: Callable[[int, int], None],
+    *,
+    rounds: int = 40,
+    calls: int = 20,
 ) -> dict[str, Latency]:
     """Measure ``teacher_eager``, ``teacher_same_runtime`` and ``student`` on the same observation and one thread.
 
     The eager teacher is called as published code calls it: the torch module, once for each noise level. In the
-    student's runtime it is the same network through onnxruntime, called as often.
+    student's runtime it is the same network through onnxruntime, called as often. What is not given is not measured.
     """
-    contract = student.manifest.contract
-    window = np.repeat(
-        np.array(student.manifest.observation_offset)[None, None], contract.observation_horizon, axis=1
-    )
     generator = np.random.default_rng(0)
-    fast, slow = DistilledPolicy(student), TeacherPolicy(teacher)
-    return measure(
-        {
-            'teacher_eager': _eager(teacher, window),
-            'teacher_same_runtime': lambda: slow.plan(window, generator),
-            'student': lambda: fast.plan(window, generator),
-        },
-        progress,
-        rounds=rounds,
-        calls=calls,
-    )
+    answers: dict[str, Callable[[], object]] = {}
+    if teacher is not None:
+        window, slow = _window(teacher), TeacherPolicy(teacher)
+        answers['teacher_eager'] = _eager(teacher, window)
+        answers['teacher_same_runtime'] = lambda: slow.plan(window, generator)
+    if student is not None:
+        seen, fast = _window(student), DistilledPolicy(student)
+        answers['student'] = lambda: fast.plan(seen, generator)
+    return measure(answers, progress, rounds=rounds, calls=calls)
+
+
+def _window(artifact: Artifact) -> np.ndarray:
+    """Return the mean of what is observed, shape (1, observation_horizon, observation)."""
+    horizon = artifact.manifest.contract.observation_horizon
+    return np.repeat(np.array(artifact.manifest.observation_offset)[None, None], horizon, axis=1)
 
 
 def _eager(artifact: Artifact, window: np.ndarray) -> Callable[[], object]:

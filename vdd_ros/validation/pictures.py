@@ -19,19 +19,20 @@ from vdd_ros.sim.tasks import Task  # noqa: E402
 from vdd_ros.validation.latency import Latency  # noqa: E402
 from vdd_ros.validation.rollout import Rollouts  # noqa: E402
 
-_TEACHER, _STUDENT, _FAILED, _MUTED = '#4c72b0', '#dd8452', '#c0392b', '#8c99a6'
+_COLOURS = {'teacher': '#4c72b0', 'student': '#dd8452', 'recorded': '#5f8f6b'}
+_FAILED, _MUTED = '#c0392b', '#8c99a6'
 _DRAWN = 240
 
 
 def ways_picture(task: Task, rollouts: Mapping[str, Rollouts]) -> Figure:
     """Draw the paths of some rollouts over the task, side by side, coloured by the expert that acted."""
-    figure = Figure(figsize=(6.2 * len(rollouts), 7.4), layout='constrained')
+    figure = Figure(figsize=(5.0 * len(rollouts), 6.2), layout='constrained')
     panels = figure.subplots(1, len(rollouts), squeeze=False, sharey=True)[0]
     for axes, (name, item) in zip(panels, rollouts.items()):
         task.draw(axes)
         experts = np.unique(np.concatenate(item.experts))
         many = len(experts) > 1
-        colour = dict(zip(experts.tolist(), _palette(len(experts)) if many else [_TEACHER]))
+        colour = dict(zip(experts.tolist(), _palette(len(experts)) if many else [_colour(name)]))
         for path, steps in zip(item.paths[:_DRAWN], item.experts[:_DRAWN]):
             points = path[:, None, :2]
             segments = np.concatenate([points[:-1], points[1:]], axis=1)
@@ -41,8 +42,8 @@ def ways_picture(task: Task, rollouts: Mapping[str, Rollouts]) -> Figure:
         if len(ends):
             axes.scatter(*ends.T, marker='x', color=_FAILED, s=36, zorder=5, label='failed here')
             axes.legend(loc='lower right', frameon=False)
-        note = f', coloured by its {len(experts)} experts' if many else ''
-        axes.set_title(f'{name}: {item.success.mean():.1%} of {len(item)} succeed{note}', fontsize=12)
+        note = f'\ncoloured by its {len(experts)} experts' if many else '\n'
+        axes.set_title(f'{name}: {item.success.mean():.1%} of {len(item)} succeed{note}', fontsize=11)
     return figure
 
 
@@ -51,12 +52,12 @@ def frequency_picture(rollouts: Mapping[str, Rollouts]) -> Figure:
     figure = Figure(figsize=(12.4, 3.4), layout='constrained')
     axes = figure.subplots()
     width = 0.8 / len(rollouts)
-    for number, (name, item) in enumerate(rollouts.items()):
+    for number, (name, item) in enumerate(reversed(rollouts.items())):
         names = item.way_names
         taken = item.way[item.success & (item.way >= 0)]
         share = np.bincount(taken, minlength=len(names)) / max(len(taken), 1)
         places = np.arange(len(names)) + (number - (len(rollouts) - 1) / 2) * width
-        axes.bar(places, share, width, color=(_TEACHER, _STUDENT)[number % 2], label=name)
+        axes.bar(places, share, width, color=_colour(name), label=name)
     axes.axhline(1 / len(names), color=_MUTED, linestyle='--', linewidth=1, label='all alike')
     axes.set_xticks(range(len(names)), names, rotation=60, ha='right', fontsize=8)
     axes.set_ylabel('share of the successes')
@@ -65,14 +66,13 @@ def frequency_picture(rollouts: Mapping[str, Rollouts]) -> Figure:
     return figure
 
 
-def learning_picture(teacher: Mapping[str, Sequence[float]], student: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw how the metrics went while teacher and student learned."""
-    wanted = [('teacher', 'loss', teacher)]
-    wanted += [('student', name, student) for name in ('log_likelihood', 'gating_entropy')]
-    curves = [(who, name, history) for who, name, history in wanted if name in history]
+def learning_picture(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Draw how the metrics of teacher and student went while they learned."""
+    wanted = [('teacher', 'loss'), ('student', 'log_likelihood'), ('student', 'gating_entropy')]
+    curves = [(who, name, histories[who]) for who, name in wanted if name in histories.get(who, {})]
     figure = Figure(figsize=(12.4, 3.2), layout='constrained')
-    for axes, (who, name, history) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves):
-        axes.plot(history['iteration'], history[name], color=_TEACHER if who == 'teacher' else _STUDENT, linewidth=1.4)
+    for axes, (who, name, history) in zip(figure.subplots(1, max(len(curves), 1), squeeze=False)[0], curves):
+        axes.plot(history['iteration'], history[name], color=_colour(who), linewidth=1.4)
         axes.set(title=f'{who}: {name.replace("_", " ")}', xlabel='iteration')
         _tidy(axes)
     return figure
@@ -83,7 +83,7 @@ def latency_picture(latency: Mapping[str, Latency]) -> Figure:
     figure = Figure(figsize=(12.4, 2.2), layout='constrained')
     axes = figure.subplots()
     for place, (name, item) in enumerate(reversed(latency.items())):
-        axes.barh(place, item.p50, color=_STUDENT if name == 'student' else _TEACHER)
+        axes.barh(place, item.p50, color=_colour(name))
         axes.plot([item.p50, item.p99], [place, place], color='#33475b', linewidth=1.4, marker='|')
         axes.text(item.p99 * 1.08, place, f'{item.p50:.0f} us, p99 {item.p99:.0f} us', va='center', fontsize=9)
     axes.set_yticks(range(len(latency)), [name.replace('_', ', ', 1).replace('_', ' ') for name in reversed(latency)])
@@ -93,12 +93,20 @@ def latency_picture(latency: Mapping[str, Latency]) -> Figure:
     return figure
 
 
-def embedded(figure: Figure, *, vector: bool = True) -> str:
-    """Return a figure as the source of an HTML image; lines in their thousands are better not as vectors."""
+def drawn(figure: Figure, *, vector: bool = True) -> bytes:
+    """Return a figure as SVG, or as PNG: lines in their thousands are better not as vectors."""
     data = io.BytesIO()
-    figure.savefig(data, format='svg' if vector else 'png', dpi=110)
-    kind = 'svg+xml' if vector else 'png'
-    return f'data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}'
+    figure.savefig(data, format='svg' if vector else 'png', dpi=110, bbox_inches='tight')
+    return data.getvalue()
+
+
+def embedded(figure: Figure) -> str:
+    """Return a figure as the source of an HTML image."""
+    return f'data:image/svg+xml;base64,{base64.b64encode(drawn(figure)).decode()}'
+
+
+def _colour(name: str) -> str:
+    return next((colour for who, colour in _COLOURS.items() if name.startswith(who)), _MUTED)
 
 
 def _palette(count: int) -> list:

@@ -1,23 +1,31 @@
-"""The report of a validation: numbers for programs in JSON, numbers and pictures for people in HTML."""
+"""The report of a validation: numbers for programs in JSON, a verdict, numbers and pictures for people in HTML."""
 
 from __future__ import annotations
 
-import json
+import base64
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from vdd_ros.artifact import Artifact
+from vdd_ros.contract import NANOSECONDS, Contract
 from vdd_ros.sim.tasks import Task
+from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation import pictures
+from vdd_ros.validation.deployment import Deployment
 from vdd_ros.validation.environment import environment
+from vdd_ros.validation.gate import Gate
+from vdd_ros.validation.judgement import judge
 from vdd_ros.validation.latency import Latency
-from vdd_ros.validation.metrics import summarise
-from vdd_ros.validation.rollout import Rollouts
+from vdd_ros.validation.metrics import summarise, wilson_interval
+from vdd_ros.validation.over_ros import Outcome
+from vdd_ros.validation.report_file import FORMAT, REPORT, sealed
+from vdd_ros.validation.scenarios import NOMINAL, described
+from vdd_ros.validation.trial import Rollouts
 
 PAPER = (
     'Zhou et al., NeurIPS 2024, report for Avoiding, with human demonstrations and other servos (comparable protocol): '
@@ -29,78 +37,175 @@ PAPER = (
 class Findings:
     """What a validation found."""
 
-    teacher: Artifact
-    student: Artifact
-    teacher_rollouts: Rollouts
-    student_rollouts: Rollouts
-    ros_outcomes: tuple[Mapping[str, object], ...]
-    """Episodes over ROS; empty if there were none."""
+    task: Task
+    contract: Contract
+    student: Artifact | None
+    teacher: Artifact | None
+    scenarios: Mapping[str, Trouble]
+    rollouts: Mapping[str, Mapping[str, Rollouts]]
+    """By scenario, then by who: `student`, `teacher`, `recorded`."""
+    over_ros: Mapping[str, tuple[Outcome, ...]]
+    """Episodes of the student over ROS, by scenario."""
     latency: Mapping[str, Latency]
-    """`teacher_eager`, `teacher_same_runtime` and `student`."""
+    """`teacher_eager`, `teacher_same_runtime` and `student`, as far as they are there."""
     seconds: Mapping[str, float]
     """How long each step took [s]."""
+    gate: Gate
+    """What was asked."""
+    deployment: Deployment
+    """The rules that commands were under."""
+    films: Mapping[str, Path] = field(default_factory=dict)
+    """By scenario."""
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
-    """Return the report as plain values: what `report.json` holds."""
-    latency = findings.latency
-    eager, same, student = (latency[name].p50 for name in ('teacher_eager', 'teacher_same_runtime', 'student'))
-    outcomes = findings.ros_outcomes
-    successes = sum(item['outcome'] == 'success' for item in outcomes)
-    return {
-        'teacher': {
-            **_of_rollouts(findings.teacher_rollouts),
-            'artifact': findings.teacher.hash,
-            'network_calls': len(findings.teacher.manifest.training['sigmas']) - 1,
-            'latency_us': asdict(latency['teacher_eager']),
-            'latency_same_runtime_us': asdict(latency['teacher_same_runtime']),
+    """Return the report as plain values: what `report.json` holds, but its digest."""
+    student, teacher, latency = findings.student, findings.teacher, findings.latency
+    values: dict[str, Any] = {
+        'report_version': FORMAT,
+        'subject': {
+            'artifact': None if student is None else student.hash,
+            'contract': findings.contract.hash,
+            'contract_name': findings.contract.name,
+            'period': findings.contract.period / NANOSECONDS,
+            'task': findings.task.name,
+            'scene': findings.task.scene_hash,
         },
-        'student': {
-            **_of_rollouts(findings.student_rollouts, int(findings.student.manifest.metrics['experts'])),
-            'artifact': findings.student.hash,
-            'latency_us': asdict(latency['student']),
-            **findings.student.manifest.metrics,
-        },
-        'ros': {'episodes': len(outcomes), 'success': successes / len(outcomes) if outcomes else None},
-        'speedup': eager / student,
-        'speedup_same_runtime': same / student,
-        'contract': {'name': findings.student.manifest.contract.name, 'hash': findings.student.manifest.contract_hash},
-        'data': findings.student.manifest.data.model_dump(mode='json'),
+        'way_names': list(findings.task.way_names),
+        'scenarios': [_scenario(findings, name) for name in findings.scenarios],
+        'latency_us': {name: asdict(each) for name, each in latency.items()},
+        'ros': _of_ros([item for outcomes in findings.over_ros.values() for item in outcomes]),
+        'contract': {'name': findings.contract.name, 'hash': findings.contract.hash},
+        'deployment': findings.deployment.model_dump(mode='json'),
         'seconds': dict(findings.seconds),
         **environment(),
     }
-
-
-def write_report(findings: Findings, task: Task, folder: Path) -> dict[str, Any]:
-    """Write `report.html`, `report.json` and `ways.png` into a folder; return the numbers."""
-    values = numbers(findings)
-    rollouts = {'teacher': findings.teacher_rollouts, 'student': findings.student_rollouts}
-    ways = pictures.ways_picture(task, rollouts)
-    figures = {
-        'ways': pictures.embedded(ways, vector=False),
-        'frequency': pictures.embedded(pictures.frequency_picture(rollouts)),
-        'learning': pictures.embedded(
-            pictures.learning_picture(findings.teacher.manifest.history, findings.student.manifest.history)
-        ),
-        'latency': pictures.embedded(pictures.latency_picture(findings.latency)),
-    }
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.get_template('report.html').render(
-        report=values, figures=figures, task=task.name, ways=len(task.way_names), paper=PAPER
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    ways.savefig(folder / 'ways.png', dpi=110)
-    _write(folder / 'report.html', page)
-    _write(folder / 'report.json', json.dumps(values, indent=1))
+    nominal = findings.rollouts.get(NOMINAL, next(iter(findings.rollouts.values())))
+    if teacher is not None:
+        values['teacher'] = {
+            **_summary(nominal['teacher']),
+            'artifact': teacher.hash,
+            'network_calls': len(teacher.manifest.training['sigmas']) - 1,
+            'latency_us': asdict(latency['teacher_eager']),
+            'latency_same_runtime_us': asdict(latency['teacher_same_runtime']),
+        }
+    if student is not None:
+        values['student'] = {
+            **_summary(nominal['student'], _experts(student)),
+            'artifact': student.hash,
+            'latency_us': asdict(latency['student']),
+            **student.manifest.metrics,
+        }
+        values['data'] = student.manifest.data.model_dump(mode='json')
+    if student is not None and teacher is not None:
+        values['speedup'] = latency['teacher_eager'].p50 / latency['student'].p50
+        values['speedup_same_runtime'] = latency['teacher_same_runtime'].p50 / latency['student'].p50
+    if student is not None:
+        verdict = judge(values, findings.gate)
+        values['gate'] = {
+            'passes': verdict.passes,
+            'text': verdict.text,
+            'checks': [check.values() for check in verdict.checks],
+            'thresholds': findings.gate.model_dump(mode='json', exclude_none=True),
+        }
     return values
 
 
-def _of_rollouts(rollouts: Rollouts, experts: int = 0) -> dict[str, Any]:
+def write_report(findings: Findings, folder: Path) -> dict[str, Any]:
+    """Write `report.html`, `report.json` and `ways.png` into a folder; return the numbers."""
+    values = numbers(findings)
+    ways = pictures.drawn(pictures.ways_picture(findings.task, _panels(findings)), vector=False)
+    figures = {'ways': _data_url(ways, 'image/png')}
+    nominal = findings.rollouts.get(NOMINAL, next(iter(findings.rollouts.values())))
+    figures['frequency'] = pictures.embedded(pictures.frequency_picture(nominal))
+    if findings.latency:
+        figures['latency'] = pictures.embedded(pictures.latency_picture(findings.latency))
+    histories = {
+        who: artifact.manifest.history
+        for who, artifact in (('teacher', findings.teacher), ('student', findings.student))
+        if artifact is not None
+    }
+    if any(histories.values()):
+        figures['learning'] = pictures.embedded(pictures.learning_picture(histories))
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    templates = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    templates.filters.update(percent=_percent, number=_number, words=lambda name: name.replace('_', ' '))
+    page = templates.get_template('report.html').render(
+        report=values,
+        figures=figures,
+        films={name: _data_url(path.read_bytes(), 'video/mp4') for name, path in findings.films.items()},
+        paper=PAPER if findings.task.name.startswith('avoiding') else '',
+        asked={name: _asked(findings.gate, name) for name in findings.scenarios},
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'ways.png').write_bytes(ways)
+    _write(folder / 'report.html', page)
+    _write(folder / REPORT, sealed(values))
+    return values
+
+
+def _scenario(findings: Findings, name: str) -> dict[str, Any]:
+    trouble, student = findings.scenarios[name], findings.student
+    values: dict[str, Any] = {
+        'name': name,
+        'description': described(trouble),
+        'trouble': trouble.model_dump(mode='json', exclude_defaults=True),
+        **dict.fromkeys(('student', 'teacher', 'recorded', 'ros')),
+    }
+    for who, rollouts in findings.rollouts[name].items():
+        experts = _experts(student) if who == 'student' and student is not None else 0
+        values[who] = {**_summary(rollouts, experts), 'outcomes': rollouts.outcomes.values()}
+    if name in findings.over_ros:
+        values['ros'] = _of_ros(findings.over_ros[name])
+    return values
+
+
+def _summary(rollouts: Rollouts, experts: int = 0) -> dict[str, Any]:
     summary = asdict(summarise(rollouts, experts))
-    summary['mean_steps'] = None if math.isnan(summary['mean_steps']) else summary['mean_steps']
-    return {**summary, 'times_real_time': rollouts.simulated_seconds / rollouts.seconds}
+    known = {
+        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in summary.items()
+    }
+    return {**known, 'times_real_time': rollouts.simulated_seconds / rollouts.seconds}
+
+
+def _experts(student: Artifact) -> int:
+    return int(student.manifest.metrics.get('experts', student.manifest.network.get('experts', 0)))
+
+
+def _of_ros(outcomes: list[Outcome] | tuple[Outcome, ...]) -> dict[str, Any]:
+    successes = sum(item['outcome'] == 'success' for item in outcomes)
+    if not outcomes:
+        return {'episodes': 0, 'success': None}
+    interval = wilson_interval(successes, len(outcomes))
+    return {'episodes': len(outcomes), 'success': successes / len(outcomes), 'success_interval': interval}
+
+
+def _panels(findings: Findings) -> dict[str, Rollouts]:
+    """Return the rollouts whose paths are drawn: everybody's in the nominal scenario, the foremost's in the last."""
+    first, *others = findings.rollouts
+    panels = {who: rollouts for who, rollouts in reversed(findings.rollouts[first].items())}
+    if others:
+        worst = 'everything' if 'everything' in others else others[-1]
+        who, rollouts = next(iter(findings.rollouts[worst].items()))
+        panels[f'{who}, {worst.replace("_", " ")}'] = rollouts
+    return panels
+
+
+def _asked(gate: Gate, scenario: str) -> float | None:
+    threshold = gate.scenarios.get(scenario, gate.others)
+    return None if threshold is None else threshold.success
+
+
+def _percent(value: float | None) -> str:
+    return 'none' if value is None else f'{100 * value:.1f} %'
+
+
+def _number(value: float | None, digits: int = 2, unit: str = '') -> str:
+    return 'none' if value is None else f'{value:.{digits}f}{unit}'
+
+
+def _data_url(data: bytes, kind: str) -> str:
+    return f'data:{kind};base64,{base64.b64encode(data).decode()}'
 
 
 def _write(path: Path, text: str) -> None:

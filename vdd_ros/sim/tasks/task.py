@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -94,6 +96,22 @@ class Task(ABC):
     def reset(self, simulation: Simulation, episode: int = 0) -> None:
         """Lead a scene back to the start of an episode, counted from 0: the starts take turns."""
         simulation.reset(self.starts[episode % len(self.starts)])
+
+    @property
+    def scene_hash(self) -> str:
+        """SHA-256 of what the scene is made of: its files, those they include, and where episodes start."""
+        waiting, files = sorted(self.scene.parent.glob('*.xml')), {}
+        while waiting:
+            file = waiting.pop()
+            files[file.name] = file.read_bytes()
+            included = ElementTree.fromstring(files[file.name]).iter('include')
+            waiting += [file.parent / item.attrib['file'] for item in included]
+        model = self.simulation().model
+        starts = [model.key(name).qpos.round(6).tolist() for name in self.starts]
+        digest = hashlib.sha256(repr((self.name, starts)).encode())
+        for name in sorted(files):
+            digest.update(name.encode() + files[name])
+        return digest.hexdigest()
 
     @abstractmethod
     def new_referee(self) -> Referee:

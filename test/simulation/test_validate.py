@@ -1,0 +1,278 @@
+"""A whole validation: who is tried in which worlds, what is written of it, and what it decides."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vdd_ros.artifact import DataRecord, Manifest, load_artifact, save_artifact
+from vdd_ros.contract import load_contract
+from vdd_ros.control.routing import SPREAD
+from vdd_ros.errors import ConfigurationError, GateError, SimulationError
+from vdd_ros.progress import silent
+from vdd_ros.sim.demonstration import demonstrate
+from vdd_ros.sim.film import Film
+from vdd_ros.sim.tasks import load_task
+from vdd_ros.sim.trouble import Trouble
+from vdd_ros.validation.deployment import Deployment, load_deployment
+from vdd_ros.validation.films import worth_seeing
+from vdd_ros.validation.gate import Gate, Threshold, require
+from vdd_ros.validation.report_file import read_report
+from vdd_ros.validation.rollout import Recorded, Rollouts, Trial, rollout, rollout_all
+from vdd_ros.validation.scenarios import described, load_scenarios
+from vdd_ros.validation.validate import Plan, validate
+
+WORLDS = """
+calm: {}
+loud: {joint_states: {position_noise: 0.01}}
+"""
+
+
+def constant_student(path: Path, steps: list[list[float]]) -> Path:
+    """Save a student whose experts, all equally likely, each take a constant step [m] in every tick."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    contract = load_contract('avoiding_cartesian')
+    mean = np.array(steps, dtype=np.float32)[None, :, None, :]
+    experts = len(steps)
+    outputs = {
+        'log_gating': np.full((1, experts), -np.log(experts), dtype=np.float32),
+        'mean': mean,
+        'spread': np.full((1, experts, 2), -30, dtype=np.float32),
+    }
+    window = helper.make_tensor_value_info('observation', TensorProto.FLOAT, ['batch', 2, 2])
+    rows = helper.make_node('Shape', ['observation'], ['rows'], start=0, end=1)
+    nodes = [rows]
+    for name, value in outputs.items():
+        tail = np.array(value.shape[1:], dtype=np.int64)
+        nodes += [
+            helper.make_node('Constant', [], [f'one_{name}'], value=numpy_helper.from_array(value)),
+            helper.make_node('Constant', [], [f'tail_{name}'], value=numpy_helper.from_array(tail)),
+            helper.make_node('Concat', ['rows', f'tail_{name}'], [f'shape_{name}'], axis=0),
+            helper.make_node('Expand', [f'one_{name}', f'shape_{name}'], [name]),
+        ]
+    made = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ['batch', *value.shape[1:]])
+        for name, value in outputs.items()
+    ]
+    graph = helper.make_graph(nodes, 'constant', [window], made)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=9)
+    manifest = Manifest(
+        kind='student',
+        contract=contract,
+        contract_hash=contract.hash,
+        data=DataRecord(bags={}, episodes=1, windows=1),
+        observation_offset=(0.0, 0.0),
+        observation_scale=(1.0, 1.0),
+        action_offset=(0.0, 0.0),
+        action_scale=(1.0, 1.0),
+        network={'covariance': 'diagonal', 'scale_floor': 1e-6, 'rank': 0, 'experts': experts},
+        training={},
+        metrics={'experts': float(experts)},
+    )
+    save_artifact(path, manifest, {'nothing': np.zeros(1, dtype=np.float32)}, model.SerializeToString())
+    return path
+
+
+@pytest.fixture(scope='module')
+def validated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a student that goes straight on, and what its validation in two worlds wrote."""
+    folder = tmp_path_factory.mktemp('validation')
+    (folder / 'worlds.yaml').write_text(WORLDS)
+    (folder / 'gate.yaml').write_text('scenarios: {nominal: {success: 0.5}}\nothers: {episodes: 2}')
+    student = constant_student(folder / 'student', [[0.0, 0.01], [0.002, 0.01]])
+    plan = Plan(
+        scenario_file=folder / 'worlds.yaml',
+        episodes=4,
+        trouble_episodes=2,
+        ros_episodes=0,
+        gate=folder / 'gate.yaml',
+    )
+    validate(folder / 'student.report', plan, student=student, progress=silent)
+    return folder
+
+
+def test_report_holds_every_world_with_figures_and_episodes(validated):
+    report = read_report(validated / 'student.report')
+    assert [item['name'] for item in report['scenarios']] == ['nominal', 'calm', 'loud']
+    nominal, calm, _ = report['scenarios']
+    assert nominal['student']['episodes'] == 4 and calm['student']['episodes'] == 2
+    assert nominal['student']['outcomes']['success'] == [False] * 4
+    # Straight on, the rod meets the first post: nothing else is as near as that.
+    assert max(nominal['student']['outcomes']['clearance']) < 0.001
+    assert nominal['teacher'] is None and report['ros']['episodes'] == 0
+    assert sum(nominal['student']['expert_usage']) == pytest.approx(1)
+    artifact = load_artifact(validated / 'student')
+    subject = report['subject']
+    assert (subject['artifact'], subject['contract']) == (artifact.hash, artifact.manifest.contract_hash)
+    assert subject['scene'] == load_task('avoiding').scene_hash and subject['period'] == 0.035
+    assert report['deployment']['spread'] == SPREAD
+
+
+def test_student_that_fails_is_told_so_and_does_not_come_through(validated):
+    report = read_report(validated / 'student.report')
+    assert not report['gate']['passes'] and 'nominal: success is 0' in report['gate']['text']
+    gate = Gate(scenarios={'nominal': Threshold(success=0.5)})
+    with pytest.raises(GateError, match='nominal: success is 0'):
+        require(None, load_artifact(validated / 'student'), gate=gate)
+    assert require(None, load_artifact(validated / 'student'), gate=Gate(others=Threshold(episodes=1)))
+
+
+def test_page_says_the_verdict_first_and_needs_no_other_file(validated):
+    page = (validated / 'student.report' / 'report.html').read_text()
+    assert page.index('must not command an arm') < page.index('In every world') < page.index('The ways taken')
+    for source in ('src="http', 'href="', 'src="films'):
+        assert source not in page
+    assert page.count('src="data:') == page.count('src="')
+
+
+def test_films_are_whole_within_the_page_and_nothing_half_written_is_left(validated, tmp_path):
+    plan = Plan(scenarios=('nominal',), episodes=1, ros_episodes=0, films=True)
+    validate(tmp_path / 'r', plan, student=validated / 'student', progress=silent)
+    assert [path.name for path in (tmp_path / 'r' / 'films').iterdir()] == ['nominal.mp4']
+    assert (tmp_path / 'r' / 'films' / 'nominal.mp4').read_bytes()[4:8] == b'ftyp'
+    assert (tmp_path / 'r' / 'report.html').read_text().count('<video src="data:video/mp4') == 1
+
+
+def test_nothing_to_validate_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match='neither student nor teacher nor bag'):
+        validate(tmp_path / 'r', Plan(), progress=silent)
+    with pytest.raises(ConfigurationError, match='the contract of the recordings'):
+        validate(tmp_path / 'r', Plan(), bags=[tmp_path], progress=silent)
+
+
+def test_world_over_ros_that_is_not_tried_is_refused(validated, tmp_path):
+    plan = Plan(scenarios=('nominal',), ros_scenarios=('everything',))
+    with pytest.raises(ConfigurationError, match='found everything'):
+        validate(tmp_path / 'r', plan, student=validated / 'student', progress=silent)
+
+
+@pytest.mark.parametrize('task', ['avoiding', 'avoiding_starts', 'placing'])
+def test_recorded_actions_done_again_end_as_they_did(task):
+    """Placing needs contact to come out the same, and several starts need the right one to be found."""
+    place = load_task(task)
+    contract = load_contract(place.contract)
+    shown = demonstrate(place, contract, 4, seed=0)
+    recorded = Recorded(tuple(each.observation[0] for each in shown), tuple(each.action for each in shown))
+    rollouts = rollout(place, contract, recorded, 4, seed=0)
+    assert rollouts.success.all()
+    assert [place.way_names[way] for way in rollouts.way] == [each.labels['way'] for each in shown]
+    assert all(np.all(experts == -1) for experts in rollouts.experts)
+
+
+def test_recording_that_is_over_leaves_the_arm_where_it_is():
+    task, contract = load_task('avoiding'), load_contract('avoiding_joint')
+    turn = np.zeros((5, 7))
+    turn[:, 0] = 0.01
+    rollouts = rollout(task, contract, Recorded((np.zeros(14),), (turn,)), 1, seed=0)
+    path = rollouts.paths[0]
+    assert not rollouts.success[0] and len(path) == task.max_steps + 1
+    assert np.linalg.norm(path[6] - path[0]) > 0.02
+    np.testing.assert_allclose(path[30:], path[-1:].repeat(len(path) - 30, axis=0), atol=1e-5)
+
+
+def test_world_of_an_episode_depends_on_its_number_alone():
+    task, contract = load_task('avoiding'), load_contract('avoiding_cartesian')
+    still = Recorded((np.zeros(2),) * 3, (np.full((60, 2), [0.0003, 0.004]),) * 3)
+    trouble = Trouble.parse({'randomization': {'stiffness': {'between': [0.5, 1.5]}}, 'commands': {'drop': 0.2}})
+    three = rollout(task, contract, still, 3, seed=0, trouble=trouble)
+    one = rollout(task, contract, still, 1, seed=0, trouble=trouble)
+    np.testing.assert_array_equal(one.paths[0], three.paths[0])
+    assert not np.array_equal(three.paths[0], three.paths[1])
+    other = rollout(task, contract, still, 1, seed=1, trouble=trouble)
+    assert not np.array_equal(one.paths[0], other.paths[0])
+
+
+def test_limits_of_the_robot_hold_in_rollouts_and_are_counted():
+    task, contract = load_task('avoiding'), load_contract('avoiding_joint')
+    hasty = Recorded((np.zeros(14),), (np.tile([0.5, 0, 0, 0, 0, 0, 0], (4, 1)),))
+    slow = Deployment(velocity_scale=0.1)
+    rollouts = rollout_all(task, contract, {'hasty': Trial(hasty, 1)}, 0, deployment=slow)['hasty']
+    assert rollouts.clamped[0] == 4
+    turned = np.arctan2(*rollouts.paths[0][-1, 1::-1]) - np.arctan2(*rollouts.paths[0][0, 1::-1])
+    assert turned == pytest.approx(4 * 0.2175 * 0.035, rel=0.02)
+
+
+def test_everything_is_every_other_trouble_at_once():
+    for name in ('avoiding', 'placing'):
+        scenarios = load_scenarios(load_task(name))
+        whole = scenarios.pop('everything')
+        assert list(scenarios)[0] == 'nominal' and scenarios['nominal'].is_nominal
+        joint, commands, worlds, objects = {}, {}, {}, []
+        for each in scenarios.values():
+            entries = each.model_dump(exclude_defaults=True)
+            joint |= entries.get('joint_states', {})
+            commands |= entries.get('commands', {})
+            worlds |= entries.get('randomization', {})
+            objects += [item['body'].strip('*') for item in entries.get('randomization', {}).get('objects', ())]
+        found = whole.model_dump(exclude_defaults=True)
+        assert (found['joint_states'], found['commands']) == (joint, commands)
+        assert [item['body'].strip('*') for item in found['randomization'].pop('objects')] == objects
+        worlds.pop('objects')
+        assert found['randomization'] == worlds
+        for trouble in scenarios.values():
+            rollout(load_task('placing'), load_contract('placing_joint'), _nothing(), 1, 0, trouble=trouble)
+
+
+def _nothing() -> Recorded:
+    contract = load_contract('placing_joint')
+    contact = np.zeros((1, contract.action_size))
+    contact[0, 0] = np.nan  # ends the episode at once: only its world is wanted
+    return Recorded((np.zeros(14),), (contact,))
+
+
+def test_scenarios_are_described_in_words():
+    assert described(Trouble()) == 'as in the model'
+    late = Trouble.parse({'joint_states': {'latency': 0.03}, 'randomization': {'mass': {'between': [0.9, 1.1]}}})
+    assert described(late) == 'joint states: latency 0.03 s; mass: x 0.9 to 1.1'
+
+
+def test_unknown_scenario_is_answered_with_the_known_ones():
+    with pytest.raises(ConfigurationError, match='noisy_sensors'):
+        load_scenarios(load_task('avoiding'), ('windy',))
+
+
+def test_rollouts_are_set_up_as_the_policy_node_is(tmp_path):
+    assert load_deployment() == Deployment()
+    file = tmp_path / 'policy.yaml'
+    file.write_text('/**/policy_node: {ros__parameters: {velocity_scale: 0.2, threads: 1}}')
+    assert load_deployment(file).velocity_scale == 0.2
+    file.write_text('policy_node: {}')
+    with pytest.raises(ConfigurationError, match='parameters of policy_node'):
+        load_deployment(file)
+
+
+def test_failures_are_shown_first_and_ways_in_turn():
+    success = np.array([True, True, False, True, True, False, False, False])
+    count = len(success)
+    rollouts = Rollouts(
+        success=success,
+        way=np.array([0, 0, -1, 1, 2, -1, -1, -1]),
+        steps=np.ones(count),
+        clamped=np.zeros(count),
+        clearance=np.zeros(count),
+        paths=(),
+        states=(),
+        experts=(),
+        way_names=('a', 'b', 'c'),
+        period=0.1,
+        seconds=1.0,
+    )
+    assert worth_seeing(rollouts, 6) == [2, 5, 6, 0, 3, 4]
+    assert worth_seeing(rollouts, 3) == [2, 0, 3]
+
+
+def test_pictures_of_a_film_are_all_alike_and_an_error_leaves_none(tmp_path):
+    with pytest.raises(SimulationError, match='pictures of 64 x 48'), Film(tmp_path / 'film.mp4') as film:
+        film.add(np.zeros((48, 64, 3), dtype=np.uint8))
+        film.add(np.zeros((48, 66, 3), dtype=np.uint8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_report_survives_json(validated):
+    text = (validated / 'student.report' / 'report.json').read_text()
+    assert 'NaN' not in text and json.loads(text)['report_version'] == 1

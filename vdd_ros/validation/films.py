@@ -1,0 +1,101 @@
+"""Films of a validation: a few episodes of each scenario, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vdd_ros.sim.film import Film
+from vdd_ros.sim.simulation import Simulation
+from vdd_ros.sim.tasks import Task
+from vdd_ros.validation.trial import Rollouts
+
+_CAMERA = 'angle'
+_WIDTH, _HEIGHT = 320, 240
+_COLUMNS = 3
+_SHADOW = 1024
+"""Size of the map of shadows: a larger one takes software renderers a multiple of the time."""
+_EVERY = 2
+"""Policy periods from picture to picture."""
+_LAST = 8
+"""Pictures for which the end of an episode is shown."""
+_FRAME = 4
+_WON, _LOST = (47, 158, 91), (192, 57, 43)
+
+
+def film_all(
+    task: Task,
+    rollouts: Mapping[str, Mapping[str, Rollouts]],
+    folder: Path,
+    progress: Callable[[int, int], None],
+) -> dict[str, Path]:
+    """Film the first policy of each scenario; return the files by scenario.
+
+    Parameters
+    ----------
+    task
+        Whose scene is filmed.
+    rollouts
+        By scenario, then by policy.
+    folder
+        Where ``<scenario>.mp4`` goes.
+    progress
+        Called with (films made, films).
+
+    Raises
+    ------
+    SimulationError
+        There is no OpenGL context, or no encoder.
+
+    """
+    films = {}
+    simulation = task.simulation()
+    simulation.private_model().vis.quality.shadowsize = _SHADOW
+    try:
+        for done, (scenario, policies) in enumerate(rollouts.items()):
+            progress(done, len(rollouts))
+            films[scenario] = folder / f'{scenario}.mp4'
+            foremost = next(iter(policies.values()))
+            _film(films[scenario], simulation, foremost, worth_seeing(foremost, _COLUMNS if done else 2 * _COLUMNS))
+    finally:
+        simulation.close()
+    progress(len(rollouts), len(rollouts))
+    return films
+
+
+def worth_seeing(rollouts: Rollouts, count: int) -> list[int]:
+    """Return episodes: up to half of them failures, then successes, every way once before any is shown again."""
+    failures = np.flatnonzero(~rollouts.success).tolist()[: count // 2]
+    seen: dict[int, int] = {}
+    ranked = []
+    for episode in np.flatnonzero(rollouts.success).tolist():
+        way = int(rollouts.way[episode])
+        ranked.append((seen.get(way, 0), episode))
+        seen[way] = seen.get(way, 0) + 1
+    return failures + [episode for _, episode in sorted(ranked)][: count - len(failures)]
+
+
+def _film(path: Path, simulation: Simulation, rollouts: Rollouts, chosen: Sequence[int]) -> None:
+    columns = min(_COLUMNS, len(chosen))
+    rows = -(-len(chosen) // columns)
+    shown = [rollouts.states[episode][::_EVERY] for episode in chosen]
+    page = np.empty((rows * _HEIGHT, columns * _WIDTH, 3), dtype=np.uint8)
+    with Film(path, rate=1 / (_EVERY * rollouts.period)) as film:
+        for picture in range(max(map(len, shown)) + _LAST):
+            for place, (episode, states) in enumerate(zip(chosen, shown)):
+                top, left = place // columns * _HEIGHT, place % columns * _WIDTH
+                tile = page[top : top + _HEIGHT, left : left + _WIDTH]
+                if picture < len(states):
+                    simulation.pose(states[picture])
+                    tile[:] = simulation.render(_CAMERA, _WIDTH, _HEIGHT)
+                if picture == len(states) - 1:
+                    _frame(tile, _WON if rollouts.success[episode] else _LOST)
+            film.add(page)
+
+
+def _frame(picture: np.ndarray, colour: tuple[int, int, int]) -> None:
+    """Put a picture into a frame that tells how the episode ended."""
+    picture[:_FRAME] = picture[-_FRAME:] = colour
+    picture[:, :_FRAME] = picture[:, -_FRAME:] = colour

@@ -1,0 +1,153 @@
+"""What acts in rollouts: students, planners and recordings, each asked about the windows of many arms at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from vdd_ros.contract import Contract
+from vdd_ros.control.chunk import Plan
+from vdd_ros.control.routing import Mixture
+from vdd_ros.data.decode import action_values, observation_values
+from vdd_ros.experts import Experts
+from vdd_ros.kinematics import Kinematics
+from vdd_ros.policy import DistilledPolicy
+
+
+class Planner(Protocol):
+    """A policy that draws its chunks by itself: a teacher, or whatever is compared with it."""
+
+    def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
+        """Plan from windows of shape (batch, observation_horizon, observation); all chance is ``generator``'s."""
+        ...
+
+
+PlannerFactory = Callable[[], Planner]
+"""Makes a policy in the process that will use it; must be picklable for more than one process."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A policy that does what a recording says, whatever it sees."""
+
+    first: tuple[np.ndarray, ...]
+    """What was observed at first in each recorded episode, shape (observation,)."""
+    action: tuple[np.ndarray, ...]
+    """What was done in it, shape (time, action); when it is over the arm stays."""
+
+
+class Answer(NamedTuple):
+    """What the loop of one arm is sent."""
+
+    mixture: Mixture
+    expert: int | None
+    """Who acts, if that is known already; None leaves it to the loop."""
+
+
+@dataclass(frozen=True)
+class _OneExpert:
+    log_gating: np.ndarray
+    mean: np.ndarray
+
+
+class Asked:
+    """A policy as the loops of many arms ask it; to each loop it is the student that it needs."""
+
+    has_spread = False
+    """Whether the loop shall act with an expert's spread."""
+
+    def __init__(self, policy: object, contract: Contract, kinematics: Kinematics) -> None:
+        """Ask a policy."""
+        self.policy = policy
+        self._contract = contract
+        self._kinematics = kinematics
+
+    def of(
+        self,
+        windows: np.ndarray,
+        episodes: Sequence[int],
+        commanded: Sequence[np.ndarray],
+        step: int,
+        generator: np.random.Generator,
+    ) -> list[Answer]:
+        """Answer some windows.
+
+        Parameters
+        ----------
+        windows
+            Shape (batch, observation_horizon, observation).
+        episodes
+            The numbers of the episodes that they are of.
+        commanded
+            The newest command in each, shape (joint,) [rad].
+        step
+            Policy periods since the start.
+        generator
+            Draws what the loops do not draw themselves.
+
+        """
+        plan = self.policy.plan(windows, generator)
+        return [Answer(_only(action), int(expert)) for action, expert in zip(plan.action, plan.expert)]
+
+    def distance_at_start(self, episode: int, position: np.ndarray) -> float:
+        """Return how far what is seen at rest at a position, shape (joint,), is from a recorded episode's start."""
+        seen = observation_values(self._contract, position, position, self._kinematics)
+        return float(np.linalg.norm(seen - self.policy.first[episode]))
+
+
+class _AskedStudent(Asked):
+    has_spread = True
+
+    def of(
+        self,
+        windows: np.ndarray,
+        episodes: Sequence[int],
+        commanded: Sequence[np.ndarray],
+        step: int,
+        generator: np.random.Generator,
+    ) -> list[Answer]:
+        experts = self.policy.experts(windows)
+        rows = range(len(windows))
+        arrays = experts.log_gating, experts.mean, experts.spread
+        return [Answer(Experts(*(array[row : row + 1] for array in arrays)), None) for row in rows]
+
+    def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw from an expert's covariance, shape (prediction_horizon, action)."""
+        return self.policy.deviation(experts, expert, generator)
+
+
+class _AskedRecording(Asked):
+    def of(
+        self,
+        windows: np.ndarray,
+        episodes: Sequence[int],
+        commanded: Sequence[np.ndarray],
+        step: int,
+        generator: np.random.Generator,
+    ) -> list[Answer]:
+        return [Answer(self._done(episode, here, step), -1) for episode, here in zip(episodes, commanded)]
+
+    def _done(self, episode: int, here: np.ndarray, step: int) -> Mixture:
+        contract, horizon = self._contract, self._contract.prediction_horizon
+        action = self.policy.action[episode][step : step + horizon]
+        if len(action) < horizon:
+            stay = np.zeros_like(here) if contract.commanded.quantity == 'velocity' else here
+            rest = action_values(contract, here, stay, self._kinematics)
+            action = np.concatenate([action, np.tile(rest, (horizon - len(action), 1))])
+        return _only(action)
+
+
+def asked(policy: object, contract: Contract, kinematics: Kinematics) -> Asked:
+    """Return a policy as it is asked: a `DistilledPolicy`, a `Recorded`, or a `Planner`."""
+    if isinstance(policy, DistilledPolicy):
+        return _AskedStudent(policy, contract, kinematics)
+    kind = _AskedRecording if isinstance(policy, Recorded) else Asked
+    return kind(policy, contract, kinematics)
+
+
+def _only(action: np.ndarray) -> _OneExpert:
+    """Return a chunk of shape (prediction_horizon, action) as the mean of an only expert."""
+    return _OneExpert(np.zeros((1, 1)), action[None, None])

@@ -1,0 +1,202 @@
+"""Episodes side by side in one process: arms in simulation, each under a control loop, asked about in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vdd_ros.contract import Contract
+from vdd_ros.control.control_loop import ControlLoop
+from vdd_ros.control.outcome import Command, Hold, Outcome, Stop
+from vdd_ros.control.planner import Asking
+from vdd_ros.control.routing import Mixture
+from vdd_ros.errors import ConfigurationError, SimulationError
+from vdd_ros.kinematics import Kinematics
+from vdd_ros.sim.arm import SimulatedArm
+from vdd_ros.sim.simulation import Simulation
+from vdd_ros.sim.tasks import Referee, Task, Verdict
+from vdd_ros.sim.trouble import Trouble
+from vdd_ros.validation.deployment import Deployment
+from vdd_ros.validation.policies import Asked, Recorded, asked
+
+_FAR = 0.25
+"""Obstacles further away than that are not told apart [m]."""
+
+
+@dataclass
+class Record:
+    """What is kept of an episode; small enough to be sent between processes."""
+
+    path: list[np.ndarray] = field(default_factory=list)
+    states: list[np.ndarray] = field(default_factory=list)
+    experts: list[int] = field(default_factory=list)
+    clamped: int = 0
+    clearance: float = _FAR
+    verdict: Verdict = 'running'
+    way: int | None = None
+
+
+@dataclass
+class _Episode:
+    number: int
+    arm: SimulatedArm
+    loop: ControlLoop
+    referee: Referee
+    record: Record
+    expert: int | None = None
+    """Who acts, if the policy has said so."""
+
+
+class Runner:
+    """Runs batches of episodes of one task under one contract."""
+
+    def __init__(self, task: Task, contract: Contract, deployment: Deployment) -> None:
+        """Load the arm's kinematics; its model gives the limits of what is commanded.
+
+        Raises
+        ------
+        ConfigurationError
+            The policy sees more than joints tell.
+
+        """
+        if contract.topic_features:
+            raise ConfigurationError(
+                expected='a policy that sees joints alone, to be rolled out in process',
+                found=f'the feature {contract.topic_features[0].name}, which has a topic of its own',
+                remedy='validate it over ROS: --episodes 0 --ros-episodes 100',
+            )
+        self._task = task
+        self._contract = contract
+        self._deployment = deployment
+        self._kinematics = Kinematics.from_contract(contract)
+        self._limits = deployment.limits(self._kinematics)
+        self._simulations: list[Simulation] = []
+
+    def run(
+        self,
+        policy: object,
+        trouble: Trouble,
+        episodes: range,
+        seed: np.random.SeedSequence,
+        ended: Callable[[int], None],
+    ) -> list[Record]:
+        """Run episodes side by side and return their records.
+
+        Parameters
+        ----------
+        policy, trouble
+            Who acts (see `vdd_ros.validation.policies`), and in what world.
+        episodes
+            Their numbers: which start they have, what of a recording they do, and what they draw.
+        seed
+            Of all chance; that of an episode's world depends on its number alone.
+        ended
+            Told after each step how many it ended.
+
+        """
+        contract, answers = self._contract, asked(policy, self._contract, self._kinematics)
+        generator = np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(0, episodes.start)))
+        while len(self._simulations) < len(episodes):
+            self._simulations.append(self._task.simulation(contract.robot.joints))
+        started = [
+            self._start(simulation, trouble, answers, number, seed)
+            for simulation, number in zip(self._simulations, episodes)
+        ]
+        running = started
+        for step in range(self._task.max_steps * self._task.period // contract.period):
+            self._decide(running, answers, step, generator)
+            before, running = len(running), [each for each in running if each.record.verdict == 'running']
+            ended(before - len(running))
+            if not running:
+                break
+        ended(len(running))
+        return [each.record for each in started]
+
+    def _start(
+        self, simulation: Simulation, trouble: Trouble, answers: Asked, number: int, seed: np.random.SeedSequence
+    ) -> _Episode:
+        start = self._start_of(answers, simulation, number)
+        self._task.reset(simulation, start)
+        arm = SimulatedArm(simulation, trouble)
+        arm.begin(np.random.SeedSequence(seed.entropy, spawn_key=(1, number)))
+        deployment = self._deployment if answers.has_spread else self._deployment.model_copy(update={'spread': 0.0})
+        chance = np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(2, number)))
+        loop = deployment.loop(self._contract, answers, self._kinematics, self._limits, chance)
+        loop.start(simulation.stamp, arm.measured.position)
+        record = Record(path=[simulation.site_position(self._task.tool)], states=[simulation.data.qpos.copy()])
+        return _Episode(number, arm, loop, self._task.new_referee(), record)
+
+    def _start_of(self, answers: Asked, simulation: Simulation, number: int) -> int:
+        """Return the start of an episode; of a recorded one that which looks most like it."""
+        if not isinstance(answers.policy, Recorded) or len(self._task.starts) == 1:
+            return number
+        distances = []
+        for start in range(len(self._task.starts)):
+            self._task.reset(simulation, start)
+            distances.append(answers.distance_at_start(number, simulation.position))
+        return int(np.argmin(distances))
+
+    def _decide(self, running: Sequence[_Episode], answers: Asked, step: int, generator: np.random.Generator) -> None:
+        """Let every loop decide, all that ask being answered together, and every arm move on."""
+        asking: list[tuple[_Episode, Asking[Outcome]]] = []
+        windows = []
+        for episode in running:
+            measured = episode.arm.measured
+            episode.loop.observe(measured.stamp, measured.position)
+            advancing = episode.loop.advancing(episode.arm.simulation.stamp)
+            try:
+                windows.append(next(advancing))
+                asking.append((episode, advancing))
+            except StopIteration as end:
+                self._act(episode, end.value)
+        if not asking:
+            return
+        numbers = [episode.number for episode, _ in asking]
+        commanded = [episode.loop.commanded for episode, _ in asking]
+        said = answers.of(np.concatenate(windows), numbers, commanded, step, generator)
+        for (episode, advancing), answer in zip(asking, said):
+            episode.expert = answer.expert
+            self._act(episode, _sent(advancing, answer.mixture))
+
+    def _act(self, episode: _Episode, outcome: Outcome) -> None:
+        record, arm, task = episode.record, episode.arm, self._task
+        simulation, expert = arm.simulation, -1
+        match outcome:
+            case Command():
+                expert = outcome.expert if episode.expert is None else episode.expert
+                record.clamped += outcome.clamped
+            case Hold():
+                pass
+            case Stop():
+                # Nobody is there who would let it go on: the episode has failed.
+                record.verdict = 'failure'
+                return
+        arm.command(outcome.position)
+        try:
+            arm.step(self._contract.period)
+        except SimulationError:
+            # A world that was drawn may be one in which this policy shakes the arm to pieces.
+            record.verdict = 'failure'
+            return
+        record.verdict = episode.referee.judge(simulation)
+        record.way = episode.referee.way
+        record.path.append(simulation.site_position(task.tool))
+        record.states.append(simulation.data.qpos.copy())
+        record.experts.append(expert)
+        record.clearance = simulation.clearance(task.moving, task.obstacles, record.clearance)
+
+
+def _sent(advancing: Asking[Outcome], mixture: Mixture) -> Outcome:
+    """Send a loop its answer, and return what it decides."""
+    try:
+        advancing.send(mixture)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError('a loop asked twice in one period')
+
+
+def batches_of(episodes: int, size: int) -> Sequence[range]:
+    """Return the numbers of the episodes of each batch."""
+    return [range(first, min(first + size, episodes)) for first in range(0, episodes, size)]

@@ -1,0 +1,83 @@
+"""The worlds in which a policy is tried: nominal, each kind of trouble, and all of it together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vdd_ros.errors import ConfigurationError
+from vdd_ros.share import share_path
+from vdd_ros.sim.tasks import Task
+from vdd_ros.sim.trouble import Trouble, read_yaml
+
+NOMINAL = 'nominal'
+
+
+def load_scenarios(task: Task, wanted: Sequence[str] = (), file: Path | None = None) -> dict[str, Trouble]:
+    """Return scenarios by name, the nominal one first.
+
+    Parameters
+    ----------
+    task
+        May have scenarios of its own in its folder, ``scenarios.yaml``.
+    wanted
+        Names; by default all.
+    file
+        YAML that takes the place of those that ship: a mapping of names to the fields of `Trouble`.
+
+    Raises
+    ------
+    ConfigurationError
+        A file is absent or malformed, or there is no scenario of a name.
+
+    """
+    files = [share_path('config', 'scenarios.yaml'), task.scene.parent / 'scenarios.yaml'] if file is None else [file]
+    entries: dict[str, Any] = {NOMINAL: {}}
+    for each in files:
+        if each.exists() or file is not None:
+            entries.update(read_yaml(each))
+    strange = [name for name in wanted if name not in entries]
+    if strange:
+        raise ConfigurationError(
+            expected=f'some of the scenarios {", ".join(entries)}', found=strange[0], remedy='name them as they are'
+        )
+    return {name: Trouble.parse(entries[name] or {}) for name in (wanted or entries)}
+
+
+def described(trouble: Trouble) -> str:
+    """Return what is made worse, in words; for a person who reads a report."""
+    entries = dict(_entries(trouble.model_dump(exclude_defaults=True)))
+    if {'joint_states', 'commands'} < entries.keys():
+        return f'{", ".join(_words(name) for name in entries)}: all at once'
+    return '; '.join(f'{_words(name)}: {text}' for name, text in entries.items()) or 'as in the model'
+
+
+def _entries(changed: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for stream in ('joint_states', 'commands'):
+        if stream in changed:
+            values = changed[stream].items()
+            yield stream, ', '.join(f'{_words(name)} {value:g}{_UNITS[name]}' for name, value in values)
+    for sensor, values in changed.get('sensors', {}).items():
+        yield sensor, ', '.join(f'{_words(name)} {value}' for name, value in values.items())
+    for name, values in changed.get('randomization', {}).items():
+        if name == 'objects':
+            yield 'displaced', ', '.join(item['body'] for item in values)
+        elif 'between' in values:
+            yield name, 'x {:g} to {:g}'.format(*values['between'])
+        else:
+            yield name, ', '.join(f'{_words(key)} {value}' for key, value in values.items())
+
+
+_UNITS = {
+    'latency': ' s',
+    'jitter': ' s',
+    'drop': ' of them',
+    'position_noise': ' rad',
+    'velocity_noise': ' rad/s',
+    'effort_noise': ' N m',
+}
+
+
+def _words(name: str) -> str:
+    return name.replace('_', ' ')

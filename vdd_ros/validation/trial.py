@@ -1,0 +1,74 @@
+"""What is tried in a validation, and what comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+import numpy as np
+
+from vdd_ros.sim.trouble import Trouble
+from vdd_ros.validation.outcomes import Outcomes, path_length, root_mean_square_jerk
+from vdd_ros.validation.policies import PlannerFactory, Recorded
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A policy, in so many episodes, in a world with its trouble."""
+
+    policy: Union[PlannerFactory, Recorded]
+    """Who acts."""
+    episodes: int
+    """How often; of a recording, from its first episode on."""
+    trouble: Trouble = Trouble()
+    """What is made worse than in the model."""
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """What came of the episodes; every sequence is in their order."""
+
+    success: np.ndarray
+    """Shape (episode,) bool."""
+    way: np.ndarray
+    """Index into `way_names`, -1 where none was completed; shape (episode,) int."""
+    steps: np.ndarray
+    """Policy periods until the episode ended, shape (episode,) int."""
+    clamped: np.ndarray
+    """Policy periods whose command a limit changed, shape (episode,) int."""
+    clearance: np.ndarray
+    """The least distance to an obstacle at the end of a policy period, shape (episode,) [m]."""
+    paths: tuple[np.ndarray, ...]
+    """The tool point at the start and after every step, shape (steps + 1, 3) each [m]."""
+    states: tuple[np.ndarray, ...]
+    """The scene's whole configuration at the same stamps, shape (steps + 1, state) each: what a film is made of."""
+    experts: tuple[np.ndarray, ...]
+    """The expert of every step, shape (steps,) each; -1 where there are no experts."""
+    way_names: tuple[str, ...]
+    """The ways of the task."""
+    period: float
+    """Policy period [s]."""
+    seconds: float
+    """How long it took [s], all processes together."""
+
+    def __len__(self) -> int:
+        """Return the number of episodes."""
+        return len(self.success)
+
+    @property
+    def simulated_seconds(self) -> float:
+        """How much time the episodes span together [s]."""
+        return float(self.steps.sum() * self.period)
+
+    @property
+    def outcomes(self) -> Outcomes:
+        """What a report keeps of them."""
+        return Outcomes(
+            success=self.success,
+            way=self.way,
+            seconds=self.steps * self.period,
+            path=np.array([path_length(path) for path in self.paths]),
+            jerk=np.array([root_mean_square_jerk(path, self.period) for path in self.paths]),
+            clamped=self.clamped / np.maximum(self.steps, 1),
+            clearance=self.clearance,
+        )

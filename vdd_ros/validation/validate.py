@@ -1,0 +1,254 @@
+"""A validation: policies in every scenario, in process and over ROS, how fast they answer, and the verdict."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vdd_ros.artifact import Artifact, claim_output, load_artifact
+from vdd_ros.contract import Contract, load_contract
+from vdd_ros.data.demonstrations import converted
+from vdd_ros.errors import BagError, ConfigurationError
+from vdd_ros.kinematics import Kinematics
+from vdd_ros.policy import DistilledPolicy, TeacherPolicy
+from vdd_ros.progress import Progress
+from vdd_ros.sim.tasks import Task, load_task
+from vdd_ros.sim.trouble import Trouble
+from vdd_ros.validation.deployment import load_deployment
+from vdd_ros.validation.films import film_all
+from vdd_ros.validation.gate import load_gate
+from vdd_ros.validation.latency import compare
+from vdd_ros.validation.over_ros import Outcome, rollout_over_ros
+from vdd_ros.validation.policies import Recorded
+from vdd_ros.validation.report import Findings, write_report
+from vdd_ros.validation.report_file import REPORT
+from vdd_ros.validation.rollout import rollout_all
+from vdd_ros.validation.scenarios import NOMINAL, load_scenarios
+from vdd_ros.validation.trial import Trial
+
+STUDENT, TEACHER, RECORDED = 'student', 'teacher', 'recorded'
+_PROCESSES = os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a validation is to do."""
+
+    task: str = ''
+    """What to roll out in; by default the one whose contract it is, else Avoiding."""
+    scenarios: tuple[str, ...] = ()
+    """By name; by default all."""
+    scenario_file: Path | None = None
+    """YAML in place of the scenarios that ship."""
+    episodes: int = 480
+    """Episodes of each policy in the nominal scenario."""
+    trouble_episodes: int = 120
+    """Episodes of each policy in every other one."""
+    ros_episodes: int = 20
+    """Episodes of the student over ROS, in each of `ros_scenarios`; 0 for none."""
+    ros_scenarios: tuple[str, ...] = (NOMINAL,)
+    """Which scenarios are tried over ROS too."""
+    seed: int = 0
+    """Draws what is left to chance."""
+    gate: Path | None = None
+    """Thresholds; by default those that ship."""
+    deployment: Path | None = None
+    """Parameters of the policy node, whose limits rollouts are under; by default those that ship."""
+    films: bool = False
+    """Whether films are made."""
+
+
+def validate(
+    output: str | Path,
+    plan: Plan,
+    *,
+    student: str | Path | None = None,
+    teacher: str | Path | None = None,
+    bags: Sequence[str | Path] = (),
+    contract: str | Path | None = None,
+    progress: Progress,
+    seconds: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Roll policies out in every scenario, measure their latency, judge, and write the report.
+
+    Parameters
+    ----------
+    output
+        Folder for the report.
+    plan
+        What to do.
+    student, teacher, bags
+        Artifacts, and recordings whose actions are done again; at least one of the three.
+    contract
+        That of the recordings, where there is no artifact that has one.
+    progress
+        Told how far each part is.
+    seconds
+        How long earlier steps took, for the report [s].
+
+    Returns
+    -------
+    What `report.json` holds.
+
+    Raises
+    ------
+    OutputError
+        The folder holds a report already.
+    ArtifactError
+        An artifact is absent, damaged, of the wrong kind, or the two are not of one contract.
+    ConfigurationError
+        There is nothing to validate, or no scenario or task of a name.
+
+    """
+    began = time.perf_counter()
+    output = Path(output)
+    pupil = None if student is None else load_artifact(student, kind='student')
+    bound = None if pupil is None else pupil.manifest.contract
+    master = None if teacher is None else load_artifact(teacher, kind='teacher', contract=bound)
+    if pupil is None and master is None and not bags:
+        raise ConfigurationError(
+            expected='something to validate', found='neither student nor teacher nor bag', remedy='name one of them'
+        )
+    agreed = _contract(pupil, master, contract)
+    task = load_task(plan.task or _task_of(agreed))
+    scenarios, gate = load_scenarios(task, plan.scenarios, plan.scenario_file), load_gate(plan.gate)
+    deployment = load_deployment(plan.deployment)
+    strange = [name for name in plan.ros_scenarios if name not in scenarios]
+    if strange and plan.ros_episodes:
+        raise ConfigurationError(
+            expected=f'over ROS some of {", ".join(scenarios)}', found=strange[0], remedy='validate in that one too'
+        )
+    claim_output(output / REPORT)
+    trials = _trials(plan, scenarios, master, pupil, _recorded(bags, agreed, progress))
+    rollouts = rollout_all(task, agreed, trials, plan.seed, _PROCESSES, _Tally(trials, progress), deployment)
+    over_ros: dict[str, tuple[Outcome, ...]] = {}
+    if pupil is not None and plan.ros_episodes:
+        over_ros = _over_ros(pupil, task, plan, scenarios, output, progress)
+    latency = compare(master, pupil, partial(_told, progress, 'latency')) if pupil or master else {}
+    spent = dict(seconds or {})
+    spent['validate'] = time.perf_counter() - began
+    spent['total'] = sum(value for value in spent.values() if value is not None)
+    ordered = {
+        name: {who: rollouts[key] for who in (STUDENT, TEACHER, RECORDED) if (key := _key(who, name)) in rollouts}
+        for name in scenarios
+    }
+    films = film_all(task, ordered, output / 'films', partial(_told, progress, 'films')) if plan.films else {}
+    findings = Findings(
+        task,
+        agreed,
+        pupil,
+        master,
+        scenarios,
+        ordered,
+        over_ros,
+        latency,
+        spent,
+        gate,
+        deployment,
+        films,
+    )
+    progress('report', 0, 1, {})
+    values = write_report(findings, output)
+    progress('report', 1, 1, {})
+    return values
+
+
+def _contract(pupil: Artifact | None, master: Artifact | None, named: str | Path | None) -> Contract:
+    for artifact in (pupil, master):
+        if artifact is not None:
+            return artifact.manifest.contract
+    if named is None:
+        raise ConfigurationError(
+            expected='the contract of the recordings', found='none', remedy='name it: --contract avoiding_cartesian'
+        )
+    return load_contract(named)
+
+
+def _task_of(contract: Contract) -> str:
+    """Return the task that a contract ships for, by its name: avoiding for avoiding_joint."""
+    return contract.name.partition('_')[0]
+
+
+def _trials(
+    plan: Plan,
+    scenarios: Mapping[str, Trouble],
+    master: Artifact | None,
+    pupil: Artifact | None,
+    recorded: Recorded | None,
+) -> dict[str, Trial]:
+    policies = {
+        TEACHER: None if master is None else partial(TeacherPolicy.load, master.path),
+        STUDENT: None if pupil is None else partial(DistilledPolicy.load, pupil.path),
+        RECORDED: recorded,
+    }
+    trials = {}
+    for who, policy in policies.items():
+        for name, trouble in scenarios.items():
+            if policy is not None:
+                wanted = plan.episodes if name == NOMINAL else plan.trouble_episodes
+                episodes = min(wanted, len(policy.action)) if isinstance(policy, Recorded) else wanted
+                trials[_key(who, name)] = Trial(policy, episodes, trouble)
+    return trials
+
+
+class _Tally:
+    """Tells the progress of trials policy by policy, over all scenarios."""
+
+    def __init__(self, trials: Mapping[str, Trial], progress: Progress) -> None:
+        self._done = dict.fromkeys(trials, 0)
+        self._total = {name: trial.episodes for name, trial in trials.items()}
+        self._progress = progress
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        self._done[name] = done
+        who = _who(name)
+        mine = [each for each in self._total if _who(each) == who]
+        told = sum(self._done[each] for each in mine)
+        self._progress(f'{who} rollouts', told, sum(self._total[each] for each in mine), {})
+
+
+def _key(who: str, scenario: str) -> str:
+    return f'{who}, {scenario}'
+
+
+def _who(key: str) -> str:
+    return key.partition(', ')[0]
+
+
+def _recorded(bags: Sequence[str | Path], contract: Contract, progress: Progress) -> Recorded | None:
+    if not bags:
+        return None
+    make = partial(Kinematics.from_contract, contract)
+    episodes = [episode for found in converted(bags, contract, make, progress) for episode in found.episodes]
+    progress('read', len(bags), len(bags), {'episodes': len(episodes)})
+    if not episodes:
+        raise BagError(
+            expected='episodes in the bags', found='none', remedy='see why: vdd inspect BAG, vdd contract check BAG'
+        )
+    return Recorded(tuple(each.observation[0] for each in episodes), tuple(each.action for each in episodes))
+
+
+def _over_ros(
+    pupil: Artifact, task: Task, plan: Plan, scenarios: Mapping[str, Trouble], output: Path, progress: Progress
+) -> dict[str, tuple[Outcome, ...]]:
+    return {
+        name: rollout_over_ros(
+            pupil.path,
+            task=task.name,
+            episodes=plan.ros_episodes,
+            seed=plan.seed,
+            trouble=scenarios[name],
+            logs=output / 'logs' / name,
+            progress=progress,
+        )
+        for name in plan.ros_scenarios
+    }
+
+
+def _told(progress: Progress, step: str, done: int, total: int) -> None:
+    progress(step, done, total, {})
