@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from vdd_ros.commands.contract import ContractCommand
+from vdd_ros.commands.dataset import DatasetCommand
 from vdd_ros.commands.demo import Demo
 from vdd_ros.commands.inspect import Inspect
 from vdd_ros.commands.learn import Distill, TrainTeacher
@@ -29,6 +30,7 @@ _Command = Union[
     Annotated[RecordLive, tyro.conf.subcommand('record-live')],
     Annotated[ContractCommand, tyro.conf.subcommand('contract')],
     Annotated[Replay, tyro.conf.subcommand('replay')],
+    Annotated[DatasetCommand, tyro.conf.subcommand('dataset')],
     Annotated[Inspect, tyro.conf.subcommand('inspect')],
     Annotated[Recover, tyro.conf.subcommand('recover')],
     Annotated[TrainTeacher, tyro.conf.subcommand('train-teacher')],
@@ -60,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         _error.print(
             f'[bold red]error:[/] expected the python package {error.name} for this command; found none; '
-            "install the extras that hold it: pip install 'vdd_ros[ros,train,sim]'",
+            "install the extras that hold it: pip install 'vdd_ros\\[ros,train,sim,datasets]'",
             highlight=False,
             markup=True,
         )

@@ -18,6 +18,7 @@ LABELS = {
     'recover': 'recovering the bag',
     'inspect': 'looking at the bag',
     'shadow': 'asking the student',
+    'import': 'importing the dataset',
     'teacher': 'training the teacher',
     'student': 'distilling the student',
     'teacher export': 'exporting the teacher',

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from rosbags.typesys import Stores, get_typestore
 
 from vdd_ros.contract import Contract, load_contract
+from vdd_ros.data import bag_messages as messages
 from vdd_ros.data.bag_writer import BagWriter
 
 HERE = Path(__file__).parent
@@ -18,12 +16,11 @@ METRES = 1e-3
 PERIOD = 100_000_000
 """Of the demonstrations [ns]."""
 _PAUSE = 2_000_000_000
-_STORE = get_typestore(Stores.ROS2_HUMBLE)
 _TOPICS = {
-    '/joint_states': 'sensor_msgs/msg/JointState',
-    '/block_pose': 'geometry_msgs/msg/PoseStamped',
-    '/agent_controller/commands': 'std_msgs/msg/Float64MultiArray',
-    '/episode': 'diagnostic_msgs/msg/DiagnosticArray',
+    '/joint_states': messages.JOINT_STATE,
+    '/block_pose': messages.POSE,
+    '/agent_controller/commands': messages.NUMBERS,
+    '/episode': messages.MARK,
 }
 
 
@@ -54,19 +51,17 @@ def write_bag(source: Path, bag: Path, episodes: int | None = None) -> int:
     ends = ends.astype(int)[:episodes]
     stamp = _PAUSE
     with BagWriter(bag, _TOPICS) as writer:
-
-        def write(topic: str, at: int, message: object) -> None:
-            writer.write(topic, at, bytes(_STORE.serialize_cdr(message, _TOPICS[topic])))
-
         for index, (begin, end) in enumerate(zip([0, *ends[:-1]], ends)):
-            write('/episode', stamp, _mark(stamp, 'start', index=index))
+            writer.write('/episode', stamp, messages.mark(stamp, 'start', index=index))
             for state, action in zip(states[begin:end], actions[begin:end]):
-                write('/joint_states', stamp, _joint_state(stamp, state[:2] * METRES))
-                write('/block_pose', stamp, _pose(stamp, *state[2:4] * METRES, state[4]))
-                write('/agent_controller/commands', stamp, _command(action * METRES))
+                agent = messages.joint_state(stamp, ['agent_x', 'agent_y'], state[:2] * METRES)
+                turn = [0, 0, np.sin(state[4] / 2), np.cos(state[4] / 2)]
+                writer.write('/joint_states', stamp, agent)
+                writer.write('/block_pose', stamp, messages.pose(stamp, [*state[2:4] * METRES, 0], turn, 'table'))
+                writer.write('/agent_controller/commands', stamp, messages.numbers(action * METRES))
                 stamp += PERIOD
             labels = {'outcome': 'success', 'language': 'push the T onto its outline'}
-            write('/episode', stamp, _mark(stamp, 'end', index=index, **labels))
+            writer.write('/episode', stamp, messages.mark(stamp, 'end', index=index, **labels))
             stamp += _PAUSE
     return len(ends)
 
@@ -75,33 +70,3 @@ def observation(state: np.ndarray) -> np.ndarray:
     """Return what the contract observes of a state of the game, shape (5,) [pixel, rad]: shape (10,) [m]."""
     cosine, sine = np.cos(state[4]), np.sin(state[4])
     return np.array([*state[:4] * METRES, cosine, sine, 0.0, -sine, cosine, 0.0])
-
-
-def _make(kind: str, *values: Any) -> Any:
-    return _STORE.types[kind](*values)
-
-
-def _header(stamp: int) -> Any:
-    time = _make('builtin_interfaces/msg/Time', stamp // 10**9, stamp % 10**9)
-    return _make('std_msgs/msg/Header', time, 'table')
-
-
-def _joint_state(stamp: int, position: np.ndarray) -> Any:
-    names, none = ['agent_x', 'agent_y'], np.zeros(0)
-    return _make('sensor_msgs/msg/JointState', _header(stamp), names, position, none, none)
-
-
-def _pose(stamp: int, x: float, y: float, angle: float) -> Any:
-    point = _make('geometry_msgs/msg/Point', x, y, 0.0)
-    turn = _make('geometry_msgs/msg/Quaternion', 0.0, 0.0, np.sin(angle / 2), np.cos(angle / 2))
-    return _make('geometry_msgs/msg/PoseStamped', _header(stamp), _make('geometry_msgs/msg/Pose', point, turn))
-
-
-def _command(position: np.ndarray) -> Any:
-    return _make('std_msgs/msg/Float64MultiArray', _make('std_msgs/msg/MultiArrayLayout', [], 0), position)
-
-
-def _mark(stamp: int, event: str, **labels: object) -> Any:
-    values = [_make('diagnostic_msgs/msg/KeyValue', key, str(value)) for key, value in labels.items()]
-    status = _make('diagnostic_msgs/msg/DiagnosticStatus', 0, 'episode', event, '', values)
-    return _make('diagnostic_msgs/msg/DiagnosticArray', _header(stamp), [status])

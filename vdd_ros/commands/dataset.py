@@ -1,0 +1,90 @@
+"""Demonstrations to and from the datasets of others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Union
+
+import tyro
+
+from vdd_ros.commands.say import out, say
+from vdd_ros.console import Bars
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the demonstrations of some bags as a LeRobot dataset (version 3).
+
+    Holds what a policy of the contract sees and does, at its rate: observation.state, observation.images.NAME, action;
+    instructions are its tasks. Opens in LeRobot and in every tool that reads its format.
+    """
+
+    bags: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """The bags."""
+    output: Path
+    """The dataset to write: a folder that does not exist yet."""
+    contract: str = 'avoiding_cartesian'
+    """How topics become observations and actions: a YAML file, or the name of one that ships."""
+    failures: bool = False
+    """Also write the demonstrations that failed."""
+
+    def run(self) -> None:
+        """Do it."""
+        from vdd_ros.contract import load_contract
+        from vdd_ros.data.demonstrations import converted
+        from vdd_ros.data.lerobot import export_episodes
+        from vdd_ros.kinematics import Kinematics
+
+        contract = load_contract(self.contract)
+        with Bars(out) as bars:
+            found = converted(self.bags, contract, partial(Kinematics.from_contract, contract), bars)
+            episodes = (item for bag in found for item in bag.episodes)
+            kept = (item for item in episodes if self.failures or item.success is not False)
+            count = export_episodes(kept, contract, self.output)
+        say(f'wrote {count} episodes to {self.output}')
+
+
+@dataclass(frozen=True)
+class Import:
+    """Write a LeRobot dataset (version 3) as a bag, with a contract and all that training needs beside it.
+
+    Learn from it as from any bag: vdd train-teacher OUTPUT --contract OUTPUT.yaml --output teacher. Without --model a
+    stand-in takes the place of the robot: enough to learn from, nothing to move.
+    """
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """The dataset: the folder that holds meta, data and videos."""
+    output: Path
+    """The bag to write: a folder that does not exist yet."""
+    model: Path | None = None
+    """MJCF or URDF of the robot, with joints named as the actions are."""
+
+    def run(self) -> None:
+        """Do it."""
+        from vdd_ros.data.lerobot_dataset import Dataset
+        from vdd_ros.data.lerobot_import import import_dataset
+
+        total = Dataset(self.dataset).count
+        with Bars(out) as bars:
+            found = import_dataset(
+                self.dataset, self.output, model=self.model, progress=lambda done: bars('import', done, total, {})
+            )
+        say(f'wrote {found.episodes} episodes, {found.frames} frames to {found.bag}')
+        say(f'the contract {found.contract} is a draft: look through it')
+
+
+@dataclass(frozen=True)
+class DatasetCommand:
+    """Write demonstrations as a LeRobot dataset, and read those of others. Needs the extra `datasets`."""
+
+    action: Union[
+        Annotated[Export, tyro.conf.subcommand('export', prefix_name=False)],
+        Annotated[Import, tyro.conf.subcommand('import', prefix_name=False)],
+    ]
+    """What to do."""
+
+    def run(self) -> None:
+        """Do it."""
+        self.action.run()

@@ -1,0 +1,148 @@
+"""The files of a LeRobot dataset, version 3: names, columns and statistics."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image as Pillow
+
+VERSION = 'v3.0'
+INFO, STATS, TASKS, EPISODES = 'meta/info.json', 'meta/stats.json', 'meta/tasks.parquet', 'meta/episodes'
+FILE = 'chunk-{chunk_index:03d}/file-{file_index:03d}'
+DATA_PATH = f'data/{FILE}.parquet'
+CHUNK_FILES, DATA_MEGABYTES, VIDEO_MEGABYTES = 1000, 100, 200
+INDICES = ('frame_index', 'episode_index', 'index', 'task_index')
+_QUANTILES = {'q01': 0.01, 'q10': 0.1, 'q50': 0.5, 'q90': 0.9, 'q99': 0.99}
+_SAMPLED_PICTURES = 100
+
+
+@dataclass(frozen=True)
+class Column:
+    """A feature of the dataset."""
+
+    key: str
+    """Such as ``observation.state``."""
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
+    """Of its numbers, or of the axes of a picture."""
+    is_image: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """Return what `info.json` says of it."""
+        kind = 'image' if self.is_image else 'float32'
+        return {'dtype': kind, 'shape': list(self.shape), 'names': list(self.names)}
+
+    def arrow(self, values: np.ndarray) -> pa.Array:
+        """Return the values of an episode, shape (frame, *shape), as a column: pictures as PNG."""
+        if self.is_image:
+            rows = [{'bytes': _png(picture), 'path': None} for picture in values]
+            return pa.array(rows, pa.struct([('bytes', pa.binary()), ('path', pa.string())]))
+        flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1))
+        return flat if self.shape == (1,) else pa.FixedSizeListArray.from_arrays(flat, self.shape[0])
+
+    def stored(self) -> dict[str, Any]:
+        """Return what the `datasets` library calls the column's type."""
+        if self.is_image:
+            return {'_type': 'Image'}
+        value = {'dtype': 'float32', '_type': 'Value'}
+        return value if self.shape == (1,) else {'feature': value, 'length': self.shape[0], '_type': 'Sequence'}
+
+
+def index_columns(frames: int, first: int, episode: int, task: int, rate: float) -> dict[str, pa.Array]:
+    """Return the columns that every dataset has, for one episode."""
+    count = np.arange(frames)
+    return {
+        'timestamp': pa.array((count / rate).astype(np.float32)),
+        'frame_index': pa.array(count),
+        'episode_index': pa.array(np.full(frames, episode)),
+        'index': pa.array(first + count),
+        'task_index': pa.array(np.full(frames, task)),
+    }
+
+
+def data_schema(columns: Sequence[Column], table: pa.Table) -> pa.Schema:
+    """Return the schema of a data file, with what the `datasets` library wants to know of it."""
+    stored = {column.key: column.stored() for column in columns}
+    stored |= {'timestamp': {'dtype': 'float32', '_type': 'Value'}}
+    stored |= {name: {'dtype': 'int64', '_type': 'Value'} for name in INDICES}
+    return table.schema.with_metadata({'huggingface': json.dumps({'info': {'features': stored}})})
+
+
+def described_features(columns: Sequence[Column]) -> dict[str, Any]:
+    """Return what `info.json` says of all features."""
+    found = {column.key: column.describe() for column in columns}
+    found['timestamp'] = {'dtype': 'float32', 'shape': [1], 'names': None}
+    return found | {name: {'dtype': 'int64', 'shape': [1], 'names': None} for name in INDICES}
+
+
+def statistics(values: np.ndarray, *, is_image: bool) -> dict[str, Any]:
+    """Return what is said of a feature over some frames, shape (frame, *shape): by channel for pictures, in [0, 1]."""
+    count, values = len(values), np.asarray(values, dtype=np.float64)
+    if is_image:
+        values = values[:: max(1, len(values) // _SAMPLED_PICTURES)]
+        count, flat = len(values), values.reshape(-1, values.shape[-1]) / 255
+    else:
+        flat = values.reshape(len(values), -1)
+    found = {'min': flat.min(axis=0), 'max': flat.max(axis=0), 'mean': flat.mean(axis=0), 'std': flat.std(axis=0)}
+    found |= {name: np.quantile(flat, share, axis=0) for name, share in _QUANTILES.items()}
+    shape = (values.shape[-1], 1, 1) if is_image else (-1,)
+    return {name: value.reshape(shape).tolist() for name, value in found.items()} | {'count': [count]}
+
+
+def joined_statistics(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Join the statistics of a feature over episodes: exact but for quantiles, which are averaged by weight."""
+    weight = np.array([part['count'][0] for part in parts], dtype=np.float64)
+    weight /= weight.sum()
+
+    def stacked(name: str) -> np.ndarray:
+        return np.stack([np.array(part[name]) for part in parts])
+
+    def averaged(values: np.ndarray) -> np.ndarray:
+        return np.tensordot(weight, values, axes=1)
+
+    mean = averaged(stacked('mean'))
+    variance = averaged(stacked('std') ** 2 + (stacked('mean') - mean) ** 2)
+    found = {'min': stacked('min').min(axis=0), 'max': stacked('max').max(axis=0)}
+    found |= {'mean': mean, 'std': np.sqrt(variance)}
+    found |= {name: averaged(stacked(name)) for name in _QUANTILES}
+    count = sum(part['count'][0] for part in parts)
+    return {name: value.tolist() for name, value in found.items()} | {'count': [count]}
+
+
+def write_tasks(path: Path, tasks: Sequence[str]) -> None:
+    """Write the table of tasks: a pandas frame whose index is the task in words."""
+    columns = [
+        ('task_index', 'int64', 'int64'),
+        ('task', 'unicode', 'object'),
+    ]
+    pandas = {
+        'index_columns': ['task'],
+        'column_indexes': [],
+        'columns': [
+            {'name': name, 'field_name': name, 'pandas_type': kind, 'numpy_type': stored, 'metadata': None}
+            for name, kind, stored in columns
+        ],
+        'pandas_version': '2.0.0',
+    }
+    table = pa.table({'task_index': pa.array(range(len(tasks)), pa.int64()), 'task': pa.array(tasks, pa.string())})
+    pq.write_table(table.replace_schema_metadata({'pandas': json.dumps(pandas)}), path)
+
+
+def picture(value: Any) -> np.ndarray:
+    """Return a stored picture as pixels, shape (height, width, 3) uint8."""
+    data = value['bytes'] if isinstance(value, Mapping) else value
+    return np.asarray(Pillow.open(io.BytesIO(data)).convert('RGB'))
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    data = io.BytesIO()
+    Pillow.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8)).save(data, format='PNG')
+    return data.getvalue()
