@@ -35,6 +35,9 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument('speed', default_value='1.0', description='Simulated seconds per second, realtime.'),
             DeclareLaunchArgument('autostart', default_value='true', description='Configure and activate the policy.'),
+            DeclareLaunchArgument(
+                'stage', default_value='full', choices=['shadow', 'slow', 'full'], description='Stage of the policy.'
+            ),
             DeclareLaunchArgument('output', default_value='', description='Folder for a bag; empty records nothing.'),
             DeclareLaunchArgument(
                 'controller', default_value='arm_controller', description='Position controller; takes NAME/commands.'
@@ -64,6 +67,8 @@ def generate_launch_description() -> LaunchDescription:
                     'model_path': LaunchConfiguration('model_path'),
                     'autostart': LaunchConfiguration('autostart'),
                     'use_sim_time': 'true',
+                    'command_interface': 'position',
+                    'stage': LaunchConfiguration('stage'),
                     'params_file': PathJoinSubstitution([share, 'config', 'policy.yaml']),
                 }.items(),
             ),

@@ -20,16 +20,26 @@ def generate_launch_description() -> LaunchDescription:
                 description='Contract that the artifact must have been trained under; empty asks for none.',
             ),
             DeclareLaunchArgument(
-                'controller',
-                default_value='',
-                description='Position controller; takes NAME/commands; empty: the commands topic of the contract.',
+                'controller', default_value='', description='Its name; empty: the commands topic of the contract.'
+            ),
+            DeclareLaunchArgument(
+                'command_interface',
+                default_value='position',
+                choices=['position', 'trajectory'],
+                description='position: NAME/commands; trajectory: NAME/joint_trajectory.',
+            ),
+            DeclareLaunchArgument(
+                'stage',
+                default_value='slow',
+                choices=['shadow', 'slow', 'full'],
+                description='shadow: infer and compare, never command; slow: a share of the speed; full.',
             ),
             DeclareLaunchArgument('use_sim_time', default_value='false', description='true with a simulated arm.'),
             DeclareLaunchArgument(
                 'autostart', default_value='false', description='Configure and activate at once; false leaves it to you.'
             ),
             DeclareLaunchArgument('namespace', default_value='', description='Namespace of the node and its topics.'),
-            DeclareLaunchArgument('params_file', default_value=defaults, description='Parameters of policy_node.'),
+            DeclareLaunchArgument('params_file', default_value=defaults, description='Parameters; or of config/robots.'),
             DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),
             LifecycleNode(
                 package='vdd_ros',
@@ -43,6 +53,8 @@ def generate_launch_description() -> LaunchDescription:
                         'artifact': ParameterValue(LaunchConfiguration('model_path'), value_type=str),
                         'contract': ParameterValue(LaunchConfiguration('contract_file'), value_type=str),
                         'controller': ParameterValue(LaunchConfiguration('controller'), value_type=str),
+                        'interface': ParameterValue(LaunchConfiguration('command_interface'), value_type=str),
+                        'stage': ParameterValue(LaunchConfiguration('stage'), value_type=str),
                         'autostart': ParameterValue(LaunchConfiguration('autostart'), value_type=bool),
                     },
                 ],

@@ -50,9 +50,8 @@ class Deviation:
     def __init__(self, settings: Mapping[str, Any], scale: np.ndarray) -> None:
         """Prepare; arguments as those of `covariance_of`."""
         self._settings, self._scale, self._size = settings, scale, len(scale)
-        if settings:
-            self._place = _place(settings['covariance'], self._size, settings.get('rank', 0), self._size)
-            self._zero, self._floor = np.zeros(self._size), np.full(self._size, settings['scale_floor'])
+        self._place = _place(settings['covariance'], self._size, settings.get('rank', 0), self._size)
+        self._zero, self._floor = np.zeros(self._size), np.full(self._size, settings['scale_floor'])
 
     def of_each(self, spread: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Draw one deviation of each covariance, of spreads of shape (..., parameter); returns shape (..., chunk)."""

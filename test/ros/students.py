@@ -20,7 +20,8 @@ def save_student(path: Path, steps: list[list[float]], contract: str = 'avoiding
     outputs = {
         'log_gating': np.full((1, experts), -np.log(experts), dtype=np.float32),
         'mean': mean,
-        'spread': np.zeros((1, experts, size), dtype=np.float32),
+        # So little that nobody sees it: softplus(-300).
+        'spread': np.full((1, experts, size), -300, dtype=np.float32),
     }
     window = helper.make_tensor_value_info(
         'observation', TensorProto.FLOAT, [1, bound.observation_horizon, bound.observation_size]
@@ -45,7 +46,7 @@ def save_student(path: Path, steps: list[list[float]], contract: str = 'avoiding
         observation_scale=(1.0,) * bound.observation_size,
         action_offset=(0.0,) * size,
         action_scale=(1.0,) * size,
-        network={},
+        network={'covariance': 'diagonal', 'scale_floor': 0.0, 'rank': 1},
         training={},
         metrics={},
     )

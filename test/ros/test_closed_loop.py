@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 from bags import read
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from students import save_student
 
 INTO_THE_FIRST_POST = [[0.0, 0.01]]
@@ -18,6 +20,12 @@ def roll_out(graph, folder: Path, artifact: Path, episodes: int) -> list[dict]:
         graph.start('policy_node', artifact=artifact),
         graph.start('recorder', output=folder / 'bag'),
     ]
+    person = graph.node('person')
+    change = person.create_client(ChangeState, 'policy_node/change_state')
+    graph.until(change.service_is_ready)
+    graph.until(change.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))).done)
+    # The bridge and the recorder: all that follows is over before a recorder that came late had subscribed.
+    graph.until(lambda: person.count_subscribers('/arm_controller/commands') == 2)
     validator = graph.start('validator', use_sim_time=False, episodes=episodes, output=folder / 'outcomes.json')
     assert validator.wait() == 0, validator.text
     assert [process.stop() for process in processes] == [0, 0, 0]

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from typing import Literal, Mapping, Sequence
 
 import numpy as np
-from builtin_interfaces.msg import Time
+from builtin_interfaces.msg import Duration, Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.serialization import deserialize_message, serialize_message
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from vdd_ros.contract import NANOSECONDS
 from vdd_ros.errors import InterfaceError
+from vdd_ros.features import JointStream
 from vdd_ros.nodes.episode_control import Mark
 
 Outcome = Literal['', 'success', 'failure', 'aborted']
@@ -90,11 +92,13 @@ def to_joint_state(
 class JointReader:
     """Reads joint states whose publisher may name joints in any order, and more of them than asked for."""
 
-    def __init__(self, joints: Sequence[str]) -> None:
-        """Ask for these joints, in this order."""
-        self._joints = list(joints)
+    def __init__(self, joints: Sequence[str], stream: JointStream = JointStream()) -> None:
+        """Ask for these joints, in this order, as the contract says that the topic names and measures them."""
+        self._joints = list(stream.names or joints)
         self._names: list[str] = []
         self._order: list[int] = []
+        self._factor, self._offset = np.array(stream.factor), np.array(stream.offset)
+        self._plain = stream.factor == (1.0,) and stream.offset == (0.0,)
 
     def read(self, message: JointState) -> JointReading:
         """Convert a message.
@@ -113,10 +117,13 @@ class JointReader:
                 found=f'{len(message.position)} positions',
                 remedy='mend the publisher of joint_states',
             )
-        velocity = None
+        position, velocity = np.array(message.position)[self._order], None
         if len(message.velocity) == len(message.name):
             velocity = np.array(message.velocity)[self._order]
-        return JointReading(from_time(message.header.stamp), np.array(message.position)[self._order], velocity)
+        if not self._plain:
+            position = position * self._factor + self._offset
+            velocity = None if velocity is None else velocity * self._factor
+        return JointReading(from_time(message.header.stamp), position, velocity)
 
     def _match(self, message: JointState) -> None:
         missing = [joint for joint in self._joints if joint not in message.name]
@@ -158,6 +165,40 @@ def from_command(message: Float64MultiArray, joints: Sequence[str]) -> np.ndarra
             remedy='look for the NaN in the commander',
         )
     return position
+
+
+def to_trajectory(joints: Sequence[str], position: np.ndarray, seconds: float) -> JointTrajectory:
+    """Convert joint positions of shape (joint,) [rad], to be reached in so many seconds from now, to a message.
+
+    Without velocities: controllers refuse one in the last point unless they are told to allow it.
+    """
+    point = JointTrajectoryPoint(positions=array('d', position), time_from_start=to_duration(seconds))
+    return JointTrajectory(joint_names=list(joints), points=[point])
+
+
+def to_duration(seconds: float) -> Duration:
+    """Convert a duration [s] to a message."""
+    nanoseconds = round(seconds * NANOSECONDS)
+    return Duration(sec=nanoseconds // NANOSECONDS, nanosec=nanoseconds % NANOSECONDS)
+
+
+def from_trajectory(message: JointTrajectory, joints: Sequence[str]) -> np.ndarray:
+    """Return where a trajectory leads last, shape (joint,) [rad].
+
+    Raises
+    ------
+    InterfaceError
+        It has no points, or none for one of the joints.
+
+    """
+    missing = [joint for joint in joints if joint not in message.joint_names]
+    if missing or not message.points or len(message.points[-1].positions) != len(message.joint_names):
+        raise InterfaceError(
+            expected=f'a trajectory with positions of {", ".join(joints)}',
+            found=f'{len(message.points)} points for {", ".join(message.joint_names) or "no joints"}',
+            remedy='look at who publishes it',
+        )
+    return np.array(message.points[-1].positions)[[message.joint_names.index(joint) for joint in joints]]
 
 
 def to_diagnostics(

@@ -1,51 +1,42 @@
-"""Commands an arm by a distilled policy: joint states in, position commands out, under a lifecycle."""
+"""Commands an arm by a distilled policy: joint states in, commands out, under a lifecycle, in stages."""
 
 from __future__ import annotations
 
 import functools
-import threading
+import gc
+import sys
 import time
 import traceback
-from collections import Counter, deque
-from typing import Callable
+from collections.abc import Callable
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter as RclpyParameter
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
 
 from vdd_ros.contract import NANOSECONDS, load_contract
-from vdd_ros.control.control_loop import Command, ControlLoop, Hold, Stop
-from vdd_ros.control.freshness import Freshness
-from vdd_ros.control.limits import Limits
-from vdd_ros.control.routing import Routing
+from vdd_ros.control.outcome import Command
 from vdd_ros.errors import ConfigurationError, InterfaceError, VddError
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages, qos
-from vdd_ros.nodes.pacing import Pacer
-from vdd_ros.nodes.parameters import INTEGERS, Parameter, declare
+from vdd_ros.nodes.arm_state import ArmState
+from vdd_ros.nodes.commander import Commander
+from vdd_ros.nodes.listening import Listening, live_streams
+from vdd_ros.nodes.output import Output
+from vdd_ros.nodes.parameters import declare
+from vdd_ros.nodes.policy_controls import Controls
+from vdd_ros.nodes.policy_diagnostics import Diagnostics
+from vdd_ros.nodes.policy_parameters import PARAMETERS, build_loop, control_period, routing_of
+from vdd_ros.nodes.policy_view import View
+from vdd_ros.nodes.preflight import rivals
 from vdd_ros.nodes.process import run
 from vdd_ros.policy import DistilledPolicy
 
-PARAMETERS = (
-    Parameter('artifact', '', 'folder of the student to act by'),
-    Parameter('contract', '', 'contract that the artifact must be of: a file, or one that ships; empty asks for none'),
-    Parameter('controller', '', 'position controller, takes NAME/commands; empty: the commands topic of the contract'),
-    Parameter('autostart', False, 'configure and activate without being asked, once the arm is heard'),
-    Parameter('startup_timeout', 10.0, 'how long autostart waits for the arm [s]', minimum=0.1, maximum=3600.0),
-    Parameter('control_rate', 0.0, 'commands per second [Hz]; 0: the policy rate', minimum=0.0, maximum=1000.0),
-    Parameter('max_age', 0.25, 'age of the joint state over which the arm holds [s]', minimum=0.001, maximum=10.0),
-    Parameter('velocity_scale', 1.0, 'share of the velocity limits of the model', minimum=0.01, maximum=1.0),
-    Parameter('max_lag', 0.5, 'how far a command may be from the measured position [rad]', minimum=0.01, maximum=3.2),
-    Parameter('routing', 'sample', 'how the expert is chosen from the gating', choices=('sample', 'likeliest')),
-    Parameter('forbidden_experts', INTEGERS, 'experts that must not act'),
-    Parameter('seed', 0, 'seed of the draws of experts', minimum=0, maximum=2**31 - 1),
-    Parameter('threads', 1, 'threads of inference; one has the best tail', minimum=1, maximum=64),
-)
-
-_LATENCIES = 1000
+_SWITCH_INTERVAL = 5e-4
+"""How long a thread may keep the others from python [s]; the default of 5 ms is five periods of fast commands."""
+_WATCH_PERIOD = 0.2
 
 
 def transition(callback: Callable[..., None]) -> Callable[..., TransitionCallbackReturn]:
@@ -70,204 +61,228 @@ def transition(callback: Callable[..., None]) -> Callable[..., TransitionCallbac
 
 
 class PolicyNode(LifecycleNode):
-    """Ticks a `ControlLoop` and sends what it decides.
-
-    In simulated time the ticks are those joint states whose stamps reach the next tick: results depend on stamps alone,
-    and lockstep works. In wall time a thread with absolute deadlines ticks.
-    """
-
-    _active = False
+    """Puts a student, an arm and a person together; what moves the arm is `Commander`."""
 
     def __init__(self) -> None:
         """Declare the parameters; with autostart, begin by itself."""
         super().__init__('policy_node')
-        self._values = declare(self, PARAMETERS)
+        self.values = declare(self, PARAMETERS)
+        """The parameters by name, as they were at the start."""
         self.complaint: Exception | None = None
-        self._loop: ControlLoop | None = None
-        self._pacer: Pacer | None = None
-        self._lock = threading.RLock()
+        self.commander: Commander | None = None
+        self.estopped = False
+        """Whether the emergency stop is pressed."""
         self._wall = Clock(clock_type=ClockType.STEADY_TIME)
-        self._simulated = self.get_parameter('use_sim_time').value
-        self._starting = self._values['autostart']
+        self.simulated = self.get_parameter('use_sim_time').value
+        self._starting = self.values['autostart']
+        self.add_on_set_parameters_callback(self._on_parameters)
 
     def destroy_node(self) -> None:
-        """Leave the arm holding."""
-        if self._active:
-            self._hold('shut down')
+        """Leave the arm at rest."""
+        self._leave('shut down')
         super().destroy_node()
+
+    def now(self) -> int:
+        """Return the time of this node [ns]: that of the stamps of joint states."""
+        # The node's own clock takes twenty times as long, which counts a thousand times a second.
+        return self.get_clock().now().nanoseconds if self.simulated else time.time_ns()
 
     @transition
     def on_configure(self) -> None:
         """Load the artifact, and listen to the arm."""
-        values = self._values
-        if not values['artifact']:
+        values = self.values
+        path = self.get_parameter('artifact').value
+        if not path:
             raise ConfigurationError(
                 expected='the folder of a student', found='no artifact', remedy='set -p artifact:=PATH'
             )
         expected = load_contract(values['contract']) if values['contract'] else None
-        policy = DistilledPolicy.load(values['artifact'], contract=expected, threads=values['threads'])
-        contract = policy.contract
-        kinematics = Kinematics.from_contract(contract)
-        velocity = kinematics.velocity_limits * values['velocity_scale']
-        self._loop = ControlLoop(
+        self.policy = DistilledPolicy.load(path, contract=expected, threads=values['threads'])
+        self.contract = contract = self.policy.contract
+        self.kinematics = Kinematics.from_contract(contract)
+        self.period = control_period(values, contract, simulated=self.simulated)
+        self.output = Output(
             contract,
-            policy,
-            kinematics,
-            limits=Limits(kinematics.lower, kinematics.upper, velocity, values['max_lag']),
-            freshness=Freshness(round(values['max_age'] * NANOSECONDS)),
-            routing=Routing(values['routing'], frozenset(values['forbidden_experts'])),
-            generator=np.random.default_rng(values['seed']),
+            interface=values['interface'],
+            controller=values['controller'],
+            controller_joints=values['controller_joints'],
+            reach=values['trajectory_reach'] or 2 * self.period / NANOSECONDS,
         )
-        rate = values['control_rate']
-        self._period = round(NANOSECONDS / rate) if rate else contract.period
-        self._joints = contract.robot.joints
-        self._reader = messages.JointReader(self._joints)
-        self._reading: messages.JointReading | None = None
-        self._unheard: VddError = InterfaceError(
-            expected=f'joint states on {self.resolve_topic_name(contract.topics.joint_states)}',
-            found='none',
-            remedy='start the arm, or remap joint_states to it',
+        self.streams = live_streams(contract) if contract.topic_features else None
+        loop = build_loop(values, self.policy, self.kinematics, period=self.period, streams=self.streams)
+        self.commander = Commander(
+            loop,
+            lambda outcome, stamp: self._publish(outcome, stamp),
+            period=self.period,
+            policy_period=contract.period,
+            max_age=round(values['max_age'] * NANOSECONDS),
+            now=self.now,
+            simulated=self.simulated,
+            priority=values['realtime_priority'],
         )
-        self._counts: Counter[str] = Counter()
-        self._latencies: deque[float] = deque(maxlen=_LATENCIES)
-        self._outcome: Command | Hold | Stop | None = None
-        controller = values['controller']
-        topic = f'{controller}/commands' if controller else contract.topics.commands
-        self._commands = self.create_publisher(Float64MultiArray, topic, qos.COMMANDS)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
-        self._states = self.create_subscription(
-            JointState, contract.topics.joint_states, self._on_state, qos.JOINT_STATES
+        self._listen()
+        self.get_logger().info(
+            f'{path}: {contract.name}, stage {values["stage"]}, '
+            f'{NANOSECONDS / self.period:g} commands a second on {self.resolve_topic_name(self.output.topic)}'
         )
+        if self.policy.calibration is None and values['novelty'] != 'off':
+            self.get_logger().warning(f'{path} does not know what is usual: no watch over what it has not seen')
+
+    def _listen(self) -> None:
+        topic = self.contract.topics.joint_states
+        self.arm = ArmState(self.contract, self.resolve_topic_name(topic))
         self._listening = time.monotonic()
-        self._incomplete = False
-        self._timers = [self.create_timer(1.0, self._report, clock=self._wall)]
-        if self._simulated:
-            self._timers.append(self.create_timer(0.05, self._notice_silence, clock=self._wall))
-        self.get_logger().info(f'{values["artifact"]}: {contract.name}, commands on {self._commands.topic_name}')
+        self._diagnostics = Diagnostics()
+        self._report_to = self.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
+        self._view = View(self)
+        self._controls = Controls(self)
+        self._ear = Listening(self, self.streams, self._on_stream) if self.streams else None
+        self._states = self.create_subscription(JointState, topic, self._on_state, qos.JOINT_STATES)
+        shadow = self.values['stage'] == 'shadow'
+        self._publish = self._view.shadow() if shadow else self.output.open(self)
+        self._timers = [
+            self.create_timer(1.0, self._report, clock=self._wall),
+            self.create_timer(_WATCH_PERIOD, self._watch, clock=self._wall),
+        ]
+        if self.simulated:
+            self._timers.append(self.create_timer(0.05, self.commander.notice_silence, clock=self._wall))
 
     @transition
     def on_activate(self) -> None:
-        """Anchor at where the arm is, and start."""
-        with self._lock:
-            reading = self._reading
-            if reading is None:
-                raise self._unheard
-            age = self.get_clock().now().nanoseconds - reading.stamp
-            if not np.isfinite(reading.position).all() or age > self._values['max_age'] * NANOSECONDS:
-                raise InterfaceError(
-                    expected=f'a finite joint state no older than {self._values["max_age"]:g} s',
-                    found=f'{reading.position.tolist()}, {age / NANOSECONDS:.3f} s old',
-                    remedy='look at the publisher of joint_states and at use_sim_time',
-                )
-            self._loop.start(reading.stamp, reading.position)
-            self._next_tick = reading.stamp
-            self._active = True
-            if self._simulated:
-                self._tick(reading.stamp)
-        if not self._simulated:
-            self._pacer = Pacer(self._period / NANOSECONDS, self._on_deadline)
-            self._pacer.start()
+        """Look around, anchor at where the arm is, and start."""
+        if self.arm.reading is None:
+            raise self.arm.complaint
+        if self.estopped:
+            raise InterfaceError(
+                expected='the emergency stop to be released', found='it pressed', remedy='release it, then activate'
+            )
+        report = self._controls.look()
+        if not report.failures:
+            self.get_logger().info(f'preflight:\n{report.text}')
+        elif not self._starting:
+            for finding in report.failures[1:]:
+                self.get_logger().error(str(finding.error))
+        if report.failures:
+            raise report.failures[0].error
+        # What is there now stays: the garbage collector need not look through it again while the arm moves.
+        gc.collect()
+        gc.freeze()
+        reading = self.arm.reading
+        self.commander.start(reading.stamp, reading.position)
 
     @transition
     def on_deactivate(self) -> None:
-        """Leave the arm holding."""
-        self._hold('deactivated')
+        """Bring the arm to rest."""
+        self.commander.halt('deactivated')
 
     @transition
     def on_cleanup(self) -> None:
         """Let go of the artifact and the arm."""
-        for timer in self._timers:
-            self.destroy_timer(timer)
-        self.destroy_subscription(self._states)
-        self.destroy_publisher(self._commands)
-        self.destroy_publisher(self._diagnostics)
-        self._loop = None
+        self._leave('cleaned up')
 
     @transition
     def on_shutdown(self) -> None:
-        """Leave the arm holding, whatever the state."""
-        if self._active:
-            self._hold('shut down')
+        """Bring the arm to rest, whatever the state."""
+        if self.commander:
+            self.commander.halt('shut down')
 
-    def _hold(self, reason: str) -> None:
-        if self._pacer:
-            self._pacer.stop()
-            self._pacer = None
-        with self._lock:
-            self._loop.stop(reason)
-            self._tick(self.get_clock().now().nanoseconds)
-            self._active = False
+    def _leave(self, reason: str) -> None:
+        if self.commander is None:
+            return
+        self.commander.halt(reason)
+        for timer in self._timers:
+            self.destroy_timer(timer)
+        self.destroy_subscription(self._states)
+        if self._ear:
+            self._ear.close()
+        self._controls.close()
+        self._view.close()
+        self.destroy_publisher(self._report_to)
+        self.output.close(self)
+        self.commander = None
 
     def attend(self) -> bool:
         """With autostart: configure, wait for the arm, activate; what cannot work ends the process in one line."""
         if not self._starting:
             return False
-        if self._loop is None:
+        waited = time.monotonic() - (self._listening if self.commander else time.monotonic())
+        if self.commander is None:
             self._demand(self.trigger_configure())
-        elif self._reading or self._incomplete or time.monotonic() - self._listening > self._values['startup_timeout']:
-            self._demand(self.trigger_activate())
-            self._starting = False
+        elif self.arm.reading or self.arm.incomplete or waited > self.values['startup_timeout']:
+            done = self.trigger_activate()
+            # Peers may still be unknown: discovery takes its time, and nobody else asks again.
+            patient = waited <= self.values['startup_timeout'] and not self.arm.incomplete
+            if done == TransitionCallbackReturn.SUCCESS or not patient:
+                self._demand(done)
+                self._starting = False
         return False
 
     def _demand(self, result: TransitionCallbackReturn) -> None:
         if result != TransitionCallbackReturn.SUCCESS:
             raise self.complaint
 
+    @property
+    def unheard(self) -> VddError | None:
+        """Why nothing is known of the arm yet; None once it was heard."""
+        return self.arm.complaint if self.arm.reading is None else None
+
     def _on_state(self, message: JointState) -> None:
-        try:
-            reading = self._reader.read(message)
-        except InterfaceError as error:
-            # Another device may share the topic; but a message with some joints of the arm should have had them all.
-            self._unheard = error
-            self._incomplete = not set(self._joints).isdisjoint(message.name)
+        before, reading = self.arm.reading, self.arm.take(message, self.now())
+        if reading is None:
+            if self.arm.incomplete:
+                self.get_logger().warning(str(self.arm.complaint), throttle_duration_sec=1.0)
             return
-        with self._lock:
-            self._reading = reading
-            self._loop.observe(reading.stamp, reading.position)
-            if self._active and self._simulated and reading.stamp >= self._next_tick:
-                self._tick(reading.stamp)
+        if self.streams and before and reading.stamp < before.stamp:
+            self.commander.feed(self.streams.forget)
+        self.commander.observe(reading.stamp, reading.position)
 
-    def _notice_silence(self) -> None:
-        """Tick by the clock where it runs on but joint states have ceased, so that the arm is told to hold."""
-        now = self.get_clock().now().nanoseconds
-        with self._lock:
-            if self._active and now - self._next_tick > self._values['max_age'] * NANOSECONDS:
-                self._tick(now)
+    def _on_stream(self, topic: str, received: int, data: bytes) -> None:
+        self.commander.feed(functools.partial(self.streams.take, topic, received, data))
+        for feature in self.contract.topic_features:
+            if feature.topic == topic:
+                self.commander.replace(lambda loop, name=feature.name: loop.hear(name, received))
 
-    def _on_deadline(self) -> None:
-        with self._lock:
-            self._tick(self.get_clock().now().nanoseconds)
-
-    def _tick(self, now: int) -> None:
-        began = time.perf_counter()
-        self._outcome = outcome = self._loop.advance(now)
-        self._latencies.append(time.perf_counter() - began)
-        self._commands.publish(messages.to_command(outcome.position))
-        self._next_tick += self._period * max(1, -(-(now - self._next_tick + 1) // self._period))
-        self._counts[type(outcome).__name__.lower()] += 1
-        if isinstance(outcome, Command):
-            self._counts['clamped'] += outcome.clamped
-        else:
-            self.get_logger().warning(f'holding: {outcome.reason}', throttle_duration_sec=1.0)
+    def _watch(self) -> None:
+        """Say why the arm is held, and look whether somebody else commands it."""
+        commander = self.commander
+        if not commander.active:
+            return
+        if not isinstance(commander.outcome, Command):
+            self.get_logger().warning(f'holding: {commander.outcome.reason}', throttle_duration_sec=1.0)
+        if self.values['stage'] == 'shadow':
+            return
+        if others := rivals(self, self.resolve_topic_name(self.output.topic)):
+            reason = f'{", ".join(others)} commands on {self.output.topic}, too'
+            self.get_logger().error(f'giving way: {reason}', throttle_duration_sec=1.0)
+            commander.give_way(reason)
 
     def _report(self) -> None:
-        if self._pacer:
-            self._pacer.check()
-        outcome = self._outcome
-        values = {name: self._counts[name] for name in ('command', 'hold', 'stop', 'clamped')}
-        if isinstance(outcome, Command):
-            values['expert'] = outcome.expert
-        if self._latencies:
-            p50, p99 = np.percentile(list(self._latencies), [50, 99]) * 1e6
-            values |= {'latency_p50_us': f'{p50:.0f}', 'latency_p99_us': f'{p99:.0f}'}
-        text = 'inactive' if not self._active else getattr(outcome, 'reason', 'commanding')
-        level = DiagnosticStatus.WARN if self._active and not isinstance(outcome, Command) else DiagnosticStatus.OK
-        stamp = self.get_clock().now().nanoseconds
-        self._diagnostics.publish(messages.to_diagnostics(stamp, self.get_name(), text, values, level))
+        level, text, values = self._diagnostics.status(self.commander)
+        values = {'stage': self.values['stage'], 'artifact': self.policy.artifact.hash[:12], **values}
+        values |= self._view.values() | self._controls.values()
+        if self.estopped:
+            level, text = DiagnosticStatus.ERROR, f'emergency stop; {text}'
+        self._report_to.publish(messages.to_diagnostics(self.now(), self.get_name(), text, values, level))
+
+    def _on_parameters(self, parameters: list[RclpyParameter]) -> SetParametersResult:
+        """Heed those that may be set while the node runs."""
+        if self.commander is None:
+            return SetParametersResult(successful=True)
+        for parameter in parameters:
+            if parameter.name == 'rules':
+                try:
+                    routing = routing_of(self.values, self.contract, parameter.value)
+                except VddError as error:
+                    return SetParametersResult(successful=False, reason=str(error))
+                self.commander.replace(lambda loop: loop.replace_routing(routing))
+            elif parameter.name == 'artifact':
+                self._controls.reload(parameter.value)
+        return SetParametersResult(successful=True)
 
 
 def main() -> int:
     """Run the node as a process."""
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     return run(PolicyNode, attend=PolicyNode.attend)
 
 

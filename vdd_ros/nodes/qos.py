@@ -11,6 +11,9 @@ JOINT_STATES = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 COMMANDS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 """A controller takes every command, in order."""
 
+ESTOP = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+"""An emergency stop may not get lost."""
+
 EPISODE = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 """Rare, and none to be missed."""
 

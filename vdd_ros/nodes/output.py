@@ -1,0 +1,108 @@
+"""Where commands go: to a position controller or to a trajectory controller of ros2_control, in its own joint order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
+
+from vdd_ros.contract import Contract
+from vdd_ros.control.outcome import Outcome
+from vdd_ros.errors import ConfigurationError
+from vdd_ros.nodes import messages, qos
+
+INTERFACES = {'position': Float64MultiArray, 'trajectory': JointTrajectory}
+TYPE_NAMES = {'position': 'std_msgs/msg/Float64MultiArray', 'trajectory': 'trajectory_msgs/msg/JointTrajectory'}
+_ENDINGS = {'position': 'commands', 'trajectory': 'joint_trajectory'}
+
+
+class Output:
+    """One controller as a policy node sees it: its topic, its joints in its order, its units."""
+
+    def __init__(
+        self,
+        contract: Contract,
+        *,
+        interface: str = 'position',
+        controller: str = '',
+        controller_joints: Sequence[str] = (),
+        reach: float = 0.0,
+    ) -> None:
+        """Describe a controller.
+
+        Parameters
+        ----------
+        contract
+            Whose joints are commanded, and how the controller counts them (`contract.commanded`).
+        interface
+            `position`: takes Float64MultiArray on NAME/commands. `trajectory`: takes JointTrajectory on
+            NAME/joint_trajectory.
+        controller
+            Its name; empty for the commands topic of the contract.
+        controller_joints
+            The joints in the order of the controller's configuration; empty for the order of the contract.
+        reach
+            When a trajectory should be at the commanded position [s]; about two control periods.
+
+        Raises
+        ------
+        ConfigurationError
+            The controller's joints are not those of the contract.
+
+        """
+        joints = contract.robot.joints
+        names = contract.commanded.names or joints
+        ordered = tuple(controller_joints) or names
+        if sorted(ordered) != sorted(names):
+            raise ConfigurationError(
+                expected=f'controller_joints that are {", ".join(names)}, in any order',
+                found=', '.join(ordered),
+                remedy='list the joints of the controller as its own configuration does',
+            )
+        self.interface = interface
+        self.type = INTERFACES[interface]
+        self.topic = f'{controller}/{_ENDINGS[interface]}' if controller else contract.topics.commands
+        self.joints = ordered
+        self.type_name = TYPE_NAMES[interface]
+        self._reach = reach
+        self._publisher: Publisher | None = None
+        self._order = [names.index(name) for name in ordered]
+        self._back = [ordered.index(name) for name in names]
+        self._factor, self._offset = np.array(contract.commanded.factor), np.array(contract.commanded.offset)
+
+    def message(self, position: np.ndarray) -> Float64MultiArray | JointTrajectory:
+        """Convert a command, shape (joint,) [rad] in the order of the contract, to what the controller takes."""
+        values = ((position - self._offset) / self._factor)[self._order]
+        if self.interface == 'position':
+            return messages.to_command(values)
+        return messages.to_trajectory(self.joints, values, self._reach)
+
+    def position(self, message: Float64MultiArray | JointTrajectory) -> np.ndarray:
+        """Convert what a controller is told to a command, shape (joint,) [rad] in the order of the contract.
+
+        Raises
+        ------
+        InterfaceError
+            It has other joints than the controller, or numbers that are not finite.
+
+        """
+        if self.interface == 'position':
+            values = messages.from_command(message, self.joints)
+        else:
+            values = messages.from_trajectory(message, self.joints)
+        return values[self._back] * self._factor + self._offset
+
+    def open(self, node: Node) -> Callable[[Outcome, int], None]:
+        """Make a publisher, and return what sends what was decided; no publisher is there before."""
+        self._publisher = publisher = node.create_publisher(self.type, self.topic, qos.COMMANDS)
+        return lambda outcome, stamp: publisher.publish(self.message(outcome.position))
+
+    def close(self, node: Node) -> None:
+        """Withdraw the publisher, if there is one."""
+        if self._publisher:
+            node.destroy_publisher(self._publisher)
+            self._publisher = None
