@@ -87,6 +87,8 @@ class Inspection:
     densities: Mapping[str, np.ndarray]
     """By joint, a histogram of where it was, from its least to its greatest position."""
     traces: tuple[Trace, ...]
+    trace_names: tuple[str, ...]
+    """What the numbers of a trace are called."""
     is_path: bool
     """Whether a trace is a path in a plane, and not numbers over time."""
 
@@ -215,6 +217,7 @@ def _judge(
         intervals={name: _intervals(item) for name, item in times.items() if len(item) > 1},
         densities=_densities(recording, joints),
         traces=tuple(_trace(item, width, contract.period) for item in episodes),
+        trace_names=tuple(names[:width]),
         is_path=is_path,
     )
 

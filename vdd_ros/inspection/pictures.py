@@ -10,6 +10,7 @@ import numpy as np
 matplotlib.use('Agg')
 
 from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.colors import PowerNorm  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from vdd_ros.data.inspection import Inspection, Trace  # noqa: E402
@@ -95,14 +96,17 @@ def episodes_picture(inspection: Inspection) -> Figure:
         if inspection.is_path:
             _draw_path(axes, trace, (low + high) / 2, 0.55 * float(reach.max()))
         else:
-            for column in ((trace.values - low) / reach).T:
-                axes.plot(np.linspace(0, 1, len(column)), column, linewidth=0.7)
+            for name, column in zip(inspection.trace_names, ((trace.values - low) / reach).T):
+                axes.plot(np.linspace(0, 1, len(column)), column, linewidth=0.7, label=name)
         axes.set_title(f'{trace.index}  {trace.seconds:.1f} s', fontsize=7.5, color=_OUTCOMES[trace.success], pad=2)
     for axes in figure.axes:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_color(_LINE)
     for axes in figure.axes[len(chosen) :]:
         axes.set_visible(False)
+    if not inspection.is_path:
+        lines, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(lines, names, loc='outside lower center', ncols=8, frameon=False, fontsize=8)
     return figure
 
 
@@ -149,7 +153,8 @@ def coverage_picture(inspection: Inspection) -> Figure:
     left.legend(frameon=False, fontsize=9)
     left.set_title('observations, coloured by demonstration', fontsize=10)
     counts, *edges = np.histogram2d(*points.T, bins=44)
-    right.pcolormesh(*edges, np.ma.masked_equal(counts.T, 0), cmap='Blues', rasterized=True)
+    often = np.ma.masked_equal(counts.T, 0)
+    right.pcolormesh(*edges, often, cmap='Blues', norm=PowerNorm(0.4), rasterized=True)
     right.set_title('how often', fontsize=10)
     for axes in (left, right):
         axes.set(xlabel=coverage.axes[0], ylabel=coverage.axes[1])
