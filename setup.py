@@ -85,7 +85,7 @@ setup(
         'pydantic>=2.5,<3',
         'pyyaml>=6,<7',
         'rich>=13,<16',
-        'rosbags>=0.10,<0.12',
+        'rosbags>=0.10.9,<0.12',
         'safetensors>=0.4,<1',
         'tyro>=0.9,<2',
         'zstandard>=0.20,<1',

@@ -1,9 +1,13 @@
 """The contract: what it refuses, and what its hash stands for."""
 
 import pickle
+import tempfile
+from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vdd_ros.contract import Contract, load_contract
 from vdd_ros.errors import ContractError
@@ -161,3 +165,24 @@ def test_errors_keep_their_parts_on_the_way_between_processes():
     error = ContractError(expected='this', found='that', remedy='do so')
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is ContractError and str(again) == str(error) and again.remedy == 'do so'
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_in_a_file_it_is_a_contract_or_refused_in_one_line(data):
+    lines = PICK.splitlines()
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(lines) - 1))
+        kind = data.draw(st.sampled_from(['drop', 'twice', 'cut', 'indent', 'word']))
+        line = lines[place]
+        cut = data.draw(st.integers(0, len(line)))
+        word = data.draw(st.sampled_from(['', '-1', '[]', '{}', 'null', '!!python/name:os.system', '&a [*a]', '1e999']))
+        lines[place] = {
+            **{'drop': '', 'twice': f'{line}\n{line}', 'cut': line[:cut], 'indent': f'  {line}'},
+            'word': f'{line.partition(":")[0]}: {word}',
+        }[kind]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _load(Path(folder), '\n'.join(lines))
+        except ContractError as error:
+            assert '\n' not in str(error) and 'contract.yaml' in str(error)

@@ -88,6 +88,16 @@ def test_a_button_starts_and_ends_and_another_one_throws_away(tmp_path):
     assert 'discarded by the operator' in str(account.losses[-1])
 
 
+def test_a_joystick_that_says_the_same_for_long_is_read_fast_and_kept_short(tmp_path):
+    presses = [joy(number * SECOND // 100, int(number in (100, 101, 400))) for number in range(600)]
+    path = write_bag(tmp_path / 'bag', sorted([*stretch(0, 6), *presses], key=lambda row: row[1]))
+    rules = {'by': 'button', 'signal': {'topic': 'joy', 'type': 'Joy', 'field': 'buttons[0]'}}
+    account = Account()
+    recording = read_recording(path, contract(episodes=rules), account=account)
+    assert len(recording.words['signal']) <= 9 and account.read['/joy'] == 600
+    assert lengths(list(convert(path, contract(episodes=rules), None, Account()))) == [60]
+
+
 def test_pauses_and_rests_tell_episodes_apart_where_nothing_else_does(tmp_path):
     rows = [*stretch(0, 2), *stretch(4 * SECOND, 3)]
     assert lengths(made(tmp_path, rows, episodes={'by': 'gaps'})) == [40, 60]

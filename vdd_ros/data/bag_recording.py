@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from vdd_ros.contract import NANOSECONDS, Contract
@@ -20,6 +20,8 @@ from vdd_ros.errors import BagError
 _MARKS = 'diagnostic_msgs/msg/DiagnosticArray'
 _OTHER_CLOCK = 60 * NANOSECONDS
 """Whoever is later than that has another clock."""
+_STATES = ('signal', 'discard')
+"""Roles of which changes count, and not how often a value is said."""
 _ROLES = ('signal', 'discard', 'outcome', 'language')
 
 
@@ -81,7 +83,8 @@ class RecordingReader:
         for role, reader in self._words.items():
             topic = getattr(self._contract.episodes, role).topic
             if (messages := block.get(self._topics[topic])) is not None:
-                self._said[role] += reader.read(messages, self.account, self._topics[topic])
+                words = reader.read(messages, self.account, self._topics[topic])
+                self._said[role] = _shortened(self._said[role], words) if role in _STATES else self._said[role] + words
         topic = self._contract.topics.episode
         if self._contract.episodes.by == 'marks' and (messages := block.get(self._topics[topic])) is not None:
             self._marks += read_marks(messages, self._described(topic), self.account, self._topics[topic])
@@ -156,6 +159,16 @@ class RecordingReader:
             )
         self._topics[topic] = name
         return True
+
+
+def _shortened(said: list[Word], words: Sequence[Word]) -> list[Word]:
+    """Add words, but of many equal ones in a row keep the first and the last: a joystick says the same for hours."""
+    for word in words:
+        if len(said) > 1 and said[-2][2] == said[-1][2] == word[2]:
+            said[-1] = word
+        else:
+            said.append(word)
+    return said
 
 
 def find_topic(names: Iterable[str], topic: str) -> str | None:

@@ -10,7 +10,7 @@ from vdd_ros.data import pictures, rotation
 from vdd_ros.data.account import Account
 from vdd_ros.data.decoders import Decoder, Pattern, Refusals, ScalarDecoder, gathered
 from vdd_ros.data.serialized import Definitions, Layout, Messages, Undecodable, walk
-from vdd_ros.features import TopicFeature
+from vdd_ros.features import Reading, TopicFeature
 
 _NO_ORIENTATION = 'an orientation in it is none'
 _POINT_FIELDS = {7: 'f4', 8: 'f8'}
@@ -138,34 +138,45 @@ class PictureDecoder(Decoder):
 
 
 class WordReader:
-    """Reads one value of each message, a number or a word: for signals, outcomes and labels, which are rare."""
+    """Reads one value of each message, a number or a word: for signals, outcomes and labels."""
 
     def __init__(self, type_name: str, definitions: Definitions, path: str, *, by_header: bool, ros1: bool) -> None:
         """Ask for the value at a path."""
-        self._arguments = (type_name, definitions, ros1)
-        self._path = path
-        self._by_header = by_header
+        self._type, self._definitions, self._path = type_name, definitions, path
+        self._by_header, self._ros1 = by_header, ros1
+        self._numbers: ScalarDecoder | None = None
 
     def read(self, messages: Messages, account: Account, topic: str) -> list[tuple[int, int, str | float]]:
         """Return stamp [ns], time of reception [ns] and value of each message."""
-        type_name, definitions, ros1 = self._arguments
-        found = []
+        if self._numbers is not None:
+            found = self._numbers.decode(messages, account, topic)
+            return list(zip(found.stamps.tolist(), found.received.tolist(), found.values[:, 0].tolist()))
+        words: list[tuple[int, int, str | float]] = []
         for index in range(len(messages)):
             data = messages.data(index)
             try:
-                layout = walk(data, type_name, definitions, ros1)
+                layout = walk(data, self._type, self._definitions, self._ros1)
+                if self._path not in layout.texts:
+                    layout.place(self._path)
+                    # A number, as in messages of a joystick by the thousand: no need to walk each of them.
+                    self._numbers = self._decoder()
+                    return words + self.read(messages.after(index), account, topic)
                 received = int(messages.received[index])
                 stamp = stamp_of(data, layout) if self._by_header else received
-                value = layout.texts.get(self._path)
-                if value is None:
-                    offset, code = layout.place(self._path)
-                    value = float(np.frombuffer(data, dtype=code, count=1, offset=offset)[0])
             except Undecodable as error:
                 account.add('message', topic, str(error), 1, messages.place(index))
                 continue
-            found.append((stamp, received, value))
-        account.took(topic, len(found))
-        return found
+            words.append((stamp, received, layout.texts[self._path]))
+            account.took(topic, 1)
+        return words
+
+    def _decoder(self) -> ScalarDecoder:
+        return ScalarDecoder(
+            *(self._type, self._definitions, Reading()),
+            by_header=self._by_header,
+            ros1=self._ros1,
+            paths=[self._path],
+        )
 
 
 def stamp_of(data: bytes, layout: Layout) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -65,6 +65,13 @@ class Messages:
     def place(self, index: int) -> str:
         """Return how a complaint names one message."""
         return f'{self.unit} {self.places[index]} of {self.where}' if self.places is not None else f'message {index}'
+
+    def after(self, index: int) -> Messages:
+        """Return the messages from one on."""
+        places = None if self.places is None else self.places[index:]
+        return replace(
+            self, offsets=self.offsets[index:], sizes=self.sizes[index:], received=self.received[index:], places=places
+        )
 
     @classmethod
     def of(cls, data: Sequence[bytes], received: Sequence[int]) -> Messages:
