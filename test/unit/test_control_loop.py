@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from vdd_ros.contract import Contract, load_contract
 from vdd_ros.control.control_loop import Command, ControlLoop, Hold, Stop
+from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.routing import Routing
@@ -54,6 +55,7 @@ def _loop(policy: object, **change) -> ControlLoop:
         freshness=Freshness(3 * PERIOD),
         routing=Routing(),
         generator=np.random.default_rng(0),
+        execution=Execution(spread=0.0),
     )
 
 

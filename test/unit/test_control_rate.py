@@ -84,6 +84,7 @@ def _loop(policy: _Policy, *, rules: dict | None = None, **change) -> ControlLoo
             'routing': Routing(),
             'generator': np.random.default_rng(0),
             'control_period': MILLISECOND,
+            'execution': Execution(spread=0.0),
             **(rules or {}),
         },
     )
@@ -184,7 +185,9 @@ def test_ticks_that_find_the_planner_busy_are_counted_and_seen_all_the_same():
 
 def test_while_a_plan_is_late_the_rest_of_the_chunk_is_done_and_then_the_arm_comes_to_rest():
     policy = _Policy(lambda call, seen: np.full((6, 2), 0.0004))
-    loop = _started(policy, prediction_horizon=6, action_horizon=2, rules={'execution': Execution(coast_steps=3)})
+    loop = _started(
+        policy, prediction_horizon=6, action_horizon=2, rules={'execution': Execution(coast_steps=3, spread=0.0)}
+    )
     outcomes = _run(loop, 0, 1) + _run(loop, 1, 600, plans=False)
     positions = _positions(outcomes)
     # Two steps are due and three more are there to coast on; the sixth is not looked at.
@@ -204,6 +207,15 @@ def test_a_thread_that_hurries_does_not_hurry_the_arm():
     assert all(outcome.position is burst[0].position for outcome in burst)
 
 
+def test_a_clock_that_is_set_back_a_little_does_not_make_the_arm_wait():
+    loop = _started(_Policy(lambda call, seen: [[0.01, 0.005]]))
+    before = _run(loop, 0, 1000)
+    after = _run(loop, 960, 60)
+    np.testing.assert_allclose(after[-1].position - before[-1].position, [0.03, 0.015], atol=2e-3)
+    assert loop.counters().resets == 0
+    assert_limits_hold(_from_rest(before + after[1:]), LIMITS, 1e-3)
+
+
 def test_jitter_of_the_deadlines_does_not_reach_the_arm():
     generator = np.random.default_rng(0)
     loop = _started(_Policy(lambda call, seen: [[0.01, 0.005]]))
@@ -220,7 +232,7 @@ def test_jitter_of_the_deadlines_does_not_reach_the_arm():
 def test_age_warns_then_coasts_then_stops_under_control_and_goes_on_when_measurements_are_back():
     freshness = Freshness(60 * MILLISECOND, warn_age=30 * MILLISECOND, coast=30 * MILLISECOND)
     policy = _Policy(lambda call, seen: np.full((8, 2), 0.006))
-    rules = {'freshness': freshness, 'execution': Execution(coast_steps=7)}
+    rules = {'freshness': freshness, 'execution': Execution(coast_steps=7, spread=0.0)}
     loop = _started(policy, rules=rules, prediction_horizon=8)
     before = _run(loop, 0, 500)
     silent = _run(loop, 500, 300, heard=False)

@@ -10,7 +10,7 @@ from vdd_ros.control.exchange import Exchange, Streams
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness, Measurements
 from vdd_ros.control.limits import Limits
-from vdd_ros.control.novelty import Monitor, Novelty
+from vdd_ros.control.novelty import Novelty
 from vdd_ros.control.outcome import Command, Counters, Hold, Outcome, PlanRecord, Stop
 from vdd_ros.control.planner import Asking, Planner, Proposal, Student, answered
 from vdd_ros.control.pursuit import Interpolation, Lockstep, Pursuit
@@ -137,8 +137,7 @@ class ControlLoop:
 
     def replace_policy(self, policy: Student, novelty: Novelty | None = None) -> None:
         """Plan by another policy of the same contract, and by its thresholds, from the next plan on."""
-        self._planner.monitor = None if novelty is None else Monitor(novelty)
-        self._planner.policy = policy
+        self._planner.replace(policy, novelty)
 
     def replace_routing(self, routing: Routing) -> None:
         """Choose experts by other rules from the next plan on."""
@@ -192,6 +191,7 @@ class ControlLoop:
         if now < self._now - self._freshness.max_age:
             self._measurements.forget()
             self._rewind(now)
+        self._stepped += min(now - self._now, 0)  # set back a little, the clock must not keep the arm waiting
         self._now = now
         if self._latched is None:
             level, reason = self._measurements.judge(now)

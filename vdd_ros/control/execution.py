@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vdd_ros.control.routing import SPREAD
 from vdd_ros.errors import ConfigurationError
 
 
@@ -18,9 +19,8 @@ class Execution:
     """Steps of a chunk beyond those that are due until the next plan: what is done if that plan is late."""
     blend: float = 0.5
     """Least duration of the seam from one plan to the next, in policy periods."""
-    spread: float = 0.0
-    """How much of its own spread an expert acts with, drawn for each plan: 0 is its mean, 1 the student's very density;
-    `routing.SPREAD` keeps the variety of the demonstrations."""
+    spread: float = SPREAD
+    """How much of its own spread an expert acts with, drawn for each plan: 0 is its mean, 1 the student's own."""
     speed: float = 1.0
     """How fast plans are carried out, 1 for as planned: the same way, only slower. Not in lockstep."""
 

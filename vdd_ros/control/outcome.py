@@ -70,6 +70,8 @@ class PlanRecord:
 
     stamp: int
     """Of the tick that it answers [ns]."""
+    window: np.ndarray
+    """What the policy saw, shape (observation_horizon, observation)."""
     log_gating: np.ndarray
     """Shape (expert,)."""
     mean: np.ndarray

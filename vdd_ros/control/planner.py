@@ -117,10 +117,8 @@ class Planner:
     ) -> None:
         """Assemble a planner."""
         self.embodiment = Embodiment(contract, kinematics)
-        self.policy = policy
-        """Used from the next plan on."""
         self.routing = routing
-        """As `policy`."""
+        """Used from the next plan on."""
         self.monitor = None if novelty is None else Monitor(novelty)
         self.remark = ''
         """What the monitor makes of the newest plan, unless it is fine."""
@@ -138,7 +136,8 @@ class Planner:
         ahead = self.replan_steps + (0 if lockstep else execution.coast_steps)
         self._ahead = min(ahead, contract.prediction_horizon)
         self._epoch = self._serial = -1
-        self._acting: Student | None = None
+        self._acting = policy
+        self._successor: tuple[Student, Monitor | None] | None = None
         self._present: int | None = None
         self._motions: np.ndarray | None = None
         self._answer: Mixture | None = None
@@ -152,7 +151,11 @@ class Planner:
 
     def experts(self, window: np.ndarray) -> Mixture:
         """Ask the policy about a window, shape (1, observation_horizon, observation)."""
-        return self.policy.experts(window)
+        return self._acting.experts(window)
+
+    def replace(self, policy: Student, novelty: Novelty | None) -> None:
+        """Use another policy, and its thresholds, from the next plan on."""
+        self._successor = policy, None if novelty is None else Monitor(novelty)
 
     def counts(self) -> dict[str, Any]:
         """Return what `Counters` has of planning."""
@@ -184,7 +187,8 @@ class Planner:
         if not (np.abs(steps) < _ABSURD).all():
             return Proposal(tick, -1, steps, None, fault=_NOT_FINITE)
         expert = self._chunk.expert
-        self.record = PlanRecord(tick.stamp, self._log_gating, self._mean, expert, tick.reference.position, steps)
+        answer = self._window, self._log_gating, self._mean
+        self.record = PlanRecord(tick.stamp, *answer, expert, tick.reference.position, steps)
         waypoints = None
         if not self._lockstep:
             bend = self._limits.acceleration
@@ -224,14 +228,14 @@ class Planner:
 
     def _infer(self, window: np.ndarray) -> Asking[str]:
         """Ask the policy, and load what one of its experts says; return what is wrong with it, if anything."""
-        policy = self.policy
-        if policy is not self._acting:  # another one: its experts are not those of the one before
-            self._acting = policy
+        if self._successor is not None:  # its experts are not those of the one before
+            (self._acting, self.monitor), self._successor = self._successor, None
             self._forget()
+        policy = self._acting
         experts = yield window[None]
         if not (np.isfinite(experts.log_gating).all() and (np.abs(experts.mean) < _ABSURD).all()):
             return _NOT_FINITE
-        self._log_gating, self._mean = experts.log_gating[0], experts.mean[0].astype(np.float64)
+        self._window, self._log_gating, self._mean = window, experts.log_gating[0], experts.mean[0].astype(np.float64)
         self.plans += 1
         uniform = self._generator.random()
         expert = self.routing.at(window).choose(self._log_gating, uniform, self._present, self._cosine())
