@@ -16,7 +16,7 @@ COLCON_BASES := --build-base $(VENV)/colcon/build --install-base $(VENV)/colcon/
 demo: $(VENV)/installed
 	@$(VENV)/bin/vdd demo --resume
 
-test: $(VENV)/installed
+test: $(VENV)/installed $(VENV)/robosuite
 	@$(VENV)/bin/python -m pytest
 	@$(MAKE) --no-print-directory colcon
 
@@ -25,6 +25,11 @@ colcon: $(VENV)/installed
 	@PATH="$(abspath $(VENV))/bin:$$PATH" $(COLCON) build $(COLCON_BASES)
 	@PATH="$(abspath $(VENV))/bin:$$PATH" $(COLCON) test $(COLCON_BASES) --return-code-on-test-failure \
 		--event-handlers console_direct+ --pytest-args test/launch
+
+# Models of other makers to try the bridge on. Without what robosuite itself needs: it would replace mink by a release of 2024.
+$(VENV)/robosuite: $(VENV)/installed
+	@$(PIP) install --quiet --no-deps robosuite==1.5.2
+	@touch $@
 
 install: $(VENV)/installed
 

@@ -126,14 +126,14 @@ class PhysicsThread:
                 deadline = time.monotonic()
                 continue
             deadline += self._chunk / speed
-            self.behind = time.monotonic() - deadline
-            if self.behind < 0:
-                time.sleep(-self.behind)
-                self.behind = 0.0
-            elif self.behind > _PATIENCE:
-                self.given_up += self.behind
+            behind = time.monotonic() - deadline
+            self.behind = max(0.0, behind)
+            if behind < 0:
+                time.sleep(-behind)
+            elif behind > _PATIENCE:
+                self.given_up += behind
                 deadline = time.monotonic()
-            self.late += self.behind > self._chunk / speed
+            self.late += behind > self._chunk / speed
 
     def _obey(self) -> None:
         while True:

@@ -90,6 +90,8 @@ def _equip(spec: mujoco.MjSpec, servos: Servos, file: Path) -> None:
         added.set_to_position(kp=servos.stiffness, kv=servos.damping)
         if servos.force is not None:
             added.forcelimited, added.forcerange = True, [-servos.force, servos.force]
+        if servos.armature is not None:
+            known[name].armature = servos.armature
         if known[name].range[0] < known[name].range[1]:
             added.inheritrange = 1.0  # in whatever unit the model has angles
 

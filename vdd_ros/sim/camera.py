@@ -102,14 +102,16 @@ class OffscreenCamera:
         self._scene = mujoco.MjvScene(model, maxgeom=1000)
         self._option = mujoco.MjvOption()
         self._view = mujoco.MjvCamera()
-        self._view.type = int(mujoco.mjtCamera.mjCAMERA_FIXED)
         self._rectangle = mujoco.MjrRect(0, 0, width, height)
         self._graphics.readDepthMap = int(mujoco.mjtDepthMap.mjDEPTH_ZEROFAR)
         extent = model.stat.extent
         self._planes = model.vis.map.znear * extent, model.vis.map.zfar * extent
 
     def render(self, data: mujoco.MjData, camera: int) -> np.ndarray:
-        """Take a picture with the camera of an index, shape (height, width, 3), uint8 RGB."""
+        """Take a picture with the camera of an index, shape (height, width, 3), uint8 RGB.
+
+        A negative index is the free camera that MuJoCo's viewer begins with.
+        """
         self._draw(data, camera)
         picture = np.empty((self.height, self.width, 3), dtype=np.uint8)
         mujoco.mjr_readPixels(picture, None, self._rectangle, self._graphics)
@@ -138,7 +140,10 @@ class OffscreenCamera:
 
     def _draw(self, data: mujoco.MjData, camera: int) -> None:
         self._context.make_current()
-        self._view.fixedcamid = camera
+        if camera >= 0:
+            self._view.type, self._view.fixedcamid = int(mujoco.mjtCamera.mjCAMERA_FIXED), camera
+        else:
+            mujoco.mjv_defaultFreeCamera(self._model, self._view)
         categories = int(mujoco.mjtCatBit.mjCAT_ALL)
         mujoco.mjv_updateScene(self._model, data, self._option, None, self._view, categories, self._scene)
         mujoco.mjr_render(self._rectangle, self._scene, self._graphics)

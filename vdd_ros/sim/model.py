@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -64,7 +65,10 @@ def load_model(file: Path) -> mujoco.MjModel:
 def compiled(spec: mujoco.MjSpec, file: Path) -> mujoco.MjModel:
     """Compile what was read from a file; what it lacks is a `ModelError`."""
     try:
-        return spec.compile()
+        with warnings.catch_warnings():
+            # Concerns who would write the model as XML.
+            warnings.filterwarnings('ignore', message='Attaching a spec with an empty prefix')
+            return spec.compile()
     except ValueError as error:
         raise malformed(file, error) from error
 

@@ -41,6 +41,8 @@ class Servos(Settings):
     """[N m s/rad] or [N s/m]"""
     force: Annotated[float, Field(gt=0)] | None = None
     """Greatest torque [N m] or force [N]; None: without bounds."""
+    armature: Annotated[float, Field(ge=0)] | None = None
+    """Inertia of the motor beyond its gear [kg m^2] or [kg]; None: as in the model. Light links shake without any."""
 
 
 class Position(Settings):
