@@ -6,7 +6,16 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = 'vdd_ros'
-NODES = ('demonstrator', 'distillation_node', 'mujoco_bridge', 'policy_node', 'recorder', 'replay', 'validator')
+NODES = (
+    'demonstrator',
+    'distillation_node',
+    'mujoco_bridge',
+    'policy_node',
+    'recorder',
+    'replay',
+    'validator',
+    'viewer',
+)
 ROOT = Path(__file__).resolve().parent
 
 

@@ -18,6 +18,7 @@ from vdd_ros.commands.record import Record, RecordLive
 from vdd_ros.commands.recover import Recover
 from vdd_ros.commands.replay import Replay
 from vdd_ros.commands.validate import Validate
+from vdd_ros.commands.view import View
 from vdd_ros.errors import VddError
 
 EXIT_ERROR = 2
@@ -36,6 +37,7 @@ _Command = Union[
     Annotated[TrainTeacher, tyro.conf.subcommand('train-teacher')],
     Annotated[Distill, tyro.conf.subcommand('distill')],
     Annotated[Validate, tyro.conf.subcommand('validate')],
+    Annotated[View, tyro.conf.subcommand('view')],
     Annotated[Demo, tyro.conf.subcommand('demo')],
 ]
 

@@ -1,0 +1,38 @@
+"""The viewer, looking at a running bridge where there is no display."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import imageio_ffmpeg
+import numpy as np
+from commander import Commander
+
+
+
+def test_without_a_display_the_scene_is_written_as_a_film_in_which_the_arm_moves(graph, tmp_path, monkeypatch):
+    for name in ('DISPLAY', 'WAYLAND_DISPLAY'):
+        monkeypatch.delenv(name, raising=False)
+    graph.start('mujoco_bridge', mode='realtime')
+    commander = Commander(graph)
+    commander.reset()
+    film = tmp_path / 'view.mp4'
+    options = ['--seconds', '1', '--width', '160', '--height', '120', '--camera', 'angle', '--film', str(film)]
+    viewer = subprocess.Popen([sys.executable, '-m', 'vdd_ros.cli', 'view', *options], stderr=subprocess.PIPE, text=True)
+    start = commander.position
+    graph.until(lambda: commander.send(start + 0.3 * np.sin(commander.stamp * 2e-9)) or viewer.poll() is not None)
+    assert viewer.returncode == 0, viewer.stderr.read()
+    frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(film))
+    assert frames == 30 and abs(seconds - 1.0) < 0.1
+    pictures = imageio_ffmpeg.read_frames(str(film))
+    assert next(pictures)['size'] == (160, 120)
+    first, *_, last = (np.frombuffer(picture, dtype=np.uint8).astype(int) for picture in pictures)
+    assert np.abs(first - last).max() > 50
+
+
+def test_a_viewer_without_a_bridge_gives_up_and_says_what_to_start(graph, tmp_path):
+    viewer = graph.start('viewer', use_sim_time=False, timeout=0.5, film=tmp_path / 'view.mp4')
+    assert viewer.wait() == 2
+    assert 'expected a bridge mujoco_bridge to look at; found silence for 0.5 s; start mujoco_bridge' in viewer.text
+    assert not list(tmp_path.glob('*.mp4'))
