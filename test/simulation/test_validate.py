@@ -11,13 +11,13 @@ import pytest
 from vdd_ros.artifact import DataRecord, Manifest, load_artifact, save_artifact
 from vdd_ros.contract import load_contract
 from vdd_ros.control.routing import SPREAD
+from vdd_ros.deployment import Deployment, load_deployment
 from vdd_ros.errors import ConfigurationError, GateError, SimulationError
 from vdd_ros.progress import silent
 from vdd_ros.sim.demonstration import demonstrate
 from vdd_ros.sim.film import Film
 from vdd_ros.sim.tasks import load_task
 from vdd_ros.sim.trouble import Trouble
-from vdd_ros.validation.deployment import Deployment, load_deployment
 from vdd_ros.validation.films import worth_seeing
 from vdd_ros.validation.gate import Gate, Threshold, require
 from vdd_ros.validation.report_file import read_report

@@ -9,7 +9,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from vdd_ros.nodes import qos
-from vdd_ros.nodes.policy_parameters import limits_of, novelty_of
+from vdd_ros.nodes.policy_parameters import deployment_of
 from vdd_ros.nodes.preflight import Arm, Report, Stream, look
 from vdd_ros.nodes.reloading import Reloader, load_alike
 from vdd_ros.policy import DistilledPolicy
@@ -66,7 +66,7 @@ class Controls:
                 node.get_logger().error(f'reload {self._last}')
             else:
                 before, node.policy = node.policy.artifact.hash[:12], policy
-                novelty = novelty_of(node.values, policy)
+                novelty = deployment_of(node.values).novelty_of(policy)
                 node.commander.replace(lambda loop: loop.replace_policy(policy, novelty))
                 self._reloaded += 1
                 self._last = f'{policy.artifact.path} ({policy.artifact.hash[:12]}) takes over from {before}'
@@ -123,7 +123,7 @@ class Controls:
     def _arm(self) -> Arm:
         node = self._node
         reading = node.arm.reading
-        limits = limits_of(node.values, node.contract, node.kinematics, lockstep=True)
+        limits = deployment_of(node.values).limits_of(node.contract, node.kinematics, lockstep=True)
         return Arm(
             node.contract.robot.joints,
             reading.position,

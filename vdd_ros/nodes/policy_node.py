@@ -28,7 +28,7 @@ from vdd_ros.nodes.output import Output
 from vdd_ros.nodes.parameters import declare
 from vdd_ros.nodes.policy_controls import Controls
 from vdd_ros.nodes.policy_diagnostics import Diagnostics
-from vdd_ros.nodes.policy_parameters import PARAMETERS, build_loop, control_period, routing_of
+from vdd_ros.nodes.policy_parameters import PARAMETERS, build_loop, control_period, deployment_of
 from vdd_ros.nodes.policy_view import View
 from vdd_ros.nodes.preflight import rivals
 from vdd_ros.nodes.process import run
@@ -271,7 +271,7 @@ class PolicyNode(LifecycleNode):
         for parameter in parameters:
             if parameter.name == 'rules':
                 try:
-                    routing = routing_of(self.values, self.contract, parameter.value)
+                    routing = deployment_of(self.values).routing_of(self.contract, parameter.value)
                 except VddError as error:
                     return SetParametersResult(successful=False, reason=str(error))
                 self.commander.replace(lambda loop: loop.replace_routing(routing))

@@ -8,19 +8,13 @@ import numpy as np
 
 from vdd_ros.contract import NANOSECONDS, Contract
 from vdd_ros.control.control_loop import ControlLoop
-from vdd_ros.control.execution import Execution
-from vdd_ros.control.freshness import Freshness
-from vdd_ros.control.limits import Limits
-from vdd_ros.control.novelty import Novelty, Threshold, thresholds
-from vdd_ros.control.routing import SPREAD, Routing
-from vdd_ros.control.start_gate import StartGate
+from vdd_ros.control.routing import SPREAD
 from vdd_ros.data.live import LiveStreams
+from vdd_ros.deployment import Deployment
 from vdd_ros.errors import ConfigurationError
-from vdd_ros.joint_limits import load_joint_limits
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes.parameters import INTEGERS, STRINGS, Parameter, Value
 from vdd_ros.policy import DistilledPolicy
-from vdd_ros.rules import Rules, load_rules
 
 PARAMETERS = (
     Parameter('artifact', '', 'folder of the student to act by; set it anew to act by another one', dynamic=True),
@@ -95,54 +89,9 @@ def control_period(values: Mapping[str, Value], contract: Contract, *, simulated
     return round(NANOSECONDS / rate) if rate else contract.period
 
 
-def limits_of(values: Mapping[str, Value], contract: Contract, kinematics: Kinematics, *, lockstep: bool) -> Limits:
-    """Merge the limits of the robot model with those of the parameters.
-
-    In lockstep a command is a waypoint, and waypoints at the rate of a policy are not smooth: there, acceleration and
-    jerk are limited only if a file says so.
-    """
-    bounds = kinematics.lower, kinematics.upper, kinematics.velocity_limits
-    limits = Limits(*bounds, values['max_lag'], mode=values['limits'])
-    if values['joint_limits']:
-        limits = limits.tightened(**load_joint_limits(values['joint_limits'], contract.robot.joints))
-    scale = values['velocity_scale'] * (values['slow_speed'] if values['stage'] == 'slow' else 1.0)
-    limits = limits.tightened(velocity=limits.velocity * scale)
-    if lockstep:
-        return limits
-    limits = limits.tightened(acceleration=kinematics.acceleration_limits, jerk=kinematics.jerk_limits)
-    told = np.isfinite(limits.acceleration)
-    limits = limits.tightened(acceleration=np.where(told, np.inf, limits.velocity / values['acceleration_time']))
-    told = np.isfinite(limits.jerk)
-    return limits.tightened(jerk=np.where(told, np.inf, limits.acceleration / values['jerk_time']))
-
-
-def novelty_of(values: Mapping[str, Value], policy: DistilledPolicy) -> Novelty | None:
-    """Return what is usual for a policy; None if nobody asks, or if the artifact does not know."""
-    if values['novelty'] == 'off' or policy.calibration is None:
-        return None
-    found = thresholds(policy.calibration, warn=values['novelty_warn'], reach=values['novelty_reach'])
-    if values['novelty'] == 'watch':
-        found = {name: Threshold(each.warn, -np.inf, -np.inf) for name, each in found.items()}
-    return Novelty(found)
-
-
-def routing_of(values: Mapping[str, Value], contract: Contract, rules: str) -> Routing | Rules:
-    """Return how experts are chosen, by the parameters and by a file of rules, if there is one.
-
-    Raises
-    ------
-    ConfigurationError
-        The rules cannot be read, or do not go with the contract.
-
-    """
-    routing = Routing(
-        values['routing'],
-        frozenset(values['forbidden_experts']),
-        temperature=values['temperature'],
-        keep_above=values['keep_above'] or None,
-        same_way=values['same_way'] or None,
-    )
-    return load_rules(rules, contract, routing) if rules else routing
+def deployment_of(values: Mapping[str, Value]) -> Deployment:
+    """Return the rules that commands are under."""
+    return Deployment.parse({name: values[name] for name in Deployment.model_fields})
 
 
 def build_loop(
@@ -162,42 +111,17 @@ def build_loop(
 
     """
     contract = policy.contract
-    lockstep = period >= contract.period
     if any(feature.source == 'topic' for feature in contract.actions):
         raise ConfigurationError(
             expected='a contract whose actions move joints of the robot',
             found=', '.join(feature.name for feature in contract.actions if feature.source == 'topic'),
             remedy='make what is commanded a joint of the robot; this node commands one controller',
         )
-    ages = {feature.name: _nanoseconds(values['stream_max_age']) for feature in contract.topic_features}
-    return ControlLoop(
+    return deployment_of(values).build_loop(
         contract,
         policy,
         kinematics,
-        limits=limits_of(values, contract, kinematics, lockstep=lockstep),
-        freshness=Freshness(
-            _nanoseconds(values['max_age']),
-            warn_age=_nanoseconds(values['warn_age']) or None,
-            coast=_nanoseconds(values['coast']),
-            streams=ages,
-            max_skew=_nanoseconds(values['max_skew']) or None,
-            latched=values['stale_stop'],
-        ),
-        routing=routing_of(values, contract, values['rules']),
+        period=period,
         generator=np.random.default_rng(values['seed']),
-        control_period=period,
-        execution=Execution(
-            values['replan_steps'],
-            values['coast_steps'],
-            values['blend'],
-            values['spread'],
-            values['slow_speed'] if values['stage'] == 'slow' else 1.0,
-        ),
-        start_gate=StartGate(values['start_threshold'], values['start'], values['start_speed']),
-        novelty=novelty_of(values, policy),
         streams=streams,
     )
-
-
-def _nanoseconds(seconds: float) -> int:
-    return round(seconds * NANOSECONDS)

@@ -8,10 +8,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from vdd_ros.artifact import Calibration
 from vdd_ros.contract import Contract
 from vdd_ros.control.chunk import Plan
 from vdd_ros.control.routing import Mixture
 from vdd_ros.data.decode import action_values, observation_values
+from vdd_ros.deployment import Deployment
 from vdd_ros.experts import Experts
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.policy import DistilledPolicy
@@ -56,8 +58,8 @@ class _OneExpert:
 class Asked:
     """A policy as the loops of many arms ask it; to each loop it is the student that it needs."""
 
-    has_spread = False
-    """Whether the loop shall act with an expert's spread."""
+    calibration: object = None
+    """What is usual for a student, if it is one and knows."""
 
     def __init__(self, policy: object, contract: Contract, kinematics: Kinematics) -> None:
         """Ask a policy."""
@@ -92,6 +94,11 @@ class Asked:
         plan = self.policy.plan(windows, generator)
         return [Answer(_only(action), int(expert)) for action, expert in zip(plan.action, plan.expert)]
 
+    def deployed(self, deployment: Deployment) -> Deployment:
+        """Return what of a deployment goes with the policy: rules on experts and on their spread are for students."""
+        rules = {'rules': '', 'forbidden_experts': (), 'temperature': 1.0, 'keep_above': 0.0, 'same_way': 0.0}
+        return deployment.model_copy(update={**rules, 'spread': 0.0})
+
     def distance_at_start(self, episode: int, position: np.ndarray) -> float:
         """Return how far what is seen at rest at a position, shape (joint,), is from a recorded episode's start."""
         seen = observation_values(self._contract, position, position, self._kinematics)
@@ -99,7 +106,14 @@ class Asked:
 
 
 class _AskedStudent(Asked):
-    has_spread = True
+    @property
+    def calibration(self) -> Calibration | None:
+        """What is usual for the student."""
+        return self.policy.calibration
+
+    def deployed(self, deployment: Deployment) -> Deployment:
+        """Return all of it."""
+        return deployment
 
     def of(
         self,
@@ -117,6 +131,14 @@ class _AskedStudent(Asked):
     def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
         """Draw from an expert's covariance, shape (prediction_horizon, action)."""
         return self.policy.deviation(experts, expert, generator)
+
+    def signals(self, observation: np.ndarray, experts: Experts) -> dict[str, float]:
+        """Tell how much the student is at home in a window."""
+        return self.policy.signals(observation, experts)
+
+    def likelihood(self, experts: Experts, done: np.ndarray) -> float:
+        """Return how likely what was done is to the student."""
+        return self.policy.likelihood(experts, done)
 
 
 class _AskedRecording(Asked):

@@ -13,10 +13,10 @@ import jinja2
 
 from vdd_ros.artifact import Artifact
 from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.deployment import Deployment
 from vdd_ros.sim.tasks import Task
 from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation import pictures
-from vdd_ros.validation.deployment import Deployment
 from vdd_ros.validation.environment import environment
 from vdd_ros.validation.gate import Gate
 from vdd_ros.validation.judgement import judge

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.deployment import Deployment
 from vdd_ros.errors import ConfigurationError
 from vdd_ros.sim.tasks import Task, load_task
 from vdd_ros.sim.trouble import Trouble
-from vdd_ros.validation.deployment import Deployment
 from vdd_ros.validation.policies import Planner, PlannerFactory, Recorded
 from vdd_ros.validation.runner import Record, Runner, batches_of
 from vdd_ros.validation.trial import Rollouts, Trial

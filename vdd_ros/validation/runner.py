@@ -12,13 +12,13 @@ from vdd_ros.control.control_loop import ControlLoop
 from vdd_ros.control.outcome import Command, Hold, Outcome, Stop
 from vdd_ros.control.planner import Asking
 from vdd_ros.control.routing import Mixture
+from vdd_ros.deployment import Deployment
 from vdd_ros.errors import ConfigurationError, SimulationError
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.sim.arm import SimulatedArm
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks import Referee, Task, Verdict
 from vdd_ros.sim.trouble import Trouble
-from vdd_ros.validation.deployment import Deployment
 from vdd_ros.validation.policies import Asked, Recorded, asked
 
 _FAR = 0.25
@@ -53,7 +53,7 @@ class Runner:
     """Runs batches of episodes of one task under one contract."""
 
     def __init__(self, task: Task, contract: Contract, deployment: Deployment) -> None:
-        """Load the arm's kinematics; its model gives the limits of what is commanded.
+        """Load the arm's kinematics.
 
         Raises
         ------
@@ -71,7 +71,6 @@ class Runner:
         self._contract = contract
         self._deployment = deployment
         self._kinematics = Kinematics.from_contract(contract)
-        self._limits = deployment.limits(self._kinematics)
         self._simulations: list[Simulation] = []
 
     def run(
@@ -121,9 +120,10 @@ class Runner:
         self._task.reset(simulation, start)
         arm = SimulatedArm(simulation, trouble)
         arm.begin(np.random.SeedSequence(seed.entropy, spawn_key=(1, number)))
-        deployment = self._deployment if answers.has_spread else self._deployment.model_copy(update={'spread': 0.0})
         chance = np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(2, number)))
-        loop = deployment.loop(self._contract, answers, self._kinematics, self._limits, chance)
+        loop = answers.deployed(self._deployment).build_loop(
+            self._contract, answers, self._kinematics, period=self._contract.period, generator=chance
+        )
         loop.start(simulation.stamp, arm.measured.position)
         record = Record(path=[simulation.site_position(self._task.tool)], states=[simulation.data.qpos.copy()])
         return _Episode(number, arm, loop, self._task.new_referee(), record)

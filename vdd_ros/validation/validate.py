@@ -13,13 +13,13 @@ from typing import Any
 from vdd_ros.artifact import Artifact, claim_output, load_artifact
 from vdd_ros.contract import Contract, load_contract
 from vdd_ros.data.demonstrations import converted
+from vdd_ros.deployment import load_deployment
 from vdd_ros.errors import BagError, ConfigurationError
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.policy import DistilledPolicy, TeacherPolicy
 from vdd_ros.progress import Progress
 from vdd_ros.sim.tasks import Task, load_task
 from vdd_ros.sim.trouble import Trouble
-from vdd_ros.validation.deployment import load_deployment
 from vdd_ros.validation.films import film_all
 from vdd_ros.validation.gate import load_gate
 from vdd_ros.validation.latency import compare

@@ -1,0 +1,185 @@
+"""How a policy is deployed: the rules that its commands are under, on a robot and in validation alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import Field
+
+from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.control.control_loop import ControlLoop
+from vdd_ros.control.exchange import Streams
+from vdd_ros.control.execution import Execution
+from vdd_ros.control.freshness import Freshness
+from vdd_ros.control.limits import Limits
+from vdd_ros.control.novelty import Novelty, Threshold, thresholds
+from vdd_ros.control.planner import Student
+from vdd_ros.control.routing import SPREAD, Routing
+from vdd_ros.control.start_gate import StartGate
+from vdd_ros.errors import ConfigurationError
+from vdd_ros.joint_limits import load_joint_limits
+from vdd_ros.kinematics import Kinematics
+from vdd_ros.rules import Rules, load_rules
+from vdd_ros.settings import Settings
+from vdd_ros.share import share_path
+
+
+class Deployment(Settings):
+    """Those parameters of the policy node that make a control loop, by their names there.
+
+    `vdd_ros/nodes/policy_parameters.py` says what each one means and which values it may have.
+    """
+
+    stage: Literal['shadow', 'slow', 'full'] = 'full'
+    slow_speed: float = 0.25
+    max_age: float = 0.25
+    warn_age: float = 0.0
+    coast: float = 0.0
+    stream_max_age: float = 0.5
+    max_skew: float = 0.0
+    stale_stop: bool = False
+    joint_limits: str = ''
+    velocity_scale: float = Field(1.0, gt=0)
+    acceleration_time: float = Field(0.5, gt=0)
+    jerk_time: float = Field(0.1, gt=0)
+    max_lag: float = 0.5
+    limits: Literal['clamp', 'reject'] = 'clamp'
+    start_threshold: float = 0.5
+    start: Literal['refuse', 'approach'] = 'refuse'
+    start_speed: float = 0.1
+    replan_steps: int = 0
+    coast_steps: int = 4
+    blend: float = 0.5
+    spread: float = SPREAD
+    routing: Literal['sample', 'likeliest'] = 'sample'
+    temperature: float = 1.0
+    keep_above: float = 0.0
+    same_way: float = 0.0
+    forbidden_experts: tuple[int, ...] = ()
+    rules: str = ''
+    novelty: Literal['off', 'watch', 'act'] = 'act'
+    novelty_warn: float = 0.01
+    novelty_reach: float = 1.0
+
+    def limits_of(self, contract: Contract, kinematics: Kinematics, *, lockstep: bool) -> Limits:
+        """Merge the limits of the robot model with those that are set here.
+
+        In lockstep a command is a waypoint, and waypoints at the rate of a policy are not smooth: there, acceleration
+        and jerk are limited only if a file says so.
+        """
+        bounds = kinematics.lower, kinematics.upper, kinematics.velocity_limits
+        limits = Limits(*bounds, self.max_lag, mode=self.limits)
+        if self.joint_limits:
+            limits = limits.tightened(**load_joint_limits(self.joint_limits, contract.robot.joints))
+        scale = self.velocity_scale * (self.slow_speed if self.stage == 'slow' else 1.0)
+        limits = limits.tightened(velocity=limits.velocity * scale)
+        if lockstep:
+            return limits
+        limits = limits.tightened(acceleration=kinematics.acceleration_limits, jerk=kinematics.jerk_limits)
+        told = np.isfinite(limits.acceleration)
+        limits = limits.tightened(acceleration=np.where(told, np.inf, limits.velocity / self.acceleration_time))
+        told = np.isfinite(limits.jerk)
+        return limits.tightened(jerk=np.where(told, np.inf, limits.acceleration / self.jerk_time))
+
+    def novelty_of(self, policy: Any) -> Novelty | None:
+        """Return what is usual for a policy; None if nobody asks, or if it does not know."""
+        if self.novelty == 'off' or policy.calibration is None:
+            return None
+        found = thresholds(policy.calibration, warn=self.novelty_warn, reach=self.novelty_reach)
+        if self.novelty == 'watch':
+            found = {name: Threshold(each.warn, -np.inf, -np.inf) for name, each in found.items()}
+        return Novelty(found)
+
+    def routing_of(self, contract: Contract, rules: str) -> Routing | Rules:
+        """Return how experts are chosen, by what is set here and by a file of rules, if there is one.
+
+        Raises
+        ------
+        ConfigurationError
+            The rules cannot be read, or do not go with the contract.
+
+        """
+        routing = Routing(
+            self.routing,
+            frozenset(self.forbidden_experts),
+            temperature=self.temperature,
+            keep_above=self.keep_above or None,
+            same_way=self.same_way or None,
+        )
+        return load_rules(rules, contract, routing) if rules else routing
+
+    def build_loop(
+        self,
+        contract: Contract,
+        policy: Student,
+        kinematics: Kinematics,
+        *,
+        period: int,
+        generator: np.random.Generator,
+        streams: Streams | None = None,
+    ) -> ControlLoop:
+        """Assemble the control loop of a policy whose commands leave every ``period`` [ns].
+
+        Raises
+        ------
+        ConfigurationError
+            The rules contradict each other, or files that they name cannot be read.
+
+        """
+        ages = {feature.name: _nanoseconds(self.stream_max_age) for feature in contract.topic_features}
+        return ControlLoop(
+            contract,
+            policy,
+            kinematics,
+            limits=self.limits_of(contract, kinematics, lockstep=period >= contract.period),
+            freshness=Freshness(
+                _nanoseconds(self.max_age),
+                warn_age=_nanoseconds(self.warn_age) or None,
+                coast=_nanoseconds(self.coast),
+                streams=ages,
+                max_skew=_nanoseconds(self.max_skew) or None,
+                latched=self.stale_stop,
+            ),
+            routing=self.routing_of(contract, self.rules),
+            generator=generator,
+            control_period=period,
+            execution=Execution(
+                self.replan_steps,
+                self.coast_steps,
+                self.blend,
+                self.spread,
+                self.slow_speed if self.stage == 'slow' else 1.0,
+            ),
+            start_gate=StartGate(self.start_threshold, self.start, self.start_speed),
+            novelty=self.novelty_of(policy),
+            streams=streams,
+        )
+
+
+def load_deployment(path: str | Path | None = None) -> Deployment:
+    """Read the parameters of the policy node from its YAML; without a path, those that ship (``config/policy.yaml``).
+
+    Raises
+    ------
+    ConfigurationError
+        The file is absent or malformed, or a value is out of range.
+
+    """
+    file = share_path('config', 'policy.yaml') if path is None else Path(path)
+    try:
+        nodes = yaml.safe_load(file.read_text(encoding='utf-8'))
+        parameters = next(each['ros__parameters'] for name, each in nodes.items() if name.endswith('policy_node'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, StopIteration, TypeError) as error:
+        raise ConfigurationError(
+            expected=f'parameters of policy_node in {file}',
+            found=f'{type(error).__name__} {" ".join(str(error).split())}',
+            remedy='give a parameter file as policy.launch.py takes it',
+        ) from error
+    return Deployment.parse({name: value for name, value in parameters.items() if name in Deployment.model_fields})
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * NANOSECONDS)
