@@ -69,6 +69,8 @@ def generate_launch_description() -> LaunchDescription:
                     'use_sim_time': 'true',
                     'command_interface': 'position',
                     'stage': LaunchConfiguration('stage'),
+                    # A simulated arm asks for no report.
+                    **dict.fromkeys(('report', 'override_name', 'override_reason'), ''),
                     'params_file': PathJoinSubstitution([share, 'config', 'policy.yaml']),
                 }.items(),
             ),

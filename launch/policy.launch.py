@@ -34,6 +34,15 @@ def generate_launch_description() -> LaunchDescription:
                 choices=['shadow', 'slow', 'full'],
                 description='shadow: infer and compare, never command; slow: a share of the speed; full.',
             ),
+            DeclareLaunchArgument(
+                'report',
+                default_value='',
+                description='Report of the validation, asked for before an arm moves; empty: beside the artifact.',
+            ),
+            DeclareLaunchArgument(
+                'override_name', default_value='', description='Who answers for an artifact that does not pass.'
+            ),
+            DeclareLaunchArgument('override_reason', default_value='', description='Why; both are logged and kept.'),
             DeclareLaunchArgument('use_sim_time', default_value='false', description='true with a simulated arm.'),
             DeclareLaunchArgument(
                 'autostart', default_value='false', description='Configure and activate at once; false leaves it to you.'
@@ -55,6 +64,9 @@ def generate_launch_description() -> LaunchDescription:
                         'controller': ParameterValue(LaunchConfiguration('controller'), value_type=str),
                         'interface': ParameterValue(LaunchConfiguration('command_interface'), value_type=str),
                         'stage': ParameterValue(LaunchConfiguration('stage'), value_type=str),
+                        'report': ParameterValue(LaunchConfiguration('report'), value_type=str),
+                        'override_name': ParameterValue(LaunchConfiguration('override_name'), value_type=str),
+                        'override_reason': ParameterValue(LaunchConfiguration('override_reason'), value_type=str),
                         'autostart': ParameterValue(LaunchConfiguration('autostart'), value_type=bool),
                     },
                 ],

@@ -144,6 +144,8 @@ def test_in_wall_time_commands_keep_coming_and_hold_when_joint_states_cease(grap
         autostart=True,
         control_rate=100,
         max_age=0.1,
+        override_name='a test',
+        override_reason='there is no arm',
     )
     arm = Arm(graph)
 

@@ -34,7 +34,7 @@ class Controls:
         ]
         self._estop = node.create_subscription(Bool, '~/estop', self._on_estop, qos.ESTOP)
         threads = node.get_parameter('threads').value
-        self._reloader = Reloader(lambda path: load_alike(path, node.policy, threads))
+        self._reloader = Reloader(lambda path: node.admitted(load_alike(path, node.policy, threads)))
         self._reloaded = self._refused = 0
         self._last = ''
 

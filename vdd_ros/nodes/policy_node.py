@@ -23,6 +23,7 @@ from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.arm_state import ArmState
 from vdd_ros.nodes.commander import Commander
+from vdd_ros.nodes.gatekeeper import admit
 from vdd_ros.nodes.listening import Listening, live_streams
 from vdd_ros.nodes.output import Output
 from vdd_ros.nodes.parameters import declare
@@ -97,7 +98,7 @@ class PolicyNode(LifecycleNode):
                 expected='the folder of a student', found='no artifact', remedy='set -p artifact:=PATH'
             )
         expected = load_contract(values['contract']) if values['contract'] else None
-        self.policy = DistilledPolicy.load(path, contract=expected, threads=values['threads'])
+        self.policy = self.admitted(DistilledPolicy.load(path, contract=expected, threads=values['threads']))
         self.contract = contract = self.policy.contract
         self.kinematics = Kinematics.from_contract(contract)
         self.period = control_period(values, contract, simulated=self.simulated)
@@ -127,6 +128,14 @@ class PolicyNode(LifecycleNode):
         )
         if self.policy.calibration is None and values['novelty'] != 'off':
             self.get_logger().warning(f'{path} does not know what is usual: no watch over what it has not seen')
+
+    def admitted(self, policy: DistilledPolicy) -> DistilledPolicy:
+        """Return a policy if it may command this arm; else raise a `GateError`."""
+        passage = admit(self.values, policy.artifact, simulated=self.simulated)
+        if passage is not None:
+            tell = self.get_logger().warning if passage.overridden else self.get_logger().info
+            tell(f'{policy.artifact.path}: {passage.text}')
+        return policy
 
     def _listen(self) -> None:
         topic = self.contract.topics.joint_states

@@ -13,6 +13,7 @@ from vdd_ros.data.live import LiveStreams
 from vdd_ros.deployment import Deployment
 from vdd_ros.errors import ConfigurationError
 from vdd_ros.kinematics import Kinematics
+from vdd_ros.nodes import gatekeeper
 from vdd_ros.nodes.parameters import INTEGERS, STRINGS, Parameter, Value
 from vdd_ros.policy import DistilledPolicy
 
@@ -78,6 +79,7 @@ PARAMETERS = (
     Parameter('markers_rate', 2.0, 'markers per second on ~/ways, if somebody looks [Hz]', minimum=0.1, maximum=30.0),
     Parameter('markers_steps', 40, 'policy periods that they look ahead', minimum=1, maximum=500),
     Parameter('markers_frame', 'world', 'frame that the robot model stands in'),
+    *gatekeeper.PARAMETERS,
 )
 
 _WALL_RATE = 250.0

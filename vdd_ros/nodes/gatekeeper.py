@@ -1,0 +1,42 @@
+"""The policy node at the gate: nothing commands a real arm that has not passed its validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vdd_ros.artifact import Artifact
+from vdd_ros.nodes.parameters import Parameter, Value
+from vdd_ros.validation.gate import Override, Passage, load_gate, require
+
+PARAMETERS = (
+    Parameter('report', '', "report of the artifact's validation: folder or report.json; empty: beside the artifact"),
+    Parameter('gate', '', 'thresholds that it must pass; empty: those that ship (config/gate.yaml)'),
+    Parameter('override_name', '', 'who answers for an artifact that does not pass; logged and kept'),
+    Parameter('override_reason', '', 'why'),
+    Parameter('override_record', '', 'file that keeps it; empty: ARTIFACT.overrides.jsonl'),
+)
+
+
+def admit(values: Mapping[str, Value], artifact: Artifact, *, simulated: bool) -> Passage | None:
+    """Let an artifact through to an arm; None where there is no real arm: in simulated time, and in the shadow stage.
+
+    Raises
+    ------
+    GateError
+        It has not passed its validation, and nobody answers for it.
+    ConfigurationError
+        The thresholds cannot be read.
+
+    """
+    if simulated or values['stage'] == 'shadow':
+        return None
+    override = None
+    if values['override_name'] or values['override_reason']:
+        override = Override(values['override_name'], values['override_reason'])
+    return require(
+        values['report'] or None,
+        artifact,
+        gate=load_gate(values['gate'] or None),
+        override=override,
+        record=values['override_record'] or None,
+    )
