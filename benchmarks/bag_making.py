@@ -230,7 +230,7 @@ def write_rows(folder: Path, rows: list[Row], **options: Any) -> Path:
 
 
 def write_arm(folder: Path, size: int, *, states: int = 1000, commands: int = 100, **options: Any) -> tuple[Path, int]:
-    """Write joint states at 1 kHz and commands at 100 Hz, in episodes of 20 s, until the file has so many bytes.
+    """Write joint states at 1 kHz and commands at 100 Hz, in episodes of 5 s, until the file has so many bytes.
 
     Returns the bag, and how many states and commands it has.
     """
@@ -240,7 +240,7 @@ def write_arm(folder: Path, size: int, *, states: int = 1000, commands: int = 10
     state = bytearray(STORE.serialize_cdr(_make(JOINT_STATE, _header(0), list(JOINTS), zero, zero, zero), JOINT_STATE))
     answer = bytearray(STORE.serialize_cdr(command(zero), COMMAND))
     numbers = len(state) - 3 * (8 * len(zero) + 8) + 8
-    wave = np.sin(np.arange(20 * states)[:, None] * 1e-3 + np.arange(len(zero)))
+    wave = np.sin(np.arange(5 * states)[:, None] * 1e-3 + np.arange(len(zero)))
     count = 0
     for tick in range(1 << 40):
         stamp = tick * (SECOND // states)

@@ -99,6 +99,10 @@ class Graph:
                 killed.append(process.log)
         return killed
 
+    def spin(self) -> None:
+        """Let callbacks run for a moment."""
+        self._executor.spin_once(timeout_sec=0.02)
+
     def until(self, condition: Callable[[], object], patience: float = PATIENCE) -> None:
         """Spin until something is so; a test that waits in vain fails with what the processes said."""
         deadline = time.monotonic() + patience

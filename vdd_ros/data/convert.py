@@ -15,7 +15,7 @@ from vdd_ros.data.decode import ToolPoint
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.spans import Span, spans_of
 
-_HELD = 16 << 20
+_HELD = 8 << 20
 """Decoded bytes over which the episodes that are complete are cut, and let go of."""
 _SLACK = 5 * NANOSECONDS
 """How long after its end [ns] a message may still arrive that belongs to an episode."""

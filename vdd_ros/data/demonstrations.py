@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from vdd_ros.artifact import DataRecord
 from vdd_ros.contract import Contract
 from vdd_ros.data.account import Account
 from vdd_ros.data.bag import fingerprint, located
+from vdd_ros.data.bag_definitions import standard
 from vdd_ros.data.convert import convert
 from vdd_ros.data.dataset import WindowArrays, windows_of
 from vdd_ros.data.decode import ToolPoint
@@ -144,12 +147,17 @@ def converted(
         for number, bag in enumerate(bags):
             yield _convert(bag, contract, made, partial(_tell, progress, len(bags), number))
         return
-    # Spawned and not forked: whoever trains has threads of torch by now, which a fork does not survive.
-    context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(workers, context, initializer=_prepare, initargs=(contract, kinematics)) as pool:
+    standard()  # parsed before the fork, it need not be parsed in each process
+    with ProcessPoolExecutor(workers, _context(), initializer=_prepare, initargs=(contract, kinematics)) as pool:
         for number, found in enumerate(pool.map(_convert_prepared, bags)):
             progress('read', number + 1, len(bags), {})
             yield found
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """Fork where there is nothing that a fork does not survive: other threads, those that torch hides among them."""
+    alone = threading.active_count() == 1 and 'torch' not in sys.modules and 'rclpy' not in sys.modules
+    return multiprocessing.get_context('fork' if alone and sys.platform == 'linux' else 'spawn')
 
 
 _prepared: tuple[Contract, ToolPoint | None] | None = None
