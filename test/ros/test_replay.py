@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -15,7 +16,10 @@ from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
+from students import save_student
 
+from vdd_ros.contract import load_contract
+from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages, qos
 
 JOINTS = [f'joint{number}' for number in range(1, 8)]
@@ -152,3 +156,34 @@ def test_a_signal_ends_it_cleanly_while_it_waits(graph, bag):
     replay = graph.start('replay', use_sim_time=False, bag=bag, autostart=True)
     graph.until(lambda: 'episode 0 of' in replay.text)
     assert replay.stop(signal.SIGTERM) == 0
+
+
+def test_in_the_shadow_a_policy_is_shown_every_tick_and_compared_with_what_was_done(graph, bag, tmp_path):
+    student = save_student(tmp_path / 'student', [[0.0, 0.01]])
+    policy = graph.start('policy_node', artifact=student, stage='shadow', spread=0.0, autostart=True)
+    target = tmp_path / 'differences.json'
+    settings = {'mode': 'shadow', 'episode': 1, 'speed': 10.0, 'output': target, 'autostart': True}
+    replay = graph.start('replay', use_sim_time=False, bag=bag, **settings)
+    graph.until(lambda: not replay.alive)
+    assert replay.wait() == 0, replay.text + policy.text
+    found = json.loads(target.read_text())
+    recorded = commands_of(bag, 1)
+    assert (found['ticks'], found['unanswered']) == (len(recorded), 0)
+    assert [item['expert'] for item in found['experts']] == [0]
+
+    kinematics = Kinematics.from_contract(load_contract('avoiding_cartesian'))
+    messages_of_episode = read(bag)
+    marks = [place for place, (topic, _, _) in enumerate(messages_of_episode) if topic == '/episode']
+    state = next(message for topic, _, message in messages_of_episode[marks[2] :] if topic == '/joint_states')
+    # Before its first command an arm counts as commanded to be where it is; then to be where the demonstrator said.
+    known = [np.array([dict(zip(state.name, state.position))[joint] for joint in JOINTS]), *recorded[:-1]]
+    height, upright = kinematics.tool_position(known[0])[2], kinematics.tool_orientation(known[0])
+    errors = []
+    for before, after in zip(known, recorded):
+        goal = kinematics.tool_position(before) + [0.0, 0.01, 0.0]
+        errors.append(kinematics.solve(np.array([*goal[:2], height]), upright, before) - after)
+    for row, error in zip(found['numbers'], np.array(errors).T):
+        assert row['median'] == pytest.approx(np.median(np.abs(error)), abs=2e-5), row
+        assert row['p95'] == pytest.approx(np.quantile(np.abs(error), 0.95), abs=2e-5), row
+    assert f'{len(recorded)} ticks: commands differ by' in replay.text
+    assert policy.stop() == 0

@@ -92,7 +92,9 @@ def read_episode(
             remedy='choose another; the first is 0',
         )
     span = spans[number]
-    said = sorted(item for item in kept if span.start - before <= item[0] <= span.end)
+    # A command that is stamped as a state is the answer to it: it was said after the state.
+    said = [item for item in kept if span.start - before <= item[0] <= span.end]
+    said.sort(key=lambda item: (item[0], item[1] == contract.topics.commands))
     return RecordedEpisode(
         span, _track(recording, contract, span, path), recording, tuple(Said(*item) for item in said)
     )

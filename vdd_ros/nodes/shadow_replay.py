@@ -12,7 +12,6 @@ from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 from rclpy.clock import Clock as RosClock
 from rclpy.clock import ClockType
-from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.task import Future
 from rclpy.timer import Timer
@@ -30,6 +29,8 @@ from vdd_ros.validation.differences import Differences
 
 _STEP = 0.002
 _REMIND = 0.1
+_LEAD = 0.005
+"""How long before a policy tick the other streams are published at least [s]: they are to be heard before it."""
 _BEFORE = 2 * NANOSECONDS
 
 
@@ -71,6 +72,7 @@ class ShadowReplay:
         self._answers: dict[int, tuple[np.ndarray, int]] = {}
         self._unanswered = 0
         self._phase = 'inactive'
+        self._spoke = 0.0
         self._asked: Future | None = None
         self._timer: Timer | None = None
 
@@ -166,10 +168,8 @@ class ShadowReplay:
                 return
             stamp = messages.header_stamp(item.data) if item.topic == self._states else None
             tick = stamp is not None and stamp >= self._next_tick
-            if tick:  # what was said before it must have been heard before it
-                for topic, publisher in self._publishers.items():
-                    if topic != self._states:
-                        publisher.wait_for_all_acked(Duration(seconds=self._values['patience']))
+            if tick and time.monotonic() - self._spoke < _LEAD:
+                return
             self._say(item)
             self._place += 1
             if tick:
@@ -186,6 +186,8 @@ class ShadowReplay:
     def _say(self, item: Said) -> None:
         self._clock.publish(messages.to_clock(item.received))
         self._publishers[item.topic].publish(item.data)
+        if item.topic != self._states:
+            self._spoke = time.monotonic()
 
     def _on_answer(self, message: JointState) -> None:
         reading = self._reader.read(message)
@@ -201,13 +203,15 @@ class ShadowReplay:
     def differences(self) -> Differences:
         """Return the commands that the policy would have sent, less those that were recorded."""
         stamps = np.array(sorted(self._answers))
-        commands = self._episode.recording.commanded
-        after = latest(commands.stamps, stamps + self._contract.period, inclusive=False)
-        before = latest(commands.stamps, stamps, inclusive=False)
-        done = commands.values[np.maximum(after, 0)]
+        commands, span = self._episode.recording.commanded, self._episode.span
+        inside = slice(*np.searchsorted(commands.stamps, [span.start, span.end]))
+        given, values = commands.stamps[inside], commands.values[inside]
+        after = latest(given, stamps + self._contract.period, inclusive=False)
+        before = latest(given, stamps, inclusive=False)
+        done = values[np.maximum(after, 0)]
         wanted = np.array([self._answers[stamp][0] for stamp in stamps.tolist()])
         experts = np.array([self._answers[stamp][1] for stamp in stamps.tolist()])
-        usual = np.sqrt(np.square(done - commands.values[np.maximum(before, 0)]).mean(axis=0))
+        usual = np.sqrt(np.square(done - values[np.maximum(before, 0)]).mean(axis=0))
         return Differences(self._contract.robot.joints, wanted - done, usual, experts)
 
     def summary(self) -> str:
