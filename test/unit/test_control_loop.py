@@ -180,26 +180,6 @@ def test_a_command_does_not_run_away_from_a_blocked_arm():
     assert loop.counters().clamps['lag'][0] > 100
 
 
-@pytest.mark.parametrize('forbidden', [{0}, {1}, {0, 2}])
-def test_forbidden_experts_never_act_and_the_rest_keep_their_proportions(forbidden):
-    log_gating = np.log([0.5, 0.2, 0.3])
-    routing = Routing(forbidden=frozenset(forbidden))
-    draws = 4000
-    chosen = [routing.choose(log_gating, (place + 0.5) / draws) for place in range(draws)]
-    left = np.array([0.0 if expert in forbidden else p for expert, p in enumerate([0.5, 0.2, 0.3])])
-    # Evenly spread uniforms hit each share to within one draw.
-    np.testing.assert_allclose(np.bincount(chosen, minlength=3) / draws, left / left.sum(), atol=2 / draws)
-
-
-def test_forbidding_all_experts_is_refused():
-    with pytest.raises(ConfigurationError, match='may act'):
-        Routing(forbidden=frozenset({0, 1})).choose(np.zeros(2), 0.5)
-
-
-def test_the_likeliest_expert_acts_if_asked_for():
-    assert Routing('likeliest').choose(np.log([0.2, 0.7, 0.1]), 0.99) == 1
-
-
 def test_a_caller_may_ask_the_policy_about_many_arms_at_once():
     chunks = [[0.01, 0.02], [0.03, 0.04]], [[0.02, 0.01], [0.0, 0.01]]
     alone, together = (_loop(_Scripted(*chunks), prediction_horizon=2, action_horizon=2) for _ in range(2))

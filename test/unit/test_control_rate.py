@@ -359,6 +359,39 @@ def test_an_unfamiliar_place_slows_the_arm_down_then_stops_it_and_tells():
     np.testing.assert_allclose(policy.done[20:], np.tile([0.01, 0.005], (len(policy.done) - 20, 1)), rtol=0.1)
 
 
+def test_an_expert_acts_with_a_share_of_its_own_spread():
+    policy = _Policy(lambda call, seen: [[0.0, 0.0]])
+    loop = _started(policy, rules={'execution': Execution(spread=1e-4), 'generator': np.random.default_rng(5)})
+    _run(loop, 0, 1)
+    same = np.random.default_rng(5)
+    same.random()  # draws the expert
+    np.testing.assert_array_equal(loop.last_plan.waypoints, 1e-4 * same.standard_normal((1, 2)))
+
+
+def test_an_expert_that_leads_the_same_way_goes_on_and_the_arm_does_not_dither():
+    ways = np.array([[[0.002, 0.001]], [[-0.002, 0.001]]])
+    policy = _Policy(lambda call, seen: ways)
+    experts = {_expert_changes(policy, Routing(same_way=0.9)), _expert_changes(policy, Routing(keep_above=0.5))}
+    assert experts == {0}
+    assert _expert_changes(policy, Routing()) > 5
+
+
+def _expert_changes(policy: _Policy, routing: Routing) -> int:
+    loop = _started(policy, rules={'routing': routing})
+    acting = [outcome.expert for outcome in _run(loop, 0, 600)]
+    return int((np.diff(acting) != 0).sum())
+
+
+def test_a_plan_says_what_it_answers():
+    policy = _Policy(_sine)
+    loop = _started(policy, observation_horizon=2)
+    _run(loop, 0, 61)
+    plan = loop.last_plan
+    assert plan.stamp == 60 * MILLISECOND and plan.expert == 0
+    np.testing.assert_array_equal(plan.window, policy.windows[-1])
+    np.testing.assert_allclose(plan.waypoints[0] - plan.commanded, _sine(3, None)[0], atol=1e-15)
+
+
 def test_in_the_shadow_of_another_commander_the_loop_goes_on_from_what_that_one_sent():
     loop = _started(_Policy(lambda call, seen: [[0.01, 0.0]]))
     other = np.zeros(2)
