@@ -241,9 +241,13 @@ def test_age_warns_then_coasts_then_stops_under_control_and_goes_on_when_measure
     assert isinstance(silent[80], Command) and 'no joint state for' in silent[80].reason
     assert all(isinstance(outcome, Hold) for outcome in silent[91:])
     assert silent[92].moving and not silent[-1].moving
-    calls = policy.calls
-    after = _run(loop, 800, 300)
-    assert policy.calls > calls and isinstance(after[-1], Command)
+    # What was planned before is void: the arm waits for a plan, and goes on from where it has stopped.
+    after = _run(loop, 800, 1, plans=False)
+    assert isinstance(after[0], Hold) and after[0].reason == 'no plan'
+    after += _run(loop, 801, 1)
+    np.testing.assert_array_equal(loop.last_plan.commanded, silent[-1].position)
+    after += _run(loop, 802, 300)
+    assert isinstance(after[-1], Command)
     assert_limits_hold(_from_rest(before + silent + after), LIMITS, 1e-3)
 
 
@@ -254,6 +258,35 @@ def test_a_stop_for_want_of_measurements_waits_for_a_person_if_it_should():
     assert isinstance(_run(loop, 400, 50)[-1], Stop)
     assert loop.resume(449 * MILLISECOND) is None
     assert isinstance(_run(loop, 450, 50)[-1], Command)
+
+
+def test_a_plan_that_was_being_made_when_the_arm_was_stopped_is_not_carried_out_after_it():
+    def answer(call: int, seen: np.ndarray) -> list:
+        if call == 5:
+            loop.stop('asked to')
+            _run(loop, 101, 50, plans=False)
+            assert loop.resume(150 * MILLISECOND) is None
+        return [[0.0, 0.0]] if call > 5 else [[0.002, 0.001]]
+
+    loop = _started(_Policy(answer))
+    _run(loop, 0, 101)
+    stopped = loop.commanded
+    assert isinstance(loop.decide(151 * MILLISECOND), Hold)
+    assert isinstance(_run(loop, 152, 100)[-1], Command)
+    np.testing.assert_allclose(loop.commanded, stopped, atol=1e-9)
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, 1e308])
+def test_one_bad_number_of_any_expert_or_of_its_spread_stops_the_arm(bad):
+    policy = _Policy(lambda call, seen: [[[0.002, 0.001]], [[0.002, bad if call == 20 else 0.001]]])
+    outcomes = _run(_started(policy, rules={'routing': Routing(pinned=0)}), 0, 500)
+    assert isinstance(outcomes[-1], Stop) and 'not finite' in outcomes[-1].reason
+    assert_limits_hold(_from_rest(outcomes), LIMITS, 1e-3)
+    spread = _Policy(lambda call, seen: [[0.002, 0.001]])
+    spread.deviation = lambda experts, expert, generator: np.full((1, 2), bad)
+    outcomes = _run(_started(spread, rules={'execution': Execution(spread=1.0)}), 0, 50)
+    assert isinstance(outcomes[-1], Stop)
+    np.testing.assert_array_equal(_positions(outcomes), 0)
 
 
 def test_a_stop_is_a_motion_and_resuming_goes_on_from_there():
