@@ -14,6 +14,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,7 @@ from vdd_ros.data.account import Account
 from vdd_ros.data.bag import Bag
 from vdd_ros.data.convert import convert
 from vdd_ros.data.demonstrations import converted
+from vdd_ros.data.episode import Episode
 from vdd_ros.progress import silent
 
 MEGABYTE = 1 << 20
@@ -172,14 +176,33 @@ def cores(folder: Path, size: int, count: int) -> tuple[Rows, list[Bar]]:
 
 
 def parity(folder: Path, seconds: float) -> tuple[Rows, list[Bar]]:
-    """Replay a recording with every kind of feature, in process and over DDS."""
-    contract, account = rich_contract(), Account()
-    rows_in = rich_rows(seconds)
-    episodes = list(convert(write_rows(folder / 'rich', rows_in), contract, None, account))
-    found = {'in process': bag_parity.in_process(contract, rows_in, episodes)}
+    """Replay a recording with every kind of feature: in process, over DDS, and to the policy node."""
+    rows_in = rich_rows(seconds, episodes=1)
+    path = write_rows(folder / 'rich', rows_in)
+
+    def episodes(contract: Contract) -> list[Episode]:
+        return list(convert(path, contract, None, Account()))
+
+    contract = rich_contract()
+    found = {'in process': bag_parity.in_process(contract, rows_in, episodes(contract))}
     contract = rich_contract(without=('tool',))  # there are no wheels of tf2_msgs
-    episodes = list(convert(folder / 'rich', contract, None, account))
-    found['over DDS'] = _over_dds(contract, rows_in, episodes)
+    with _ros() as (rclpy, executor):
+        clock = rclpy.parameter.Parameter('use_sim_time', value=True)
+        node = rclpy.create_node('parity', parameter_overrides=[clock])
+        executor.add_node(node)
+        spin = partial(executor.spin_once, timeout_sec=0.02)
+        found['over DDS'] = bag_parity.over_dds(contract, rows_in, episodes(contract), node, spin)
+    from benchmarks import bag_policy_node
+
+    contract = bag_policy_node.arm_contract()
+    with _ros(*bag_policy_node.arguments(folder, contract)) as (rclpy, executor):
+        node, player = bag_policy_node.PolicyNode(), rclpy.create_node('player')
+        executor.add_node(node)
+        executor.add_node(player)
+        spin = partial(executor.spin_once, timeout_sec=0.02)
+        (episode,) = episodes(contract)
+        found['policy node in the shadow'] = bag_policy_node.compare(node, player, spin, rows_in, episode)
+        node.destroy_node()
     rows = [
         _row('parity', name, ticks=item.ticks, value=item.unequal, unit=f'of {item.values} unequal')
         for name, item in found.items()
@@ -188,20 +211,19 @@ def parity(folder: Path, seconds: float) -> tuple[Rows, list[Bar]]:
     return rows, [*bars, Bar('ticks compared', min(row['ticks'] for row in rows), 30)]
 
 
-def _over_dds(contract: Contract, rows: list, episodes: list) -> bag_parity.Parity:
+@contextmanager
+def _ros(*words: str) -> Iterator[tuple[Any, Any]]:
+    """Open ROS on a domain of its own, with arguments for its nodes."""
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     os.environ['ROS_DOMAIN_ID'] = str(random.SystemRandom().randint(1, 101))
     os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
     import rclpy
+    import rclpy.parameter
     from rclpy.executors import SingleThreadedExecutor
-    from rclpy.parameter import Parameter
 
-    rclpy.init()
+    rclpy.init(args=['--ros-args', *words] if words else None)
     try:
-        node = rclpy.create_node('parity', parameter_overrides=[Parameter('use_sim_time', value=True)])
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        return bag_parity.over_dds(contract, rows, episodes, node, lambda: executor.spin_once(timeout_sec=0.02))
+        yield rclpy, SingleThreadedExecutor()
     finally:
         rclpy.try_shutdown()
 

@@ -11,7 +11,7 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable, Iterator, Sequence
 
 import pytest
 import rclpy
@@ -99,6 +99,11 @@ class Graph:
                 killed.append(process.log)
         return killed
 
+    def add(self, node: Node) -> None:
+        """Let a node that the test has made be spun by `until`, and be destroyed at the end."""
+        self._stack.callback(node.destroy_node)
+        self._executor.add_node(node)
+
     def spin(self) -> None:
         """Let callbacks run for a moment."""
         self._executor.spin_once(timeout_sec=0.02)
@@ -130,15 +135,25 @@ def _free_domain() -> Iterator[int]:
 
 
 @contextmanager
-def open_graph(folder: Path) -> Iterator[Graph]:
-    """Open a graph on a domain of its own; at the end every process must end by itself or on SIGINT."""
+def open_graph(folder: Path, arguments: Sequence[str] = ()) -> Iterator[Graph]:
+    """Open a graph on a domain of its own; at the end every process must end by itself or on SIGINT.
+
+    The arguments are for nodes in this process, as behind ``--ros-args``.
+    """
     with ExitStack() as stack, pytest.MonkeyPatch.context() as environment:
         environment.setenv('ROS_DOMAIN_ID', str(stack.enter_context(_free_domain())))
-        rclpy.init()
+        rclpy.init(args=['--ros-args', *arguments] if arguments else None)
         stack.callback(rclpy.try_shutdown)
         graph = Graph(folder, stack)
         yield graph
         assert not graph.end(), 'did not end on SIGINT'
+
+
+@pytest.fixture
+def graph_with(tmp_path: Path) -> Iterator[Callable[..., Graph]]:
+    """A graph of its own for a test, opened with arguments for the nodes in this process."""
+    with ExitStack() as stack:
+        yield lambda *arguments: stack.enter_context(open_graph(tmp_path, arguments))
 
 
 @pytest.fixture

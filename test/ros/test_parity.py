@@ -11,8 +11,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.bag_making import rich_contract, rich_rows, write_rows  # noqa: E402
 from benchmarks.bag_parity import over_dds  # noqa: E402
+from benchmarks.bag_policy_node import arguments, arm_contract, compare  # noqa: E402
 from vdd_ros.data.account import Account  # noqa: E402
 from vdd_ros.data.convert import convert  # noqa: E402
+from vdd_ros.nodes.policy_node import PolicyNode  # noqa: E402
 
 
 def test_every_feature_of_every_tick_is_equal_bit_for_bit_over_dds(graph, tmp_path):
@@ -26,3 +28,14 @@ def test_every_feature_of_every_tick_is_equal_bit_for_bit_over_dds(graph, tmp_pa
     found = over_dds(contract, rows, [episode], node, graph.spin)
     assert (found.ticks, found.unequal) == (len(episode), 0)
     assert found.values == episode.observation.size
+
+
+def test_the_policy_node_in_the_shadow_sees_what_was_converted_bit_for_bit(graph_with, tmp_path):
+    contract = arm_contract()
+    rows = rich_rows(3.0, seed=2, episodes=1)
+    (episode,) = convert(write_rows(tmp_path / 'bag', rows), contract, None, Account())
+    graph = graph_with(*arguments(tmp_path, contract))
+    node = PolicyNode()
+    graph.add(node)
+    found = compare(node, graph.node('player'), graph.spin, rows, episode)
+    assert (found.ticks, found.unequal) == (len(episode), 0)

@@ -20,6 +20,6 @@ def test_a_quick_run_measures_every_part_and_loses_nothing(tmp_path):
     found = json.loads((tmp_path / 'runs' / 'benchmarks' / 'bags.json').read_text())
     assert {row['part'] for row in found['rows']} == set(parts)
     holds = {bar['name']: bar['holds'] for bar in found['bars']}
-    assert len(holds) == 9
+    assert len(holds) == 10
     timed = ('one core', 'rosbags', 'two cores', 'slowest', 'memory')
     assert all(held for name, held in holds.items() if not any(word in name for word in timed)), holds

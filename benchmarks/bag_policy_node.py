@@ -1,0 +1,135 @@
+"""Replays a recording to a policy node in the shadow: is its student asked about what was converted, bit for bit?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Float64MultiArray
+
+from benchmarks.bag_making import COMMAND, JOINT_STATE, Row, rich_contract
+from benchmarks.bag_parity import Parity
+from benchmarks.constant_student import save_student
+from vdd_ros.contract import Contract
+from vdd_ros.control.routing import Mixture
+from vdd_ros.data.episode import Episode
+from vdd_ros.nodes import messages, qos
+from vdd_ros.nodes.policy_node import PolicyNode
+from vdd_ros.nodes.tap import message_class
+from vdd_ros.policy import DistilledPolicy
+
+_PATIENCE = 30.0
+_HOME = (-0.4, 0.3, 0.0, -2.2, 0.0, 2.5, 0.4)
+
+
+def arm_contract() -> Contract:
+    """Return the contract with every kind of feature, for an arm within its limits whose controller counts in degrees.
+
+    What is stamped as the tick itself may come before or after it: so nothing counts at once.
+    """
+    values = rich_contract(without=('tool',)).model_dump(mode='json')  # there are no wheels of tf2_msgs
+    values['measured']['offset'] = values['commanded']['offset'] = _HOME
+    values['commanded']['unit'] = 'degree'
+    for feature in values['observation'][2:]:
+        feature['align']['latency'] = max(feature['align']['latency'], 0.004)
+    return Contract.model_validate(values)
+
+
+def arguments(folder: Path, contract: Contract) -> list[str]:
+    """Make a student, and return what rclpy is to be initialised with, behind ``--ros-args``."""
+    (folder / 'rich.yaml').write_text(contract.model_dump_json(), encoding='utf-8')
+    student = save_student(folder / 'student', [[0.0] * contract.action_size], str(folder / 'rich.yaml'))
+    given = {'use_sim_time': 'true', 'artifact': student, 'stage': 'shadow', 'spread': '0.0'}
+    return [word for name, value in given.items() for word in ('-p', f'policy_node:{name}:={value}')]
+
+
+class _Seen:
+    """A student that notes what it is asked about, and answers as another one does."""
+
+    def __init__(self, student: DistilledPolicy) -> None:
+        self.rows: list[np.ndarray] = []
+        self.deviation, self.signals, self.likelihood = student.deviation, student.signals, student.likelihood
+        self._answer = student.experts
+
+    def experts(self, observation: np.ndarray) -> Mixture:
+        self.rows.append(observation[0, -1].copy())
+        return self._answer(observation)
+
+
+def compare(node: PolicyNode, player: Node, spin: Callable[[], None], rows: list[Row], episode: Episode) -> Parity:
+    """Replay an episode to a policy node that is not configured yet.
+
+    Parameters
+    ----------
+    node, player
+        The policy node, and a node that publishes.
+    spin
+        Lets the callbacks of both run for a moment.
+    rows, episode
+        The messages of a recording in the order of their reception, and its only episode as it was converted.
+
+    """
+    if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
+        raise node.complaint
+    seen = _Seen(node.policy)
+    node.commander.replace(lambda loop: loop.replace_policy(seen, None))
+    play = _Play(node, player, spin)
+    for topic, received, _, data in rows:
+        if topic in play.topics and received <= episode.stamps[-1]:
+            play.say(topic, received, data)
+            if topic == 'joint_states' and received == episode.stamps[0]:
+                play.until(lambda: node.trigger_activate() == TransitionCallbackReturn.SUCCESS)
+    unequal = episode.observation.shape[1] * abs(len(seen.rows) - len(episode))
+    for row, expected in zip(seen.rows, episode.observation):
+        unequal += int((row.view(np.int64) != expected.view(np.int64)).sum())
+    return Parity(len(seen.rows), episode.observation.size, unequal)
+
+
+class _Play:
+    """Publishes messages one by one, and goes on when each was taken in."""
+
+    def __init__(self, node: PolicyNode, player: Node, spin: Callable[[], None]) -> None:
+        self._node, self._spin = node, spin
+        self.topics = {**node.streams.topics, 'joint_states': JOINT_STATE, 'arm_controller/commands': COMMAND}
+        self._clock = player.create_publisher(Clock, '/clock', qos.CLOCK)
+        profile = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+        self._publishers = {
+            topic: player.create_publisher(message_class(kind), topic, profile) for topic, kind in self.topics.items()
+        }
+        # Joint states are heard twice: as those of the arm, and for a feature that is read from their topic.
+        ends = {topic: 1 + (topic == 'joint_states') for topic in self.topics}
+        self.until(lambda: all(self._publishers[name].get_subscription_count() == ends[name] for name in ends))
+
+    def until(self, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError('the policy node did not take in a message')
+            self._spin()
+
+    def say(self, topic: str, received: int, data: bytes) -> None:
+        """Let the clock of the node reach a time, then let it hear a message."""
+        node = self._node
+
+        def reached() -> bool:
+            if node.now() != received:
+                self._clock.publish(messages.to_clock(received))
+            return node.now() == received
+
+        self.until(reached)
+        before = node.streams.account.read.get(topic, 0)
+        self._publishers[topic].publish(data)
+        if topic in node.streams.topics:
+            self.until(lambda: node.streams.account.read.get(topic, 0) > before)
+        if topic == 'joint_states':
+            self.until(lambda: node.arm.reading is not None and node.arm.reading.stamp == received)
+        elif topic == 'arm_controller/commands' and node.commander.active:
+            wanted = node.output.position(deserialize_message(data, Float64MultiArray))
+            self.until(lambda: np.array_equal(node.commander.loop.commanded, wanted))
