@@ -15,7 +15,7 @@ from vdd_ros.control.exchange import Streams
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
-from vdd_ros.control.novelty import Novelty, Threshold, thresholds
+from vdd_ros.control.novelty import Novelty, thresholds
 from vdd_ros.control.planner import Student
 from vdd_ros.control.routing import SPREAD, Routing
 from vdd_ros.control.start_gate import StartGate
@@ -89,9 +89,7 @@ class Deployment(Settings):
         if self.novelty == 'off' or policy.calibration is None:
             return None
         found = thresholds(policy.calibration, warn=self.novelty_warn, reach=self.novelty_reach)
-        if self.novelty == 'watch':
-            found = {name: Threshold(each.warn, -np.inf, -np.inf) for name, each in found.items()}
-        return Novelty(found)
+        return Novelty(found, acts=self.novelty == 'act')
 
     def routing_of(self, contract: Contract, rules: str) -> Routing | Rules:
         """Return how experts are chosen, by what is set here and by a file of rules, if there is one.

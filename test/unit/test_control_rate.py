@@ -392,6 +392,15 @@ def test_an_unfamiliar_place_slows_the_arm_down_then_stops_it_and_tells():
     np.testing.assert_allclose(policy.done[20:], np.tile([0.01, 0.005], (len(policy.done) - 20, 1)), rtol=0.1)
 
 
+def test_or_is_only_told_of_if_that_is_what_is_wanted():
+    novelty = Novelty({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1, acts=False)
+    policy = _Policy(lambda call, seen: [[0.002, 0.001]])
+    policy.familiarity = -9.0
+    outcome = _run(_started(policy, rules={'novelty': novelty}), 0, 500)[-1]
+    assert isinstance(outcome, Command) and outcome.reason.startswith('out of distribution, stop')
+    np.testing.assert_allclose(outcome.velocity, [0.1, 0.05], rtol=1e-3)
+
+
 def test_an_expert_acts_with_a_share_of_its_own_spread():
     policy = _Policy(lambda call, seen: [[0.0, 0.0]])
     loop = _started(policy, rules={'execution': Execution(spread=1e-4), 'generator': np.random.default_rng(5)})

@@ -65,6 +65,13 @@ def test_what_has_no_threshold_is_not_watched_and_the_worst_signal_decides():
     assert 'two' in monitor.complaint() and 'one' not in monitor.complaint()
 
 
+def test_levels_can_be_told_without_acting_on_them():
+    monitor = Monitor(Novelty(RULES.thresholds, plans=1e-3, acts=False))
+    assert monitor.update({'familiarity': -9.0}) == 'stop'
+    assert monitor.speed == 1.0 and not monitor.stops
+    assert monitor.update({'familiarity': 0.0}) == 'fine'
+
+
 def test_thresholds_come_from_the_demonstrations():
     levels = (0.0, 0.01, 0.5, 1.0)
     quantiles = {'likelihood': {'train': (-3.0, -2.0, 1.0, 2.0), 'held_out': (-4.0, -2.5, 0.0, 2.0)}}
@@ -73,6 +80,7 @@ def test_thresholds_come_from_the_demonstrations():
     assert found == {'likelihood': Threshold(-2.5, -4.0, -6.0)}
 
 
-def test_thresholds_out_of_order_are_refused():
+@pytest.mark.parametrize('unfit', [(-2, -1, -3), (-1, -2, -np.inf), (np.nan, -1, -2)])
+def test_thresholds_out_of_order_or_without_end_are_refused(unfit):
     with pytest.raises(ConfigurationError, match='fall from warn'):
-        Novelty({'one': Threshold(-2, -1, -3)})
+        Novelty({'one': Threshold(*unfit)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import exp, isfinite
+from math import exp, inf, isfinite
 from typing import Literal, Protocol
 
 from vdd_ros.errors import ConfigurationError
@@ -47,13 +47,15 @@ class Novelty:
     """By how much a signal must be better to leave a level again, as a share of the way from `stop` to `warn`."""
     least_speed: float = 0.2
     """How slow the arm gets before it stops, as a share of the plan's speed."""
+    acts: bool = True
+    """Whether the arm slows down and stops; if not, levels are only told."""
 
     def __post_init__(self) -> None:
         """Refuse thresholds out of order."""
-        ordered = all(each.warn >= each.slow >= each.stop for each in self.thresholds.values())
+        ordered = all(inf > each.warn >= each.slow >= each.stop > -inf for each in self.thresholds.values())
         if not (ordered and self.plans > 0 and self.hysteresis >= 0 and 0 < self.least_speed <= 1):
             raise ConfigurationError(
-                expected='thresholds that fall from warn over slow to stop, plans above 0, hysteresis of at least 0, '
+                expected='finite thresholds that fall from warn over slow to stop, plans above 0, hysteresis from 0, '
                 'least_speed above 0 and at most 1',
                 found=f'{self}',
                 remedy='mend the parameters, or distil anew',
@@ -114,9 +116,14 @@ class Monitor:
                 self._ranks[name] = rank = self._rank(self._ranks.get(name, 0), self.values[name], threshold)
                 if rank >= 2:
                     speed = min(speed, self._speed(self.values[name], threshold))
-        self.speed = speed
+        self.speed = speed if self._novelty.acts else 1.0
         self.level = LEVELS[max(self._ranks.values(), default=0)]
         return self.level
+
+    @property
+    def stops(self) -> bool:
+        """Whether the arm should stop."""
+        return self._novelty.acts and self.level == 'stop'
 
     def complaint(self) -> str:
         """Say which signals are not fine."""

@@ -257,7 +257,7 @@ class Planner:
             watched['likelihood'], self._likelihood = self._likelihood, None
         level = self.monitor.update(watched)
         self.remark = '' if level == 'fine' else f'out of distribution, {level}: {self.monitor.complaint()}'
-        return self.remark if level == 'stop' else ''
+        return self.remark if self.monitor.stops else ''
 
     def _judge_step(self, tick: Tick) -> None:
         """Note how likely what was done since the last plan was, if it was one step."""
