@@ -279,7 +279,7 @@ def main(parts: tuple[str, ...] = PARTS, quick: bool = False, check: bool = Fals
     measures = {
         'speed': lambda folder: speed(folder, size, 1 if quick else 3),
         'memory': lambda folder: memory(folder, size, 3 * size if quick else 2048 * MEGABYTE),
-        'cores': lambda folder: cores(folder, size, 3 if quick else 40),
+        'cores': lambda folder: cores(folder, size, 3 if quick else 80),
         'parity': lambda folder: parity(folder, 3.0 if quick else 20.0),
         'faults': lambda folder: faults(30 if quick else 1000),
         'kills': lambda folder: kills(quick),
