@@ -76,7 +76,7 @@ class Embodiment:
         self._history.append(row)
         newest = len(self._history) - 1
         stamps = range(self.contract.observation_horizon - 1, -1, -1)
-        return np.stack([self._history[max(newest - i * self.contract.observation_stride, 0)] for i in stamps])
+        return np.array([self._history[max(newest - i * self.contract.observation_stride, 0)] for i in stamps])
 
     def target(self, action: np.ndarray) -> np.ndarray:
         """Return the joints, shape (joint,) [rad], that an action of one step, shape (action,), asks for.

@@ -94,7 +94,7 @@ class Lockstep(Pursuit):
 
     def reference(self, tracker: Tracker) -> State:
         """From the newest command."""
-        return tracker.state
+        return State(tracker.position, tracker.velocity, tracker.acceleration)
 
     def is_due(self, elapsed: int) -> bool:
         """Whenever a waypoint is there."""

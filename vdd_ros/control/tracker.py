@@ -35,19 +35,11 @@ class Tracker:
         ]
         self.position = np.zeros(len(limits))
         """The newest command, shape (joint,) [rad]; a new array for each."""
+        self.velocity = self.acceleration = self._rest = np.zeros(len(limits))
+        """By which it came from the one before, shape (joint,) [rad/s]; and by which that did, [rad/s^2]."""
         self.clamped = False
         """Whether a limit changed it."""
-        self._followed = None
-
-    @property
-    def velocity(self) -> np.ndarray:
-        """By which the newest command came from the one before, shape (joint,) [rad/s]."""
-        return np.array([joint.velocity for joint in self._joints]) / self.seconds
-
-    @property
-    def acceleration(self) -> np.ndarray:
-        """By which that velocity came from the one before, shape (joint,) [rad/s^2]."""
-        return np.array([joint.acceleration for joint in self._joints]) / self.seconds**2
+        self._followed: np.ndarray | None = None
 
     @property
     def state(self) -> State:
@@ -68,7 +60,8 @@ class Tracker:
     def reset(self, position: np.ndarray) -> None:
         """Be at rest at a position, shape (joint,) [rad], finite; it may lie outside the limits."""
         self.position = np.array(position, dtype=np.float64)
-        self._followed: np.ndarray | None = None
+        self.velocity = self.acceleration = self._rest
+        self._followed = None
         for joint, value in zip(self._joints, self.position.tolist()):
             joint.reset(value)
 
@@ -81,6 +74,7 @@ class Tracker:
             joint.reset(value)
             # Another one's command may be faster than any that could come from here.
             joint.velocity = min(max(pace, -joint.greatest), joint.greatest)
+        self.velocity, self.acceleration = paces / self.seconds, self._rest
 
     def step(self, target: np.ndarray, measured: np.ndarray | None = None) -> np.ndarray:
         """Return the next command, shape (joint,) [rad].
@@ -111,13 +105,17 @@ class Tracker:
             free &= joint.step(goal)
             command.append(joint.position)
         self.clamped = not free
-        self.position = np.array(command)
-        return self.position
+        return self._note(np.array(command))
 
     def brake(self) -> np.ndarray:
         """Return the next command of the quickest stop, shape (joint,) [rad]."""
         for joint in self._joints:
             joint.brake()
         self.clamped = False
-        self.position = np.array([joint.position for joint in self._joints])
-        return self.position
+        return self._note(np.array([joint.position for joint in self._joints]))
+
+    def _note(self, position: np.ndarray) -> np.ndarray:
+        velocity = (position - self.position) / self.seconds
+        self.acceleration = (velocity - self.velocity) / self.seconds
+        self.velocity, self.position = velocity, position
+        return position
