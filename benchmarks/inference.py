@@ -41,14 +41,17 @@ _ROUNDS = {'rounds': 40, 'calls': 20}
 _QUICK = {'rounds': 2, 'calls': 5}
 
 
-def untrained(kind: str, contract: Contract, settings: LearningSettings, path: Path) -> Artifact:
-    """Save and load a teacher or a student of a contract, with the networks of the settings."""
+def untrained(kind: str, contract: Contract, settings: LearningSettings, path: Path, scale: float = 1.0) -> Artifact:
+    """Save and load a teacher or a student of a contract, with the networks of the settings.
+
+    ``scale`` is how large its actions are, in the units of the contract.
+    """
     shape = PolicyShape(
         contract.observation_horizon, contract.observation_size, contract.prediction_horizon * contract.action_size
     )
     normalizers = Normalizers(
         Normalizer(np.zeros(contract.observation_size), np.ones(contract.observation_size)),
-        Normalizer(np.zeros(contract.action_size), np.ones(contract.action_size)),
+        Normalizer(np.zeros(contract.action_size), np.full(contract.action_size, scale)),
     )
     if kind == 'teacher':
         module, own = Teacher(settings.teacher, shape), settings.teacher

@@ -20,7 +20,7 @@ from visualization_msgs.msg import MarkerArray
 
 from vdd_ros.nodes import messages, qos
 
-_MODEL = """
+MODEL = """
 <mujoco>
   <option timestep="0.002" integrator="implicitfast"/>
   <worldbody>
@@ -46,7 +46,7 @@ _MODEL = """
 </mujoco>
 """
 
-_SCENE = """
+SCENE = """
 model: arm.xml
 command_rate: 50
 joint_states: [finger]
@@ -75,13 +75,15 @@ _SENSORS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.BEST_EFFORT)
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a scene file of a robot that nobody has seen before."""
     folder = tmp_path_factory.mktemp('robot')
-    (folder / 'arm.xml').write_text(_MODEL, encoding='utf-8')
-    (folder / 'scene.yaml').write_text(_SCENE, encoding='utf-8')
+    (folder / 'arm.xml').write_text(MODEL, encoding='utf-8')
+    (folder / 'scene.yaml').write_text(SCENE, encoding='utf-8')
     (folder / 'trouble.yaml').write_text(_TROUBLE, encoding='utf-8')
     return folder / 'scene.yaml'
 
 
-def trajectory(positions: list, times: list[int], joints: tuple = ('second', 'first'), stamp: int = 0) -> JointTrajectory:
+def trajectory(
+    positions: list, times: list[int], joints: tuple = ('second', 'first'), stamp: int = 0
+) -> JointTrajectory:
     """Return a trajectory of positions at times [ns]."""
     points = [
         JointTrajectoryPoint(positions=row, time_from_start=Duration(sec=time // 10**9, nanosec=time % 10**9))
@@ -172,8 +174,8 @@ def test_a_robot_by_yaml_alone_follows_trajectories_and_tells_what_its_sensors_f
     assert robot.places['finger'] == pytest.approx(0.04, abs=1e-3)
 
     graph.until(lambda: all(len(heard) > 40 for heard in robot.heard.values()))
-    stamps = {topic: [messages.from_time(each.header.stamp) for each in robot.heard[topic]] for topic in ('imu/imu', 'box/pose')}
-    assert set(np.diff(stamps['imu/imu'])) == {_PERIOD} and set(stamps['imu/imu']) <= {each for each in range(0, 10**10, _PERIOD)}
+    stamps = [messages.from_time(each.header.stamp) for each in robot.heard['imu/imu']]
+    assert set(np.diff(stamps)) == {_PERIOD} and not stamps[0] % _PERIOD
     imu, wrench, pose = (robot.heard[topic][-1] for topic in ('imu/imu', 'wrist/wrench', 'box/pose'))
     assert imu.header.frame_id == 'flange' and imu.linear_acceleration.z == pytest.approx(9.81, abs=0.2)
     assert wrench.wrench.force.z == pytest.approx(-1.1 * 9.81, abs=0.2)
@@ -267,7 +269,7 @@ def test_with_all_trouble_one_seed_gives_every_state_to_the_last_bit(graph, scen
     assert len(runs[0]) > 100
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
-    assert int(robot.diagnostics['lost_states']) > 0
+    graph.until(lambda: int(robot.diagnostics.get('lost_states', 0)) > 0)
 
 
 def test_a_commander_that_is_gone_is_named_and_the_bridge_goes_on_where_it_is_told_to(graph, scene):
@@ -280,30 +282,3 @@ def test_a_commander_that_is_gone_is_named_and_the_bridge_goes_on_where_it_is_to
     graph.until(lambda: 'commander_of_robot is gone: it commanded /arm/joint_trajectory' in bridge.text)
     stamp = robot.stamp
     graph.until(lambda: robot.stamp >= stamp + _PERIOD)
-
-
-@pytest.mark.parametrize(
-    ('parameters', 'complaint'),
-    [
-        ({'joint_state_rate': 600.0}, 'expected a joint_state_rate of at most 500 Hz, one state for each physics step'),
-        ({'lockstep_controllers': '[gripper, leg]'}, 'controllers to wait for in lockstep; found leg; name some of arm'),
-        ({'trouble': 'storm.yaml'}, 'expected YAML at storm.yaml; found'),
-        ({'scene': '@command_rate: 50@command_rate: 70'}, 'command_rate whose period is a whole number of physics steps'),
-        ({'scene': '@active: false@active: true'}, 'every joint under one active controller; found second under arm and forward'),
-        ({'scene': '@[second, first]@[second, second]'}, 'joints for controller forward, each once; found second twice'),
-        ({'scene': '@[second, first]@[second, third]'}, 'expected a joint third in the scene; found first, second'),
-        ({'scene': '@rate: 50}@rate: 250}'}, 'at most 200 Hz for wrist, the rate of joint states; found 250 Hz'),
-    ],
-)
-def test_what_cannot_be_simulated_is_refused_in_one_line(graph, scene, tmp_path, parameters, complaint):
-    text = parameters.get('scene', '')
-    file = scene
-    if text:
-        _, old, new = text.split('@')
-        (tmp_path / 'arm.xml').write_text(_MODEL, encoding='utf-8')
-        file = tmp_path / 'scene.yaml'
-        file.write_text(_SCENE.replace(old, new, 1), encoding='utf-8')
-    bridge = graph.start('mujoco_bridge', **{**parameters, 'scene': file})
-    assert bridge.wait() == 2
-    assert complaint in bridge.text
-    assert len(bridge.text.strip().splitlines()) == 1

@@ -24,7 +24,8 @@ _SCENE = """
     <body name="ball" pos="0.3 1 0.2"><freejoint/><geom size="0.1" rgba="1 0 0 1"/></body>
     <body name="cart"><joint name="slide" type="slide" axis="1 0 0"/><geom size="0.01" pos="0 -1 0"/>
       <camera name="plain" euler="90 0 0" fovy="60"/>
-      <camera name="sensor" euler="90 0 0" resolution="160 120" sensorsize="0.04 0.03" focal="0.03 0.025" principal="0.004 0.003"/>
+      <camera name="sensor" euler="90 0 0" resolution="160 120" sensorsize="0.04 0.03" focal="0.03 0.025"
+              principal="0.004 0.003"/>
     </body>
   </worldbody>
   <actuator><position joint="slide" kp="1"/></actuator>

@@ -66,7 +66,8 @@ def test_positions_go_to_the_joints_in_the_controller_s_order_whatever_that_of_m
 def test_a_controller_that_starts_holds_the_joints_where_they_are(simulation):
     simulation.reset(np.array([0.3, 0.4]))
     simulation.data.ctrl[:] = 0
-    for controller in (PositionController('p', simulation, ('a', 'b')), TrajectoryController('t', simulation, ('a', 'b'))):
+    for kind in (PositionController, TrajectoryController):
+        controller = kind('arm', simulation, ('a', 'b'))
         controller.start()
         controller.update(0)
         np.testing.assert_array_equal(simulation.command, [0.3, 0.4])

@@ -109,7 +109,8 @@ def test_measuring_does_not_change_the_motion_by_a_single_bit():
 
 
 def test_readings_come_as_often_as_the_rate_says_and_as_late_as_the_latency():
-    simulation, suite = mounted({'wrist': {'latency': 0.02}}, wrist={'type': 'force_torque', 'site': 'flange', 'rate': 60})
+    wrist = {'type': 'force_torque', 'site': 'flange', 'rate': 60}
+    simulation, suite = mounted({'wrist': {'latency': 0.02}}, wrist=wrist)
     stamps = []
     for _ in range(400):
         simulation.step(5_000_000)

@@ -61,6 +61,7 @@ class Simulation:
         """What was given: it may be that of other scenes too."""
         self.joints = tuple(joints)
         self._data = mujoco.MjData(self.model)
+        self._warnings = [self._data.warning[warning] for warning in _DIVERGED]
         indices = [find(self.model, mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in self.joints]
         self._qpos = self.model.jnt_qposadr[indices]
         self._dof = self.model.jnt_dofadr[indices]
@@ -203,7 +204,7 @@ class Simulation:
         # The last step moved the joints after it had placed the bodies.
         mujoco.mj_kinematics(model, data)
         self._stamp += duration
-        if any(data.warning[warning].number for warning in _DIVERGED):
+        if any(warning.number for warning in self._warnings):
             raise SimulationError(
                 expected='finite motion',
                 found=f'divergence at {self._stamp} ns',
