@@ -18,6 +18,7 @@ from vdd_ros.control.limits import Limits
 from vdd_ros.control.novelty import Novelty, Threshold
 from vdd_ros.control.routing import Routing
 from vdd_ros.control.start_gate import StartGate
+from vdd_ros.kinematics import POSITION_TOLERANCE, Kinematics
 
 MILLISECOND = 1_000_000
 POLICY_PERIOD = 20 * MILLISECOND
@@ -153,6 +154,53 @@ def test_each_waypoint_is_reached_by_the_next_tick_and_between_them_the_motion_i
     assert all(isinstance(outcome, Command) and not outcome.clamped for outcome in outcomes)
     # What interpolation adds to the motion's own jerk of 1 rad/s^3 is little beside what the arm is allowed.
     assert (np.abs(np.diff(positions, 3, axis=0)).max(axis=0) / 1e-9 < LIMITS.jerk / 50).all()
+
+
+@pytest.mark.parametrize('milliseconds', [20, 5, 1])
+def test_what_the_policy_sees_does_not_depend_on_how_many_commands_lead_to_a_waypoint(milliseconds):
+    policy = _Policy(_sine)
+    loop = _started(policy, rules={'control_period': milliseconds * MILLISECOND}, observation_horizon=2)
+    for now in range(0, 2000, milliseconds):
+        loop.observe(now * MILLISECOND, loop.commanded)
+        loop.advance(now * MILLISECOND)
+    reached = np.cumsum([_sine(call, None)[0] for call in range(99)], axis=0)
+    np.testing.assert_allclose([window[-1, 2:] for window in policy.windows[1:]], reached, atol=1e-12)
+
+
+def test_a_plan_in_tool_space_moves_the_tool_and_holds_what_it_does_not_command():
+    contract = load_contract('avoiding_cartesian')
+    kinematics = Kinematics.from_contract(contract)
+    home = np.array([-0.4, 0.3, 0.0, -2.2, 0.0, 2.5, 0.4])
+    limits = Limits(
+        kinematics.lower,
+        kinematics.upper,
+        kinematics.velocity_limits,
+        0.5,
+        kinematics.acceleration_limits,
+        np.full(7, 5000.0),
+    )
+    loop = ControlLoop(
+        contract,
+        _Policy(lambda call, seen: [[0.0, 1e-4 * min(call, 20)]]),
+        kinematics,
+        limits=limits,
+        freshness=Freshness(100 * MILLISECOND),
+        routing=Routing(),
+        generator=np.random.default_rng(0),
+        control_period=5 * MILLISECOND,
+        execution=Execution(spread=0.0),
+    )
+    loop.start(0, home)
+    commands = [home]
+    for tick in range(7 * 40):
+        loop.observe(tick * 5 * MILLISECOND, loop.commanded)
+        commands.append(loop.advance(tick * 5 * MILLISECOND).position)
+    moved = kinematics.tool_position(np.array(commands)) - kinematics.tool_position(home)
+    planned = np.cumsum([1e-4 * min(call, 20) for call in range(40)])
+    # Each step is solved to a tolerance, and goes out from the one before.
+    np.testing.assert_allclose(moved[7::7, 1], planned, atol=40 * POSITION_TOLERANCE)
+    np.testing.assert_allclose(moved[:, [0, 2]], 0, atol=40 * POSITION_TOLERANCE)
+    assert_limits_hold(np.array(commands), limits, 5e-3)
 
 
 @pytest.mark.parametrize('latency', [1, 5, 12])
