@@ -33,9 +33,9 @@ class Window:
 
         """
         try:
-            import mujoco.viewer
+            from mujoco import viewer  # opens a display's driver
 
-            self._handle = mujoco.viewer.launch_passive(simulation.private_model(), simulation.data, key_callback=press)
+            self._handle = viewer.launch_passive(simulation.private_model(), simulation.data, key_callback=press)
         except (RuntimeError, ImportError, mujoco.FatalError) as error:
             raise SimulationError(
                 expected='a window on this display',
