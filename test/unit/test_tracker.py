@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loops import assert_limits_hold
 
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.tracker import Tracker
@@ -20,24 +21,6 @@ ARM = Limits(
     acceleration=np.array([10.0, 3.0]),
     jerk=np.array([5000.0, 300.0]),
 )
-
-
-def assert_limits_hold(commands: np.ndarray, limits: Limits, seconds: float) -> None:
-    """Assert that no difference of commands, shape (step, joint), breaks a limit, nor does where they start from rest.
-
-    A command is rounded to the precision of its number, so n-th differences are exact to 2^n roundings of the largest.
-    """
-    assert np.isfinite(commands).all()
-    start = commands[:1]
-    assert (commands <= np.maximum(limits.upper, start)).all() and (commands >= np.minimum(limits.lower, start)).all()
-    path = np.concatenate([start, start, commands])
-    rounding = np.finfo(float).eps * max(1.0, np.abs(commands).max())
-    for order, limit in ((1, limits.velocity), (2, limits.acceleration), (3, limits.jerk)):
-        excess = np.abs(np.diff(path, order, axis=0)) - limit * seconds**order * (1 + 1e-12)
-        assert excess.max() <= 2**order * rounding, f'difference {order} exceeds its limit by {excess.max()}'
-
-
-_limit = st.floats(-3, 3)
 
 
 @st.composite
