@@ -50,7 +50,11 @@ def test_lockstep_waits_for_all_that_it_is_told_to_wait_for_and_for_nobody_else(
     place = world(tmp_path)
     with pytest.raises(ConfigurationError, match='to wait for in lockstep; found leg; name some of arm, forward'):
         Lockstep(place, ['gripper', 'leg'], place.advance)
-    assert Lockstep(place, [], place.advance).awaited == ('arm',)
+    usual, controllers = Lockstep(place, [], place.advance), place.stage.controllers
+    assert usual.awaited == ('arm',)
+    place.switch(controllers['arm'], False)
+    place.switch(controllers['forward'], True)
+    assert usual.awaited == ('forward',)
 
     def advance() -> None:
         place.advance()

@@ -227,3 +227,42 @@ def test_joints_that_no_controller_can_have_are_named(simulation):
         PositionController('arm', simulation, ('c',))
     with pytest.raises(ModelError, match='actuator finger in the scene; found b, a, c'):
         GripperController('hand', simulation, {'finger': (0, 1)}, 1.0)
+
+
+_MENAGERIE = """
+<mujoco>
+  <option integrator="implicitfast"/>
+  <default>
+    <general dyntype="none" biastype="affine"/>
+  </default>
+  <worldbody>
+    <body gravcomp="1"><joint name="joint1" axis="0 0 1" armature="0.1"/><geom size="0.05" mass="2"/>
+      <body name="left" gravcomp="1"><joint name="left" type="slide" axis="0 1 0" range="0 0.04" damping="10"/>
+        <geom size="0.01" mass="0.1" contype="0" conaffinity="0"/></body>
+      <body name="right" gravcomp="1"><joint name="right" type="slide" axis="0 -1 0" range="0 0.04" damping="10"/>
+        <geom size="0.01" mass="0.1" contype="0" conaffinity="0"/></body>
+    </body>
+  </worldbody>
+  <tendon>
+    <fixed name="split"><joint joint="left" coef="0.5"/><joint joint="right" coef="0.5"/></fixed>
+  </tendon>
+  <equality><joint joint1="left" joint2="right"/></equality>
+  <actuator>
+    <general name="actuator1" joint="joint1" gainprm="4500" biasprm="0 -4500 -450"/>
+    <general name="actuator8" tendon="split" gainprm="0.01568627451 0 0" biasprm="0 -100 -10" ctrlrange="0 255"/>
+  </actuator>
+</mujoco>
+"""
+
+
+def test_servos_and_grippers_as_menagerie_writes_them_are_understood():
+    """Its servos are general actuators with an affine bias; its hand is one actuator, from 0 to 255, on a tendon."""
+    simulation = Simulation(mujoco.MjModel.from_xml_string(_MENAGERIE), ('joint1', 'left'), passive=('left',))
+    arm = PositionController('arm', simulation, ('joint1',))
+    hand = GripperController('hand', simulation, {'actuator8': (0, 255)}, 0.08)
+    for controller, goal in ((arm, 0.4), (hand, 0.08)):
+        controller.start()
+        controller.accept(controller.check(np.array([goal])), 0)
+        controller.update(0)
+    simulation.step(3 * _S)
+    np.testing.assert_allclose(simulation.position, [0.4, 0.04], atol=2e-3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rclpy.node import Node
 
@@ -10,16 +10,16 @@ from rclpy.node import Node
 class Commanders:
     """The nodes that publish on some topics, as of the last look."""
 
-    def __init__(self, node: Node, topics: Sequence[str]) -> None:
-        """Watch topics through a node."""
+    def __init__(self, node: Node, topics: Callable[[], Sequence[str]]) -> None:
+        """Watch the topics that are commanded on at any time, through a node."""
         self._node = node
-        self._topics = tuple(topics)
+        self._topics = topics
         self._known: set[str] = set()
 
     @property
     def topics(self) -> str:
         """The topics in words."""
-        return ', '.join(self._topics)
+        return ', '.join(self._topics())
 
     def left(self) -> list[str]:
         """Look again, and return the names of those that are no longer there."""
@@ -31,6 +31,6 @@ class Commanders:
         return f'{", ".join(sorted(self._look())) or "a commander: nobody publishes"} on {self.topics}'
 
     def _look(self) -> set[str]:
-        offers = [info for topic in self._topics for info in self._node.get_publishers_info_by_topic(topic)]
+        offers = [info for topic in self._topics() for info in self._node.get_publishers_info_by_topic(topic)]
         # One that is just leaving, or just coming, has no name for a moment.
         return {info.node_name for info in offers} - {'_NODE_NAME_UNKNOWN_'}

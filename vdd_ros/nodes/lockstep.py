@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -35,21 +36,26 @@ class Lockstep:
 
         """
         controllers = world.stage.controllers
-        arms = [name for name, each in controllers.items() if each.active and not isinstance(each, GripperController)]
-        self.awaited = tuple(awaited) or tuple(arms[:1])
-        """Names of the controllers that are waited for."""
-        unknown = [name for name in self.awaited if name not in controllers]
+        self._world = world
+        self._named = tuple(awaited)
+        unknown = [name for name in self._named if name not in controllers]
         if unknown or not self.awaited:
             raise ConfigurationError(
                 expected='controllers to wait for in lockstep',
                 found=', '.join(unknown) or 'none that is active',
                 remedy=f'name some of {", ".join(controllers) or "those that the scene file must have"}',
             )
-        self._world = world
         self._advance = advance
         self._heard: Counter[str] = Counter()
         self.paused = False
         """Whether commands are kept until time goes on."""
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """Names of the controllers that are waited for now: another one may have become active."""
+        controllers = self._world.stage.controllers.items()
+        arms = (name for name, each in controllers if each.active and not isinstance(each, GripperController))
+        return self._named or tuple(itertools.islice(arms, 1))
 
     def post(self, action: Callable[[], Any]) -> None:
         """Do something at once."""
@@ -66,8 +72,9 @@ class Lockstep:
     def heard(self, controller: str) -> None:
         """Note that a controller was commanded; if none is missing any more, simulate the period."""
         self._heard[controller] += 1
-        if all(self._heard[name] for name in self.awaited):
-            self._heard -= Counter(self.awaited)
+        awaited = self.awaited
+        if awaited and all(self._heard[name] for name in awaited):
+            self._heard -= Counter(awaited)
             self.go_on()
 
     def go_on(self) -> None:

@@ -92,7 +92,8 @@ class MujocoBridge(Node):
         wall = NodeClock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._report, clock=wall)
         if self._lockstep:
-            self._commanders = Commanders(self, [self._controllers.topics[name] for name in self._time.awaited])
+            topics = self._controllers.topics
+            self._commanders = Commanders(self, lambda: [topics[name] for name in self._time.awaited])
             self.create_timer(min(_IDLE_PERIOD, self._step_timeout), self._look_for_silence, clock=wall)
         else:
             self._time.start()
