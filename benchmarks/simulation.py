@@ -68,7 +68,7 @@ def over_dds(artifact: Path, episodes: int, logs: Path, tell: Callable[[], None]
 
 def main(quick: bool = False, check: bool = False) -> int:
     """Measure, print, write, and with ``check`` return 1 where a bar does not hold."""
-    rounds, episodes, driven, seconds, commands = (2, 10, 1, 2.0, 20) if quick else (9, 120, 12, 60.0, 500)
+    rounds, episodes, driven, seconds, commands = (1, 6, 1, 1.0, 20) if quick else (9, 120, 12, 60.0, 500)
     with tempfile.TemporaryDirectory() as folder, Progress(transient=True) as progress:
         bar = progress.add_task('simulation', total=2 * rounds + driven + 1 + 4)
 

@@ -126,7 +126,7 @@ def pace(folder: Path, seconds: float, *, camera: bool) -> dict[str, float]:
     (folder / 'scene.yaml').write_text(SCENE + CAMERA * camera, encoding='utf-8')
     parameters = {'scene': str(folder / 'scene.yaml'), 'mode': 'realtime', 'joint_state_rate': 500.0}
     with bridge(folder, parameters) as listener:
-        listener.listen(1.0)
+        listener.listen(min(1.0, seconds / 2))
         listener.states.clear()
         listener.pictures.update(dict.fromkeys(listener.pictures, 0))
         listener.listen(seconds)
