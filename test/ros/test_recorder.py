@@ -143,8 +143,9 @@ def marks(bag: list[tuple[str, int, object]]) -> list[tuple[str, dict[str, str]]
 
 
 def test_services_mark_episodes_and_say_why_they_do_not(graph, tmp_path):
-    recorder = graph.start('recorder', output=tmp_path / 'bag', language='pick')
+    recorder = graph.start('recorder', output=tmp_path / 'bag', language='pick', topics="['notes']")
     robot = Robot(graph)
+    notes = graph.node('notes').create_publisher(String, 'notes', qos.EPISODE)
     robot.wait()
     assert robot.ask('start') == (False, 'expected messages on /joint_states; found none yet; start the arm first')
     robot.state(0)
@@ -158,8 +159,13 @@ def test_services_mark_episodes_and_say_why_they_do_not(graph, tmp_path):
     assert robot.ask('start')[0]
     assert robot.ask('discard') == (True, 'episode 1 discarded')
     assert robot.ask('start')[0]
+    graph.until(notes.get_subscription_count)  # once its type is known, a further topic is recorded, too
+    notes.publish(String(data='hello'))
+    robot.recorded(9)
     assert recorder.stop() == 0
-    assert marks(read(tmp_path / 'bag')) == [
+    bag = read(tmp_path / 'bag')
+    assert [message.data for topic, _, message in bag if topic == '/notes'] == ['hello']
+    assert marks(bag) == [
         ('start', {'index': '0', 'language': 'pick'}),
         ('end', {'index': '0', 'outcome': 'success', 'language': 'pick'}),
         ('label', {'index': '0', 'outcome': 'failure'}),
@@ -179,8 +185,7 @@ def test_between_episodes_only_the_pre_roll_is_kept(graph, tmp_path):
     for tenth in range(101):
         robot.state(tenth * 100_000_000)
     graph.until(lambda: '/joint_states' in recorder.text)
-    while not robot.ask('start')[0]:
-        pass
+    graph.until(lambda: robot.ask('start')[0])
     robot.recorded(22)  # the last 0.5 s, 1.5 s before that for what held when it began, and the mark
     assert robot.ask('stop')[0]
     robot.recorded(23)
@@ -213,19 +218,6 @@ def test_a_killed_recorder_loses_nothing_that_was_flushed_and_the_next_one_makes
     assert {topic for topic, _, _ in read(tmp_path / 'bag')} == {'/joint_states'}
     assert [stamp for _, stamp, _ in read(tmp_path / 'bag_recovered')] == [tick * PERIOD for tick in range(50)]
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ['bag', 'bag_recovered']
-
-
-def test_a_further_topic_is_recorded_once_its_type_is_known(graph, tmp_path):
-    recorder = graph.start('recorder', output=tmp_path / 'bag', topics="['notes']")
-    robot = Robot(graph)
-    robot.wait()
-    robot.state(0)
-    notes = graph.node('notes').create_publisher(String, 'notes', qos.EPISODE)
-    graph.until(notes.get_subscription_count)
-    notes.publish(String(data='hello'))
-    robot.recorded(2)
-    assert recorder.stop() == 0
-    assert [message.data for topic, _, message in read(tmp_path / 'bag') if topic == '/notes'] == ['hello']
 
 
 def test_a_disk_that_is_nearly_full_ends_the_recording_with_a_whole_bag(graph, tmp_path):

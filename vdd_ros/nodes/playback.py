@@ -96,7 +96,7 @@ class Playback:
             )
         self._track, self._period, self._speed = track, period, speed
         self._tracker = Tracker(limits, period / 1e9)
-        self._step = approach * period / 1e9
+        self._limits, self._approach_speed = limits, approach
         self._approach: Approach | None = None
         self._playing = False
         self._measurements = Measurements(freshness)
@@ -164,4 +164,5 @@ class Playback:
     def _way(self) -> Approach:
         """Return the slow way from the newest command to where the episode stands."""
         self._playing = False
-        return Approach(self._tracker.position, self._track.at(self.time), self._step)
+        start, goal = self._tracker.position, self._track.at(self.time)
+        return Approach(self._limits, self._period / 1e9, start, goal, self._approach_speed)
