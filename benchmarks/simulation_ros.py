@@ -127,6 +127,7 @@ def pace(folder: Path, seconds: float, *, camera: bool) -> dict[str, float]:
     parameters = {'scene': str(folder / 'scene.yaml'), 'mode': 'realtime', 'joint_state_rate': 500.0}
     with bridge(folder, parameters) as listener:
         listener.listen(min(1.0, seconds / 2))
+        listener.until(lambda: not camera or all(listener.pictures.values()))
         listener.states.clear()
         listener.pictures.update(dict.fromkeys(listener.pictures, 0))
         listener.listen(seconds)

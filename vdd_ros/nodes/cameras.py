@@ -135,7 +135,6 @@ class Cameras:
         if self._process is not None:
             self._socket.close()
             self._process.wait()
-            self._folder.cleanup()
             self._process = None
 
     def _start(self, node: Node) -> None:
@@ -169,6 +168,8 @@ class Cameras:
         except SimulationError:
             self.close()
             raise
+        finally:
+            self._folder.cleanup()  # read by now, and nothing is left over if this process is killed
 
     def _listen(self, *, wait: bool) -> None:
         """Take in what the other process says; ``wait`` for one message at least."""
