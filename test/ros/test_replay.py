@@ -9,16 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from bags import read
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import Trigger
 from students import save_student
 
 from vdd_ros.contract import load_contract
+from vdd_ros.data import bag_messages
+from vdd_ros.data.bag_writer import BagWriter
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages, qos
 
@@ -93,10 +97,10 @@ def test_by_itself_it_puts_the_scene_back_plays_and_tells_what_came_of_it(graph,
 class Follower:
     """An arm in wall time that goes where it is told, and says so while it is not mute."""
 
-    def __init__(self, graph, position: np.ndarray) -> None:
-        """Stand somewhere."""
+    def __init__(self, graph, position: np.ndarray, read=lambda told: told) -> None:
+        """Stand somewhere; ``read`` makes joints in the order of the contract [rad] of what the controller is told."""
         node = graph.node('arm')
-        self.position, self.mute = position, False
+        self.position, self.mute, self._read = position, False, read
         self.commands: list[np.ndarray] = []
         self._states = node.create_publisher(JointState, 'joint_states', qos.JOINT_STATES_OFFERED)
         node.create_subscription(Float64MultiArray, 'my_controller/commands', self._on_command, qos.COMMANDS)
@@ -104,7 +108,7 @@ class Follower:
         self.change = changer(graph, node)
 
     def _on_command(self, message: Float64MultiArray) -> None:
-        self.position = np.array(message.data)
+        self.position = self._read(np.array(message.data))
         self.commands.append(self.position)
 
     def _say(self) -> None:
@@ -183,3 +187,33 @@ def test_in_the_shadow_a_policy_is_shown_every_tick_and_compared_with_what_was_d
         assert row['p95'] == pytest.approx(np.quantile(np.abs(error), 0.95), abs=2e-5), row
     assert f'{len(recorded)} ticks: commands differ by' in replay.text
     assert policy.stop() == 0
+
+
+def test_a_gripper_on_a_topic_of_its_own_is_commanded_along_in_the_units_and_order_of_the_controller(graph, tmp_path):
+    contract = tmp_path / 'contract.yaml'
+    values = load_contract('avoiding_joint').model_dump(mode='json', exclude_defaults=True)
+    gripper = {'name': 'gripper', 'topic': 'gripper/command', 'type': 'Float64', 'stamp': 'receive', 'mode': 'absolute'}
+    values |= {'schema_version': 2, 'further_actions': [gripper], 'commanded': {'unit': 'degree'}}
+    values['topics'] = {'commands': 'arm_controller/commands'}
+    contract.write_text(yaml.safe_dump(values))
+    home = np.array([-0.4, 0.3, 0.0, -2.2, 0.0, 2.5, 0.4])
+    topics = {'/joint_states': bag_messages.JOINT_STATE, '/arm_controller/commands': bag_messages.NUMBERS}
+    topics |= {'/gripper/command': 'std_msgs/msg/Float64', '/episode': bag_messages.MARK}
+    with BagWriter(tmp_path / 'bag', topics) as writer:
+        writer.write('/episode', 1, bag_messages.mark(1, 'start', index=0))
+        for tick in range(30):
+            stamp = 1 + tick * 10_000_000
+            writer.write('/joint_states', stamp, bag_messages.joint_state(stamp, JOINTS, home))
+            writer.write('/arm_controller/commands', stamp, bag_messages.numbers(np.degrees(home + 0.001 * tick)))
+            if tick % 10 == 0:
+                writer.write('/gripper/command', stamp, serialize_message(Float64(data=float(tick))))
+        writer.write('/episode', 300_000_001, bag_messages.mark(300_000_001, 'end', index=0))
+    backwards = {'controller': 'my_controller', 'controller_joints': f'[{",".join(reversed(JOINTS))}]'}
+    replay = graph.start('replay', use_sim_time=False, bag=tmp_path / 'bag', contract=contract, autostart=True, **backwards)
+    arm = Follower(graph, home, read=lambda told: np.radians(told[::-1]))
+    grips: list[float] = []
+    graph.node('gripper').create_subscription(Float64, 'gripper/command', lambda m: grips.append(m.data), qos.COMMANDS)
+    graph.until(lambda: not replay.alive)
+    assert replay.wait() == 0, replay.text
+    np.testing.assert_allclose(arm.position, home + 0.029, atol=1e-9)
+    assert grips == [0.0, 10.0, 20.0]

@@ -12,18 +12,20 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.task import Future
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from vdd_ros.contract import NANOSECONDS, Contract
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
-from vdd_ros.errors import InterfaceError, VddError
+from vdd_ros.errors import InterfaceError
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages, qos
+from vdd_ros.nodes.arm_state import ArmState
 from vdd_ros.nodes.episode_reader import RecordedEpisode, read_episode
+from vdd_ros.nodes.output import Output
 from vdd_ros.nodes.pacing import Pacer
 from vdd_ros.nodes.playback import Playback, Told
+from vdd_ros.nodes.tap import message_class
 
 _WALL_RATE = 100.0
 _VERDICT = 3.0
@@ -43,7 +45,8 @@ class ArmReplay:
         """Read the episode, and listen to the arm; errors as those of `read_episode` and `Playback`."""
         self._node, self._values = node, values
         self._simulated = node.get_parameter('use_sim_time').value
-        self._episode: RecordedEpisode = read_episode(values['bag'], contract, values['episode'])
+        beside = {item.topic: item.type for item in contract.further_actions if item.source == 'topic'}
+        self._episode: RecordedEpisode = read_episode(values['bag'], contract, values['episode'], [*beside])
         kinematics = Kinematics.from_contract(contract)
         limits = Limits(
             kinematics.lower, kinematics.upper, kinematics.velocity_limits * values['velocity_scale'], values['max_lag']
@@ -63,22 +66,25 @@ class ArmReplay:
         )
         self._lock = threading.RLock()
         self._pacer: Pacer | None = None
-        self._reader = messages.JointReader(contract.robot.joints)
-        self._reading: messages.JointReading | None = None
-        self._unheard: VddError = InterfaceError(
-            expected=f'joint states on {node.resolve_topic_name(contract.topics.joint_states)}',
-            found='none',
-            remedy='start the arm, or remap joint_states to it',
-        )
+        self._arm = ArmState(contract, node.resolve_topic_name(contract.topics.joint_states))
         self._told: Told | None = None
         self._active = False
         self._next_tick = 0
         self._answered: int | None = None
         self.counts: Counter[str] = Counter()
         """Ticks by phase."""
-        controller = values['controller']
-        topic = f'{controller}/commands' if controller else contract.topics.commands
-        self._commands = node.create_publisher(Float64MultiArray, topic, qos.COMMANDS)
+        self._output = Output(
+            contract,
+            interface=values['interface'],
+            controller=values['controller'],
+            controller_joints=values['controller_joints'],
+            reach=2 * self._period / NANOSECONDS,
+        )
+        self._commands = node.create_publisher(self._output.type, self._output.topic, qos.COMMANDS)
+        self._beside = {
+            topic: node.create_publisher(message_class(kind), topic, qos.COMMANDS) for topic, kind in beside.items()
+        }
+        self._said = 0
         self._states = node.create_subscription(
             JointState, contract.topics.joint_states, self._on_state, qos.JOINT_STATES
         )
@@ -93,11 +99,16 @@ class ArmReplay:
     @property
     def is_ready(self) -> bool:
         """Whether the arm has been heard, and hears, and the scene has been put back."""
-        if self._reading is None or not self._commands.get_subscription_count():
+        if self._arm.reading is None or self._unheard():
             return False
         if self._reset is not None and self._resetting is None and self._reset.service_is_ready():
             self._resetting = self._reset.call_async(Trigger.Request())
         return self._reset is None or (self._resetting is not None and self._resetting.done())
+
+    def _unheard(self) -> list[str]:
+        """Return the topics of commands that nobody listens to."""
+        publishers = (self._commands, *self._beside.values())
+        return [publisher.topic_name for publisher in publishers if not publisher.get_subscription_count()]
 
     @property
     def is_done(self) -> bool:
@@ -119,12 +130,12 @@ class ArmReplay:
 
         """
         with self._lock:
-            reading = self._reading
+            reading = self._arm.reading
             if reading is None:
-                raise self._unheard
-            if not self._commands.get_subscription_count():
+                raise self._arm.complaint
+            if topics := self._unheard():
                 raise InterfaceError(
-                    expected=f'a controller that listens on {self._commands.topic_name}',
+                    expected=f'a controller that listens on {", ".join(topics)}',
                     found='nobody',
                     remedy='start it, or set the parameter controller to its name',
                 )
@@ -136,6 +147,7 @@ class ArmReplay:
                     remedy='look at the publisher of joint_states and at use_sim_time',
                 )
             self._playback.start(reading.stamp, reading.position)
+            self._said = 0
             self._next_tick = reading.stamp
             self._active = True
             if self._simulated:
@@ -165,7 +177,8 @@ class ArmReplay:
         self._node.destroy_subscription(self._episodes)
         if self._reset is not None:
             self._node.destroy_client(self._reset)
-        self._node.destroy_publisher(self._commands)
+        for publisher in (self._commands, *self._beside.values()):
+            self._node.destroy_publisher(publisher)
 
     def report(self) -> tuple[str, dict[str, object], bool]:
         """Return for the diagnostics a text, values, and whether all is well."""
@@ -191,19 +204,16 @@ class ArmReplay:
                 self._tick(self._now())
 
     def _on_state(self, message: JointState) -> None:
-        try:
-            reading = self._reader.read(message)
-        except InterfaceError as error:
-            self._unheard = error
+        reading = self._arm.take(message, self._now())
+        if reading is None:
             return
         with self._lock:
-            self._reading = reading
             self._playback.observe(reading.stamp, reading.position)
             if self._active and self._simulated:
                 if reading.stamp >= self._next_tick:
                     self._tick(reading.stamp)
                 elif reading.stamp == self._answered:  # said again: whoever waits for the answer has not heard it
-                    self._commands.publish(messages.to_command(self._told.position))
+                    self._commands.publish(self._output.message(self._told.position))
 
     def _on_episode(self, message: DiagnosticArray) -> None:
         event = messages.from_episode(message)
@@ -216,12 +226,22 @@ class ArmReplay:
 
     def _tick(self, now: int) -> None:
         self._told = told = self._playback.decide(now)
-        self._commands.publish(messages.to_command(told.position))
+        self._commands.publish(self._output.message(told.position))
+        if told.phase in ('playing', 'done'):
+            self._say()
         self._answered = now
         self.counts[told.phase] += 1
         self._next_tick += self._period * max(1, -(-(now - self._next_tick + 1) // self._period))
         if told.phase == 'holding':
             self._node.get_logger().warning(f'holding: {told.reason}', throttle_duration_sec=1.0)
+
+    def _say(self) -> None:
+        """Send what the episode commands on other topics by now, such as a gripper's, as it was recorded."""
+        said, until = self._episode.said, self._episode.begin + self._playback.time
+        while self._said < len(said) and said[self._said].received <= until:
+            item = said[self._said]
+            self._beside[item.topic].publish(item.data)
+            self._said += 1
 
     def _now(self) -> int:
         return self._node.get_clock().now().nanoseconds

@@ -37,6 +37,8 @@ class RecordedEpisode:
     span: Span
     track: Track
     """Its commands, from 0 on."""
+    begin: int
+    """When the first of them was received [ns]: 0 of the track, in the time of `said`."""
     recording: Recording
     """All of the bag, decoded."""
     said: tuple[Said, ...]
@@ -95,12 +97,11 @@ def read_episode(
     # A command that is stamped as a state is the answer to it: it was said after the state.
     said = [item for item in kept if span.start - before <= item[0] <= span.end]
     said.sort(key=lambda item: (item[0], item[1] == contract.topics.commands))
-    return RecordedEpisode(
-        span, _track(recording, contract, span, path), recording, tuple(Said(*item) for item in said)
-    )
+    track, begin = _track(recording, contract, span, path)
+    return RecordedEpisode(span, track, begin, recording, tuple(Said(*item) for item in said))
 
 
-def _track(recording: Recording, contract: Contract, span: Span, path: str) -> Track:
+def _track(recording: Recording, contract: Contract, span: Span, path: str) -> tuple[Track, int]:
     if contract.commanded.quantity != 'position':
         raise BagError(
             expected=f'commands of positions in {path}',
@@ -116,4 +117,4 @@ def _track(recording: Recording, contract: Contract, span: Span, path: str) -> T
             found=f'{len(stamps)}',
             remedy='choose another episode, or let the contract say `commanded: {source: measured}`',
         )
-    return Track(stamps - stamps[0], stream.values[inside][index])
+    return Track(stamps - stamps[0], stream.values[inside][index]), int(stream.received[inside][index][0])

@@ -14,7 +14,7 @@ from vdd_ros.errors import ConfigurationError
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.arm_replay import ArmReplay
 from vdd_ros.nodes.lifecycle import transition
-from vdd_ros.nodes.parameters import Parameter, declare
+from vdd_ros.nodes.parameters import STRINGS, Parameter, declare
 from vdd_ros.nodes.process import run
 from vdd_ros.nodes.shadow_replay import ShadowReplay
 
@@ -27,6 +27,8 @@ PARAMETERS = (
     Parameter('autostart', False, 'configure and activate without being asked, and end when it is done'),
     Parameter('startup_timeout', 10.0, 'how long autostart waits for the arm [s]', minimum=0.1, maximum=3600.0),
     Parameter('controller', '', 'position controller, takes NAME/commands; empty: the commands topic of the contract'),
+    Parameter('interface', 'position', 'what the controller takes', choices=('position', 'trajectory')),
+    Parameter('controller_joints', STRINGS, 'joints in the order of the controller; empty: that of the contract'),
     Parameter('control_rate', 0.0, 'commands per second [Hz]; 0: the policy rate in simulated time, 100 else',
               minimum=0.0, maximum=1000.0),
     Parameter('reset', '', 'service (Trigger) that puts the scene back before, as mujoco_bridge/reset; or none'),
