@@ -15,6 +15,7 @@ from vdd_ros.contract import Contract
 from vdd_ros.errors import ModelError
 from vdd_ros.joint_limits import JointLimit, urdf_joint_limits
 from vdd_ros.share import model_path
+from vdd_ros.urdf import bare_urdf, is_urdf
 
 POSITION_TOLERANCE = 1e-5
 """How near to its target `Kinematics.solve` brings the tool point [m]."""
@@ -24,6 +25,7 @@ ORIENTATION_TOLERANCE = 1e-4
 _MAX_ITERATIONS = 50
 _MAX_STEP = 0.5
 _DAMPING = 1e-9
+_REMEMBERED = 1024
 _SOLVER = 'daqp'
 
 
@@ -61,7 +63,7 @@ class Kinematics:
         self._home = self.model.qpos0.copy()
 
         limited = self.model.jnt_limited[indices].astype(bool)
-        limits = urdf_joint_limits(file) if _is_urdf(file) else _mjcf_joint_limits(self.model)
+        limits = urdf_joint_limits(file) if is_urdf(file) else _mjcf_joint_limits(self.model)
         rows = [limits.get(joint, JointLimit()) for joint in self.joints]
         self.lower = np.where(limited, self.model.jnt_range[indices, 0], -np.inf)
         """Lower joint limits, shape (joint,) [rad]; minus infinity where the model is silent."""
@@ -81,6 +83,7 @@ class Kinematics:
         self._matrices = self._data.site_xmat if kind == 'site' else self._data.xmat
         self._jacobian_of = mujoco.mj_jacSite if kind == 'site' else mujoco.mj_jacBody
         self._full = np.empty((6, self.model.nv))
+        self._solved: dict[bytes, np.ndarray] = {}
         # Solved in the model's order, so that the caller's order does not even change the rounding.
         self._columns = np.sort(self._dof)
         self._places = np.searchsorted(self._columns, self._dof)
@@ -106,6 +109,9 @@ class Kinematics:
     def tool_position(self, joints: np.ndarray) -> np.ndarray:
         """Map joints of shape (..., joint) [rad] to positions of shape (..., 3) [m] in the model's world."""
         joints = np.asarray(joints, dtype=np.float64)
+        # What was solved for is soon asked for: the newest command is a part of what a policy sees.
+        if joints.ndim == 1 and (solved := self._solved.get(joints.tobytes())) is not None:
+            return solved.copy()
         rows = joints.reshape(-1, len(self.joints))
         positions = np.empty((len(rows), 3))
         model, data, tool = self.model, self._data, self._positions[self._tool]
@@ -117,7 +123,8 @@ class Kinematics:
 
     def tool_orientation(self, joints: np.ndarray) -> np.ndarray:
         """Map joints of shape (joint,) [rad] to the tool's unit quaternion, shape (4,), w x y z."""
-        self.tool_position(joints)
+        self._data.qpos[self._qpos] = joints
+        mujoco.mj_kinematics(self.model, self._data)
         quaternion = np.empty(4)
         mujoco.mju_mat2Quat(quaternion, self._matrices[self._tool])
         return quaternion
@@ -146,13 +153,13 @@ class Kinematics:
         # part of every simulated step.
         target = np.concatenate([orientation, position])
         joints = np.minimum(np.maximum(start, self.lower), self.upper)
-        best, least = joints, np.inf
+        best, least, place = joints, np.inf, None
         for _ in range(_MAX_ITERATIONS):
             error = self._error(joints, target)
             x, y, z, *turn = error.tolist()
             distance, angle = math.hypot(x, y, z), math.hypot(*turn)
             if distance + angle < least:
-                best, least = joints, distance + angle
+                best, least, place = joints, distance + angle, self._positions[self._tool].copy()
             if distance < POSITION_TOLERANCE and angle < ORIENTATION_TOLERANCE:
                 break
             change = self._free_change(error)
@@ -168,6 +175,10 @@ class Kinematics:
             if (largest := max(map(abs, change.tolist()))) > _MAX_STEP:
                 within = np.clip(joints + change * (_MAX_STEP / largest), self.lower, self.upper)
             joints = within
+        if place is not None:
+            if len(self._solved) >= _REMEMBERED:
+                self._solved.clear()
+            self._solved[best.tobytes()] = place
         return best.copy()
 
     def _error(self, joints: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -229,33 +240,13 @@ def _load(file: Path) -> mujoco.MjModel:
             expected=f'a robot model at {file}', found='no such file', remedy='give the path of an MJCF or URDF file'
         )
     try:
-        if _is_urdf(file):
-            return mujoco.MjModel.from_xml_string(_bare_urdf(file))
+        if is_urdf(file):
+            return mujoco.MjModel.from_xml_string(bare_urdf(file))
         return mujoco.MjModel.from_xml_path(str(file))
     except (ValueError, ElementTree.ParseError) as error:
         raise ModelError(
             expected=f'an MJCF or URDF model in {file}', found=' '.join(str(error).split()), remedy='mend the file'
         ) from error
-
-
-def _is_urdf(file: Path) -> bool:
-    return ElementTree.parse(file).getroot().tag == 'robot'
-
-
-def _bare_urdf(file: Path) -> str:
-    """Return the links and joints of a URDF alone: meshes lie in packages that may not be there."""
-    root = ElementTree.parse(file).getroot()
-    for child in list(root):
-        if child.tag not in ('link', 'joint'):
-            root.remove(child)
-    for link in root.iter('link'):
-        for part in list(link):
-            if part.tag != 'inertial':
-                link.remove(part)
-    # A link that a fixed joint holds would be merged away, and the tool with it; one without mass would not compile.
-    compiler = {'fusestatic': 'false', 'balanceinertia': 'true', 'boundmass': '1e-6', 'boundinertia': '1e-9'}
-    ElementTree.SubElement(ElementTree.SubElement(root, 'mujoco'), 'compiler', compiler)
-    return ElementTree.tostring(root, encoding='unicode')
 
 
 def _mjcf_joint_limits(model: mujoco.MjModel) -> dict[str, JointLimit]:

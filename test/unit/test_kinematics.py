@@ -151,6 +151,17 @@ def test_solve_knows_nothing_of_former_calls(panda: Kinematics):
     np.testing.assert_array_equal(panda.solve(near, _DOWN, _HOME), first)
 
 
+def test_position_of_what_was_solved_is_that_of_an_instance_that_solved_nothing(panda: Kinematics):
+    fresh = Kinematics(model_path('panda'), 'tool_point', panda.joints)
+    for far in (0.0, 0.01, 2.0):  # where it is, near, and out of reach
+        found = panda.solve(panda.tool_position(_HOME) + [0, far, 0], _DOWN, _HOME)
+        known = panda.tool_position(found)
+        np.testing.assert_array_equal(known, fresh.tool_position(found))
+        known += 1.0  # the caller's own
+        np.testing.assert_array_equal(panda.tool_position(found), fresh.tool_position(found))
+        np.testing.assert_array_equal(panda.tool_orientation(found), fresh.tool_orientation(found))
+
+
 def test_solve_comes_as_near_as_it_can_to_what_is_out_of_reach(panda: Kinematics):
     target = np.array([2.0, 0.0, 0.3])
     found = panda.solve(target, _DOWN, _HOME)

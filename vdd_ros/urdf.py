@@ -1,0 +1,27 @@
+"""URDF as text: what of it a computation of motion needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+
+def is_urdf(file: Path) -> bool:
+    """Tell whether a file of XML is a URDF; raise what ElementTree raises of one that is no XML."""
+    return ElementTree.parse(file).getroot().tag == 'robot'
+
+
+def bare_urdf(file: Path) -> str:
+    """Return the links and joints of a URDF alone: meshes lie in packages that may not be there."""
+    root = ElementTree.parse(file).getroot()
+    for child in list(root):
+        if child.tag not in ('link', 'joint'):
+            root.remove(child)
+    for link in root.iter('link'):
+        for part in list(link):
+            if part.tag != 'inertial':
+                link.remove(part)
+    # A link that a fixed joint holds would be merged away, and the tool with it; one without mass would not compile.
+    compiler = {'fusestatic': 'false', 'balanceinertia': 'true', 'boundmass': '1e-6', 'boundinertia': '1e-9'}
+    ElementTree.SubElement(ElementTree.SubElement(root, 'mujoco'), 'compiler', compiler)
+    return ElementTree.tostring(root, encoding='unicode')
