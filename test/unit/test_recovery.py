@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import subprocess
 import sys
@@ -193,3 +194,47 @@ def test_the_command_tells_what_it_cut_and_what_is_left(tmp_path, capsys):
     assert 'bag_0.mcap: ' in said and 'breaks off' in said and 'messages over 0.0 s' in said
     assert main(['recover', str(tmp_path / 'none')]) == 2
     assert 'found nothing there' in capsys.readouterr().err
+
+
+def _spoiled(whole: bytes, chance: random.Random) -> bytes:
+    """Flip, cut, drop, repeat or wipe some of a file."""
+    data = bytearray(whole)
+    for _ in range(chance.choice([1, 1, 3])):
+        begin = chance.randrange(len(data))
+        end = min(len(data), begin + chance.randrange(1, 600))
+        kind = chance.choice(['flip', 'cut', 'drop', 'repeat', 'wipe'])
+        if kind == 'flip':
+            data[begin] ^= 1 << chance.randrange(8)
+        elif kind == 'cut':
+            del data[max(begin, 1) :]
+        elif kind == 'drop' and end - begin < len(data):
+            del data[begin:end]
+        elif kind == 'repeat':
+            data[begin:begin] = data[begin:end]
+        else:
+            data[begin:end] = bytes(end - begin)
+    return bytes(data)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_whatever_happens_to_a_file_it_is_mended_copied_or_refused_with_a_true_account(tmp_path, seed):
+    whole, chance = _file(_write(tmp_path / 'whole')).read_bytes(), random.Random(seed)
+    outcomes = set()
+    for number in range(40):
+        path = tmp_path / f'bag{number}'
+        path.mkdir()
+        (path / 'bag_0.mcap').write_bytes(_spoiled(whole, chance))
+        try:
+            found = recover(path)
+        except BagError as error:
+            assert 'bag' in str(error)
+            try:
+                found = recover(path, tmp_path / f'copy{number}')
+            except BagError:
+                outcomes.add('refused')
+                continue
+        outcomes.add('mended' if found.path == path else 'copied')
+        stamps = _stamps(found.path)
+        assert len(stamps) == found.messages
+        assert found.damages or not found.closed or set(stamps) >= set(range(4 * CHUNK))
+    assert outcomes == {'mended', 'copied', 'refused'}

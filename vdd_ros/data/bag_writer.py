@@ -15,7 +15,8 @@ from mcap.writer import CompressionType, Writer
 from rosbags.typesys import Stores, TypesysError, get_typestore
 
 from vdd_ros.data.bag_metadata import BagFile, Topic, partial_path, write_metadata, write_metadata_of
-from vdd_ros.data.mcap_file import finish, scan
+from vdd_ros.data.mcap_file import scan
+from vdd_ros.data.mcap_finish import finish
 from vdd_ros.errors import OutputError
 
 _NONE: Mapping[str, 'Definition'] = MappingProxyType({})

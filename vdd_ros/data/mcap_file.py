@@ -1,8 +1,7 @@
-"""MCAP files as they lie on disk, whole or torn: the sound records of one, and a new index for one without."""
+"""MCAP files as they lie on disk, whole or torn: the sound records of one, and what cannot be read."""
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections import Counter
@@ -13,19 +12,22 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import zstandard
-from mcap.data_stream import ReadDataStream, RecordBuilder
+from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
 from mcap.opcode import Opcode
-from mcap.records import Channel, Chunk, ChunkIndex, DataEnd, Footer, MessageIndex, Schema, Statistics
+from mcap.records import Channel, Chunk, ChunkIndex, Header, Schema
 from mcap.stream_reader import get_chunk_data_stream
 
 MAGIC = b'\x89MCAP0\r\n'
 _HEAD = struct.Struct('<BQ')
 _MESSAGE = struct.Struct('<HIQQ')
-_FOOTER_START = struct.Struct('<BQQQ')
 # What decoders of a library and of compressions raise on bytes that are not theirs.
-_MALFORMED = (McapError, zstandard.ZstdError, struct.error, ValueError, RuntimeError, EOFError, MemoryError)
+_MALFORMED = (
+    *(McapError, zstandard.ZstdError, struct.error),
+    *(ValueError, OverflowError, RuntimeError, EOFError, MemoryError),
+)
 _LARGEST_CHUNK = 1 << 32
+_FOOTER_SIZE = _HEAD.size + 20 + len(MAGIC)
 
 
 class RawMessage(NamedTuple):
@@ -70,6 +72,8 @@ class McapScan:
     """Whether the file was closed as it should be."""
     loose: int = 0
     """Sound messages outside of chunks: no index can lead to them."""
+    unindexed: int = 0
+    """Sound chunks but the last whose messages have no whole index."""
     last_index: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     """Of the newest chunk: stamp and place of its messages by channel."""
 
@@ -81,7 +85,7 @@ class McapScan:
     @property
     def can_be_finished(self) -> bool:
         """Whether an index at its end would make a whole file of it: all messages are in indexed chunks."""
-        return not self.loose and all(chunk.message_index_offsets for chunk in self.chunks[:-1])
+        return not self.loose and not self.unindexed
 
 
 def scan(
@@ -127,44 +131,6 @@ def scan(
     return found
 
 
-def finish(found: McapScan) -> None:
-    """Make a torn file whole, in place: cut what is torn off its end, and write the index that leads to the rest.
-
-    Interrupted, it can be done again.
-
-    Raises
-    ------
-    OSError
-        The file cannot be written.
-
-    """
-    builder = RecordBuilder()
-    end = found.end
-    if found.chunks and found.last_index:
-        chunk = found.chunks[-1]
-        if set(chunk.message_index_offsets) != set(found.last_index):
-            end = chunk.chunk_start_offset + chunk.chunk_length
-            chunk.message_index_offsets = {}
-            for channel, places in found.last_index.items():
-                chunk.message_index_offsets[channel] = end + builder.count
-                MessageIndex(channel, places).write(builder)
-            chunk.message_index_length = builder.count
-    DataEnd(0).write(builder)
-    start = end + builder.count
-    data = builder.end()
-    for record in (*found.schemas.values(), *found.channels.values(), _statistics(found), *found.chunks):
-        record.write(builder)
-    summary = builder.end()
-    checksum = zlib.crc32(_FOOTER_START.pack(Opcode.FOOTER, 20, start, 0), zlib.crc32(summary))
-    Footer(start, 0, checksum).write(builder)
-    with found.path.open('r+b') as file:
-        file.truncate(end)
-        file.seek(end)
-        file.write(data + summary + builder.end() + MAGIC)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _records(file: BinaryIO, size: int, found: McapScan) -> Iterator[tuple[int, int, bytes]]:
     """Yield opcode, offset and body of the records of the data section; what ends it early is told of."""
     reason = 'not an MCAP file'
@@ -179,9 +145,8 @@ def _records(file: BinaryIO, size: int, found: McapScan) -> Iterator[tuple[int, 
                 break
             opcode, length = _HEAD.unpack(head)
             if opcode in (Opcode.DATA_END, Opcode.FOOTER):
-                file.seek(max(size - len(MAGIC), 0))
-                found.complete = file.read() == MAGIC
-                reason = 'an index that breaks off'
+                found.complete = _is_index(file, offset, size, found.chunks)
+                reason = 'an index that breaks off, or is wrong'
                 break
             if not Opcode.HEADER <= opcode <= Opcode.DATA_END:
                 reason = f'bytes that are no record (opcode {opcode})'
@@ -194,13 +159,47 @@ def _records(file: BinaryIO, size: int, found: McapScan) -> Iterator[tuple[int, 
         found.damages.append(Damage(found.end, size - found.end, reason))
 
 
+def _is_index(file: BinaryIO, offset: int, size: int, chunks: list[ChunkIndex]) -> bool:
+    """Tell whether what follows the data section leads to its chunks, as readers will believe it to."""
+    end = size - _FOOTER_SIZE
+    if end < offset:
+        return False
+    file.seek(offset)
+    tail = file.read()
+    footer = tail[end - offset :]
+    if not footer.endswith(MAGIC) or _HEAD.unpack_from(footer) != (Opcode.FOOTER, 20):
+        return False
+    start, _, checksum = struct.unpack_from('<QQI', footer, _HEAD.size)
+    if not start:
+        return True  # there is no index, and readers know
+    if not offset <= start <= end:
+        return False
+    summary = tail[start - offset : end - offset]
+    if checksum and zlib.crc32(summary + footer[: _HEAD.size + 16]) != checksum:
+        return False
+    try:
+        records = [(opcode, body) for opcode, _, body in _inner(summary)]
+        indexed = [ChunkIndex.read(ReadDataStream(BytesIO(body))) for op, body in records if op == Opcode.CHUNK_INDEX]
+    except _MALFORMED:
+        return False
+    return sorted(map(_place, indexed)) == sorted(map(_place, chunks))
+
+
+def _place(index: ChunkIndex) -> tuple[int, str, int, int]:
+    return index.chunk_start_offset, index.compression, index.compressed_size, index.uncompressed_size
+
+
 def _take_chunk(found: McapScan, offset: int, body: bytes, take: Callable[[RawMessage], None] | None) -> None:
+    if found.chunks and set(found.chunks[-1].message_index_offsets) != set(found.last_index):
+        found.unindexed += bool(found.last_index)
     found.last_index = {}
     chunk = Chunk.read(ReadDataStream(BytesIO(body)))
     if chunk.uncompressed_size > _LARGEST_CHUNK:
         raise ValueError(f'a chunk of {chunk.uncompressed_size} bytes')
     stream, length = get_chunk_data_stream(chunk, validate_crc=True)
     data = stream.read(length)
+    if length != chunk.uncompressed_size:
+        raise ValueError(f'a chunk of {length} bytes that says it has {chunk.uncompressed_size}')
     index: dict[int, list[tuple[int, int]]] = {}
     messages = []
     for opcode, place, record in _inner(data):
@@ -218,8 +217,9 @@ def _take_chunk(found: McapScan, offset: int, body: bytes, take: Callable[[RawMe
         ChunkIndex(
             chunk_start_offset=offset,
             chunk_length=_HEAD.size + len(body),
-            message_start_time=chunk.message_start_time,
-            message_end_time=chunk.message_end_time,
+            # Its own words are under no checksum.
+            message_start_time=min((message.stamp for message in messages), default=0),
+            message_end_time=max((message.stamp for message in messages), default=0),
             message_index_offsets={},
             message_index_length=0,
             compression=chunk.compression,
@@ -258,6 +258,8 @@ def _define(found: McapScan, opcode: int, body: bytes) -> None:
     elif opcode == Opcode.CHANNEL:
         channel = Channel.read(stream)
         found.channels[channel.id] = channel
+    elif opcode == Opcode.HEADER and (profile := Header.read(stream).profile) not in ('ros2', ''):
+        raise ValueError(f'profile {profile!r}, which is not that of ROS 2')
 
 
 def _message(found: McapScan, body: bytes) -> RawMessage:
@@ -273,18 +275,3 @@ def _tally(found: McapScan, message: RawMessage, take: Callable[[RawMessage], No
     found.span = (min(first, message.stamp), max(last, message.stamp))
     if take is not None:
         take(message)
-
-
-def _statistics(found: McapScan) -> Statistics:
-    first, last = found.span or (0, 0)
-    return Statistics(
-        attachment_count=0,
-        channel_count=len(found.channels),
-        channel_message_counts=dict(found.counts),
-        chunk_count=len(found.chunks),
-        message_count=found.count,
-        message_end_time=last,
-        message_start_time=first,
-        metadata_count=0,
-        schema_count=len(found.schemas),
-    )

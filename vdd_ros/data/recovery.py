@@ -10,7 +10,8 @@ from pathlib import Path
 
 from vdd_ros.data.bag_metadata import METADATA, partial_path, write_metadata_of
 from vdd_ros.data.bag_writer import BagWriter, Definition
-from vdd_ros.data.mcap_file import Damage, McapScan, RawMessage, finish, scan
+from vdd_ros.data.mcap_file import Damage, McapScan, RawMessage, scan
+from vdd_ros.data.mcap_finish import finish
 from vdd_ros.errors import BagError
 
 Progress = Callable[[float], None]
@@ -28,6 +29,8 @@ class Recovery:
     """From the first to the last of them [s]."""
     damages: tuple[tuple[str, Damage], ...]
     """What could not be read, each with the name of its file; empty for a bag that was whole."""
+    closed: bool
+    """Whether it was closed as it should be: else nobody knows what never reached the disk."""
 
     @property
     def lost_bytes(self) -> int:
@@ -41,7 +44,7 @@ class Recovery:
 
     def __str__(self) -> str:
         """Say it in a line."""
-        lost = 'nothing is lost of what was written'
+        lost = 'nothing is lost' if self.closed else 'it was not closed; nothing is lost of what was written'
         if self.damages:
             known = f' with {self.lost_messages} messages' if self.lost_messages else ''
             lost = f'{self.lost_bytes} bytes{known} could not be read'
@@ -204,7 +207,8 @@ def _account(path: Path, scans: Sequence[McapScan]) -> Recovery:
     spans = [found.span for found in scans if found.span]
     seconds = (max(last for _, last in spans) - min(first for first, _ in spans)) / 1e9 if spans else 0.0
     damages = tuple((found.path.name, damage) for found in scans for damage in found.damages)
-    return Recovery(path, sum(found.count for found in scans), seconds, damages)
+    closed = all(found.complete for found in scans)
+    return Recovery(path, sum(found.count for found in scans), seconds, damages, closed)
 
 
 def _share(progress: Progress | None, files: Sequence[Path], number: int) -> Progress | None:
