@@ -50,6 +50,8 @@ def test_a_gap_is_found_where_it_is_and_counts_only_within_demonstrations():
         'warning /t: 1 gap in episodes, the longest of 0.41 s in episode 3'
     ]
     assert not told([found], spans={0: (0, 4_995 * MS), 1: (5_400 * MS, 9_000 * MS)})
+    # Seen by a clock that is behind by 50 ms, it is the same gap between the same demonstrations.
+    assert told([stream(kept - 50 * MS, kept)], spans={0: (0, 4_995 * MS), 1: (5_400 * MS, 9_000 * MS)}) == []
 
 
 def test_repeated_and_unsorted_stamps_are_counted():
@@ -82,6 +84,7 @@ def test_a_topic_without_a_rhythm_gets_no_rate_unless_it_should_have_one():
     assert measure_stream('/e', 'a/msg/B', events).rate is None
     assert stream(events, sensor=True).rate is not None
     assert stream(events, expected_rate=1.0).rate is not None
+    assert measure_stream('/e', 'a/msg/B', TICKS, TICKS, events=True).rate is None
     assert any('100.0 Hz where the contract expects 200 Hz' in text for text in told([stream(TICKS, expected_rate=200)]))
 
 
@@ -122,8 +125,9 @@ def test_a_stuck_a_saturated_and_a_constant_joint_are_told_apart():
     assert joint(SWING).at_extreme == 0
     still = joint(np.full(1000, 0.3), SWING)
     assert still.constant and still.longest_stuck == pytest.approx(9.99)
+    assert any('for up to 1.2 s while commanded to move' in item for item in told(joints=[joint(stuck, SWING)]))
     texts = told(joints=[joint(stuck, SWING), saturated, still])
-    for text in ('stays at one value for 1.2 s', 'exactly its least or greatest value', 'never moves, stays at 0.3'):
+    for text in ('for up to 10.0 s while commanded to move, j for longest', 'exactly its least or greatest value', 'never moves, stays at 0.3'):
         assert any(text in item for item in texts)
 
 

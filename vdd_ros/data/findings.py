@@ -54,25 +54,30 @@ def findings_of(
         *(item for stream in streams for item in _of_stream(stream, spans)),
         *_of_clocks(streams),
         *(item for joint in joints for item in _of_joint(joint)),
+        *_of_stuck(joints),
         *_of_episodes(episodes),
     ]
     order = ('fault', 'warning', 'note')
     return tuple(sorted(found, key=lambda finding: order.index(finding.level)))
 
 
-def within(gap: Gap, spans: Mapping[int, tuple[int, int]], least: float) -> int | None:
-    """Return the number of a demonstration of which a gap covers at least so much [s]; None if there is none."""
+def within(gap: Gap, spans: Mapping[int, tuple[int, int]]) -> tuple[float, int | None]:
+    """Return of how much of a demonstration a gap takes the most [s], and of which; 0 and None if of none."""
     end = gap.start + round(gap.seconds * 1e9)
-    for index, (begin, over) in spans.items():
-        if (min(end, over) - max(gap.start, begin)) / 1e9 > least:
-            return index
-    return None
+    taken = [((min(end, over) - max(gap.start, begin)) / 1e9, index) for index, (begin, over) in spans.items()]
+    longest = max(taken, default=(0.0, None))
+    return longest if longest[0] > 0 else (0.0, None)
 
 
 def gaps_within(stream: StreamQuality, spans: Mapping[int, tuple[int, int]]) -> tuple[Gap, ...]:
-    """Return the gaps of a stream that fall into a demonstration, or all where there are none."""
+    """Return the gaps of a stream that fall into a demonstration, or all where there are none.
+
+    Their stamps are those of the recorder's clock, as those of demonstrations are.
+    """
     least = GAP / stream.rate if stream.rate else 0.0
-    return tuple(gap for gap in stream.gaps if not spans or within(gap, spans, least) is not None)
+    offset = round((stream.clock_offset or 0.0) * 1e9)
+    gaps = (Gap(gap.start + offset, gap.seconds) for gap in stream.gaps)
+    return tuple(gap for gap in gaps if not spans or within(gap, spans)[0] > least)
 
 
 def _of_account(account: Account) -> Iterator[Finding]:
@@ -82,17 +87,17 @@ def _of_account(account: Account) -> Iterator[Finding]:
 
 
 def _of_stream(stream: StreamQuality, spans: Mapping[int, tuple[int, int]]) -> Iterator[Finding]:
-    least = GAP / stream.rate if stream.rate else 0.0
     gaps = gaps_within(stream, spans)
     if gaps:
-        worst = max(gaps, key=lambda gap: gap.seconds)
-        place = within(worst, spans, least) if spans else None
-        where = f' in episode {place}' if place is not None else ''
+        longest, place = max((within(gap, spans) for gap in gaps), default=(0.0, None))
+        if not spans:
+            longest = max(gap.seconds for gap in gaps)
+        where = f' in episode {place}' if spans else ''
         yield Finding(
             'warning',
             stream.topic,
             f'{len(gaps)} gap{"s" * (len(gaps) > 1)}{" in episodes" if spans else ""}, '
-            f'the longest of {worst.seconds:.2f} s{where}',
+            f'the longest of {longest:.2f} s{where}',
             'look at the publisher and its network; `max_age` in the contract keeps such ticks out',
         )
     if stream.expected_rate and stream.rate and stream.rate < 0.8 * stream.expected_rate:
@@ -159,19 +164,25 @@ def _of_joint(joint: JointQuality) -> Iterator[Finding]:
         yield Finding(
             'note', joint.name, f'stands at exactly its least or greatest value for {joint.at_extreme:.0%} of the time'
         )
-    if joint.longest_stuck > _STUCK:
-        yield Finding(
-            'warning',
-            joint.name,
-            f'stays at one value for {joint.longest_stuck:.1f} s while it is commanded to move',
-            'a brake, a collision, or a publisher that repeats itself',
-        )
     if joint.speed_limit and joint.top_speed > 1.05 * joint.speed_limit:
         yield Finding(
             'warning',
             joint.name,
             f'as fast as {joint.top_speed:.2f} rad/s, its limit is {joint.speed_limit:.2f}',
             'jumps in the measurements, or a model of another arm',
+        )
+
+
+def _of_stuck(joints: Sequence[JointQuality]) -> Iterator[Finding]:
+    stuck = [joint for joint in joints if joint.longest_stuck > _STUCK]
+    if stuck:
+        longest = max(stuck, key=lambda joint: joint.longest_stuck)
+        who = f', {longest.name} for longest' if len(stuck) > 1 else ''
+        yield Finding(
+            'warning',
+            ', '.join(joint.name for joint in stuck),
+            f'at one value for up to {longest.longest_stuck:.1f} s while commanded to move{who}',
+            'a brake, a collision, or a publisher that repeats itself',
         )
 
 

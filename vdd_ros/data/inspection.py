@@ -29,6 +29,8 @@ _MARKS = 'diagnostic_msgs/msg/DiagnosticArray'
 _BINS = 600
 _DENSITY_BINS = 60
 _TRACE_POINTS = 200
+_SHOWN = 6.0
+"""Usual intervals up to which their histogram goes."""
 
 
 class Limits(Protocol):
@@ -175,7 +177,8 @@ def _judge(
             item.received,
             item.headers,
             expected_rate=of_topic(rates, name),
-            sensor=item.headers is not None and item.info.type != _MARKS,
+            sensor=item.headers is not None,
+            events=item.info.type == _MARKS,
         )
         for name, item in stamps.items()
     )
@@ -264,7 +267,9 @@ def _densities(recording: Recording | None, joints: tuple[JointQuality, ...]) ->
 
 def _intervals(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     intervals = np.diff(times) / 1e9
-    return np.histogram(intervals, _DENSITY_BINS, (0.0, float(np.quantile(intervals, 0.999)) * 1.2 + 1e-9))
+    # What is longer than that counts as that: pauses between demonstrations would leave no room for the rhythm.
+    most = min(1.2 * float(np.quantile(intervals, 0.999)), _SHOWN * float(np.median(intervals))) + 1e-9
+    return np.histogram(np.minimum(intervals, most), _DENSITY_BINS, (0.0, most))
 
 
 def _trace(episode: Episode, width: int, period: int) -> Trace:

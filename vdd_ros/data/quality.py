@@ -66,6 +66,7 @@ def measure_stream(
     *,
     expected_rate: float | None = None,
     sensor: bool = False,
+    events: bool = False,
 ) -> StreamQuality:
     """Measure a stream by its stamps in the order of the bag.
 
@@ -81,13 +82,15 @@ def measure_stream(
         What the contract expects [Hz].
     sensor
         Whether it should have a rhythm; else it has one only if its intervals are much alike.
+    events
+        Whether it speaks of what happens: it has no rhythm, however alike its intervals are, and no clock of a sensor.
 
     """
     times = received if stamps is None else stamps
     if not len(times):
         return StreamQuality(topic, kind, 0, 0.0, None, expected_rate)
     steps = np.diff(times)
-    offset, delay, drift = _clock(received, stamps)
+    offset, delay, drift = _clock(received, None if events else stamps)
     common = {
         'topic': topic,
         'type': kind,
@@ -102,7 +105,7 @@ def measure_stream(
     }
     ordered = np.unique(times)
     intervals = np.diff(ordered) / 1e9
-    if len(intervals) < _LEAST:
+    if len(intervals) < _LEAST or events:
         return StreamQuality(rate=None, longest_interval=float(intervals.max(initial=0.0)), **common)
     short, period, long = np.quantile(intervals, [0.1, 0.5, 0.9])
     if expected_rate is None and not sensor and long > _IRREGULAR * short:

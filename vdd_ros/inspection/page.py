@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from datetime import datetime, timezone
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from vdd_ros import __version__
@@ -32,6 +34,7 @@ def write_page(inspection: Inspection, target: Path) -> None:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters['code'] = _with_code
     begin = inspection.span[0]
     began = f'{datetime.fromtimestamp(begin / 1e9, timezone.utc):%Y-%m-%d %H:%M UTC}' if begin > _EPOCH else ''
     page = environment.get_template('page.html').render(
@@ -46,6 +49,11 @@ def write_page(inspection: Inspection, target: Path) -> None:
         raise OutputError(
             expected=f'a place for the report at {target}', found=error.strerror, remedy='choose another path'
         ) from error
+
+
+def _with_code(text: str) -> Markup:
+    """Return a sentence in which what stands between backticks is code."""
+    return Markup(re.sub(r'`([^`]*)`', r'<code>\1</code>', str(escape(text))))
 
 
 def _figures(inspection: Inspection) -> dict[str, str]:

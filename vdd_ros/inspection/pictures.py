@@ -49,7 +49,7 @@ def timeline_picture(inspection: Inspection) -> Figure:
         )
         for gap in inspection.shown_gaps[stream.topic][:500]:
             left = (gap.start - begin) / 1e9
-            axes.plot([left, left + gap.seconds], [row + 0.42] * 2, color=_RED, linewidth=2.2, solid_capstyle='butt')
+            axes.barh(row, max(gap.seconds, seconds / 500), left=left, height=0.72, color=_RED, linewidth=0)
     axes.set(xlim=(0, max(seconds, 1e-6)), ylim=(len(streams) + 0.6, -0.6), xlabel='time [s]')
     axes.set_yticks(range(len(streams) + 1), ['demonstrations', *(stream.topic for stream in streams)], fontsize=9)
     axes.spines[['top', 'right', 'left']].set_visible(False)
