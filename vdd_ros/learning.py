@@ -20,6 +20,7 @@ from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
 from vdd_ros.distillation.distiller import Distiller
 from vdd_ros.distillation.selection import judge
 from vdd_ros.distillation.start import place_experts, start_from_teacher
+from vdd_ros.errors import ConfigurationError
 from vdd_ros.events import write_events
 from vdd_ros.export import export_denoiser, export_student
 from vdd_ros.learning_settings import LearningSettings
@@ -56,16 +57,18 @@ def train_teacher(
     """
     output = claim_output(output)
     normalizers = fit_normalizers(demonstrations.train, demonstrations.contract, settings.augmentation)
-    windows = _augmented(demonstrations.train, demonstrations, normalizers, settings)
+    device = _device(settings)
+    windows = _augmented(demonstrations.train, demonstrations, normalizers, settings, device)
     training = settings.teacher_training
     torch.manual_seed(settings.seed)
-    teacher = Teacher(settings.teacher, _shape(demonstrations.contract))
+    teacher = Teacher(settings.teacher, _shape(demonstrations.contract)).to(device)
     learner = SingleLoss(teacher, teacher.loss, windows, batch=training.batch, descent=training.descent)
     ema = Ema(teacher, training.ema)
     with _threads(settings.threads):
         history = _fit(learner, ema, training.iterations, output, settings, 'teacher', progress, resume, cancelled)
         if history is None:
             return None
+        teacher.cpu()
         held_out = _augmented(demonstrations.held_out, demonstrations, normalizers, settings)
         generator = torch.Generator().manual_seed(settings.seed)
         with torch.no_grad():
@@ -112,14 +115,15 @@ def distill(
     shape = _shape(demonstrations.contract)
     teacher = Teacher(TeacherSettings.parse(artifact.manifest.network), shape)
     teacher.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
-    teacher.requires_grad_(False)
+    device = _device(settings)
+    teacher.requires_grad_(False).to(device)
     torch.manual_seed(settings.seed)
-    student = Student(settings.student, shape, torch.Generator().manual_seed(settings.seed))
-    windows = _augmented(demonstrations.train, demonstrations, normalizers, settings)
+    student = Student(settings.student, shape, torch.Generator().manual_seed(settings.seed)).to(device)
+    windows = _augmented(demonstrations.train, demonstrations, normalizers, settings, device)
     if settings.start == 'teacher':
         start_from_teacher(student, teacher.denoiser)
     if settings.start != 'spread':
-        place_experts(student, windows, torch.Generator().manual_seed(settings.seed))
+        place_experts(student, windows, torch.Generator(device).manual_seed(settings.seed))
     learner = Distiller(student, teacher.score, windows, settings.distillation)
     ema = Ema(student, settings.student_ema)
     with _threads(settings.threads):
@@ -128,7 +132,7 @@ def distill(
         )
         if history is None:
             return None
-        student = student.compact()
+        student = student.cpu().compact()
         held_out = _augmented(demonstrations.held_out, demonstrations, normalizers, settings)
         observation, action = held_out.draw(4096, torch.Generator().manual_seed(settings.seed))
         with torch.no_grad():
@@ -179,7 +183,7 @@ def _fit(
     done = fit(
         learner,
         iterations=iterations,
-        generator=torch.Generator().manual_seed(settings.seed),
+        generator=torch.Generator(_device(settings)).manual_seed(settings.seed),
         ema=ema,
         checkpoint=checkpoint,
         resume=resume,
@@ -194,9 +198,22 @@ def _fit(
 
 
 def _augmented(
-    arrays: WindowArrays, demonstrations: Demonstrations, normalizers: Normalizers, settings: LearningSettings
+    arrays: WindowArrays,
+    demonstrations: Demonstrations,
+    normalizers: Normalizers,
+    settings: LearningSettings,
+    device: torch.device | None = None,
 ) -> AugmentedWindows:
-    return AugmentedWindows(arrays, demonstrations.contract, normalizers, settings.augmentation)
+    return AugmentedWindows(arrays, demonstrations.contract, normalizers, settings.augmentation, device)
+
+
+def _device(settings: LearningSettings) -> torch.device:
+    available = torch.cuda.is_available()
+    if settings.device == 'cuda' and not available:
+        raise ConfigurationError(
+            expected='a GPU that torch can use', found='none', remedy='set device to auto or cpu, or mend the driver'
+        )
+    return torch.device('cuda' if available and settings.device != 'cpu' else 'cpu')
 
 
 def _shape(contract: Contract) -> PolicyShape:

@@ -40,6 +40,8 @@ class LearningSettings(Settings):
     """Share of the episodes that is kept for judging."""
     threads: int = Field(0, ge=0)
     """Cores to use; 0 for all."""
+    device: Literal['auto', 'cpu', 'cuda'] = 'auto'
+    """Where networks are trained; `auto`: on a GPU where there is one. A checkpoint is resumed where it was begun."""
     augmentation: AugmentationSettings = AugmentationSettings()
     """Displacements that teach recovery."""
     teacher: TeacherSettings = TeacherSettings()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from vdd_ros.artifact import DataRecord, load_artifact
 from vdd_ros.contract import load_contract
 from vdd_ros.data.dataset import WindowArrays
 from vdd_ros.data.demonstrations import Demonstrations
-from vdd_ros.errors import TrainingError
+from vdd_ros.errors import ConfigurationError, TrainingError
 from vdd_ros.learning import checkpoint_path, distill, events_path, train_teacher
 from vdd_ros.learning_settings import LearningSettings
 from vdd_ros.policy import DistilledPolicy
@@ -134,3 +135,12 @@ def test_thresholds_are_those_of_the_part_that_is_less_at_home(learned):
         for share in (0.01, 0.5):
             place = calibration.levels.index(share)
             assert calibration.threshold(signal, share) == min(values[place] for values in parts.values())
+
+
+def test_learning_on_a_gpu_needs_one(tmp_path):
+    settings = LearningSettings.parse({**SETTINGS, 'device': 'cuda'})
+    if torch.cuda.is_available():
+        assert train_teacher(demonstrations(), tmp_path / 'teacher', settings, silent) is not None
+    else:
+        with pytest.raises(ConfigurationError, match='set device to auto or cpu'):
+            train_teacher(demonstrations(), tmp_path / 'teacher', settings, silent)

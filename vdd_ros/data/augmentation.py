@@ -41,22 +41,27 @@ class AugmentedWindows(Windows):
     """
 
     def __init__(
-        self, arrays: WindowArrays, contract: Contract, normalizers: Normalizers, settings: AugmentationSettings
+        self,
+        arrays: WindowArrays,
+        contract: Contract,
+        normalizers: Normalizers,
+        settings: AugmentationSettings,
+        device: torch.device | None = None,
     ) -> None:
-        """Hold the windows of a contract in memory."""
+        """Hold the windows of a contract in the memory of a device, by default that of the processor."""
         super().__init__(
-            _tensor(normalizers.observation.normalize(arrays.observation)),
-            _tensor(normalizers.action.normalize(arrays.action)).flatten(start_dim=1),
+            _tensor(normalizers.observation.normalize(arrays.observation), device),
+            _tensor(normalizers.action.normalize(arrays.action), device).flatten(start_dim=1),
         )
         self._settings = settings
         step = step_root(arrays, settings.least_spread)
         moved, remembers = _columns(contract)
-        self._push = _tensor(step @ moved / normalizers.observation.scale)
-        self._memory = torch.ones(contract.observation_horizon, contract.observation_size)
-        self._memory[-1] = _tensor(remembers)
+        self._push = _tensor(step @ moved / normalizers.observation.scale, device)
+        self._memory = torch.ones(contract.observation_horizon, contract.observation_size, device=device)
+        self._memory[-1] = _tensor(remembers, device)
         left = (1 - settings.recovery) ** np.arange(contract.prediction_horizon)
         answer = _recovering(contract, settings.recovery) * step / normalizers.action.scale
-        self._answer = _tensor(left[:, None, None] * answer)
+        self._answer = _tensor(left[:, None, None] * answer, device)
 
     def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw windows with replacement and displace them: observations and flattened actions."""
@@ -132,5 +137,5 @@ def _recovering(contract: Contract, recovery: float) -> np.ndarray:
     return np.where(np.isnan(factors), 1 - recovery, -recovery / np.nan_to_num(factors, nan=1.0))
 
 
-def _tensor(values: np.ndarray) -> Tensor:
-    return torch.as_tensor(values, dtype=torch.float32)
+def _tensor(values: np.ndarray, device: torch.device | None) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.float32, device=device)

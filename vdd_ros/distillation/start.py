@@ -60,7 +60,7 @@ def place_experts(student: Student, windows: WindowSource, generator: torch.Gene
 def _spread_out(
     deviation: Float[Tensor, 'window action'], count: int, generator: torch.Generator
 ) -> Float[Tensor, 'expert action']:
-    chosen = deviation[torch.randint(len(deviation), (1,), generator=generator)]
+    chosen = deviation[torch.randint(len(deviation), (1,), generator=generator, device=generator.device)]
     while len(chosen) < count:
         distance = torch.cdist(deviation, chosen).square().amin(dim=-1)
         # Fewer different demonstrations than experts: the rest share places.
