@@ -19,6 +19,7 @@ KEYS = {' ': 'toggle', 's': 'toggle', 'y': 'success', 'n': 'failure', 'd': 'disc
 """Key to action; `l` begins an instruction, which Enter ends and Escape drops."""
 
 _HELP = 'space start, stop   y success   n failure   d discard   l instruction   q quit'
+_OUTCOMES = ('success', 'failure', 'aborted', 'unlabelled', 'discarded')
 _ENTER, _ESCAPE, _ERASE = ('\r', '\n'), '\x1b', ('\x7f', '\x08')
 
 
@@ -104,7 +105,7 @@ def render(status: Status, notice: str, typed: str | None) -> list[Text]:
         head = Text(f'● episode {status.index}  {status.seconds:6.1f} s', style='bold red')
     else:
         head = Text('○ between episodes' if status.index >= 0 else '○ no episode yet', style='bold')
-    counts = '  '.join(f'{count} {name}' for name, count in sorted(status.outcomes.items()) if count)
+    counts = '  '.join(f'{status.outcomes[name]} {name}' for name in _OUTCOMES if status.outcomes.get(name))
     head.append(f'   {counts}' if counts else '', style='not bold default')
     head.append(f'   “{status.language}”' if status.language else '', style='not bold italic cyan')
     rates = Text('  '.join(f'{topic} {rate:.0f}/s' for topic, rate in status.rates.items()), style='dim')
