@@ -185,6 +185,8 @@ def main(quick: bool = False, check: bool = False, seconds: float | None = None)
             'spread': 0.0,
             'novelty': 'watch',
             'startup_timeout': 60.0,
+            'override_name': 'benchmarks.control',
+            'override_reason': 'there is no arm',
         }
         asked = [word for key, value in parameters.items() for word in ('-p', f'{key}:={value}')]
         console.print(f'watching an echo for {span:g} s, then the policy node for {span + reloading:g} s')

@@ -50,8 +50,8 @@ class Watcher:
 def test_in_lockstep_every_picture_comes_with_depth_cloud_and_calibration_of_one_stamp(graph, tmp_path):
     bridge = graph.start('mujoco_bridge', scene=camera(tmp_path), step_timeout=20.0)
     watcher, commander = Watcher(graph), Commander(graph)
-    commander.reset()
-    graph.until(lambda: all(watcher.heard.values()))  # everybody has found everybody
+    # A picture of before everybody has found everybody is lost to who had not.
+    graph.until(lambda: commander.reset() and all(watcher.heard.values()))
     start = commander.reset()
     for _ in range(9):
         commander.step(commander.position)
