@@ -39,6 +39,11 @@ class Process:
         return self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
     def text(self) -> str:
         """What it has said so far."""
         return self.log.read_text()
@@ -84,6 +89,11 @@ class Graph:
         self._stack.callback(node.destroy_node)
         self._executor.add_node(node)
         return node
+
+    def drop(self, node: Node) -> None:
+        """Take a node of this process out of the graph before the test's end."""
+        self._executor.remove_node(node)
+        node.destroy_node()
 
     def end(self) -> list[Path]:
         """End every process that still runs; return the logs of those that had to be killed."""

@@ -3,77 +3,16 @@
 from __future__ import annotations
 
 import signal
-from time import monotonic, time_ns
+from time import time_ns
 
 import numpy as np
 import pytest
+from arms import HOME, JOINTS, Arm, tool
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
-from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
 from students import save_student
 
-from vdd_ros.contract import load_contract
-from vdd_ros.kinematics import Kinematics
-from vdd_ros.nodes import messages, qos
-
 PERIOD = 35_000_000
-JOINTS = [f'joint{number}' for number in range(1, 8)]
-HOME = np.array([-0.4, 0.3, 0.0, -2.2, 0.0, 2.5, 0.4])
 STEP = [0.0, 0.01]
-
-
-class Arm:
-    """Joint states and a clock of the test's choice; remembers the commands."""
-
-    def __init__(self, graph) -> None:
-        """Take part in the test's graph."""
-        node = graph.node('arm')
-        self._graph = graph
-        self.commands: list[np.ndarray] = []
-        self._states = node.create_publisher(JointState, 'joint_states', qos.JOINT_STATES_OFFERED)
-        self._clock = node.create_publisher(Clock, '/clock', qos.CLOCK)
-        node.create_subscription(Float64MultiArray, 'arm_controller/commands', self._on_command, qos.COMMANDS)
-        self._change = node.create_client(ChangeState, 'policy_node/change_state')
-
-    def _on_command(self, message: Float64MultiArray) -> None:
-        self.commands.append(np.array(message.data))
-
-    def tick(self, stamp: int) -> None:
-        """Let the clock go on."""
-        self._clock.publish(messages.to_clock(stamp))
-
-    def say(self, stamp: int, position: np.ndarray = HOME, joints: list[str] = JOINTS) -> None:
-        """Publish where the arm is."""
-        self.tick(stamp)
-        zeros = np.zeros(len(joints))
-        self._states.publish(messages.to_joint_state(stamp, joints, position, zeros, zeros))
-
-    def change(self, transition: int) -> bool:
-        """Ask the node for a transition; return whether it succeeded."""
-        self._graph.until(self._change.service_is_ready)
-        request = ChangeState.Request(transition=Transition(id=transition))
-        future = self._change.call_async(request)
-        self._graph.until(future.done)
-        return future.result().success
-
-    def activate(self, stamp: int) -> None:
-        """Configure the node, let it hear a state, and activate it."""
-        assert self.change(Transition.TRANSITION_CONFIGURE)
-        self._graph.until(lambda: self._states.get_subscription_count() == 1)
-        deadline = monotonic() + 20
-        while not self._active(stamp):  # the state may come before the subscription has it
-            assert monotonic() < deadline, 'was not activated'
-
-    def _active(self, stamp: int) -> bool:
-        self.say(stamp)
-        return self.change(Transition.TRANSITION_ACTIVATE)
-
-
-def tool(joints: np.ndarray) -> np.ndarray:
-    """Return where joints bring the tool [m]."""
-    return Kinematics.from_contract(load_contract('avoiding_cartesian')).tool_position(joints)
 
 
 def test_each_tick_moves_the_commanded_tool_point_by_the_policys_step(graph, tmp_path):

@@ -70,7 +70,7 @@ def _counted(counters: Counters) -> dict[str, object]:
         'not_finite': counters.not_finite,
         **{f'clamped_{kind}': ' '.join(map(str, joints)) for kind, joints in counters.clamps.items()},
         'clamped': sum(sum(joints) for joints in counters.clamps.values()),
-        **{f'age_of_{stream}_s': f'{age:.3f}' for stream, age in counters.ages.items()},
+        **{f'age_of_{stream}_s': f'{max(age, 0.0):.3f}' for stream, age in counters.ages.items()},
         'expert': counters.expert,
         **{name: f'{value:.3f}' for name, value in counters.signals.items()},
         'novelty': counters.level,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from array import array
 from collections import deque
 from collections.abc import Callable
@@ -33,7 +34,7 @@ class View:
         self._node = node
         self._kinematics = Kinematics.from_contract(node.contract)
         self._ways = node.create_publisher(MarkerArray, '~/ways', qos.DIAGNOSTICS)
-        self._pacer = Pacer(1 / node.values['markers_rate'], self._show, name='ways')
+        self._pacer = Pacer(1 / node.values['markers_rate'], self._try_to_show, name='ways')
         self._pacer.start()
         self._shadow = self._others = None
         self._differences: deque[np.ndarray] = deque(maxlen=_COMPARED)
@@ -78,6 +79,12 @@ class View:
         if commander.active and isinstance(commander.outcome, Command):
             self._differences.append(position - commander.outcome.position)
         commander.follow(position)
+
+    def _try_to_show(self) -> None:
+        try:
+            self._show()
+        except Exception:  # whatever it is, it is not worth the arm's motion
+            self._node.get_logger().error(f'no ways to show: {traceback.format_exc()}', throttle_duration_sec=10.0)
 
     def _show(self) -> None:
         node = self._node

@@ -1,0 +1,15 @@
+"""The graphs, arms and students of test/ros, for faults."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+_ROS = Path(__file__).parents[1] / 'ros'
+sys.path.insert(0, str(_ROS))
+_specification = importlib.util.spec_from_file_location('ros_fixtures', _ROS / 'conftest.py')
+_fixtures = importlib.util.module_from_spec(_specification)
+sys.modules['ros_fixtures'] = _fixtures
+_specification.loader.exec_module(_fixtures)
+graph = _fixtures.graph

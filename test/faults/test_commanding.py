@@ -1,0 +1,255 @@
+"""Faults around the command topic: other commanders, persons who stop, artifacts that change, ends of the process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from arms import ANSWERED, HOME, Arm, assert_smooth, tool
+from lifecycle_msgs.msg import Transition
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from ros_fixtures import open_graph
+from std_msgs.msg import Bool, Float64MultiArray
+from students import save_student
+
+from vdd_ros.nodes import messages, qos
+
+RATE = 250
+AWAY = HOME + 0.3
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """Where the artifacts lie."""
+    return tmp_path_factory.mktemp('artifacts')
+
+
+@pytest.fixture(scope='module')
+def graph(tmp_path_factory):
+    """One graph for all faults."""
+    with open_graph(tmp_path_factory.mktemp('faults')) as graph:
+        yield graph
+
+
+@pytest.fixture(scope='module')
+def node(graph, folder):
+    """One policy node for all faults; it leads the tool straight to the left."""
+    artifact = save_student(folder / 'left', [[0.0, 0.001]], change={'prediction_horizon': 4})
+    return graph.start('policy_node', use_sim_time=False, artifact=artifact, **ANSWERED, control_rate=RATE)
+
+
+@pytest.fixture(scope='module')
+def body(graph, node):
+    """One arm for all faults."""
+    return Arm(graph)
+
+
+@pytest.fixture
+def arm(body):
+    """The arm in motion; afterwards it is at rest."""
+    body.commands.clear()
+    body.activate()
+    body.moves(0.003)
+    yield body
+    body.live()
+    assert body.change(Transition.TRANSITION_DEACTIVATE)
+
+
+@pytest.fixture
+def rival(graph):
+    """Another node that could command the arm."""
+    node = graph.node('rival')
+    yield node
+    graph.drop(node)
+
+
+def test_a_second_commander_is_given_way_to_by_a_stop_that_is_a_motion(graph, node, arm, rival):
+    others = rival.create_publisher(Float64MultiArray, 'arm_controller/commands', qos.COMMANDS)
+    begin = len(arm.commands)
+
+    def meddle() -> bool:
+        arm.say_to(others, AWAY)
+        return arm.live(position=HOME)
+
+    graph.until(lambda: meddle() and 'giving way: /rival commands on arm_controller/commands, too' in node.text)
+    graph.until(lambda: meddle() and all(np.array_equal(command, AWAY) for command in arm.commands[-300:]))
+    own = [command for command in arm.commands if not np.array_equal(command, AWAY)]
+    assert_smooth(own, RATE)
+    assert len(own) > begin
+    assert 'it has given way' in arm.ask('resume').message
+
+
+def test_with_a_second_commander_about_it_does_not_begin(graph, node, body, rival):
+    rival.create_publisher(Float64MultiArray, 'arm_controller/commands', qos.COMMANDS)
+    graph.until(lambda: body.live() and 'nobody else to command on' in body.ask('preflight').message)
+    body.commands.clear()
+    assert not body.change(Transition.TRANSITION_ACTIVATE)
+    assert not body.commands
+    graph.until(lambda: 'end one of them: the arm would jump between the two' in node.text)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'topic', 'profile', 'complaint'),
+    [
+        (
+            'publisher',
+            'policy_node/estop',
+            QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+            'Best effort',
+        ),
+        (
+            'subscription',
+            'arm_controller/commands',
+            QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+            'transient local',
+        ),
+    ],
+)
+def test_peers_that_dds_would_silently_not_connect_are_found(graph, body, rival, kind, topic, profile, complaint):
+    if kind == 'publisher':
+        rival.create_publisher(Bool, topic, profile)
+    else:
+        rival.create_subscription(Float64MultiArray, topic, lambda message: None, profile)
+    graph.until(lambda: body.live() and complaint in body.ask('preflight').message)
+    body.commands.clear()
+    assert not body.change(Transition.TRANSITION_ACTIVATE)
+    assert not body.commands
+
+
+def test_a_peer_of_another_type_is_found(graph, body, rival):
+    rival.create_publisher(Float64MultiArray, 'policy_node/estop', 1)
+    found = 'found std_msgs/msg/Float64MultiArray of /rival'
+    graph.until(lambda: body.live() and found in body.ask('preflight').message)
+    assert not body.change(Transition.TRANSITION_ACTIVATE)
+
+
+def test_a_preflight_that_finds_nothing_says_what_it_looked_at(graph, body):
+    graph.until(lambda: body.live() and body.ask('preflight').success)
+    text = body.ask('preflight').message
+    for looked_at in ('artifact', 'contract', 'joint order', 'stage', '/joint_states', '/arm_controller/commands'):
+        assert f'fine: {looked_at}: ' in text
+
+
+def test_a_stop_is_a_motion_that_lasts_until_resume_goes_on_from_there(graph, node, arm):
+    assert arm.ask('stop').success
+    graph.until(lambda: arm.live() and arm.rests())
+    arm.keeps_resting()
+    assert arm.ask('resume').success
+    arm.moves(0.003)
+    assert_smooth(arm.commands, RATE)
+
+
+def test_the_emergency_stop_holds_until_it_is_released_and_somebody_resumes(graph, arm, rival):
+    button = rival.create_publisher(Bool, 'policy_node/estop', qos.ESTOP)
+    graph.until(lambda: arm.live() and button.get_subscription_count() == 1)
+    button.publish(Bool(data=True))
+    graph.until(lambda: arm.live() and arm.rests())
+    assert 'the emergency stop is pressed' in arm.ask('resume').message
+    arm.keeps_resting()
+    button.publish(Bool(data=False))
+    graph.until(lambda: arm.live() and arm.ask('resume').success)
+    arm.moves(0.003)
+    assert_smooth(arm.commands, RATE)
+
+
+def set_artifact(graph, arm: Arm, client, path: Path) -> None:
+    """Set the parameter, as `ros2 param set` does."""
+    value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=str(path))
+    request = SetParameters.Request(parameters=[Parameter(name='artifact', value=value)])
+    graph.until(client.service_is_ready)
+    future = client.call_async(request)
+    graph.until(lambda: arm.live() and future.done())
+
+
+def test_an_artifact_that_was_spoilt_is_refused_while_the_arm_moves_on(graph, arm, folder):
+    spoilt = folder / 'left' / 'network.onnx'
+    whole = spoilt.read_bytes()
+    spoilt.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    answer = arm.ask('reload')
+    assert not answer.success
+    assert 'expected network.onnx as the manifest' in answer.message and 'acts on' in answer.message
+    spoilt.write_bytes(whole)
+    arm.moves(0.003)
+    assert_smooth(arm.commands, RATE)
+    assert arm.ask('reload').success
+
+
+def test_an_artifact_that_answers_nonsense_or_is_of_another_contract_is_refused_while_the_arm_moves_on(
+    graph, arm, folder
+):
+    shutil.move(folder / 'left', folder / 'kept')
+    save_student(folder / 'left', [[0.0, np.nan]], change={'prediction_horizon': 4})
+    assert 'found NaN or infinity' in arm.ask('reload').message
+    shutil.rmtree(folder / 'left')
+    save_student(folder / 'left', [[0.0, 0.001]])
+    assert 'expected an artifact of contract avoiding_cartesian' in arm.ask('reload').message
+    shutil.rmtree(folder / 'left')
+    assert 'expected an artifact at' in arm.ask('reload').message
+    shutil.move(folder / 'kept', folder / 'left')
+    arm.moves(0.003)
+    assert_smooth(arm.commands, RATE)
+
+
+def test_another_artifact_takes_over_without_a_jump(graph, node, arm, folder, rival):
+    save_student(folder / 'right', [[0.0, -0.001]], change={'prediction_horizon': 4})
+    client = rival.create_client(SetParameters, 'policy_node/set_parameters')
+    set_artifact(graph, arm, client, folder / 'right')
+    graph.until(lambda: arm.live() and f'{folder / "right"}' in node.text and 'takes over from' in node.text)
+    arm.moves(0.01)
+    ahead = tool(arm.commands[-1])[1]
+    arm.moves(0.003)
+    assert tool(arm.commands[-1])[1] < ahead
+    set_artifact(graph, arm, client, folder / 'left')
+    arm.moves(0.01)
+    assert_smooth(arm.commands, RATE)
+
+
+def test_rules_may_be_set_while_the_arm_moves_and_nonsense_is_refused(graph, node, arm, folder, rival):
+    client = rival.create_client(SetParameters, 'policy_node/set_parameters')
+    graph.until(client.service_is_ready)
+    for text, accepted in (('rules: [{forbid: [7]}]', True), ('rules: [{forbids: [7]}]', False)):
+        (folder / 'rules.yaml').write_text(text)
+        value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=str(folder / 'rules.yaml'))
+        future = client.call_async(SetParameters.Request(parameters=[Parameter(name='rules', value=value)]))
+        graph.until(lambda: arm.live() and future.done())
+        (result,) = future.result().results
+        assert result.successful == accepted
+        assert accepted or 'forbids' in result.reason
+    arm.moves(0.003)
+
+
+def test_a_hundred_activations_leak_nothing(node, body):
+    def used() -> tuple[int, int, int]:
+        """Return threads, files and memory [kB] of the node."""
+        status = Path(f'/proc/{node.pid}/status').read_text()
+        fields = dict(line.split(':', 1) for line in status.splitlines())
+        files = len(os.listdir(f'/proc/{node.pid}/fd'))
+        return int(fields['Threads']), files, int(fields['VmRSS'].split()[0])
+
+    kept = []
+    for count in range(100):
+        body.live()
+        body.activate()
+        assert body.change(Transition.TRANSITION_DEACTIVATE)
+        if count in (29, 99):
+            kept.append(used())
+    # Whatever one activation leaves behind, seventy leave seventy times.
+    (threads, files, memory), after = kept
+    assert after[0] < threads + 5 and after[1] < files + 5
+    assert after[2] < memory + 4000
+
+
+def test_a_killed_node_leaves_the_arm_with_its_last_command_which_is_as_near_as_any(graph, node, body):
+    body.commands.clear()
+    body.activate()
+    body.moves(0.003)
+    node.send(signal.SIGKILL)
+    node.wait()
+    graph.until(lambda: body.live() and body.unheard() > 1.0)
+    assert_smooth(body.commands, RATE)
