@@ -81,6 +81,7 @@ setup(
         shipped('launch', '*.launch.py'),
         shipped('config', '*.yaml'),
         shipped('config/contracts', '*.yaml'),
+        shipped('config/robots', '*.yaml'),
         shipped('config/scenes', '*.yaml'),
         *executable_shims(),
     ],

@@ -73,7 +73,10 @@ class Deployment(Settings):
         bounds = kinematics.lower, kinematics.upper, kinematics.velocity_limits
         limits = Limits(*bounds, self.max_lag, mode=self.limits)
         if self.joint_limits:
-            limits = limits.tightened(**load_joint_limits(self.joint_limits, contract.robot.joints))
+            file = Path(self.joint_limits)
+            if not file.suffix:
+                file = share_path('config', 'robots', f'{self.joint_limits}_joint_limits.yaml')
+            limits = limits.tightened(**load_joint_limits(file, contract.robot.joints))
         scale = self.velocity_scale * (self.slow_speed if self.stage == 'slow' else 1.0)
         limits = limits.tightened(velocity=limits.velocity * scale)
         if lockstep:

@@ -114,7 +114,9 @@ def test_an_included_file_gets_every_argument_that_it_declares_and_no_other(name
         assert set(include.launch_arguments) == declared
 
 
-@pytest.mark.parametrize('path', sorted((ROOT / 'config').glob('*.yaml')), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    'path', sorted([*ROOT.glob('config/*.yaml'), *ROOT.glob('config/robots/*.yaml')]), ids=lambda path: path.name
+)
 def test_parameter_files_set_only_declared_parameters(path):
     for key, entry in yaml.safe_load(path.read_text(encoding='utf-8')).items():
         if isinstance(entry, dict) and 'ros__parameters' in entry:

@@ -47,7 +47,7 @@ PARAMETERS = (
     Parameter('stream_max_age', 0.5, 'the same for topics of their own [s]', minimum=0.001, maximum=60.0),
     Parameter('max_skew', 0.0, 'greatest difference of two streams [s]; 0: any', minimum=0.0, maximum=60.0),
     Parameter('stale_stop', False, 'whether a stop for want of joint states waits for ~/resume'),
-    Parameter('joint_limits', '', 'joint_limits.yaml; of it and the robot model, the stricter limit wins'),
+    Parameter('joint_limits', '', 'joint_limits.yaml, or a name of config/robots; the stricter limit wins'),
     Parameter('velocity_scale', 1.0, 'share of the velocity limits', minimum=0.01, maximum=1.0),
     Parameter('acceleration_time', 0.5, 'to full speed, where no acceleration is told [s]', minimum=0.01, maximum=10.0),
     Parameter('jerk_time', 0.1, 'to full acceleration, where no jerk is told [s]', minimum=0.001, maximum=10.0),
