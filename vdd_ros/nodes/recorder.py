@@ -40,6 +40,8 @@ PARAMETERS = (
     Parameter('keys', False, 'be steered by the keys of the terminal, and draw a status line'),
 )
 
+_SETTLING = 1.0
+"""How long both sides of a connection take to know of each other, on a loaded machine too [s]."""
 _WINDOW = 200_000_000
 _DRAIN_PERIOD = 0.005
 _DRAW_PERIOD = 0.1
@@ -95,6 +97,7 @@ class Recorder(Node):
         self._wanted = {f'/{topic.lstrip("/")}' for topic in values['topics']} - set(self._writer.topics)
         self._rates = Rates()
         self._began = 0.0
+        self._connected: float | None = None
         self._done = False
         self._offer()
         self.get_logger().info(f'recording {", ".join(tap.topic for tap in self._taps)} into {self._output}')
@@ -202,9 +205,11 @@ class Recorder(Node):
         self.get_logger().info(self._act('label', message.data))
 
     def _on_ready(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Say whether every topic has a publisher that is heard: a publisher cannot tell from its side alone."""
+        """Say whether all topics have publishers that are heard; either side knows it before the other does."""
         waiting = [tap.topic for tap in self._taps if not tap.publishers]
-        response.success = not waiting
+        now = time.monotonic()
+        self._connected = None if waiting else self._connected or now
+        response.success = self._connected is not None and now - self._connected >= _SETTLING
         response.message = f'waiting for publishers of {", ".join(waiting)}' if waiting else 'recording'
         return response
 
