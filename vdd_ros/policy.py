@@ -96,12 +96,16 @@ class DistilledPolicy:
             entropy of the gating [nat]; nothing if the artifact is not calibrated.
 
         """
+        return {name: float(values[0]) for name, values in self.signals_of_each(observation, experts).items()}
+
+    def signals_of_each(self, observation: np.ndarray, experts: Experts) -> dict[str, np.ndarray]:
+        """Tell the same of each of some windows: by name, shape (batch,)."""
         if self._familiarity is None or self.calibration is None:
             return {}
         window = self._normalizers.observation.normalize(observation)
         return {
-            'familiarity': float(self._familiarity.log_density(window)[0]),
-            'decidedness': -float(entropy(experts.log_gating[0])),
+            'familiarity': self._familiarity.log_density(window),
+            'decidedness': -entropy(experts.log_gating).astype(np.float64),
         }
 
     def likelihood(self, experts: Experts, done: np.ndarray) -> float:
@@ -115,8 +119,11 @@ class DistilledPolicy:
             Shape (action,): the action of the one step that followed, whoever commanded it.
 
         """
-        network = self.artifact.manifest.network
-        return float(log_likelihood(experts, network, self._normalizers.action.scale, done[None])[0])
+        return float(self.likelihood_of_each(experts, done[None])[0])
+
+    def likelihood_of_each(self, experts: Experts, done: np.ndarray) -> np.ndarray:
+        """Return the same for some windows, shape (batch,), of what was done, shape (batch, action)."""
+        return log_likelihood(experts, self.artifact.manifest.network, self._normalizers.action.scale, done)
 
     def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
         """Draw from an expert's covariance for a window of batch one, shape (prediction_horizon, action)."""

@@ -190,10 +190,10 @@ def test_a_caller_may_ask_the_policy_about_many_arms_at_once():
     for step in range(4):
         advancing = together.advancing(step * PERIOD)
         try:
-            window = next(advancing)
+            question = next(advancing)
             asked += 1
-            assert window.shape == (1, 2, 4)
-            advancing.send(policy.experts(window))
+            assert question.window.shape == (1, 2, 4) and question.before is None
+            advancing.send(policy.experts(question.window))
         except StopIteration as end:
             np.testing.assert_array_equal(end.value.position, alone.advance(step * PERIOD).position)
     assert asked == 2

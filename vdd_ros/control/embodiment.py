@@ -36,6 +36,29 @@ class Kinematics(ToolPoint, Protocol):
         ...
 
 
+class _Remembering:
+    """Kinematics that know where the tool is at the last few joints: a loop asks for those again and again."""
+
+    _KEPT = 4
+
+    def __init__(self, kinematics: Kinematics) -> None:
+        self._kinematics = kinematics
+        self._known: dict[bytes, np.ndarray] = {}
+        self.tool_orientation, self.solve = kinematics.tool_orientation, kinematics.solve
+
+    def tool_position(self, joints: np.ndarray) -> np.ndarray:
+        """Map joints of shape (..., joint) [rad] to positions of shape (..., 3) [m]."""
+        if joints.ndim != 1:
+            return self._kinematics.tool_position(joints)
+        key = joints.tobytes()
+        position = self._known.get(key)
+        if position is None:
+            if len(self._known) == self._KEPT:
+                del self._known[next(iter(self._known))]
+            position = self._known[key] = self._kinematics.tool_position(joints)
+        return position
+
+
 class Embodiment:
     """One arm in motion under one contract; used alike by the control loop and by simulated rollouts.
 
@@ -46,7 +69,7 @@ class Embodiment:
     def __init__(self, contract: Contract, kinematics: Kinematics | None) -> None:
         """Bind a contract to kinematics, which contracts in joint space do without."""
         self.contract = contract
-        self._kinematics = kinematics
+        self._kinematics = None if kinematics is None else _Remembering(kinematics)
         self._history: deque[np.ndarray] = deque(maxlen=contract.span + 1)
         self._moves_tool = any(feature.space == 'tool' for feature in contract.actions)
         self._commanded = np.zeros(0)

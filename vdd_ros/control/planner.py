@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -44,19 +44,29 @@ class Student(Protocol):
         ...
 
 
+class Question(NamedTuple):
+    """What a policy is asked about an arm."""
+
+    window: np.ndarray
+    """What it sees, shape (1, observation_horizon, observation)."""
+    before: Mixture | None
+    """Its answer before, if what was done then will be judged by `Student.likelihood`."""
+    done: np.ndarray | None
+    """What was done then, shape (action,)."""
+
+
 Result = TypeVar('Result')
-Asking = Generator[np.ndarray, Mixture, Result]
-"""Yields the window that the policy is asked about, shape (1, observation_horizon, observation), and is sent its
-answer: whoever drives many arms asks about all their windows at once."""
+Asking = Generator[Question, Mixture, Result]
+"""Yields what the policy is asked and is sent its answer: whoever drives many arms asks about all of them at once."""
 
 
 def answered(asking: Asking[Result], experts: Callable[[np.ndarray], Mixture]) -> Result:
     """Answer every question by ``experts``, and return the result; raises what that raises."""
     with contextlib.closing(asking):
         try:
-            window = next(asking)
+            question = next(asking)
             while True:
-                window = asking.send(experts(window))
+                question = asking.send(experts(question.window))
         except StopIteration as end:
             return end.value
 
@@ -141,7 +151,7 @@ class Planner:
         self._present: int | None = None
         self._motions: np.ndarray | None = None
         self._answer: Mixture | None = None
-        self._likelihood: float | None = None
+        self._judged: tuple[Mixture | None, np.ndarray | None] = (None, None)
         self._before: Tick | None = None
 
     @property
@@ -224,7 +234,8 @@ class Planner:
             self.monitor.reset()
 
     def _forget(self) -> None:
-        self._present = self._motions = self._answer = self._likelihood = None
+        self._present = self._motions = self._answer = None
+        self._judged = (None, None)
 
     def _infer(self, window: np.ndarray) -> Asking[str]:
         """Ask the policy, and load what one of its experts says; return what is wrong with it, if anything."""
@@ -232,7 +243,7 @@ class Planner:
             (self._acting, self.monitor), self._successor = self._successor, None
             self._forget()
         policy = self._acting
-        experts = yield window[None]
+        experts = yield Question(window[None], *self._judged)
         if not (np.isfinite(experts.log_gating).all() and (np.abs(experts.mean) < _ABSURD).all()):
             return _NOT_FINITE
         self._window, self._log_gating, self._mean = window, experts.log_gating[0], experts.mean[0].astype(np.float64)
@@ -253,20 +264,22 @@ class Planner:
             return ''
         watched = policy.signals(window[None], experts)
         self._answer = experts
-        if self._likelihood is not None:
-            watched['likelihood'], self._likelihood = self._likelihood, None
+        before, done = self._judged
+        if before is not None and done is not None:
+            watched['likelihood'] = policy.likelihood(before, done)
+        self._judged = (None, None)
         level = self.monitor.update(watched)
         self.remark = '' if level == 'fine' else f'out of distribution, {level}: {self.monitor.complaint()}'
         return self.remark if self.monitor.stops else ''
 
     def _judge_step(self, tick: Tick) -> None:
-        """Note how likely what was done since the last plan was, if it was one step."""
+        """Note what was done since the last plan, if it was one step: the policy will say how likely that was."""
         answer, self._answer = self._answer, None
         if answer is None or self.monitor is None:
             return
         done = self.embodiment.done(self.embodiment.commanded, tick.commanded)
         if done is not None:
-            self._likelihood = self._acting.likelihood(answer, done)
+            self._judged = (answer, done)
 
     def _cosine(self) -> float | None:
         """Return the cosine between where the acting expert led and where it would lead now; None if nobody asks."""

@@ -169,6 +169,8 @@ class SimulatedArm:
 
     def _measure(self) -> Measurement:
         simulation, trouble = self.simulation, self.trouble.joint_states
+        if self._exact:
+            return Measurement(simulation.stamp, simulation.position, simulation.velocity, simulation.effort)
 
         def noisy(values: np.ndarray, deviation: float) -> np.ndarray:
             return values + self._noise.normal(scale=deviation, size=values.shape) if deviation else values

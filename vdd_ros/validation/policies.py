@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -11,6 +12,7 @@ import numpy as np
 from vdd_ros.artifact import Calibration
 from vdd_ros.contract import Contract
 from vdd_ros.control.chunk import Plan
+from vdd_ros.control.planner import Question
 from vdd_ros.control.routing import Mixture
 from vdd_ros.data.decode import action_values, observation_values
 from vdd_ros.deployment import Deployment
@@ -55,6 +57,18 @@ class _OneExpert:
     mean: np.ndarray
 
 
+@dataclass
+class _Row:
+    """A student's answer to one of many windows, and what it says beside."""
+
+    log_gating: np.ndarray
+    mean: np.ndarray
+    spread: np.ndarray
+    signals: dict[str, float]
+    likelihood: float = math.nan
+    """Of what was done then: told with the next question."""
+
+
 class Asked:
     """A policy as the loops of many arms ask it; to each loop it is the student that it needs."""
 
@@ -69,20 +83,20 @@ class Asked:
 
     def of(
         self,
-        windows: np.ndarray,
+        questions: Sequence[Question],
         episodes: Sequence[int],
         commanded: Sequence[np.ndarray],
         step: int,
         generator: np.random.Generator,
     ) -> list[Answer]:
-        """Answer some windows.
+        """Answer what some loops ask.
 
         Parameters
         ----------
-        windows
-            Shape (batch, observation_horizon, observation).
+        questions
+            What each loop asks.
         episodes
-            The numbers of the episodes that they are of.
+            The numbers of their episodes.
         commanded
             The newest command in each, shape (joint,) [rad].
         step
@@ -91,7 +105,7 @@ class Asked:
             Draws what the loops do not draw themselves.
 
         """
-        plan = self.policy.plan(windows, generator)
+        plan = self.policy.plan(_windows(questions), generator)
         return [Answer(_only(action), int(expert)) for action, expert in zip(plan.action, plan.expert)]
 
     def deployed(self, deployment: Deployment) -> Deployment:
@@ -117,34 +131,56 @@ class _AskedStudent(Asked):
 
     def of(
         self,
-        windows: np.ndarray,
+        questions: Sequence[Question],
         episodes: Sequence[int],
         commanded: Sequence[np.ndarray],
         step: int,
         generator: np.random.Generator,
     ) -> list[Answer]:
-        experts = self.policy.experts(windows)
-        rows = range(len(windows))
+        policy, windows = self.policy, _windows(questions)
+        self._judge(questions)
+        experts = policy.experts(windows)
+        signals = policy.signals_of_each(windows, experts)
         arrays = experts.log_gating, experts.mean, experts.spread
-        return [Answer(Experts(*(array[row : row + 1] for array in arrays)), None) for row in rows]
+        return [
+            Answer(
+                _Row(
+                    *(array[row : row + 1] for array in arrays),
+                    {name: float(values[row]) for name, values in signals.items()},
+                ),
+                None,
+            )
+            for row in range(len(windows))
+        ]
+
+    def _judge(self, questions: Sequence[Question]) -> None:
+        """Tell of all answers before how likely what was done then was."""
+        judged = [each for each in questions if each.before is not None]
+        if not judged:
+            return
+        names = ('log_gating', 'mean', 'spread')
+        before = Experts(*(np.concatenate([getattr(each.before, name) for each in judged]) for name in names))
+        likelihoods = self.policy.likelihood_of_each(before, np.stack([each.done for each in judged]))
+        for each, likelihood in zip(judged, likelihoods.tolist()):
+            each.before.likelihood = likelihood
 
     def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
         """Draw from an expert's covariance, shape (prediction_horizon, action)."""
         return self.policy.deviation(experts, expert, generator)
 
-    def signals(self, observation: np.ndarray, experts: Experts) -> dict[str, float]:
+    def signals(self, observation: np.ndarray, experts: _Row) -> dict[str, float]:
         """Tell how much the student is at home in a window."""
-        return self.policy.signals(observation, experts)
+        return dict(experts.signals)
 
-    def likelihood(self, experts: Experts, done: np.ndarray) -> float:
+    def likelihood(self, experts: _Row, done: np.ndarray) -> float:
         """Return how likely what was done is to the student."""
-        return self.policy.likelihood(experts, done)
+        return experts.likelihood
 
 
 class _AskedRecording(Asked):
     def of(
         self,
-        windows: np.ndarray,
+        questions: Sequence[Question],
         episodes: Sequence[int],
         commanded: Sequence[np.ndarray],
         step: int,
@@ -168,6 +204,10 @@ def asked(policy: object, contract: Contract, kinematics: Kinematics) -> Asked:
         return _AskedStudent(policy, contract, kinematics)
     kind = _AskedRecording if isinstance(policy, Recorded) else Asked
     return kind(policy, contract, kinematics)
+
+
+def _windows(questions: Sequence[Question]) -> np.ndarray:
+    return np.concatenate([each.window for each in questions])
 
 
 def _only(action: np.ndarray) -> _OneExpert:
