@@ -23,6 +23,7 @@ from vdd_ros.kinematics import Kinematics
 from vdd_ros.learning_settings import LearningSettings
 from vdd_ros.processes import NodeGraph
 from vdd_ros.progress import Progress
+from vdd_ros.sim.tasks import load_task
 from vdd_ros.validation.report_file import REPORT
 from vdd_ros.validation.validate import Plan, validate
 
@@ -35,7 +36,7 @@ _TROUBLE_SHARE = 4
 def record(
     output: str | Path,
     *,
-    contract: str = 'avoiding_cartesian',
+    contract: str = '',
     task: str = 'avoiding',
     episodes: int = 288,
     seed: int = 0,
@@ -49,7 +50,7 @@ def record(
     output
         The bag to write.
     contract, task
-        Whose topics to record, and what to demonstrate.
+        Whose topics to record (by default those of the task's own contract), and what to demonstrate.
     episodes
         How many successful demonstrations to stop after.
     seed
@@ -68,6 +69,7 @@ def record(
 
     """
     output = claim_output(output)
+    contract = contract or load_task(task).contract
     load_contract(contract)
 
     def listen(line: str) -> None:
@@ -98,7 +100,7 @@ def load(
 def demo(
     output: str | Path,
     *,
-    contract: str,
+    contract: str = '',
     task: str = 'avoiding',
     episodes: int,
     rollouts: int,
@@ -117,7 +119,7 @@ def demo(
         The folder is there and ``resume`` is not asked for.
 
     """
-    output = Path(output)
+    output, contract = Path(output), contract or load_task(task).contract
     if not resume:
         claim_output(output)
     output.mkdir(parents=True, exist_ok=True)

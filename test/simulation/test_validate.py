@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vdd_ros.artifact import DataRecord, Manifest, load_artifact, save_artifact
+from vdd_ros.artifact import load_artifact
 from vdd_ros.contract import load_contract
 from vdd_ros.control.routing import SPREAD
 from vdd_ros.deployment import Deployment, load_deployment
@@ -25,57 +26,14 @@ from vdd_ros.validation.rollout import Recorded, Rollouts, Trial, rollout, rollo
 from vdd_ros.validation.scenarios import described, load_scenarios
 from vdd_ros.validation.validate import Plan, validate
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from benchmarks.constant_student import save_student  # noqa: E402
+
 WORLDS = """
 calm: {}
 loud: {joint_states: {position_noise: 0.01}}
 """
-
-
-def constant_student(path: Path, steps: list[list[float]]) -> Path:
-    """Save a student whose experts, all equally likely, each take a constant step [m] in every tick."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    contract = load_contract('avoiding_cartesian')
-    mean = np.array(steps, dtype=np.float32)[None, :, None, :]
-    experts = len(steps)
-    outputs = {
-        'log_gating': np.full((1, experts), -np.log(experts), dtype=np.float32),
-        'mean': mean,
-        'spread': np.full((1, experts, 2), -30, dtype=np.float32),
-    }
-    window = helper.make_tensor_value_info('observation', TensorProto.FLOAT, ['batch', 2, 2])
-    rows = helper.make_node('Shape', ['observation'], ['rows'], start=0, end=1)
-    nodes = [rows]
-    for name, value in outputs.items():
-        tail = np.array(value.shape[1:], dtype=np.int64)
-        nodes += [
-            helper.make_node('Constant', [], [f'one_{name}'], value=numpy_helper.from_array(value)),
-            helper.make_node('Constant', [], [f'tail_{name}'], value=numpy_helper.from_array(tail)),
-            helper.make_node('Concat', ['rows', f'tail_{name}'], [f'shape_{name}'], axis=0),
-            helper.make_node('Expand', [f'one_{name}', f'shape_{name}'], [name]),
-        ]
-    made = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ['batch', *value.shape[1:]])
-        for name, value in outputs.items()
-    ]
-    graph = helper.make_graph(nodes, 'constant', [window], made)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=9)
-    manifest = Manifest(
-        kind='student',
-        contract=contract,
-        contract_hash=contract.hash,
-        data=DataRecord(bags={}, episodes=1, windows=1),
-        observation_offset=(0.0, 0.0),
-        observation_scale=(1.0, 1.0),
-        action_offset=(0.0, 0.0),
-        action_scale=(1.0, 1.0),
-        network={'covariance': 'diagonal', 'scale_floor': 1e-6, 'rank': 0, 'experts': experts},
-        training={},
-        metrics={'experts': float(experts)},
-    )
-    save_artifact(path, manifest, {'nothing': np.zeros(1, dtype=np.float32)}, model.SerializeToString())
-    return path
 
 
 @pytest.fixture(scope='module')
@@ -84,7 +42,7 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('validation')
     (folder / 'worlds.yaml').write_text(WORLDS)
     (folder / 'gate.yaml').write_text('scenarios: {nominal: {success: 0.5}}\nothers: {episodes: 2}')
-    student = constant_student(folder / 'student', [[0.0, 0.01], [0.002, 0.01]])
+    student = save_student(folder / 'student', [[0.0, 0.01], [0.002, 0.01]])
     plan = Plan(
         scenario_file=folder / 'worlds.yaml',
         episodes=4,
@@ -105,7 +63,6 @@ def test_report_holds_every_world_with_figures_and_episodes(validated):
     # Straight on, the rod meets the first post: nothing else is as near as that.
     assert max(nominal['student']['outcomes']['clearance']) < 0.001
     assert nominal['teacher'] is None and report['ros']['episodes'] == 0
-    assert sum(nominal['student']['expert_usage']) == pytest.approx(1)
     artifact = load_artifact(validated / 'student')
     subject = report['subject']
     assert (subject['artifact'], subject['contract']) == (artifact.hash, artifact.manifest.contract_hash)

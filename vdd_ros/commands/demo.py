@@ -18,8 +18,11 @@ class Demo:
 
     output: Path = Path('runs/demo')
     """Folder for everything; must not exist, unless --resume."""
-    contract: str = 'avoiding_cartesian'
-    """avoiding_cartesian moves the tool point; avoiding_joint commands the joints, which is harder."""
+    task: str = 'avoiding'
+    """avoiding carries a rod past posts; placing puts a pan into a tray, by an arm with a gripper."""
+    contract: str = ''
+    """By default the task's own: avoiding_cartesian moves the tool point; avoiding_joint commands the joints, which is
+    harder. Likewise placing_cartesian and placing_joint."""
     episodes: int = 288
     """Demonstrations to record."""
     rollouts: int = 480
@@ -41,6 +44,7 @@ class Demo:
         with Bars(out) as bars:
             report = demo(
                 self.output,
+                task=self.task,
                 contract=self.contract,
                 episodes=self.episodes,
                 rollouts=self.rollouts,

@@ -26,10 +26,10 @@ class Record:
 
     output: Path
     """The bag to write: a folder that does not exist yet."""
-    contract: str = 'avoiding_cartesian'
-    """The contract whose topics are recorded: a YAML file, or the name of one that ships."""
     task: str = 'avoiding'
-    """What is demonstrated."""
+    """What is demonstrated: avoiding, avoiding_starts or placing."""
+    contract: str = ''
+    """The contract whose topics are recorded: a YAML file, or the name of one that ships; by default the task's own."""
     episodes: int = 288
     """Successful demonstrations to record."""
     seed: int = 0

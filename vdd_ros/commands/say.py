@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.console import Console
+from rich.table import Table
 
 out = Console()
 
@@ -21,13 +23,13 @@ def beside(path: Path, name: str) -> Path:
 
 def summarize(report: dict, output: Path) -> None:
     """Print the figures of a validation that decide, and the verdict."""
+    first = report['scenarios'][0]
+    policies = [who for who in ('student', 'teacher', 'recorded') if first[who]]
+    table = Table('world', *(f'{who}: {figure}' for who in policies for figure in ('success', 'entropy')), box=SIMPLE)
     for scenario in report['scenarios']:
-        figures = [
-            f'{who} {scenario[who]["success"]:.3f} / {scenario[who]["entropy"]:.3f}'
-            for who in ('teacher', 'student', 'recorded')
-            if scenario[who]
-        ]
-        say(f'{scenario["name"].replace("_", " ")}, success / entropy: {", ".join(figures)}')
+        figures = [f'{scenario[who][figure]:.3f}' for who in policies for figure in ('success', 'entropy')]
+        table.add_row(scenario['name'].replace('_', ' '), *figures)
+    out.print(table)
     if report['ros']['episodes']:
         say(f'over ROS: success {report["ros"]["success"]:.2f} of {report["ros"]["episodes"]}')
     if 'speedup' in report:
@@ -36,6 +38,7 @@ def summarize(report: dict, output: Path) -> None:
             f'{report["speedup_same_runtime"]:.0f} x in the same runtime'
         )
     if 'gate' in report:
-        gate = report['gate']
-        out.print(f'[bold green]passes[/]: {gate["text"]}' if gate['passes'] else f'[bold red]fails[/]: {gate["text"]}')
+        passes, text = report['gate']['passes'], report['gate']['text']
+        out.print('[bold green]passes' if passes else '[bold red]does not pass', end=': ')
+        say(text)
     say(f'now open {output / "report.html"}')

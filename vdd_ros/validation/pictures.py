@@ -26,7 +26,7 @@ _DRAWN = 240
 
 def ways_picture(task: Task, rollouts: Mapping[str, Rollouts]) -> Figure:
     """Draw the paths of some rollouts over the task, side by side, coloured by the expert that acted."""
-    figure = Figure(figsize=(5.0 * len(rollouts), 6.2), layout='constrained')
+    figure = Figure(figsize=(4.6 * len(rollouts), 6.2), layout='constrained')
     panels = figure.subplots(1, len(rollouts), squeeze=False, sharey=True)[0]
     for axes, (name, item) in zip(panels, rollouts.items()):
         task.draw(axes)
@@ -61,7 +61,7 @@ def frequency_picture(rollouts: Mapping[str, Rollouts]) -> Figure:
     axes.axhline(1 / len(names), color=_MUTED, linestyle='--', linewidth=1, label='all alike')
     axes.set_xticks(range(len(names)), names, rotation=60, ha='right', fontsize=8)
     axes.set_ylabel('share of the successes')
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, ncols=len(rollouts) + 1, loc='lower right', bbox_to_anchor=(1, 1))
     _tidy(axes)
     return figure
 

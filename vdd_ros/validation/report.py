@@ -24,7 +24,7 @@ from vdd_ros.validation.latency import Latency
 from vdd_ros.validation.metrics import summarise, wilson_interval
 from vdd_ros.validation.over_ros import Outcome
 from vdd_ros.validation.report_file import FORMAT, REPORT, sealed
-from vdd_ros.validation.scenarios import NOMINAL, described
+from vdd_ros.validation.scenarios import EVERYTHING, NOMINAL, described
 from vdd_ros.validation.trial import Rollouts
 
 PAPER = (
@@ -185,7 +185,7 @@ def _panels(findings: Findings) -> dict[str, Rollouts]:
     first, *others = findings.rollouts
     panels = {who: rollouts for who, rollouts in reversed(findings.rollouts[first].items())}
     if others:
-        worst = 'everything' if 'everything' in others else others[-1]
+        worst = EVERYTHING if EVERYTHING in others else others[-1]
         who, rollouts = next(iter(findings.rollouts[worst].items()))
         panels[f'{who}, {worst.replace("_", " ")}'] = rollouts
     return panels

@@ -11,7 +11,7 @@ from vdd_ros.share import share_path
 from vdd_ros.sim.tasks import Task
 from vdd_ros.sim.trouble import Trouble, read_yaml
 
-NOMINAL = 'nominal'
+NOMINAL, EVERYTHING = 'nominal', 'everything'
 
 
 def load_scenarios(task: Task, wanted: Sequence[str] = (), file: Path | None = None) -> dict[str, Trouble]:
@@ -42,7 +42,9 @@ def load_scenarios(task: Task, wanted: Sequence[str] = (), file: Path | None = N
         raise ConfigurationError(
             expected=f'some of the scenarios {", ".join(entries)}', found=strange[0], remedy='name them as they are'
         )
-    return {name: Trouble.parse(entries[name] or {}) for name in (wanted or entries)}
+    # What is all the others at once comes after them, wherever its file has it.
+    names = wanted or sorted(entries, key=lambda name: name == EVERYTHING)
+    return {name: Trouble.parse(entries[name] or {}) for name in names}
 
 
 def described(trouble: Trouble) -> str:
