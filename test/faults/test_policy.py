@@ -16,7 +16,7 @@ PERIOD = 35_000_000
 
 def test_a_policy_that_overruns_its_period_leaves_the_arm_with_a_smooth_motion_at_full_rate(graph, tmp_path):
     artifact = save_student(
-        tmp_path / 'student', [[0.0, 0.001]], change={'prediction_horizon': 8, 'action_horizon': 2}, products=4
+        tmp_path / 'student', [[0.0, 0.001]], change={'prediction_horizon': 32, 'action_horizon': 2}, products=2
     )
     node = graph.start('policy_node', use_sim_time=False, artifact=artifact, **ANSWERED, control_rate=RATE)
     arm = Arm(graph)

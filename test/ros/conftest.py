@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import gc
+import itertools
 import os
 import signal
 import subprocess
@@ -19,6 +21,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 PATIENCE = 30.0
+_DOMAINS = range(20, 100)
+_next_domain = itertools.count()
 
 
 class Process:
@@ -130,10 +134,11 @@ class Graph:
 
 @contextmanager
 def _free_domain() -> Iterator[int]:
-    """Hold a domain that no other test run on this machine holds."""
+    """Hold a domain that no other test run on this machine holds, and that no recent test of this one has used."""
     folder = Path(tempfile.gettempdir(), 'vdd_ros_domains')
     folder.mkdir(exist_ok=True)
-    for domain in range(20, 100):
+    for _ in _DOMAINS:
+        domain = _DOMAINS[next(_next_domain) % len(_DOMAINS)]
         with (folder / str(domain)).open('w') as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -153,6 +158,7 @@ def open_graph(folder: Path, arguments: Sequence[str] = ()) -> Iterator[Graph]:
     with ExitStack() as stack, pytest.MonkeyPatch.context() as environment:
         environment.setenv('ROS_DOMAIN_ID', str(stack.enter_context(_free_domain())))
         rclpy.init(args=['--ros-args', *arguments] if arguments else None)
+        stack.callback(gc.collect)  # a node of this process that is still referred to answers for ever, and to nobody
         stack.callback(rclpy.try_shutdown)
         graph = Graph(folder, stack)
         yield graph

@@ -174,6 +174,7 @@ class PolicyNode(LifecycleNode):
         if report.failures:
             raise report.failures[0].error
         # What is there now stays: the garbage collector need not look through it again while the arm moves.
+        gc.unfreeze()
         gc.collect()
         gc.freeze()
         reading = self.arm.reading
@@ -209,6 +210,7 @@ class PolicyNode(LifecycleNode):
         self.destroy_publisher(self._report_to)
         self.output.close(self)
         self.commander = None
+        gc.unfreeze()
 
     def attend(self) -> bool:
         """With autostart: configure, wait for the arm, activate; what cannot work ends the process in one line."""
