@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 import traceback
@@ -98,6 +99,10 @@ class Commander:
 
     def start(self, stamp: int, position: np.ndarray) -> None:
         """Anchor the arm where it was measured, shape (joint,) [rad], at ``stamp`` [ns], and begin."""
+        # What is there now stays: the garbage collector need not look through it again while the arm moves.
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
         with self._lock:
             self.loop.start(stamp, position)
             self._stamp = self._next_tick = stamp
@@ -184,6 +189,7 @@ class Commander:
                 if not self.outcome.moving:
                     break
         self.active = False
+        gc.unfreeze()
 
     def _ended(self) -> None:
         self._pacer, thinker = None, self._thinker

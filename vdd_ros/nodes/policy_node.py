@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import sys
 import time
 import traceback
@@ -173,10 +172,6 @@ class PolicyNode(LifecycleNode):
                 self.get_logger().error(str(finding.error))
         if report.failures:
             raise report.failures[0].error
-        # What is there now stays: the garbage collector need not look through it again while the arm moves.
-        gc.unfreeze()
-        gc.collect()
-        gc.freeze()
         reading = self.arm.reading
         self.commander.start(reading.stamp, reading.position)
 
@@ -210,7 +205,6 @@ class PolicyNode(LifecycleNode):
         self.destroy_publisher(self._report_to)
         self.output.close(self)
         self.commander = None
-        gc.unfreeze()
 
     def attend(self) -> bool:
         """With autostart: configure, wait for the arm, activate; what cannot work ends the process in one line."""
