@@ -56,7 +56,7 @@ def test_deactivation_leaves_the_arm_holding_and_reactivation_starts_from_where_
     np.testing.assert_allclose(tool(arm.commands[2]) - tool(HOME), [*STEP, 0.0], atol=5e-5)
     assert arm.change(Transition.TRANSITION_DEACTIVATE)
     assert arm.change(Transition.TRANSITION_CLEANUP)
-    assert node.stop(signal.SIGTERM) == 0
+    assert node.stop(signal.SIGTERM) == 0, node.text
     assert 'Traceback' not in node.text
 
 

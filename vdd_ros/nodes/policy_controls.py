@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from rclpy.task import Future
 from std_msgs.msg import Bool
@@ -18,6 +20,22 @@ if TYPE_CHECKING:
     from vdd_ros.nodes.policy_node import PolicyNode
 
 _STATE_TYPE = 'sensor_msgs/msg/JointState'
+
+
+def while_configured(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """Leave out a callback of a node, or of a part of one, that has been cleaned up: executors call those that waited.
+
+    A service's answer is left as it is, which is a no.
+    """
+
+    @functools.wraps(callback)
+    def call(self: Any, *arguments: Any) -> Any:
+        node = getattr(self, '_node', self)
+        if node.commander is None:
+            return arguments[-1] if arguments else None
+        return callback(self, *arguments)
+
+    return call
 
 
 class Controls:
@@ -73,7 +91,9 @@ class Controls:
                 node.get_logger().info(f'reload: {self._last}')
             future.set_result((policy is not None, self._last))
 
-        if not self._reloader.begin(path, done):
+        if node.commander is None:
+            future.set_result((False, 'the node was cleaned up'))
+        elif not self._reloader.begin(path, done):
             future.set_result((False, 'another artifact is being loaded'))
         return future
 
@@ -81,16 +101,19 @@ class Controls:
         response.success, response.message = await self.reload(self._node.get_parameter('artifact').value)
         return response
 
+    @while_configured
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._node.commander.stop('stop was asked for')
         response.success, response.message = True, 'braking; ~/resume goes on'
         return response
 
+    @while_configured
     def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         refusal = 'the emergency stop is pressed' if self._node.estopped else self._node.commander.resume()
         response.success, response.message = refusal is None, refusal or 'going on'
         return response
 
+    @while_configured
     def _on_preflight(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if unheard := self._node.unheard:
             response.success, response.message = False, f'failure: {unheard}'
@@ -99,6 +122,7 @@ class Controls:
         response.success, response.message = not report.failures, report.text
         return response
 
+    @while_configured
     def _on_estop(self, message: Bool) -> None:
         self._node.estopped = message.data
         if message.data:

@@ -26,7 +26,7 @@ from vdd_ros.nodes.gatekeeper import admit
 from vdd_ros.nodes.listening import Listening, live_streams
 from vdd_ros.nodes.output import Output
 from vdd_ros.nodes.parameters import declare
-from vdd_ros.nodes.policy_controls import Controls
+from vdd_ros.nodes.policy_controls import Controls, while_configured
 from vdd_ros.nodes.policy_diagnostics import Diagnostics
 from vdd_ros.nodes.policy_parameters import PARAMETERS, build_loop, control_period, deployment_of
 from vdd_ros.nodes.policy_view import View
@@ -231,6 +231,7 @@ class PolicyNode(LifecycleNode):
         """Why nothing is known of the arm yet; None once it was heard."""
         return self.arm.complaint if self.arm.reading is None else None
 
+    @while_configured
     def _on_state(self, message: JointState) -> None:
         before, reading = self.arm.reading, self.arm.take(message, self.now())
         if reading is None:
@@ -241,12 +242,14 @@ class PolicyNode(LifecycleNode):
             self.commander.feed(self.streams.forget)
         self.commander.observe(reading.stamp, reading.position)
 
+    @while_configured
     def _on_stream(self, topic: str, received: int, data: bytes) -> None:
         self.commander.feed(functools.partial(self.streams.take, topic, received, data))
         for feature in self.contract.topic_features:
             if feature.topic == topic:
                 self.commander.replace(lambda loop, name=feature.name: loop.hear(name, received))
 
+    @while_configured
     def _watch(self) -> None:
         """Say why the arm is held, and look whether somebody else commands it."""
         commander = self.commander
@@ -261,6 +264,7 @@ class PolicyNode(LifecycleNode):
             self.get_logger().error(f'giving way: {reason}', throttle_duration_sec=1.0)
             commander.give_way(reason)
 
+    @while_configured
     def _report(self) -> None:
         level, text, values = self._diagnostics.status(self.commander)
         values = {'stage': self.values['stage'], 'artifact': self.policy.artifact.hash[:12], **values}

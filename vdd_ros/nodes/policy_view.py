@@ -19,6 +19,7 @@ from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.markers import to_markers
 from vdd_ros.nodes.pacing import Pacer
+from vdd_ros.nodes.policy_controls import while_configured
 
 if TYPE_CHECKING:
     from vdd_ros.nodes.policy_node import PolicyNode
@@ -69,6 +70,7 @@ class View:
         message.header.stamp, message.header.frame_id = messages.to_time(stamp), expert
         self._shadow.publish(message)
 
+    @while_configured
     def _on_other(self, message: object) -> None:
         try:
             position = self._node.output.position(message)

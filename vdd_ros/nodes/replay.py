@@ -128,9 +128,13 @@ class ReplayNode(LifecycleNode):
             raise self.complaint
 
     def _notice_silence(self) -> None:
+        if self._player is None:  # cleaned up; executors call the timers that waited
+            return
         self._player.notice_silence()
 
     def _report(self) -> None:
+        if self._player is None:
+            return
         text, values, well = self._player.report()
         stamp = self.get_clock().now().nanoseconds
         level = DiagnosticStatus.OK if well else DiagnosticStatus.WARN

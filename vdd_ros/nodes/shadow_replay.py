@@ -29,6 +29,8 @@ from vdd_ros.validation.differences import Differences
 
 _STEP = 0.002
 _REMIND = 0.1
+_PATIENCE = 1.0
+"""How long to wait for an answer before asking again [s]."""
 _LEAD = 0.005
 """How long before a policy tick the other streams are published at least [s]: they are to be heard before it."""
 _BEFORE = 2 * NANOSECONDS
@@ -142,14 +144,17 @@ class ShadowReplay:
         if time.monotonic() - self._reminded < _REMIND:
             return
         self._reminded = time.monotonic()
-        if self._asked is None or self._asked.done():
-            if self._asked is not None and self._asked.result().current_state.id == State.PRIMARY_STATE_ACTIVE:
+        if self._asked is None or self._asked.done() or time.monotonic() - self._asked_at > _PATIENCE:
+            answer = self._asked.result() if self._asked is not None and self._asked.done() else None
+            if answer is not None and answer.current_state.id == State.PRIMARY_STATE_ACTIVE:
                 self._began = time.monotonic()
                 self._await(self._next_tick)
                 self._phase = 'showing'
                 self._place += 1
                 return
-            self._asked = self._get_state.call_async(GetState.Request())
+            if self._asked is not None:  # of a node that has come just now, an answer may be lost
+                self._get_state.remove_pending_request(self._asked)
+            self._asked, self._asked_at = self._get_state.call_async(GetState.Request()), time.monotonic()
         newest = {item.topic: item for item in self._tape[: self._first + 1]}
         for item in newest.values():
             self._say(item)
