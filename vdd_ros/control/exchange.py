@@ -94,6 +94,9 @@ class Exchange:
                     ticks.append(self._ticks.popleft())
             if ticks:
                 self._proposal = yield from self._planner.proposing(ticks)
+                # Only then judged: that goes by several plans, and the arm need not wait for it.
+                if fault := self._planner.watch():
+                    self._proposal = Proposal.faulty(ticks[-1], fault)
             return bool(ticks)
         finally:
             self._busy = False

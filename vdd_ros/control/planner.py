@@ -108,6 +108,11 @@ class Proposal:
     broken: str = ''
     """Which limit it breaks."""
 
+    @classmethod
+    def faulty(cls, tick: Tick, fault: str) -> Proposal:
+        """Return what stops the arm."""
+        return cls(tick, -1, np.zeros((0, len(tick.commanded))), None, fault=fault)
+
 
 class Planner:
     """Owns the policy and the kinematics."""
@@ -153,6 +158,7 @@ class Planner:
         self._answer: Mixture | None = None
         self._judged: tuple[Mixture | None, np.ndarray | None] = (None, None)
         self._before: Tick | None = None
+        self._unwatched: tuple[Student, np.ndarray, Mixture] | None = None
 
     @property
     def speed(self) -> float:
@@ -191,7 +197,7 @@ class Planner:
         if not self._lockstep or self._chunk.is_spent:
             fault = yield from self._infer(window)
             if fault:
-                return Proposal(tick, -1, np.zeros((0, len(tick.commanded))), None, fault=fault)
+                return Proposal.faulty(tick, fault)
         actions = self._chunk.next()[None] if self._lockstep else self._action[: self._ahead]
         steps = self.embodiment.waypoints(actions, tick.reference.position)
         if not (np.abs(steps) < _ABSURD).all():
@@ -201,14 +207,9 @@ class Planner:
         self.record = PlanRecord(tick.stamp, *answer, expert, tick.reference.position, steps)
         waypoints = None
         if not self._lockstep:
-            bend = self._limits.acceleration
+            bend, before = self._limits.acceleration, self._position_before(ticks)
             waypoints = Waypoints(
-                tick.reference,
-                steps,
-                before=self._position_before(ticks),
-                time=tick.time,
-                period=self._seconds,
-                acceleration=bend,
+                tick.reference, steps, before=before, time=tick.time, period=self._seconds, acceleration=bend
             )
         broken = ''
         if self._limits.mode == 'reject':
@@ -234,7 +235,7 @@ class Planner:
             self.monitor.reset()
 
     def _forget(self) -> None:
-        self._present = self._motions = self._answer = None
+        self._present = self._motions = self._answer = self._unwatched = None
         self._judged = (None, None)
 
     def _infer(self, window: np.ndarray) -> Asking[str]:
@@ -256,12 +257,14 @@ class Planner:
         self._present = expert
         self._action = action
         self._chunk.load(action, expert)
-        return self._watch(policy, window, experts)
+        self._unwatched = None if self.monitor is None else (policy, window, experts)
+        return ''
 
-    def _watch(self, policy: Student, window: np.ndarray, experts: Mixture) -> str:
-        """Compare with the demonstrations; say so if the arm should stop."""
-        if self.monitor is None:
+    def watch(self) -> str:
+        """Compare what the newest proposal came from with the demonstrations; say so if the arm should stop."""
+        if self._unwatched is None:
             return ''
+        (policy, window, experts), self._unwatched = self._unwatched, None
         watched = policy.signals(window[None], experts)
         self._answer = experts
         before, done = self._judged

@@ -13,7 +13,7 @@ import numpy as np
 
 from vdd_ros.control.control_loop import ControlLoop
 from vdd_ros.control.outcome import Command, Outcome, Stop
-from vdd_ros.nodes.pacing import Pacer
+from vdd_ros.nodes.pacing import Pacer, prioritise
 
 _REMEMBERED = 2000
 _HISTORY = 256
@@ -58,7 +58,7 @@ class Commander:
         simulated
             Whether that clock is a simulation's.
         priority
-            Of the thread that ticks in wall time, see `Pacer`.
+            Of the thread that ticks in wall time, see `Pacer`; the one that plans gets one less.
 
         """
         self.loop = loop
@@ -232,6 +232,7 @@ class Commander:
         return self._simulated or self.loop.is_lockstep
 
     def _think(self) -> None:
+        prioritise(max(self._priority - 1, 0))
         while self._wanted.wait() and self._thinker is not None:
             self._wanted.clear()
             began = time.perf_counter()

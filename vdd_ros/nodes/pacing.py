@@ -13,6 +13,20 @@ _NAP = 0.05
 _REMEMBERED = 2000
 
 
+def prioritise(priority: int) -> str:
+    """Put the calling thread under the real-time scheduler SCHED_FIFO, from 1 to 99; return why not, if it may not be.
+
+    0 leaves it under the ordinary one.
+    """
+    if not priority:
+        return ''
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except (AttributeError, OSError) as error:
+        return str(error)
+    return ''
+
+
 class Pacer:
     """Calls a function once per period of the wall clock, without drift, until stopped.
 
@@ -69,7 +83,7 @@ class Pacer:
             raise self._error
 
     def _run(self) -> None:
-        self._be_punctual()
+        self.refused = prioritise(self._priority)
         deadline = time.monotonic()
         while not self._stopping.is_set():
             self.lateness.append(time.monotonic() - deadline)
@@ -87,11 +101,3 @@ class Pacer:
             elif wait < -self._patience:
                 deadline = time.monotonic()
             self.late += wait < -self._period
-
-    def _be_punctual(self) -> None:
-        if not self._priority:
-            return
-        try:
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(self._priority))
-        except (AttributeError, OSError) as error:
-            self.refused = str(error)
