@@ -73,11 +73,12 @@ def test_one_window_draws_the_expert_that_it_would_draw_among_many():
     assert set(alone) == set(range(5))
 
 
+@pytest.mark.parametrize('size', [2, 8])
 @pytest.mark.parametrize('covariance', ['diagonal', 'full', 'low_rank'])
-def test_one_expert_deviates_as_it_would_among_many(covariance):
+def test_one_expert_deviates_as_it_would_among_many(covariance, size):
     settings = {'covariance': covariance, 'rank': 2, 'scale_floor': 0.01}
-    parameters = {'diagonal': 5, 'full': 15, 'low_rank': 15}[covariance]
-    spread = np.random.default_rng(0).normal(size=parameters).astype(np.float32)
-    deviation = Deviation(settings, np.arange(1.0, 6.0))
+    parameters = {'diagonal': size, 'full': size * (size + 1) // 2, 'low_rank': 3 * size}[covariance]
+    spread = np.random.default_rng(0).normal(scale=20.0, size=parameters).astype(np.float32)
+    deviation = Deviation(settings, np.arange(1.0, size + 1.0))
     alone = deviation.of_one(spread, np.random.default_rng(1))
     np.testing.assert_allclose(alone, deviation.of_each(spread[None], np.random.default_rng(1))[0], rtol=1e-9)
