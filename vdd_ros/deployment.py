@@ -60,7 +60,7 @@ class Deployment(Settings):
     same_way: float = 0.0
     forbidden_experts: tuple[int, ...] = ()
     rules: str = ''
-    novelty: Literal['off', 'watch', 'act'] = 'act'
+    novelty: Literal['ignore', 'watch', 'act'] = 'act'
     novelty_warn: float = 0.01
     novelty_reach: float = 1.0
 
@@ -89,7 +89,7 @@ class Deployment(Settings):
 
     def novelty_of(self, policy: Any) -> Novelty | None:
         """Return what is usual for a policy; None if nobody asks, or if it does not know."""
-        if self.novelty == 'off' or policy.calibration is None:
+        if self.novelty == 'ignore' or policy.calibration is None:
             return None
         found = thresholds(policy.calibration, warn=self.novelty_warn, reach=self.novelty_reach)
         return Novelty(found, acts=self.novelty == 'act')

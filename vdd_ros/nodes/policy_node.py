@@ -125,7 +125,7 @@ class PolicyNode(LifecycleNode):
             f'{path}: {contract.name}, stage {values["stage"]}, '
             f'{NANOSECONDS / self.period:g} commands a second on {self.resolve_topic_name(self.output.topic)}'
         )
-        if self.policy.calibration is None and values['novelty'] != 'off':
+        if self.policy.calibration is None and values['novelty'] != 'ignore':
             self.get_logger().warning(f'{path} does not know what is usual: no watch over what it has not seen')
 
     def admitted(self, policy: DistilledPolicy) -> DistilledPolicy:

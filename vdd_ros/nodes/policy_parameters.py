@@ -69,8 +69,8 @@ PARAMETERS = (
     Parameter(
         'novelty',
         'act',
-        'what is done where the policy has not been: off: nothing; watch: tell; act: tell, slow down, stop',
-        choices=('off', 'watch', 'act'),
+        'what is done where the policy has not been: ignore: nothing; watch: tell; act: tell, slow down, stop',
+        choices=('ignore', 'watch', 'act'),
     ),
     Parameter('novelty_warn', 0.01, 'share of the demonstrations that is unusual', minimum=0.0, maximum=0.5),
     Parameter('novelty_reach', 1.0, 'how far beyond the demonstrations it stops', minimum=0.0, maximum=100.0),
