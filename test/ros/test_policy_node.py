@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 from time import time_ns
 
@@ -9,7 +10,11 @@ import numpy as np
 import pytest
 from arms import HOME, JOINTS, Arm, tool
 from lifecycle_msgs.msg import Transition
+from rclpy.lifecycle import TransitionCallbackReturn
+from std_srvs.srv import Trigger
 from students import save_student
+
+from vdd_ros.nodes.policy_node import PolicyNode
 
 PERIOD = 35_000_000
 STEP = [0.0, 0.01]
@@ -145,3 +150,25 @@ def test_a_refused_configuration_is_a_failed_transition_and_the_node_lives_on(gr
     assert not arm.change(Transition.TRANSITION_CONFIGURE)
     assert not arm.change(Transition.TRANSITION_CONFIGURE)
     assert node.stop() == 0
+
+
+def test_what_waited_for_a_node_that_was_cleaned_up_does_nothing(graph_with, tmp_path):
+    artifact = save_student(tmp_path / 'student', [STEP])
+    graph = graph_with('-p', f'policy_node:artifact:={artifact}', '-p', 'policy_node:stage:=shadow')
+    graph.add(node := PolicyNode())
+    names = {part: {each.handle for each in getattr(node, part)} for part in ('timers', 'subscriptions', 'services')}
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    # As an executor does that has taken them up already.
+    timers, heard, asked = (
+        [each for each in getattr(node, part) if each.handle not in before] for part, before in names.items()
+    )
+    assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+    assert (len(timers), len(heard), len(asked)) == (2, 3, 4)
+    for timer in timers:
+        timer.callback()
+    for subscription in heard:
+        subscription.callback(subscription.msg_type())
+    for service in asked:
+        if not inspect.iscoroutinefunction(service.callback):
+            assert not service.callback(Trigger.Request(), Trigger.Response()).success
+    assert not node.estopped
