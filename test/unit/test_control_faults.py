@@ -213,6 +213,22 @@ def test_an_unfamiliar_place_slows_the_arm_down_then_stops_it_and_tells():
     np.testing.assert_allclose(policy.done[20:], np.tile([0.01, 0.005], (len(policy.done) - 20, 1)), rtol=0.1)
 
 
+def test_a_plan_is_carried_out_while_it_is_still_judged():
+    novelty = Novelty({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1)
+    policy, meanwhile = AnsweringPolicy(gentle), []
+    loop = started_loop(policy, rules={'novelty': novelty})
+
+    def signals(window: np.ndarray, experts: object) -> dict[str, float]:
+        meanwhile.append(loop.decide(MILLISECOND))
+        return {'familiarity': -9.0}
+
+    policy.signals = signals
+    loop.observe(0, np.zeros(2))
+    assert isinstance(loop.decide(0), Hold) and loop.plan()
+    assert isinstance(meanwhile[0], Command)
+    assert isinstance(loop.decide(2 * MILLISECOND), Stop)  # what the judgement says goes for the next command
+
+
 def test_or_is_only_told_of_if_that_is_what_is_wanted():
     novelty = Novelty({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1, acts=False)
     policy = AnsweringPolicy(lambda call, seen: [[0.002, 0.001]])
