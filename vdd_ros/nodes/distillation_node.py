@@ -9,6 +9,7 @@ from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
@@ -20,6 +21,8 @@ from vdd_ros.learning_settings import load_settings
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.parameters import STRINGS, Parameter, declare
 from vdd_ros.nodes.process import run
+
+_FAREWELL = 2.0
 
 PARAMETERS = (
     Parameter('bags', STRINGS, 'folders of the bags to learn from'),
@@ -68,6 +71,8 @@ class DistillationNode(Node):
             self._cancelled.set()
             self._job.join()
             self._report()
+            # Whoever listens is to hear how it ended; what is still under way is lost with the process.
+            self._diagnostics.wait_for_all_acked(Duration(seconds=_FAREWELL))
             self._job = None
         super().destroy_node()
 
