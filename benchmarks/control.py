@@ -183,7 +183,6 @@ def main(quick: bool = False, check: bool = False, seconds: float | None = None)
             'autostart': 'true',
             'control_rate': RATE,
             'spread': 0.0,
-            'realtime_priority': 40,
             'novelty': 'watch',
             'startup_timeout': 60.0,
             'override_name': 'benchmarks.control',

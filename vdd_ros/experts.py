@@ -10,9 +10,6 @@ from typing import Any
 
 import numpy as np
 
-_FEW = 12
-"""Numbers that take less time one by one than as arrays."""
-
 
 @dataclass(frozen=True)
 class Experts:
@@ -54,10 +51,7 @@ class Deviation:
         """Prepare; arguments as those of `covariance_of`."""
         self._settings, self._scale, self._size = settings, scale, len(scale)
         self._place = _place(settings['covariance'], self._size, settings.get('rank', 0), self._size)
-        self._lists = self._place.row.tolist(), self._place.column.tolist()
-        self._least = float(settings['scale_floor'])
-        # Arrays throughout: a lone number beside an array costs as much as three operations.
-        self._zero, self._floor = np.zeros(self._size), np.full(self._size, self._least)
+        self._zero, self._floor = np.zeros(self._size), np.full(self._size, settings['scale_floor'])
 
     def of_each(self, spread: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Draw one deviation of each covariance, of spreads of shape (..., parameter); returns shape (..., chunk)."""
@@ -66,18 +60,13 @@ class Deviation:
 
     def of_one(self, spread: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Draw one deviation of one covariance, of a spread of shape (parameter,): the robot's case, and its time."""
-        place, size = self._place, self._size
-        noise = generator.standard_normal(place.columns)
-        if len(spread) > _FEW:
-            entries = spread.astype(np.float64)
-            entries[:size] = np.logaddexp(self._zero, entries[:size]) + self._floor
-            return self._scale * np.bincount(place.row, entries * noise[place.column], size)
-        drawn, noise = [0.0] * size, noise.tolist()
-        for entry, (row, column, value) in enumerate(zip(*self._lists, spread.tolist())):
-            if entry < size:
-                value = max(value, 0.0) + math.log1p(math.exp(-abs(value))) + self._least
-            drawn[row] += value * noise[column]
-        return self._scale * drawn
+        place, entries = self._place, spread.astype(np.float64)
+        diagonal = entries[: self._size]
+        # Arrays throughout: a lone number beside an array costs as much as three operations.
+        np.logaddexp(self._zero, diagonal, out=diagonal)
+        np.add(diagonal, self._floor, out=diagonal)
+        entries *= generator.standard_normal(place.columns)[place.column]
+        return self._scale * np.bincount(place.row, entries, self._size)
 
 
 def log_likelihood(

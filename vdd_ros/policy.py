@@ -152,7 +152,7 @@ class DistilledPolicy:
         action = mean.reshape(log_gating.size, -1)[expert].astype(np.float64)
         if self._spread:
             action += self._deviation.of_one(spread.reshape(log_gating.size, -1)[expert], generator)
-        return Plan(action.reshape(1, *self._chunk), np.array((expert,)))
+        return Plan(action.reshape(1, *self._chunk), np.array([expert]))
 
 
 class TeacherPolicy:

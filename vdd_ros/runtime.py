@@ -66,10 +66,11 @@ class Network:
             Every input by its name, of any floating-point type.
 
         """
+        for name, buffer in self._inputs.items():
+            if inputs[name].shape != buffer.shape:
+                return self._session.run(None, {name: _float32(value) for name, value in inputs.items()})
         with self._lock:
             for name, buffer in self._inputs.items():
-                if inputs[name].shape != buffer.shape:
-                    return self._session.run(None, {name: _float32(value) for name, value in inputs.items()})
                 buffer[...] = inputs[name]
             self._session.run_with_iobinding(self._binding)
             return [buffer.copy() for buffer in self._outputs]

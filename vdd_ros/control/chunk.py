@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True)
+class Plan:
     """Action chunks for a batch of windows."""
 
     action: np.ndarray
