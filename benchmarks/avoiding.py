@@ -1,7 +1,8 @@
 """Learns Avoiding by every method and rolls all of them out in MuJoCo: `python -m benchmarks.avoiding`.
 
 One chain for each contract, teacher and seed: demonstrations in process, a teacher, and from these the students and the
-baselines, all with the network, data and budget of `config/learning.yaml`:
+baselines, all with the network, data and budget of `config/learning.yaml`, `learning_joint.yaml` or
+`learning_chunked.yaml`:
 
     teacher N     the diffusion policy with N network calls for an action; N = 1 is the one-step teacher
     vdd           the student as it ships
