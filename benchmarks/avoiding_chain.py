@@ -34,7 +34,6 @@ from vdd_ros.mixture.student import Student
 from vdd_ros.networks import PolicyShape
 from vdd_ros.policy import DistilledPolicy
 from vdd_ros.progress import silent
-from vdd_ros.share import share_path
 from vdd_ros.sim.demonstration import demonstrate
 from vdd_ros.sim.tasks import load_task
 from vdd_ros.training import Ema, SingleLoss, fit
@@ -42,11 +41,11 @@ from vdd_ros.validation.metrics import summarise
 from vdd_ros.validation.rollout import Planner, rollout
 
 CONTRACTS = {
-    'cartesian': ('avoiding_cartesian', {}, 'learning.yaml'),
-    'joint': ('avoiding_joint', {}, 'learning_joint.yaml'),
-    'chunked': ('avoiding_cartesian', {'prediction_horizon': 8, 'action_horizon': 4}, 'learning_chunked.yaml'),
+    'cartesian': ('avoiding_cartesian', {}, 'learning'),
+    'joint': ('avoiding_joint', {}, 'learning_joint'),
+    'chunked': ('avoiding_cartesian', {'prediction_horizon': 8, 'action_horizon': 4}, 'learning_chunked'),
 }
-"""The contract of each, what is changed in it, and by which settings it is learned (`config/`)."""
+"""The contract of each, what is changed in it, and by which settings of `config` it is learned."""
 CALLS = (16, 8, 4, 2, 1)
 WORK = FOLDER / 'avoiding'
 """Where artifacts and rows are kept."""
@@ -106,7 +105,7 @@ class Chain:
         return float(kept.read_text(encoding='utf-8')) if output.exists() else self._timed(output.name, distill)
 
     def _settings(self) -> LearningSettings:
-        settings = load_settings(share_path('config', CONTRACTS[self.contract][2]))
+        settings = load_settings(CONTRACTS[self.contract][2])
         training, distillation, teacher = settings.teacher_training, settings.distillation, settings.teacher
         if self.process == 'ddpm':
             change = {'process': 'ddpm', 'steps': CALLS[0], 'calls': CALLS[0], 'sampler': 'ancestral'}

@@ -61,7 +61,10 @@ class LearningSettings(Settings):
 
 
 def load_settings(path: str | Path | None = None) -> LearningSettings:
-    """Read settings from YAML; without a path, those that ship (``config/learning.yaml``).
+    """Read settings from YAML: a file, or the name of one that ships, by default ``learning``.
+
+    Of those in ``config``, `learning` was tuned on Cartesian steps, `learning_joint` on joint motions, and
+    `learning_chunked` on chunks.
 
     Raises
     ------
@@ -69,7 +72,9 @@ def load_settings(path: str | Path | None = None) -> LearningSettings:
         The file is absent or malformed, a key is unknown, or a value is out of range.
 
     """
-    file = share_path('config', 'learning.yaml') if path is None else Path(path)
+    file = Path('learning' if path is None else path)
+    if not file.suffix and not file.exists():
+        file = share_path('config', f'{file}.yaml')
     try:
         values = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
     except (OSError, yaml.YAMLError) as error:

@@ -12,7 +12,7 @@ from vdd_ros.data.dataset import WindowArrays
 from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.errors import ConfigurationError, TrainingError
 from vdd_ros.learning import checkpoint_path, distill, events_path, train_teacher
-from vdd_ros.learning_settings import LearningSettings
+from vdd_ros.learning_settings import LearningSettings, load_settings
 from vdd_ros.policy import DistilledPolicy
 from vdd_ros.progress import silent
 
@@ -144,3 +144,19 @@ def test_learning_on_a_gpu_needs_one(tmp_path):
     else:
         with pytest.raises(ConfigurationError, match='set device to auto or cpu'):
             train_teacher(demonstrations(), tmp_path / 'teacher', settings, silent)
+
+
+@pytest.mark.parametrize('name', ['learning', 'learning_joint', 'learning_chunked'])
+def test_shipped_settings_are_found_by_name_and_start_students_from_their_teachers(name):
+    """A student that starts from a teacher needs its trunk."""
+    settings = load_settings(name)
+    assert settings.start == 'teacher'
+    assert settings.student.trunk == settings.teacher.trunk
+    if name == 'learning':
+        assert load_settings() == settings
+
+
+def test_settings_of_an_unknown_name_are_refused():
+    """The error names the file that was looked for."""
+    with pytest.raises(ConfigurationError, match=r'learning_twice\.yaml'):
+        load_settings('learning_twice')

@@ -30,7 +30,7 @@ class Demo:
     ros_episodes: int = 20
     """Rollouts of the student over ROS."""
     settings: Path | None = None
-    """How to learn: a YAML file; by default the one that ships (config/learning.yaml)."""
+    """How to learn: a YAML file, or the name of one that ships, as `vdd train-teacher` takes it."""
     seed: int = 0
     """Draws the demonstrations and the rollouts."""
     resume: bool = False

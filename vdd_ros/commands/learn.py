@@ -26,7 +26,7 @@ class TrainTeacher:
     contract: str = 'avoiding_cartesian'
     """How topics become observations and actions: a YAML file, or the name of one that ships."""
     settings: Path | None = None
-    """How to learn: a YAML file; by default the one that ships (config/learning.yaml)."""
+    """How to learn: a YAML file, or a shipped one by name: learning (the default), learning_joint, learning_chunked."""
     resume: bool = False
     """Go on from the checkpoint that an interrupted run left."""
 
@@ -63,7 +63,7 @@ class Distill:
     output: Path
     """The artifact to write: a folder that does not exist yet."""
     settings: Path | None = None
-    """How to learn: a YAML file; by default the one that ships (config/learning.yaml)."""
+    """How to learn: a YAML file, or a shipped one by name: learning (the default), learning_joint, learning_chunked."""
     resume: bool = False
     """Go on from the checkpoint that an interrupted run left."""
 

@@ -28,7 +28,7 @@ PARAMETERS = (
     Parameter('bags', STRINGS, 'folders of the bags to learn from'),
     Parameter('output', '', 'folder for the artifacts `teacher` and `student`; what is complete there is kept'),
     Parameter('contract', 'avoiding_cartesian', 'how topics become actions: a file, or one that ships'),
-    Parameter('config', '', 'settings of the learning, a YAML file; empty: config/learning.yaml'),
+    Parameter('config', '', 'settings of the learning: a YAML file, or the name of one that ships; empty: learning'),
 )
 
 
