@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from rich.table import Table
 from vdd_ros.validation.environment import environment
 
 FOLDER = Path('runs/benchmarks')
-_console = Console()
+_console = Console(width=None if sys.stdout.isatty() else 160)
+"""Tables in a log are not cut to the eighty columns of a terminal that is not there."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import FrameType, TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.progress import ProgressColumn
 from rich.text import Text
@@ -44,7 +44,7 @@ class Bars:
         self._progress = RichProgress(
             TextColumn('[bold]{task.description:<28}'),
             BarColumn(bar_width=28),
-            MofNCompleteColumn(),
+            _Done(),
             _Rate(),
             TimeElapsedColumn(),
             TextColumn('left'),
@@ -72,7 +72,7 @@ class Bars:
         if self._console.is_terminal or not self._progress.tasks:
             return
         task = self._progress.tasks[-1]
-        figures = f'{task.completed:g} of {task.total:g} in {task.elapsed or 0.0:.1f} s  {task.fields["metrics"]}'
+        figures = f'{_amount(task)} in {task.elapsed or 0.0:.1f} s  {task.fields["metrics"]}'
         self._console.print(f'{task.description}: {figures}', highlight=False, soft_wrap=True)
 
     def __enter__(self) -> Bars:
@@ -90,9 +90,19 @@ class Bars:
         self._tell()
 
 
+def _amount(task: Task) -> str:
+    """Say how much is done; where steps are not counted, the total is one."""
+    return f'{task.completed:.0%}' if task.total == 1 else f'{task.completed:g} of {task.total:g}'
+
+
+class _Done(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(_amount(task), style='green')
+
+
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        rate = task.finished_speed or task.speed
+        rate = None if task.total == 1 else task.finished_speed or task.speed
         return Text(f'{rate:.1f}/s' if rate else '', style='cyan')
 
 
