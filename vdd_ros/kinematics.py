@@ -82,10 +82,14 @@ class Kinematics:
         self._positions = self._data.site_xpos if kind == 'site' else self._data.xpos
         self._matrices = self._data.site_xmat if kind == 'site' else self._data.xmat
         self._jacobian_of = mujoco.mj_jacSite if kind == 'site' else mujoco.mj_jacBody
-        self._full = np.empty((6, self.model.nv))
+        # Views of where MuJoCo puts the tool, and memory for what `solve` is about: made once, not at every step of it.
+        self._place, self._matrix = self._positions[self._tool], self._matrices[self._tool]
+        self._full, self._error = np.empty((6, self.model.nv)), np.empty(6)
+        self._turn, self._quaternion, self._solution = np.empty(3), np.empty(4), np.empty(6)
         self._solved: dict[bytes, np.ndarray] = {}
         # Solved in the model's order, so that the caller's order does not even change the rounding.
         self._columns = np.sort(self._dof)
+        self._all_columns = len(self._columns) == self.model.nv
         self._places = np.searchsorted(self._columns, self._dof)
         self._configuration = mink.Configuration(self.model)
         self._task = mink.FrameTask(tool, kind, position_cost=1.0, orientation_cost=1.0, lm_damping=1.0)
@@ -114,7 +118,7 @@ class Kinematics:
             return solved.copy()
         rows = joints.reshape(-1, len(self.joints))
         positions = np.empty((len(rows), 3))
-        model, data, tool = self.model, self._data, self._positions[self._tool]
+        model, data, tool = self.model, self._data, self._place
         for row, position in zip(rows, positions):
             data.qpos[self._qpos] = row
             mujoco.mj_kinematics(model, data)
@@ -126,7 +130,7 @@ class Kinematics:
         self._data.qpos[self._qpos] = joints
         mujoco.mj_kinematics(self.model, self._data)
         quaternion = np.empty(4)
-        mujoco.mju_mat2Quat(quaternion, self._matrices[self._tool])
+        mujoco.mju_mat2Quat(quaternion, self._matrix)
         return quaternion
 
     def solve(self, position: np.ndarray, orientation: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -151,23 +155,20 @@ class Kinematics:
         """
         # In plain numbers where numpy would spend more time on being called than on six of them: this is the greater
         # part of every simulated step.
-        target = np.concatenate([orientation, position])
         joints = np.minimum(np.maximum(start, self.lower), self.upper)
         best, least, place = joints, np.inf, None
         for _ in range(_MAX_ITERATIONS):
-            error = self._error(joints, target)
-            x, y, z, *turn = error.tolist()
-            distance, angle = math.hypot(x, y, z), math.hypot(*turn)
+            distance, angle = self._compare(joints, position, orientation)
             if distance + angle < least:
-                best, least, place = joints, distance + angle, self._positions[self._tool].copy()
+                best, least, place = joints, distance + angle, self._place.copy()
             if distance < POSITION_TOLERANCE and angle < ORIENTATION_TOLERANCE:
                 break
-            change = self._free_change(error)
+            change = self._free_change()
             moved = joints + change
             within = np.minimum(np.maximum(moved, self.lower), self.upper)
             # The quadratic program costs ten times as much, and says the same where no limit is met.
             if (within != moved).any():
-                change = self._limited_change(joints, target)
+                change = self._limited_change(joints, np.concatenate([orientation, position]))
                 if change is None:
                     break
                 within = np.clip(joints + change, self.lower, self.upper)
@@ -181,24 +182,24 @@ class Kinematics:
             self._solved[best.tobytes()] = place
         return best.copy()
 
-    def _error(self, joints: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Return how far the tool is from a pose, shape (6,) [m, rad] in the world's axes, and place the bodies."""
-        data, error = self._data, np.empty(6)
-        data.qpos[self._qpos] = joints
-        mujoco.mj_kinematics(self.model, data)
-        np.subtract(target[4:], self._positions[self._tool], out=error[:3])
-        matrix, quaternion = self._matrices[self._tool], np.empty(4)
-        mujoco.mju_mat2Quat(quaternion, matrix)
-        turn = np.empty(3)
-        mujoco.mju_subQuat(turn, target[:4], quaternion)
-        mujoco.mju_mulMatVec3(error[3:], matrix, turn)
-        return error
+    def _compare(self, joints: np.ndarray, position: np.ndarray, orientation: np.ndarray) -> tuple[float, float]:
+        """Place the bodies, and note how far the tool is from a pose in the world's axes; return that [m], [rad]."""
+        error, turn, quaternion = self._error, self._turn, self._quaternion
+        self._data.qpos[self._qpos] = joints
+        mujoco.mj_kinematics(self.model, self._data)
+        np.subtract(position, self._place, out=error[:3])
+        mujoco.mju_mat2Quat(quaternion, self._matrix)
+        mujoco.mju_subQuat(turn, orientation, quaternion)
+        mujoco.mju_mulMatVec3(error[3:], self._matrix, turn)
+        x, y, z, *turned = error.tolist()
+        return math.hypot(x, y, z), math.hypot(*turned)
 
-    def _free_change(self, error: np.ndarray) -> np.ndarray:
-        """Return the damped least-squares change of the joints for an error, shape (joint,), heedless of limits."""
+    def _free_change(self) -> np.ndarray:
+        """Return the damped least-squares change of the joints for the error, shape (joint,), heedless of limits."""
+        error, full = self._error, self._full
         mujoco.mj_comPos(self.model, self._data)
-        self._jacobian_of(self.model, self._data, self._full[:3], self._full[3:], self._tool)
-        jacobian = self._full[:, self._columns]
+        self._jacobian_of(self.model, self._data, full[:3], full[3:], self._tool)
+        jacobian = full if self._all_columns else full[:, self._columns]
         # What mink's frame task adds: much damping where the error is large, next to none near the target.
         damping = _DAMPING + error @ error
         if len(self.joints) < 6:
@@ -209,7 +210,7 @@ class Kinematics:
         gram.flat[::7] += damping
         # Damped, so it is positive definite; as good as LAPACK's solver, and called in a fraction of the time.
         mujoco.mju_cholFactor(gram, 0.0)
-        solution = np.empty(6)
+        solution = self._solution
         mujoco.mju_cholSolve(solution, gram, error)
         return (jacobian.T @ solution)[self._places]
 
