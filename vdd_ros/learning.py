@@ -105,8 +105,6 @@ def distill(
     ------
     ArtifactError
         The teacher is absent, damaged, or of another contract.
-    ConfigurationError
-        The student is to start from a teacher whose trunk differs.
 
     """
     output = claim_output(output)
@@ -120,13 +118,14 @@ def distill(
     torch.manual_seed(settings.seed)
     student = Student(settings.student, shape, torch.Generator().manual_seed(settings.seed)).to(device)
     windows = _augmented(demonstrations.train, demonstrations, normalizers, settings, device)
-    if settings.start == 'teacher':
-        start_from_teacher(student, teacher.denoiser)
-    if settings.start != 'spread':
-        place_experts(student, windows, torch.Generator(device).manual_seed(settings.seed))
-    learner = Distiller(student, teacher.score, windows, settings.distillation)
-    ema = Ema(student, settings.student_ema)
     with _threads(settings.threads):
+        if settings.start == 'teacher':
+            generator = torch.Generator(device).manual_seed(settings.seed)
+            start_from_teacher(student, teacher.denoiser, windows, generator)
+        if settings.start != 'spread':
+            place_experts(student, windows, torch.Generator(device).manual_seed(settings.seed))
+        learner = Distiller(student, teacher.score, windows, settings.distillation)
+        ema = Ema(student, settings.student_ema)
         history = _fit(
             learner, ema, settings.distillation.iterations, output, settings, 'student', progress, resume, cancelled
         )

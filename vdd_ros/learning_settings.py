@@ -50,8 +50,8 @@ class LearningSettings(Settings):
     """How it is trained."""
     start: Literal['teacher', 'demonstrations', 'spread'] = 'teacher'
     """Where the student begins. `teacher`: at the teacher's conditional mean, experts placed on what demonstrations
-    deviate from it; their trunks must be equal MLPs. `demonstrations`: experts placed on clusters of demonstrated
-    actions. `spread`: anywhere (the paper)."""
+    deviate from it; if their trunks are equal MLPs, by the teacher's own features. `demonstrations`: experts placed on
+    clusters of demonstrated actions. `spread`: anywhere (the paper)."""
     student: StudentSettings = StudentSettings()
     """What the student is made of."""
     distillation: DistillerSettings = DistillerSettings()

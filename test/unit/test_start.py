@@ -6,7 +6,6 @@ from oracles import ring, seeded
 
 from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
 from vdd_ros.distillation.start import place_experts, start_from_teacher
-from vdd_ros.errors import ConfigurationError
 from vdd_ros.mixture.student import Student, StudentSettings
 from vdd_ros.networks import PolicyShape, TrunkSettings
 from vdd_ros.training import Windows
@@ -41,7 +40,7 @@ def ring_windows(count: int = 4000) -> Windows:
 def test_every_expert_begins_at_what_the_teacher_makes_of_pure_noise(process, kind):
     trunk = TRUNK.model_copy(update={'kind': kind})
     teacher, pupil = trained(process, trunk), student(trunk)
-    start_from_teacher(pupil, teacher.denoiser)
+    start_from_teacher(pupil, teacher.denoiser, ring_windows(600), seeded())
     window = torch.randn(5, 2, 3, generator=seeded())
     with torch.no_grad():
         expected = teacher.denoiser(torch.zeros(5, 2), torch.tensor(5.0), window)
@@ -49,16 +48,24 @@ def test_every_expert_begins_at_what_the_teacher_makes_of_pure_noise(process, ki
     torch.testing.assert_close(mean, expected[:, None].expand_as(mean), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('trunk', [TRUNK.model_copy(update={'width': 16}), TRUNK.model_copy(update={'depth': 3})])
-def test_a_trunk_of_another_make_is_refused(trunk):
-    with pytest.raises(ConfigurationError, match='set start to demonstrations'):
-        start_from_teacher(student(trunk), trained('edm').denoiser)
-
-
-def test_a_transformer_is_refused():
-    trunk = TrunkSettings(kind='transformer', width=16, depth=1)
-    with pytest.raises(ConfigurationError, match='a transformer'):
-        start_from_teacher(student(trunk), trained('edm', trunk).denoiser)
+@pytest.mark.parametrize('kind', ['narrower', 'deeper', 'transformer'])
+def test_a_trunk_of_another_make_learns_where_the_teacher_is_on_average(kind):
+    """Whichever of the two is no plain stack of layers of the other's size."""
+    attentive = TrunkSettings(kind='transformer', width=16, depth=1)
+    changed = {'narrower': TRUNK.model_copy(update={'width': 24}), 'deeper': TRUNK.model_copy(update={'depth': 3})}
+    trunk = changed.get(kind, attentive)
+    teacher = trained('edm', attentive if kind == 'transformer' else TRUNK)
+    windows, pupils = ring_windows(), []
+    for _ in range(2):
+        torch.manual_seed(0)
+        pupils.append(student(trunk))
+        start_from_teacher(pupils[-1], teacher.denoiser, windows, seeded())
+    with torch.no_grad():
+        expected = teacher.denoiser(torch.zeros_like(windows.action), torch.tensor(5.0), windows.observation)
+        mean, again = (pupil(windows.observation).mean for pupil in pupils)
+    assert torch.equal(mean, again)
+    torch.testing.assert_close(mean, mean[:, :1].expand_as(mean))
+    assert (mean[:, 0] - expected).var(dim=0).lt(0.05 * expected.var(dim=0)).all()
 
 
 def test_an_expert_begins_at_every_mode_of_the_demonstrations_with_its_share():

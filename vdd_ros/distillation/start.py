@@ -12,34 +12,41 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vdd_ros.diffusion.denoiser import Denoiser
-from vdd_ros.errors import ConfigurationError
 from vdd_ros.mixture.student import Student
-from vdd_ros.training import WindowSource
+from vdd_ros.training import DescentSettings, SingleLoss, WindowSource, fit
 
 _DROWNING = 5.0
 """Noise, in normalised units, beside which actions hardly differ: ``D(0; sigma, s)`` is within 4 % of ``E[a|s]``."""
+_UPDATES, _BATCH = 1000, 512
 _WINDOWS = 4096
 _ROUNDS = 10
 _LEAST_SCALE = 0.05
 
 
-def start_from_teacher(student: Student, denoiser: Denoiser) -> None:
-    """Let every expert's mean be the teacher's ``E[a|s]``, by the teacher's own features.
+def start_from_teacher(student: Student, denoiser: Denoiser, windows: WindowSource, generator: torch.Generator) -> None:
+    """Let every expert's mean be the teacher's ``E[a|s]``.
 
-    Raises
-    ------
-    ConfigurationError
-        The two trunks are not of one make.
-
+    By the teacher's own features, if the trunks are of one make and no transformers; else a trunk of the student's make
+    learns it first, by least squares over the windows.
     """
     mean = denoiser.conditional_mean(_DROWNING)
-    if mean is None or _make(mean[0]) != _make(student.trunk):
-        raise ConfigurationError(
-            expected="a student whose trunk is of the kind mlp or residual and equals the teacher's",
-            found='trunks that differ' if mean is not None else 'a transformer',
-            remedy='make student.trunk and teacher.trunk equal, or set start to demonstrations',
-        )
-    student.adopt(*mean)
+    if mean is not None and _make(mean[0]) == _make(student.trunk):
+        student.adopt(*mean)
+        return
+    head = torch.nn.Linear(student.mean_head.in_features, student.shape.action_size).to(student.mean_head.weight)
+    torch.nn.init.zeros_(head.weight)
+    torch.nn.init.zeros_(head.bias)
+    level = head.weight.new_tensor(_DROWNING)
+
+    def loss(observation: Tensor, action: Tensor, generator: torch.Generator) -> Tensor:
+        with torch.no_grad():
+            expected = denoiser(torch.zeros_like(action), level, observation)
+        return (head(student.trunk(observation)) - expected).square().mean()
+
+    module = torch.nn.ModuleList([student.trunk, head])
+    learner = SingleLoss(module, loss, windows, batch=_BATCH, descent=DescentSettings(learning_rate=1e-3))
+    fit(learner, iterations=_UPDATES, generator=generator)
+    student.adopt(student.trunk, head)
 
 
 @torch.no_grad()
