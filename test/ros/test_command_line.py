@@ -24,7 +24,8 @@ PATIENCE = 60
 
 def start(folder: Path, *words: str) -> subprocess.Popen:
     """Start `vdd`."""
-    command = [sys.executable, '-m', 'vdd_ros.cli', *words]
+    # A job in the background ignores SIGINT, and so would whatever it starts; here a person is at the terminal.
+    command = ['env', '--default-signal=INT', sys.executable, '-m', 'vdd_ros.cli', *words]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
