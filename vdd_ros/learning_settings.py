@@ -72,8 +72,8 @@ def load_settings(path: str | Path | None = None) -> LearningSettings:
         The file is absent or malformed, a key is unknown, or a value is out of range.
 
     """
-    file = Path('learning' if path is None else path)
-    if not file.suffix and not file.exists():
+    file = share_path('config', 'learning.yaml') if path is None else Path(path)
+    if not file.suffix and not file.is_file():
         file = share_path('config', f'{file}.yaml')
     try:
         values = yaml.safe_load(file.read_text(encoding='utf-8')) or {}

@@ -147,8 +147,10 @@ def test_learning_on_a_gpu_needs_one(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['learning', 'learning_joint', 'learning_chunked'])
-def test_shipped_settings_are_found_by_name_and_start_students_from_their_teachers(name):
-    """A student that starts from a teacher needs its trunk."""
+def test_shipped_settings_are_found_by_name_and_start_students_from_their_teachers(name, tmp_path, monkeypatch):
+    """Whatever else is of that name where one works; by the teacher's own features, for the trunks are equal."""
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
     settings = load_settings(name)
     assert settings.start == 'teacher'
     assert settings.student.trunk == settings.teacher.trunk
