@@ -25,8 +25,9 @@ ORIENTATION_TOLERANCE = 1e-4
 _MAX_ITERATIONS = 50
 _MAX_STEP = 0.5
 _DAMPING = 1e-9
+_ROUNDING = 1e-9
+"""More than what all steps together are rounded by [rad]."""
 _REMEMBERED = 1024
-_SOLVER = 'daqp'
 
 
 class Kinematics:
@@ -58,19 +59,17 @@ class Kinematics:
         self.joints = tuple(joints)
         self._data = mujoco.MjData(self.model)
         indices = [_joint_index(self.model, joint, file) for joint in self.joints]
-        self._qpos = self.model.jnt_qposadr[indices]
-        self._dof = self.model.jnt_dofadr[indices]
-        self._home = self.model.qpos0.copy()
+        # As intp: numpy takes ten times as long to look things up by the int32 that MuJoCo counts with.
+        self._qpos = self.model.jnt_qposadr[indices].astype(np.intp)
+        self._dof = self.model.jnt_dofadr[indices].astype(np.intp)
 
-        limited = self.model.jnt_limited[indices].astype(bool)
+        limited, ranges = self.model.jnt_limited[indices].astype(bool), self.model.jnt_range[indices]
         limits = urdf_joint_limits(file) if is_urdf(file) else _mjcf_joint_limits(self.model)
         rows = [limits.get(joint, JointLimit()) for joint in self.joints]
-        self.lower = np.where(limited, self.model.jnt_range[indices, 0], -np.inf)
+        self.lower = np.maximum(np.where(limited, ranges[:, 0], -np.inf), [row.lower for row in rows])
         """Lower joint limits, shape (joint,) [rad]; minus infinity where the model is silent."""
-        self.upper = np.where(limited, self.model.jnt_range[indices, 1], np.inf)
+        self.upper = np.minimum(np.where(limited, ranges[:, 1], np.inf), [row.upper for row in rows])
         """Upper joint limits, shape (joint,) [rad]; infinity where the model is silent."""
-        self.lower = np.maximum(self.lower, [row.lower for row in rows])
-        self.upper = np.minimum(self.upper, [row.upper for row in rows])
         self.velocity_limits = np.array([row.velocity for row in rows])
         """Shape (joint,) [rad/s], infinity where the model is silent; in MJCF the tuple `velocity_limits`."""
         self.acceleration_limits = np.array([row.acceleration for row in rows])
@@ -79,23 +78,24 @@ class Kinematics:
         """Shape (joint,) [rad/s^3], infinity where the model is silent; in MJCF the tuple `jerk_limits`."""
 
         kind, self._tool = _frame(self.model, tool, file)
-        self._positions = self._data.site_xpos if kind == 'site' else self._data.xpos
-        self._matrices = self._data.site_xmat if kind == 'site' else self._data.xmat
         self._jacobian_of = mujoco.mj_jacSite if kind == 'site' else mujoco.mj_jacBody
         # Views of where MuJoCo puts the tool, and memory for what `solve` is about: made once, not at every step of it.
-        self._place, self._matrix = self._positions[self._tool], self._matrices[self._tool]
+        frame = self._data.site(self._tool) if kind == 'site' else self._data.body(self._tool)
+        self._place, self._matrix = frame.xpos, frame.xmat
         self._full, self._error = np.empty((6, self.model.nv)), np.empty(6)
+        self._full_halves, (self._shift, self._turned) = np.split(self._full, 2), np.split(self._error, 2)
         self._turn, self._quaternion, self._solution = np.empty(3), np.empty(4), np.empty(6)
-        self._solved: dict[bytes, np.ndarray] = {}
+        self._factor = np.empty((6, 6))
+        self._diagonal = self._factor.reshape(-1)[::7]
+        self._known: dict[bytes, np.ndarray] = {}
         # Solved in the model's order, so that the caller's order does not even change the rounding.
         self._columns = np.sort(self._dof)
-        self._all_columns = len(self._columns) == self.model.nv
         self._places = np.searchsorted(self._columns, self._dof)
         self._configuration = mink.Configuration(self.model)
         self._task = mink.FrameTask(tool, kind, position_cost=1.0, orientation_cost=1.0, lm_damping=1.0)
         self._limits = [mink.ConfigurationLimit(self.model)]
         others = sorted(set(range(self.model.nv)) - set(self._dof.tolist()))
-        self._constraints = [mink.DofFreezingTask(self.model, others)] if others else None
+        self._frozen = [mink.DofFreezingTask(self.model, others)] if others else None
 
     @classmethod
     def from_contract(cls, contract: Contract) -> Kinematics:
@@ -113,17 +113,19 @@ class Kinematics:
     def tool_position(self, joints: np.ndarray) -> np.ndarray:
         """Map joints of shape (..., joint) [rad] to positions of shape (..., 3) [m] in the model's world."""
         joints = np.asarray(joints, dtype=np.float64)
-        # What was solved for is soon asked for: the newest command is a part of what a policy sees.
-        if joints.ndim == 1 and (solved := self._solved.get(joints.tobytes())) is not None:
-            return solved.copy()
+        # A loop asks for the same joints again and again: the newest command, solved for before, is what a policy sees.
+        if joints.ndim == 1 and (known := self._known.get(joints.tobytes())) is not None:
+            return known.copy()
         rows = joints.reshape(-1, len(self.joints))
         positions = np.empty((len(rows), 3))
-        model, data, tool = self.model, self._data, self._place
         for row, position in zip(rows, positions):
-            data.qpos[self._qpos] = row
-            mujoco.mj_kinematics(model, data)
-            position[:] = tool
-        return positions.reshape(*joints.shape[:-1], 3)
+            self._data.qpos[self._qpos] = row
+            mujoco.mj_kinematics(self.model, self._data)
+            position[:] = self._place
+        positions = positions.reshape(*joints.shape[:-1], 3)
+        if joints.ndim == 1:
+            self._remember(joints)
+        return positions
 
     def tool_orientation(self, joints: np.ndarray) -> np.ndarray:
         """Map joints of shape (joint,) [rad] to the tool's unit quaternion, shape (4,), w x y z."""
@@ -153,82 +155,81 @@ class Kinematics:
         came nearest; the caller limits how far a command may go.
 
         """
-        # In plain numbers where numpy would spend more time on being called than on six of them: this is the greater
-        # part of every simulated step.
-        joints = np.minimum(np.maximum(start, self.lower), self.upper)
-        best, least, place = joints, np.inf, None
+        # In plain numbers where numpy would spend more time on being called than on six of them, and past the limits
+        # while the joints have not gone far enough to meet one: this is much of what a simulated step costs.
+        joints = np.asarray(start, dtype=np.float64)
+        room = min(np.minimum(joints - self.lower, self.upper - joints).tolist()) - _ROUNDING
+        if room < 0.0:
+            joints = self._clipped(joints)
+        best, least = joints, math.inf
         for _ in range(_MAX_ITERATIONS):
             distance, angle = self._compare(joints, position, orientation)
-            if distance + angle < least:
-                best, least, place = joints, distance + angle, self._place.copy()
             if distance < POSITION_TOLERANCE and angle < ORIENTATION_TOLERANCE:
-                break
-            change = self._free_change()
-            moved = joints + change
-            within = np.minimum(np.maximum(moved, self.lower), self.upper)
+                self._remember(joints)
+                return joints.copy()
+            if distance + angle < least:
+                best, least = joints, distance + angle
+            # Damped as by mink's frame task: much where the error is large, next to nothing near the target.
+            change = self._free_change(_DAMPING + distance * distance + angle * angle)
+            largest = max(map(abs, change.tolist()))
+            room -= largest
             # The quadratic program costs ten times as much, and says the same where no limit is met.
-            if (within != moved).any():
+            if room < 0.0 and (moved := joints + change).tolist() != self._clipped(moved).tolist():
                 change = self._limited_change(joints, np.concatenate([orientation, position]))
                 if change is None:
                     break
-                within = np.clip(joints + change, self.lower, self.upper)
+                largest = max(map(abs, change.tolist()))
             # Far from the target the linear model holds for a short way only.
-            if (largest := max(map(abs, change.tolist()))) > _MAX_STEP:
-                within = np.clip(joints + change * (_MAX_STEP / largest), self.lower, self.upper)
-            joints = within
-        if place is not None:
-            if len(self._solved) >= _REMEMBERED:
-                self._solved.clear()
-            self._solved[best.tobytes()] = place
+            if largest > _MAX_STEP:
+                change = change * (_MAX_STEP / largest)
+            joints = joints + change
+            if room < 0.0:
+                joints = self._clipped(joints)
         return best.copy()
 
+    def _remember(self, joints: np.ndarray) -> None:
+        """Keep where the bodies have the tool as the position that these joints, shape (joint,), make."""
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[joints.tobytes()] = self._place.copy()
+
+    def _clipped(self, joints: np.ndarray) -> np.ndarray:
+        return np.minimum(np.maximum(joints, self.lower), self.upper)
+
     def _compare(self, joints: np.ndarray, position: np.ndarray, orientation: np.ndarray) -> tuple[float, float]:
-        """Place the bodies, and note how far the tool is from a pose in the world's axes; return that [m], [rad]."""
-        error, turn, quaternion = self._error, self._turn, self._quaternion
+        """Place the bodies, and note how far the tool is from a pose; return that [m], [rad]."""
+        shift, turn, quaternion = self._shift, self._turn, self._quaternion
         self._data.qpos[self._qpos] = joints
         mujoco.mj_kinematics(self.model, self._data)
-        np.subtract(position, self._place, out=error[:3])
+        np.subtract(position, self._place, shift)
         mujoco.mju_mat2Quat(quaternion, self._matrix)
         mujoco.mju_subQuat(turn, orientation, quaternion)
-        mujoco.mju_mulMatVec3(error[3:], self._matrix, turn)
-        x, y, z, *turned = error.tolist()
-        return math.hypot(x, y, z), math.hypot(*turned)
+        return math.hypot(*shift.tolist()), math.hypot(*turn.tolist())
 
-    def _free_change(self) -> np.ndarray:
-        """Return the damped least-squares change of the joints for the error, shape (joint,), heedless of limits."""
-        error, full = self._error, self._full
+    def _free_change(self, damping: float) -> np.ndarray:
+        """Return the damped least-squares change of the joints for what `_compare` noted, heedless of limits."""
+        jacobian, factor, solution = self._full, self._factor, self._solution
+        mujoco.mju_mulMatVec3(self._turned, self._matrix, self._turn)  # from the tool's axes into the world's
         mujoco.mj_comPos(self.model, self._data)
-        self._jacobian_of(self.model, self._data, full[:3], full[3:], self._tool)
-        jacobian = full if self._all_columns else full[:, self._columns]
-        # What mink's frame task adds: much damping where the error is large, next to none near the target.
-        damping = _DAMPING + error @ error
-        if len(self.joints) < 6:
-            gram = jacobian.T @ jacobian
-            gram.flat[:: len(gram) + 1] += damping
-            return np.linalg.solve(gram, jacobian.T @ error)[self._places]
-        gram = jacobian @ jacobian.T
-        gram.flat[::7] += damping
+        self._jacobian_of(self.model, self._data, *self._full_halves, self._tool)
+        if len(self._columns) < self.model.nv:
+            jacobian = jacobian.take(self._columns, 1)
+        factor[:] = jacobian.dot(jacobian.T)
+        self._diagonal += damping
         # Damped, so it is positive definite; as good as LAPACK's solver, and called in a fraction of the time.
-        mujoco.mju_cholFactor(gram, 0.0)
-        solution = self._solution
-        mujoco.mju_cholSolve(solution, gram, error)
-        return (jacobian.T @ solution)[self._places]
+        mujoco.mju_cholFactor(factor, 0.0)
+        mujoco.mju_cholSolve(solution, factor, self._error)
+        return solution.dot(jacobian)[self._places]
 
     def _limited_change(self, joints: np.ndarray, target: np.ndarray) -> np.ndarray | None:
         """Return the best change of the joints that keeps the limits, shape (joint,); None if none was found."""
-        qpos = self._home.copy()
+        qpos = self.model.qpos0.copy()
         qpos[self._qpos] = joints
         self._configuration.update(qpos)
         self._task.set_target(mink.SE3(wxyz_xyz=target))
         try:
             change = mink.solve_ik(
-                self._configuration,
-                [self._task],
-                dt=1.0,
-                solver=_SOLVER,
-                damping=_DAMPING,
-                limits=self._limits,
-                constraints=self._constraints,
+                self._configuration, [self._task], 1.0, 'daqp', _DAMPING, limits=self._limits, constraints=self._frozen
             )
         except mink.NoSolutionFound:
             return None
@@ -282,10 +283,10 @@ def _frame(model: mujoco.MjModel, name: str, file: Path) -> tuple[str, int]:
         index = mujoco.mj_name2id(model, type_, name)
         if index >= 0:
             return kind, index
-    sites = [model.site(site).name for site in range(model.nsite)]
-    bodies = [model.body(body).name for body in range(model.nbody)]
+    known = [model.site(site).name for site in range(model.nsite)]
+    known += [model.body(body).name for body in range(model.nbody)]
     raise ModelError(
         expected=f'a site or link {name} in {file}',
-        found=f'the sites and links {", ".join(sites + bodies)}',
+        found=f'the sites and links {", ".join(known)}',
         remedy='name one of them as the tool',
     )

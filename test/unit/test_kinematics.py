@@ -123,6 +123,15 @@ def test_solve_reaches_a_pose_within_its_tolerances(panda: Kinematics, seed: int
     assert np.linalg.norm(difference - difference.T) / np.sqrt(8) < ORIENTATION_TOLERANCE
 
 
+def test_steps_of_a_moving_arm_add_up(panda: Kinematics):
+    """Each step of a policy sets out from where the last one ended: what every one lacked would be a lag in the end."""
+    joints, orientation = _HOME, panda.tool_orientation(_HOME)
+    for _ in range(25):
+        joints = panda.solve(panda.tool_position(joints) + [0.0, 0.01, 0.0], orientation, joints)
+    moved = panda.tool_position(joints) - panda.tool_position(_HOME)
+    assert np.linalg.norm(moved - [0.0, 0.25, 0.0]) < POSITION_TOLERANCE
+
+
 def test_solve_stays_where_it_is_when_it_is_there(panda: Kinematics):
     np.testing.assert_array_equal(panda.solve(panda.tool_position(_HOME), panda.tool_orientation(_HOME), _HOME), _HOME)
 
@@ -151,6 +160,20 @@ def test_solve_knows_nothing_of_former_calls(panda: Kinematics):
     np.testing.assert_array_equal(panda.solve(near, _DOWN, _HOME), first)
 
 
+@pytest.mark.parametrize('far', [0.01, 0.3, 3.0], ids=['one_step', 'some_way', 'anywhere'])
+def test_solution_depends_neither_on_former_calls_nor_on_the_order_of_joints(panda: Kinematics, far: float):
+    generator = np.random.default_rng(5)
+    for _ in range(15):
+        order = generator.permutation(7)
+        other = Kinematics(model_path('panda'), 'tool_point', [panda.joints[place] for place in order])
+        goal = np.clip(_HOME + generator.uniform(-1, 1, 7), panda.lower, panda.upper)
+        start = np.clip(goal + generator.uniform(-far, far, 7), panda.lower - 0.1, panda.upper + 0.1)
+        pose = panda.tool_position(goal), panda.tool_orientation(goal)
+        found = panda.solve(*pose, start)
+        assert np.all((found >= panda.lower) & (found <= panda.upper))
+        np.testing.assert_array_equal(other.solve(*pose, start[order]), found[order])
+
+
 def test_position_of_what_was_solved_is_that_of_an_instance_that_solved_nothing(panda: Kinematics):
     fresh = Kinematics(model_path('panda'), 'tool_point', panda.joints)
     for far in (0.0, 0.01, 2.0):  # where it is, near, and out of reach
@@ -160,6 +183,18 @@ def test_position_of_what_was_solved_is_that_of_an_instance_that_solved_nothing(
         known += 1.0  # the caller's own
         np.testing.assert_array_equal(panda.tool_position(found), fresh.tool_position(found))
         np.testing.assert_array_equal(panda.tool_orientation(found), fresh.tool_orientation(found))
+
+
+def test_position_that_was_asked_for_is_the_caller_s_own(panda: Kinematics):
+    joints = _HOME + 0.123
+    first = panda.tool_position(joints)
+    kept = first.copy()
+    first += 1.0
+    second = panda.tool_position(joints)
+    np.testing.assert_array_equal(second, kept)
+    second += 1.0
+    np.testing.assert_array_equal(panda.tool_position(joints[None])[0], kept)
+    np.testing.assert_array_equal(panda.tool_position(joints), kept)
 
 
 def test_solve_comes_as_near_as_it_can_to_what_is_out_of_reach(panda: Kinematics):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
-from vdd_ros.contract import NANOSECONDS, Contract, Feature, TopicFeature
+from vdd_ros.contract import NANOSECONDS, Contract, Feature
+from vdd_ros.features import ActionMode, TopicFeature
 
 _AXES = {'x': 0, 'y': 1, 'z': 2}
 _NONE: Mapping[str, np.ndarray] = MappingProxyType({})
@@ -22,39 +25,81 @@ class ToolPoint(Protocol):
         ...
 
 
-def feature_values(
-    contract: Contract, feature: Feature, joints: np.ndarray, kinematics: ToolPoint | None
-) -> np.ndarray:
-    """Evaluate a feature of the arm.
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A feature of the observation or of the action, with what the contract says of it looked up."""
 
-    Parameters
-    ----------
-    contract, feature
-        The feature, and the contract it is part of.
-    joints
-        Shape (..., joint), in the order of ``contract.robot.joints`` [rad]: measured or commanded as the feature says.
-    kinematics
-        Needed for features in tool space.
-
-    Returns
-    -------
-    Shape (..., ``contract.width(feature)``), [rad] in joint space and [m] in tool space.
-
-    """
-    if feature.space == 'joint':
-        values = np.asarray(joints, dtype=np.float64)
-        return values[..., joint_indices(contract, feature)] if feature.joints else values
-    return kinematics.tool_position(joints)[..., axis_indices(feature)]
+    name: str
+    source: Literal['measured', 'commanded', 'topic']
+    space: Literal['joint', 'tool', 'topic']
+    columns: slice
+    """Where its numbers are in the observation or in the action."""
+    places: np.ndarray
+    """Where its joints are among those of the robot, or its axes in a position, shape (width,); of a topic, none."""
+    mode: ActionMode
+    factor: float
+    """What an action is multiplied with to be a change of the command: 1 where its mode is `delta`, the policy
+    period [s] where it is `velocity`, NaN where it is the new value."""
 
 
-def axis_indices(feature: Feature) -> list[int]:
-    """Return the places of a feature's coordinates in a position; none in joint space."""
-    return [_AXES[axis] for axis in feature.axes]
+class Decoding:
+    """The contract's way from joints to features, looked up once: a moving arm asks at every tick."""
 
+    def __init__(self, contract: Contract, kinematics: ToolPoint | None) -> None:
+        """Bind a contract to kinematics, which features in tool space need."""
+        self.observed, self.done = _parts(contract)
+        """The parts of the observation, and those of the action, in the order of their numbers."""
+        self._told_velocity = contract.commanded.quantity == 'velocity'
+        self._kinematics = kinematics
 
-def joint_indices(contract: Contract, feature: Feature) -> list[int]:
-    """Return the places of a feature's joints among those of the robot; none in tool space."""
-    return [contract.robot.joints.index(joint) for joint in contract.joints_of(feature)] * (feature.space == 'joint')
+    def values(self, part: Part, joints: np.ndarray) -> np.ndarray:
+        """Evaluate a part of the arm.
+
+        Parameters
+        ----------
+        part
+            Of `observed` or `done`, but not one that is read from a topic of its own.
+        joints
+            Shape (..., joint), in the order of ``contract.robot.joints`` [rad]: measured or commanded as the part says.
+
+        Returns
+        -------
+        An array of its own, shape (..., width), [rad] in joint space and [m] in tool space.
+
+        """
+        if part.space == 'joint':
+            return np.asarray(joints, dtype=np.float64).take(part.places, -1)
+        return self._kinematics.tool_position(joints).take(part.places, -1)
+
+    def observation(
+        self, measured: np.ndarray, commanded: np.ndarray, topics: Mapping[str, np.ndarray] = _NONE
+    ) -> np.ndarray:
+        """Evaluate every feature of the observation, side by side: see `observation_values`."""
+        values = []
+        for part in self.observed:
+            if part.space == 'topic':
+                values.append(topics[part.name])
+            else:
+                values.append(self.values(part, measured if part.source == 'measured' else commanded))
+        return _side_by_side(values)
+
+    def action(
+        self,
+        before: np.ndarray,
+        after: np.ndarray,
+        topics_before: Mapping[str, np.ndarray] = _NONE,
+        topics_after: Mapping[str, np.ndarray] = _NONE,
+    ) -> np.ndarray:
+        """Evaluate the action that leads from one command to the next: see `action_values`."""
+        values = []
+        for part in self.done:
+            topic = part.space == 'topic'
+            new = topics_after[part.name] if topic else self.values(part, after)
+            if part.mode != 'absolute' and (topic or not self._told_velocity):
+                old = topics_before[part.name] if topic else self.values(part, before)
+                new = (new - old) / part.factor
+            values.append(new)
+        return _side_by_side(values)
 
 
 def observation_values(
@@ -69,14 +114,7 @@ def observation_values(
     ``measured`` and ``commanded`` have shape (..., joint) [rad], and ``topics`` holds, by name, the values of each
     feature that is read from a topic of its own, shape (..., width); the result has shape (..., observation).
     """
-    streams = {'measured': measured, 'commanded': commanded}
-    parts = [
-        topics[feature.name]
-        if isinstance(feature, TopicFeature)
-        else feature_values(contract, feature, streams[feature.source], kinematics)
-        for feature in contract.observation
-    ]
-    return np.concatenate(parts, axis=-1)
+    return Decoding(contract, kinematics).observation(measured, commanded, topics)
 
 
 def action_values(
@@ -92,7 +130,7 @@ def action_values(
     Parameters
     ----------
     contract, kinematics
-        As for `feature_values`.
+        As for `Decoding`.
     before, after
         The joints commanded before the tick and before the next, shape (..., joint) [rad]. If the contract's commands
         say velocities, ``after`` holds those [rad/s], and ``before`` is not looked at.
@@ -104,28 +142,35 @@ def action_values(
     Shape (..., action): by the feature's mode the change, the new value, or the change per second.
 
     """
-    seconds = contract.period / NANOSECONDS
-    told_velocity = contract.commanded.quantity == 'velocity'
-    parts = []
-    for feature in contract.actions:
-        topic = isinstance(feature, TopicFeature)
-        new = topics_after[feature.name] if topic else feature_values(contract, feature, after, kinematics)
-        mode = contract.mode_of(feature)
-        if mode == 'absolute' or (told_velocity and not topic):
-            parts.append(new)
-            continue
-        old = topics_before[feature.name] if topic else feature_values(contract, feature, before, kinematics)
-        parts.append(new - old if mode == 'delta' else (new - old) / seconds)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+    return Decoding(contract, kinematics).action(before, after, topics_before, topics_after)
 
 
 def change_factors(contract: Contract) -> np.ndarray:
-    """Return what an action is multiplied with to be a change of the command, shape (action,).
+    """Return what an action is multiplied with to be a change of the command, shape (action,): see `Part`."""
+    parts = Decoding(contract, None).done
+    return np.concatenate([np.full(part.columns.stop - part.columns.start, part.factor) for part in parts])
 
-    1 where its mode is `delta`, the policy period [s] where it is `velocity`, NaN where the action is the new value.
-    """
-    factor = {'delta': 1.0, 'velocity': contract.period / NANOSECONDS, 'absolute': np.nan}
-    return np.repeat(
-        [factor[contract.mode_of(feature)] for feature in contract.actions],
-        [contract.width(feature) for feature in contract.actions],
-    )
+
+def _side_by_side(values: list[np.ndarray]) -> np.ndarray:
+    return values[0] if len(values) == 1 else np.concatenate(values, axis=-1)
+
+
+@lru_cache(maxsize=64)
+def _parts(contract: Contract) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    return _looked_up(contract, contract.observation), _looked_up(contract, contract.actions)
+
+
+def _looked_up(contract: Contract, features: Sequence[Feature | TopicFeature]) -> tuple[Part, ...]:
+    parts, column = [], 0
+    factors = {'delta': 1.0, 'velocity': contract.period / NANOSECONDS, 'absolute': np.nan}
+    for feature in features:
+        places: list[int] = []
+        if feature.space == 'joint':
+            places = [contract.robot.joints.index(joint) for joint in contract.joints_of(feature)]
+        elif feature.space == 'tool':
+            places = [_AXES[axis] for axis in feature.axes]
+        columns = slice(column, column + contract.width(feature))
+        taken, mode = np.array(places, dtype=np.intp), contract.mode_of(feature)
+        parts.append(Part(feature.name, feature.source, feature.space, columns, taken, mode, factors[mode]))
+        column = columns.stop
+    return tuple(parts)
