@@ -25,7 +25,7 @@ class TeacherSettings(Settings):
     trunk: TrunkSettings = TrunkSettings(depth=4)
     """Its network."""
     process: Literal['edm', 'ddpm'] = 'edm'
-    """`edm`: continuous time, preconditioned denoiser. `ddpm`: discrete time, noise prediction."""
+    """`edm`: continuous time, preconditioned denoiser. `ddpm`: discrete time."""
     sigma_data: float = Field(1.0, gt=0)
     """Standard deviation of normalised actions; `edm` only."""
     sigma_min: float = Field(0.02, gt=0)
@@ -42,6 +42,9 @@ class TeacherSettings(Settings):
     """How signal decays with the steps; `ddpm` only."""
     steps: int = Field(16, ge=1)
     """Levels of the discrete process; `ddpm` only."""
+    prediction: Literal['velocity', 'noise'] = 'velocity'
+    """What the network of a discrete teacher tells of a noisy action: the noise, as published, or the velocity `v`
+    (Salimans and Ho 2022), whose error does not grow with the noise; `ddpm` only."""
     sampler: Literal['euler', 'heun', 'ancestral'] = 'euler'
     """How actions are drawn; `euler` is DDIM and `ancestral` DDPM for a discrete teacher."""
     calls: int = Field(16, ge=1)
@@ -59,10 +62,11 @@ class Teacher(nn.Module):
         self.settings = settings
         self.shape = shape
         discrete = settings.process == 'ddpm'
+        # For data of unit variance, minus the velocity is what an EDM network is to give.
         self.denoiser = Denoiser(
             settings.trunk,
             shape,
-            preconditioning=epsilon if discrete else edm,
+            preconditioning=epsilon if discrete and settings.prediction == 'noise' else edm,
             sigma_data=1.0 if discrete else settings.sigma_data,
         )
 
