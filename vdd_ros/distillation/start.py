@@ -19,7 +19,7 @@ _DROWNING = 5.0
 """Noise, in normalised units, beside which actions hardly differ: ``D(0; sigma, s)`` is within 4 % of ``E[a|s]``."""
 _UPDATES, _BATCH = 1000, 512
 _WINDOWS = 4096
-_ROUNDS = 10
+_ROUNDS, _TRIALS = 10, 8
 _LEAST_SCALE = 0.05
 
 
@@ -53,15 +53,24 @@ def start_from_teacher(student: Student, denoiser: Denoiser, windows: WindowSour
 def place_experts(student: Student, windows: WindowSource, generator: torch.Generator) -> None:
     """Place experts on clusters of what demonstrations deviate from the mean of the means, with their spread and share.
 
-    The clusters are those of k-means, begun by k-means++ (Arthur and Vassilvitskii 2007), which leaves out no far mode.
+    The clusters are the tightest of several trials of k-means, each begun by k-means++ (Arthur and Vassilvitskii 2007),
+    which leaves out no far mode.
     """
     observation, action = windows.draw(_WINDOWS, generator)
     deviation = action - student(observation).mean.mean(dim=-2)
-    centre = _spread_out(deviation, student.settings.experts, generator)
-    for _ in range(_ROUNDS):
-        cluster = torch.cdist(deviation, centre).argmin(dim=-1)
-        centre, _, _ = _summary(deviation, cluster, centre)
+    trials = [_clustered(deviation, student.settings.experts, generator) for _ in range(_TRIALS)]
+    centre = min(trials, key=lambda centre: float(torch.cdist(deviation, centre).amin(dim=-1).square().sum()))
     student.place(*_summary(deviation, torch.cdist(deviation, centre).argmin(dim=-1), centre))
+
+
+def _clustered(
+    deviation: Float[Tensor, 'window action'], count: int, generator: torch.Generator
+) -> Float[Tensor, 'expert action']:
+    """Return the centres that one trial of k-means comes to."""
+    centre = _spread_out(deviation, count, generator)
+    for _ in range(_ROUNDS):
+        centre, _, _ = _summary(deviation, torch.cdist(deviation, centre).argmin(dim=-1), centre)
+    return centre
 
 
 def _spread_out(
