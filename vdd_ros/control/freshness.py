@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Literal
 
 import numpy as np
@@ -95,7 +96,7 @@ class Measurements:
 
     def observe(self, stamp: int, position: np.ndarray) -> bool:
         """Take in a measured position, unless it is not finite or late; return False if time has been set back."""
-        if not np.isfinite(position).all():
+        if not all(map(isfinite, position.tolist())):
             self.not_finite += 1
             return True
         late = self.out_of_order

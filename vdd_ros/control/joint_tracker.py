@@ -86,7 +86,8 @@ class DirectJoint(Joint):
 
     def step(self, target: float) -> bool:
         """Go as near as one step leads."""
-        allowed = self.within(target)
+        free = not self.outside and self.lower <= target <= self.upper  # as nearly always
+        allowed = target if free else self.within(target)
         before = self.position
         self.position = min(max(allowed, before - self.greatest), before + self.greatest)
         if self.position != allowed:

@@ -200,7 +200,7 @@ class Planner:
                 return Proposal.faulty(tick, fault)
         actions = self._chunk.next()[None] if self._lockstep else self._action[: self._ahead]
         steps = self.embodiment.waypoints(actions, tick.reference.position)
-        if not (np.abs(steps) < _ABSURD).all():
+        if not np.abs(steps).max() < _ABSURD:
             return Proposal(tick, -1, steps, None, fault=_NOT_FINITE)
         expert = self._chunk.expert
         answer = self._window, self._log_gating, self._mean
@@ -245,7 +245,7 @@ class Planner:
             self._forget()
         policy = self._acting
         experts = yield Question(window[None], *self._judged)
-        if not (np.isfinite(experts.log_gating).all() and (np.abs(experts.mean) < _ABSURD).all()):
+        if not (np.isfinite(experts.log_gating).all() and np.abs(experts.mean).max() < _ABSURD):
             return _NOT_FINITE
         self._window, self._log_gating, self._mean = window, experts.log_gating[0], experts.mean[0].astype(np.float64)
         self.plans += 1
