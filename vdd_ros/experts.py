@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 
 
+_FEW = 16
+"""Up to so many entries of the root of a covariance, plain numbers are faster than arrays."""
+
+
 @dataclass(frozen=True)
 class Experts:
     """All experts of some windows, in the units of the contract."""
@@ -51,22 +55,38 @@ class Deviation:
         """Prepare; arguments as those of `covariance_of`."""
         self._settings, self._scale, self._size = settings, scale, len(scale)
         self._place = _place(settings['covariance'], self._size, settings.get('rank', 0), self._size)
-        self._zero, self._floor = np.zeros(self._size), np.full(self._size, settings['scale_floor'])
+        self._least = float(settings['scale_floor'])
+        place = self._place
+        self.parameters = len(place.row)
+        """How many numbers a spread has."""
+        self._few = list(zip(place.row.tolist(), place.column.tolist(), np.take(scale, place.row).tolist()))
 
     def of_each(self, spread: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Draw one deviation of each covariance, of spreads of shape (..., parameter); returns shape (..., chunk)."""
         root = _root(spread, self._settings, self._size, self._size)
         return self._scale * (root @ generator.standard_normal((*root.shape[:-2], root.shape[-1], 1)))[..., 0]
 
-    def of_one(self, spread: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Draw one deviation of one covariance, of a spread of shape (parameter,): the robot's case, and its time."""
-        place, entries = self._place, spread.astype(np.float64)
+    def of_one(self, spread: list[float], generator: np.random.Generator) -> list[float]:
+        """Draw one deviation of one covariance, of a spread of so many parameters: the robot's case, and its time."""
+        noise = generator.standard_normal(self._place.columns)
+        return self._of_few(spread, noise.tolist()) if len(spread) <= _FEW else self._of_many(spread, noise).tolist()
+
+    def _of_few(self, spread: list[float], noise: list[float]) -> list[float]:
+        """In plain numbers: of so few, each operation on arrays costs more than all of them."""
+        drawn = [0.0] * self._size
+        for number, (entry, (row, column, scale)) in enumerate(zip(spread, self._few)):
+            if number < self._size:
+                entry = max(entry, 0.0) + math.log1p(math.exp(-abs(entry))) + self._least
+            drawn[row] += scale * entry * noise[column]
+        return drawn
+
+    def _of_many(self, spread: list[float], noise: np.ndarray) -> np.ndarray:
+        entries = np.array(spread)
         diagonal = entries[: self._size]
-        # Arrays throughout: a lone number beside an array costs as much as three operations.
-        np.logaddexp(self._zero, diagonal, out=diagonal)
-        np.add(diagonal, self._floor, out=diagonal)
-        entries *= generator.standard_normal(place.columns)[place.column]
-        return self._scale * np.bincount(place.row, entries, self._size)
+        np.logaddexp(0.0, diagonal, out=diagonal)
+        diagonal += self._least
+        entries *= noise[self._place.column]
+        return self._scale * np.bincount(self._place.row, entries, self._size)
 
 
 def log_likelihood(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,8 @@ class DistilledPolicy:
         self._unit = np.tile(self._normalizers.action.scale, self.contract.prediction_horizon)
         self._whole = Deviation(artifact.manifest.network, self._unit)
         self._deviation = Deviation(artifact.manifest.network, spread * self._unit)
+        self._one = 1, *self._chunk
+        self._widths = len(self._unit), self._deviation.parameters
         arrays = artifact.familiarity
         self._familiarity = None if arrays is None else Familiarity.from_arrays(arrays)
 
@@ -127,8 +130,8 @@ class DistilledPolicy:
 
     def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
         """Draw from an expert's covariance for a window of batch one, shape (prediction_horizon, action)."""
-        drawn = self._whole.of_one(experts.spread[0, expert], generator)
-        return drawn.reshape(experts.mean.shape[2:])
+        drawn = self._whole.of_one(experts.spread[0, expert].tolist(), generator)
+        return np.array(drawn).reshape(experts.mean.shape[2:])
 
     def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
         """Draw an expert from the gating, and an action from the expert, `spread` times as spread as it says.
@@ -146,13 +149,18 @@ class DistilledPolicy:
         return Plan(action, chosen)
 
     def _plan_one(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
-        """Do the same for one window, without the arrays that many need: half the time beside that of the network."""
-        log_gating, mean, spread = self._network({'observation': observation})
-        expert = choose_one(log_gating[0], generator.random())
-        action = mean.reshape(log_gating.size, -1)[expert].astype(np.float64)
+        """Do the same for one window, mostly in plain numbers: half the time beside that of the network."""
+        uniform = generator.random()
+
+        def choice(log_gating: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> tuple[int, list, list]:
+            chosen, (one, other) = choose_one(log_gating[0], uniform), self._widths
+            own, its = slice(one * chosen, one * chosen + one), slice(other * chosen, other * chosen + other)
+            return chosen, mean[0, own].tolist(), spread[0, its].tolist()
+
+        expert, action, spread = self._network.read({'observation': observation}, choice)
         if self._spread:
-            action += self._deviation.of_one(spread.reshape(log_gating.size, -1)[expert], generator)
-        return Plan(action.reshape(1, *self._chunk), np.array([expert]))
+            action = list(map(operator.add, action, self._deviation.of_one(spread, generator)))
+        return Plan(np.array(action).reshape(self._one), np.array([expert]))
 
 
 class TeacherPolicy:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 import onnxruntime
 
 from vdd_ros.errors import ArtifactError
+
+Result = TypeVar('Result')
 
 
 class Network:
@@ -69,11 +72,18 @@ class Network:
         for name, buffer in self._inputs.items():
             if inputs[name].shape != buffer.shape:
                 return self._session.run(None, {name: _float32(value) for name, value in inputs.items()})
+        return self.read(inputs, lambda *outputs: [output.copy() for output in outputs])
+
+    def read(self, inputs: Mapping[str, np.ndarray], reader: Callable[..., Result]) -> Result:
+        """Evaluate the network at batch one, and return what `reader` makes of its outputs where they lie.
+
+        They are its own until it returns; the next call writes over them.
+        """
         with self._lock:
             for name, buffer in self._inputs.items():
                 buffer[...] = inputs[name]
             self._session.run_with_iobinding(self._binding)
-            return [buffer.copy() for buffer in self._outputs]
+            return reader(*self._outputs)
 
 
 def _shape(node: onnxruntime.NodeArg) -> list[int]:

@@ -80,5 +80,5 @@ def test_one_expert_deviates_as_it_would_among_many(covariance, size):
     parameters = {'diagonal': size, 'full': size * (size + 1) // 2, 'low_rank': 3 * size}[covariance]
     spread = np.random.default_rng(0).normal(scale=20.0, size=parameters).astype(np.float32)
     deviation = Deviation(settings, np.arange(1.0, size + 1.0))
-    alone = deviation.of_one(spread, np.random.default_rng(1))
+    alone = deviation.of_one(spread.tolist(), np.random.default_rng(1))
     np.testing.assert_allclose(alone, deviation.of_each(spread[None], np.random.default_rng(1))[0], rtol=1e-9)

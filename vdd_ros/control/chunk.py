@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Action chunks for a batch of windows."""
 
     action: np.ndarray
