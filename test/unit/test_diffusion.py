@@ -212,6 +212,18 @@ def test_noise_levels_of_training_have_the_distribution_they_name():
     assert upper.log().item() == pytest.approx(math.log(0.5) + 0.7, abs=1e-5)  # a normal's one deviation
 
 
+def test_a_discrete_teacher_tells_the_velocity_of_the_variance_preserving_process():
+    """``v = sqrt(alphabar) eps - sqrt(1 - alphabar) a`` (Salimans and Ho 2022), but for its sign, and weighed alike."""
+    teacher = Teacher(TeacherSettings(process='ddpm'), SHAPE).double()
+    sigma, clean, noise = teacher.sigmas()[:-1, None].expand(-1, 5), standard(16, 5, 2), standard(16, 5, 2, seed=1)
+    signal = 1 / (1 + sigma[..., None] ** 2)
+    velocity = signal.sqrt() * noise - (1 - signal).sqrt() * clean
+    skip, output, _ = (part[..., None] for part in edm(sigma, 1.0))
+    noisy = clean + sigma[..., None] * noise
+    torch.testing.assert_close(skip * noisy - output * velocity, clean)
+    torch.testing.assert_close(teacher.denoiser.loss_weight(sigma), output[..., 0] ** -2)
+
+
 def test_stratified_numbers_fall_one_into_each_stratum():
     numbers = stratified(100, seeded())
     assert (numbers * 100).long().sort().values.tolist() == list(range(100))
@@ -237,12 +249,13 @@ COUNT = 20_000
 
 
 @functools.lru_cache
-def trained(process: str) -> Teacher:
+def trained(process: str, prediction: str = 'velocity') -> Teacher:
     """Train a small teacher on draws from TRUTH."""
     options = {'generator': seeded(), 'dtype': torch.float64}
     data = TRUTH.sample(torch.randn(COUNT, 1, 2, **options), torch.rand(COUNT, 1, **options))[:, 0]
     torch.manual_seed(0)
-    teacher = Teacher(TeacherSettings(process=process, trunk=TrunkSettings(width=64, depth=3)), SHAPE)
+    settings = TeacherSettings(process=process, prediction=prediction, trunk=TrunkSettings(width=64, depth=3))
+    teacher = Teacher(settings, SHAPE)
     windows = Windows(torch.zeros(COUNT, 1, 1), data.float())
     descent = DescentSettings(learning_rate=3e-3)
     fit(
@@ -257,9 +270,9 @@ def exact(noisy, sigma, observation):
     return noisy + sigma[:, None] ** 2 * repeated(TRUTH, len(noisy)).convolved(sigma).score(noisy)
 
 
-@pytest.mark.parametrize('process', ['edm', 'ddpm'])
-def test_a_trained_teacher_has_the_score_of_its_data(process):
-    teacher = trained(process)
+@pytest.mark.parametrize(('process', 'prediction'), [('edm', 'velocity'), ('ddpm', 'velocity'), ('ddpm', 'noise')])
+def test_a_trained_teacher_has_the_score_of_its_data(process, prediction):
+    teacher = trained(process, prediction)
     sigma = teacher.sigmas()[8].expand(COUNT)
     noisy = TRUTH.mean[0, 0] + standard(COUNT, 2)
     expected = score_of(exact, noisy, sigma, NOTHING)
