@@ -55,9 +55,9 @@ def bars(rows: list[dict[str, Any]]) -> list[Bar]:
         name = f'{contract}, {process} teacher'
         found.append(Bar(f'{name}: success of the student', student('success'), success))
         found.append(Bar(f'{name}: entropy of the student', student('entropy'), entropy))
+        short = mean(contract, process, 'teacher 16', 'success') - student('success')
+        found.append(Bar(f'{name}: success under the teacher', short, 0.02, at_most=True))
         if contract == 'cartesian':
-            short = mean(contract, process, 'teacher 16', 'success') - student('success')
-            found.append(Bar(f'{name}: success under the teacher', short, 0.02, at_most=True))
             for rival in ('EM', 'teacher 1', *(('consistency',) if process == 'edm' else ())):
                 sums = [
                     mean(contract, process, method, 'success') + mean(contract, process, method, 'entropy')
