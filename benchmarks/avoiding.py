@@ -29,11 +29,11 @@ import numpy as np
 import tyro
 from rich.progress import track
 
-from benchmarks.avoiding_chain import WORK, Chain, kept_rows
+from benchmarks.avoiding_chain import DEMONSTRATIONS, WORK, Chain, kept_rows
 from benchmarks.avoiding_picture import draw_picture
 from benchmarks.harness import FOLDER, Bar, finish
 
-_QUICK = {'teacher_iterations': 20, 'iterations': 10, 'episodes': 12, 'rollouts': 4}
+_QUICK = {'teacher_iterations': 20, 'iterations': 10, 'rollouts': 4}
 
 
 def bars(rows: list[dict[str, Any]]) -> list[Bar]:
@@ -74,6 +74,7 @@ def main(
     teachers: tuple[Literal['edm', 'ddpm'], ...] = ('edm', 'ddpm'),
     seeds: int = 3,
     rollouts: int = 480,
+    demonstrations: int = DEMONSTRATIONS,
     processes: int = 1,
     threads: int = 2,
     resume: bool = False,
@@ -88,6 +89,8 @@ def main(
         Which chains to run.
     rollouts
         How many for each method.
+    demonstrations
+        How many are asked of the demonstrator; the nine in ten that succeed are kept. Rows of other numbers do not count.
     processes, threads
         Chains side by side, and the threads of each.
     resume
@@ -98,15 +101,19 @@ def main(
         Exit with 1 where a bar does not hold.
 
     """
-    budget = {'teacher_iterations': None, 'iterations': None, 'episodes': 288, 'rollouts': rollouts}
+    budget = {'teacher_iterations': None, 'iterations': None, 'rollouts': rollouts}
     if quick:
-        contracts, teachers, seeds, threads, budget = contracts[:1], teachers[:1], 1, 1, dict(_QUICK)
+        contracts, teachers, seeds, demonstrations, threads, budget = contracts[:1], teachers[:1], 1, 12, 1, _QUICK
     # The discrete teacher is asked for in the Cartesian task only.
-    chains = [
-        Chain(contract, process, seed, threads=threads, **budget)
+    wanted = [
+        (contract, process, seed)
         for contract in contracts
         for process in (teachers if contract == 'cartesian' else ('edm',))
         for seed in range(seeds)
+    ]
+    chains = [
+        Chain(*one, demonstrations=demonstrations, threads=threads, accelerator=number, **budget)
+        for number, one in enumerate(wanted)
     ]
     if not resume:
         shutil.rmtree(WORK, ignore_errors=True)
@@ -114,7 +121,7 @@ def main(
         futures = [executor.submit(chain.run) for chain in chains]
         for future in track(as_completed(futures), total=len(futures), description='chains'):
             future.result()
-    rows = kept_rows()
+    rows = [row for row in kept_rows() if row['demonstrations'] == demonstrations]
     rows.sort(key=lambda row: (row['contract'], row['teacher'], row['seed']))
     FOLDER.mkdir(parents=True, exist_ok=True)
     draw_picture(rows, FOLDER / 'avoiding.png')

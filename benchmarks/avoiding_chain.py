@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +19,9 @@ from benchmarks.harness import FOLDER
 from vdd_ros import learning
 from vdd_ros.artifact import Artifact, DataRecord, load_artifact
 from vdd_ros.baselines.consistency import ConsistencyModel, ConsistencySettings
-from vdd_ros.baselines.em import likelihood_loss
+from vdd_ros.baselines.em import likelihood_loss, save_fitted
 from vdd_ros.contract import Contract, load_contract
 from vdd_ros.control.chunk import Plan
-from vdd_ros.control.routing import SPREAD
 from vdd_ros.data.augmentation import AugmentedWindows
 from vdd_ros.data.dataset import windows_of
 from vdd_ros.data.demonstrations import Demonstrations
@@ -47,6 +47,8 @@ CONTRACTS = {
 }
 """The contract of each, what is changed in it, and by which settings of `config` it is learned."""
 CALLS = (16, 8, 4, 2, 1)
+DEMONSTRATIONS = 288
+"""What the bars are asked of; `make demo` records as many."""
 WORK = FOLDER / 'avoiding'
 """Where artifacts and rows are kept."""
 _HIGHEST = 1.0
@@ -60,20 +62,24 @@ class Chain:
     contract: str
     process: Literal['edm', 'ddpm']
     seed: int
-    episodes: int
+    demonstrations: int
     rollouts: int
     teacher_iterations: int | None
     iterations: int | None
     threads: int
+    accelerator: int = 0
+    """Which of the accelerators learns, counted round where there are fewer."""
 
     def run(self) -> list[dict[str, Any]]:
         """Learn and roll out what is not there yet; return a row for each method."""
         torch.set_num_threads(self.threads)
+        if torch.cuda.is_available():
+            torch.cuda.set_device(self.accelerator % torch.cuda.device_count())
         self._folder.mkdir(parents=True, exist_ok=True)
         name, change, _ = CONTRACTS[self.contract]
         contract = Contract.model_validate({**load_contract(name).model_dump(mode='json'), **change})
         settings = self._settings()
-        demonstrations = self._demonstrations(contract)
+        demonstrations = self._shown(contract)
         path = self._folder / 'teacher'
         train = partial(learning.train_teacher, demonstrations, path, settings, silent)
         spent = self._timed('teacher', train) if not path.exists() else 0.0
@@ -90,7 +96,8 @@ class Chain:
 
     @property
     def _folder(self) -> Path:
-        return WORK / f'{self.contract}-{self.process}-{self.seed}'
+        asked = '' if self.demonstrations == DEMONSTRATIONS else f'-{self.demonstrations}'
+        return WORK / f'{self.contract}-{self.process}-{self.seed}{asked}'
 
     def _timed(self, name: str, learn: Callable[[], object]) -> float:
         began = time.perf_counter()
@@ -134,8 +141,8 @@ class Chain:
         distillation = PAPER.model_copy(update=same)
         return settings.model_copy(update={'distillation': distillation, 'student': student, 'start': 'spread'})
 
-    def _demonstrations(self, contract: Contract) -> Demonstrations:
-        shown = demonstrate(load_task('avoiding'), contract, self.episodes, self.seed)
+    def _shown(self, contract: Contract) -> Demonstrations:
+        shown = demonstrate(load_task('avoiding'), contract, self.demonstrations, self.seed)
         shown = [episode for episode in shown if episode.success]
         kept_back = max(1, len(shown) // 10)
         train, held_out = windows_of(shown[kept_back:], contract), windows_of(shown[:kept_back], contract)
@@ -146,31 +153,37 @@ class Chain:
         self, demonstrations: Demonstrations, artifact: Artifact, settings: LearningSettings
     ) -> list[dict[str, Any]]:
         contract, normalizers = demonstrations.contract, artifact.manifest.normalizers
-        windows = AugmentedWindows(demonstrations.train, contract, normalizers, settings.augmentation)
-        teacher = restored(artifact)
-        student = Student(settings.student, teacher.shape, torch.Generator().manual_seed(self.seed))
-        place_experts(student, windows, torch.Generator().manual_seed(self.seed))
-        models = [('EM', student, likelihood_loss(student), partial(_draw_expert, student))]
-        if self.process == 'edm':
-            trunk, shape = settings.teacher.trunk, teacher.shape
-            model = ConsistencyModel(ConsistencySettings(trunk=trunk, sigma_max=settings.teacher.sigma_max), shape)
-            loss = partial(model.loss, teacher.denoiser)
-            models.append(('consistency', model, loss, partial(_draw_once, model, shape.action_size)))
-        budget = settings.distillation
+        device, budget = learning.device_of(settings), settings.distillation
+        windows = AugmentedWindows(demonstrations.train, contract, normalizers, settings.augmentation, device)
+        teacher = restored(artifact).to(device)
 
         def learn(module: torch.nn.Module, loss: Callable[..., Tensor]) -> float:
             learner = SingleLoss(module, loss, windows, batch=budget.batch, descent=budget.descent)
             ema = Ema(module, settings.student_ema)
-            generator = torch.Generator().manual_seed(self.seed)
+            generator = torch.Generator(device).manual_seed(self.seed)
             began = time.perf_counter()
             fit(learner, iterations=budget.iterations, generator=generator, ema=ema)
             ema.copy_to(module)
+            module.cpu()
             return time.perf_counter() - began
 
-        return [
-            self._row(method, contract, partial(_TorchPlanner, artifact, draw), partial(learn, module, loss))
-            for method, module, loss, draw in models
-        ]
+        def mixture() -> float:
+            student = Student(settings.student, teacher.shape, torch.Generator().manual_seed(self.seed)).to(device)
+            place_experts(student, windows, torch.Generator(device).manual_seed(self.seed))
+            spent = learn(student, likelihood_loss(student))
+            shutil.rmtree(self._folder / 'EM', ignore_errors=True)
+            save_fitted(self._folder / 'EM', student, artifact.manifest)
+            return spent
+
+        rows = [self._row('EM', contract, partial(DistilledPolicy.load, self._folder / 'EM'), mixture)]
+        if self.process == 'edm':
+            trunk, shape = settings.teacher.trunk, teacher.shape
+            model = ConsistencyModel(ConsistencySettings(trunk=trunk, sigma_max=settings.teacher.sigma_max), shape)
+            model.to(device)
+            draw = partial(_draw_once, model, shape.action_size)
+            consistency = partial(learn, model, partial(model.loss, teacher.denoiser))
+            rows.append(self._row('consistency', contract, partial(_TorchPlanner, artifact, draw), consistency))
+        return rows
 
     def _teacher_planner(self, artifact: Artifact, calls: int) -> Planner:
         teacher = restored(artifact)
@@ -193,6 +206,7 @@ class Chain:
             'contract': self.contract,
             'teacher': self.process,
             'seed': self.seed,
+            'demonstrations': self.demonstrations,
             'method': method,
             'success': summary.success,
             'entropy': summary.entropy,
@@ -231,12 +245,6 @@ class _TorchPlanner:
             chunk = self._draw(torch.as_tensor(normalized, dtype=torch.float32), seeded).numpy().astype(np.float64)
         chunk = chunk.reshape(len(chunk), self._contract.prediction_horizon, self._contract.action_size)
         return Plan(self._normalizers.action.denormalize(chunk), np.full(len(chunk), -1))
-
-
-def _draw_expert(student: Student, observation: Tensor, generator: torch.Generator) -> Tensor:
-    mixture = student(observation)
-    noise = torch.randn(len(observation), mixture.covariance.noise_size, generator=generator)
-    return mixture.sample(SPREAD * noise, torch.rand(len(observation), generator=generator))
 
 
 def _draw_once(model: ConsistencyModel, size: int, observation: Tensor, generator: torch.Generator) -> Tensor:

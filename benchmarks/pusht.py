@@ -29,13 +29,12 @@ from benchmarks.harness import Bar, finish
 from benchmarks.pusht_task.data import HERE, contract, write_bag
 from benchmarks.pusht_task.rollout import STEPS, Overlaps, rollout
 from vdd_ros import learning
-from vdd_ros.artifact import claim_output, load_artifact, save_artifact
-from vdd_ros.baselines.em import likelihood_loss
+from vdd_ros.artifact import claim_output, load_artifact
+from vdd_ros.baselines.em import likelihood_loss, save_fitted
 from vdd_ros.control.routing import SPREAD
 from vdd_ros.console import Bars
 from vdd_ros.data.augmentation import AugmentedWindows
 from vdd_ros.data.demonstrations import Demonstrations
-from vdd_ros.export import export_student
 from vdd_ros.learning import checkpoint_path
 from vdd_ros.learning_settings import LearningSettings, load_settings
 from vdd_ros.mixture.student import Student
@@ -114,10 +113,7 @@ class Stages:
         if done < budget.iterations:
             return False
         ema.copy_to(student)
-        changes = {'teacher': None, 'training': {'method': 'EM'}, 'metrics': {'experts': settings.student.experts}}
-        manifest = manifest.model_copy(update={'network': settings.student.model_dump(mode='json'), **changes})
-        weights = {name: value.detach().numpy() for name, value in student.state_dict().items()}
-        save_artifact(path, manifest, weights, export_student(student, manifest.normalizers))
+        save_fitted(path, student, manifest)
         checkpoint_path(path).unlink(missing_ok=True)
         return True
 

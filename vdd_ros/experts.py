@@ -49,13 +49,17 @@ def covariance_of(spread: np.ndarray, settings: Mapping[str, Any], scale: np.nda
 
 
 class Deviation:
-    """Draws deviations of the covariances that `covariance_of` makes."""
+    """Draws deviations to act with: as spread as the covariances that `covariance_of` makes, less their floor.
+
+    The floor (`StudentSettings.scale_floor`) keeps experts apart while learning and says nothing of how anyone acted:
+    it is taken off the variance of each dimension, given those before it where the covariance is full.
+    """
 
     def __init__(self, settings: Mapping[str, Any], scale: np.ndarray) -> None:
         """Prepare; arguments as those of `covariance_of`."""
         self._settings, self._scale, self._size = settings, scale, len(scale)
         self._place = _place(settings['covariance'], self._size, settings.get('rank', 0), self._size)
-        self._least = float(settings['scale_floor'])
+        self._twice = 2 * float(settings['scale_floor'])
         place = self._place
         self.parameters = len(place.row)
         """How many numbers a spread has."""
@@ -64,6 +68,9 @@ class Deviation:
     def of_each(self, spread: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Draw one deviation of each covariance, of spreads of shape (..., parameter); returns shape (..., chunk)."""
         root = _root(spread, self._settings, self._size, self._size)
+        diagonal = np.arange(self._size)
+        above = root[..., diagonal, diagonal] - self._twice / 2
+        root[..., diagonal, diagonal] = np.sqrt(above * (above + self._twice))
         return self._scale * (root @ generator.standard_normal((*root.shape[:-2], root.shape[-1], 1)))[..., 0]
 
     def of_one(self, spread: list[float], generator: np.random.Generator) -> list[float]:
@@ -76,7 +83,8 @@ class Deviation:
         drawn = [0.0] * self._size
         for number, (entry, (row, column, scale)) in enumerate(zip(spread, self._few)):
             if number < self._size:
-                entry = max(entry, 0.0) + math.log1p(math.exp(-abs(entry))) + self._least
+                above = max(entry, 0.0) + math.log1p(math.exp(-abs(entry)))
+                entry = math.sqrt(above * (above + self._twice))
             drawn[row] += scale * entry * noise[column]
         return drawn
 
@@ -84,7 +92,7 @@ class Deviation:
         entries = np.array(spread)
         diagonal = entries[: self._size]
         np.logaddexp(0.0, diagonal, out=diagonal)
-        diagonal += self._least
+        np.sqrt(diagonal * (diagonal + self._twice), out=diagonal)
         entries *= noise[self._place.column]
         return self._scale * np.bincount(self._place.row, entries, self._size)
 

@@ -57,7 +57,7 @@ def train_teacher(
     """
     output = claim_output(output)
     normalizers = fit_normalizers(demonstrations.train, demonstrations.contract, settings.augmentation)
-    device = _device(settings)
+    device = device_of(settings)
     windows = _augmented(demonstrations.train, demonstrations, normalizers, settings, device)
     training = settings.teacher_training
     torch.manual_seed(settings.seed)
@@ -113,7 +113,7 @@ def distill(
     shape = _shape(demonstrations.contract)
     teacher = Teacher(TeacherSettings.parse(artifact.manifest.network), shape)
     teacher.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
-    device = _device(settings)
+    device = device_of(settings)
     teacher.requires_grad_(False).to(device)
     torch.manual_seed(settings.seed)
     student = Student(settings.student, shape, torch.Generator().manual_seed(settings.seed)).to(device)
@@ -160,6 +160,23 @@ def events_path(output: Path) -> Path:
     return output.with_name(f'{output.name}.tensorboard')
 
 
+def device_of(settings: LearningSettings) -> torch.device:
+    """Return where networks are trained.
+
+    Raises
+    ------
+    ConfigurationError
+        A GPU is asked for and absent.
+
+    """
+    available = torch.cuda.is_available()
+    if settings.device == 'cuda' and not available:
+        raise ConfigurationError(
+            expected='a GPU that torch can use', found='none', remedy='set device to auto or cpu, or mend the driver'
+        )
+    return torch.device('cuda' if available and settings.device != 'cpu' else 'cpu')
+
+
 def _fit(
     learner: Learner,
     ema: Ema,
@@ -182,7 +199,7 @@ def _fit(
     done = fit(
         learner,
         iterations=iterations,
-        generator=torch.Generator(_device(settings)).manual_seed(settings.seed),
+        generator=torch.Generator(device_of(settings)).manual_seed(settings.seed),
         ema=ema,
         checkpoint=checkpoint,
         resume=resume,
@@ -204,15 +221,6 @@ def _augmented(
     device: torch.device | None = None,
 ) -> AugmentedWindows:
     return AugmentedWindows(arrays, demonstrations.contract, normalizers, settings.augmentation, device)
-
-
-def _device(settings: LearningSettings) -> torch.device:
-    available = torch.cuda.is_available()
-    if settings.device == 'cuda' and not available:
-        raise ConfigurationError(
-            expected='a GPU that torch can use', found='none', remedy='set device to auto or cpu, or mend the driver'
-        )
-    return torch.device('cuda' if available and settings.device != 'cpu' else 'cpu')
 
 
 def _shape(contract: Contract) -> PolicyShape:

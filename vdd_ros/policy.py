@@ -129,7 +129,10 @@ class DistilledPolicy:
         return log_likelihood(experts, self.artifact.manifest.network, self._normalizers.action.scale, done)
 
     def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
-        """Draw from an expert's covariance for a window of batch one, shape (prediction_horizon, action)."""
+        """Draw what an expert deviates by (`experts.Deviation`) in a window of batch one.
+
+        Shape (prediction_horizon, action).
+        """
         drawn = self._whole.of_one(experts.spread[0, expert].tolist(), generator)
         return np.array(drawn).reshape(experts.mean.shape[2:])
 

@@ -13,7 +13,7 @@ from vdd_ros.export import export_student
 from vdd_ros.mixture.student import Student, StudentSettings
 from vdd_ros.networks import PolicyShape, TrunkSettings
 from vdd_ros.normalization import Normalizer, Normalizers
-from vdd_ros.experts import Deviation, choose, choose_one
+from vdd_ros.experts import Deviation, choose, choose_one, covariance_of
 from vdd_ros.runtime import Network
 
 SHAPE = PolicyShape(observation_horizon=2, observation_size=3, action_size=2)
@@ -82,3 +82,26 @@ def test_one_expert_deviates_as_it_would_among_many(covariance, size):
     deviation = Deviation(settings, np.arange(1.0, size + 1.0))
     alone = deviation.of_one(spread.tolist(), np.random.default_rng(1))
     np.testing.assert_allclose(alone, deviation.of_each(spread[None], np.random.default_rng(1))[0], rtol=1e-9)
+
+
+@pytest.mark.parametrize('size', [2, 8])
+@pytest.mark.parametrize('covariance', ['diagonal', 'full', 'low_rank'])
+def test_the_floor_of_learning_is_no_part_of_what_an_expert_acts_with(covariance, size):
+    settings = {'covariance': covariance, 'rank': 2, 'scale_floor': 0.3}
+    parameters = {'diagonal': size, 'full': size * (size + 1) // 2, 'low_rank': 3 * size}[covariance]
+    spread = np.random.default_rng(0).normal(-1.0, scale=0.5, size=parameters).astype(np.float32)
+    scale = np.arange(1.0, size + 1.0)
+    deviation = Deviation(settings, scale)
+    drawn = deviation.of_each(np.tile(spread, (200_000, 1)), np.random.default_rng(1)) / scale
+    learned = covariance_of(spread, settings, np.ones(size))
+    if covariance == 'full':  # of each dimension given those before it
+        found = np.linalg.cholesky(np.cov(drawn.T)).diagonal() ** 2
+        expected = np.linalg.cholesky(learned).diagonal() ** 2 - 0.3**2
+    else:
+        found, expected = np.cov(drawn.T), learned - 0.3**2 * np.eye(size)
+    # Five standard errors of a variance: 5 sqrt(2 / 200000), and of a covariance fewer.
+    np.testing.assert_allclose(found, expected, atol=0.016 * np.abs(expected).max())
+    nothing = np.full(size, -50.0, dtype=np.float32)
+    tight = np.concatenate([nothing, np.zeros(parameters - size, dtype=np.float32)])
+    assert np.abs(deviation.of_each(tight[None], np.random.default_rng(1))).max() < 1e-8
+    assert np.abs(deviation.of_one(tight.tolist(), np.random.default_rng(1))).max() < 1e-8

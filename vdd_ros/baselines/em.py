@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from vdd_ros.artifact import Manifest, save_artifact
 from vdd_ros.distillation.objective import coverage_loss
+from vdd_ros.export import export_student
 from vdd_ros.mixture.student import Student
 
 
@@ -23,3 +26,27 @@ def likelihood_loss(student: Student) -> Callable[[Tensor, Tensor, torch.Generat
         return coverage_loss(student(observation), action)
 
     return loss
+
+
+def save_fitted(path: Path, student: Student, like: Manifest) -> None:
+    """Write a mixture as the artifact of a student without a teacher; contract, data, normalizers are those of `like`.
+
+    Raises
+    ------
+    OutputError
+        The output is occupied.
+
+    """
+    manifest = like.model_copy(
+        update={
+            'kind': 'student',
+            'teacher': None,
+            'network': student.settings.model_dump(mode='json'),
+            'training': {'method': 'EM'},
+            'metrics': {'experts': student.settings.experts},
+            'history': {},
+            'calibration': None,
+        }
+    )
+    weights = {name: value.detach().cpu().numpy() for name, value in student.state_dict().items()}
+    save_artifact(path, manifest, weights, export_student(student.cpu(), manifest.normalizers))

@@ -32,7 +32,7 @@ class Student(Protocol):
         ...
 
     def deviation(self, experts: Mixture, expert: int, generator: np.random.Generator) -> np.ndarray:
-        """Draw from an expert's covariance, shape (prediction_horizon, action); asked for by `Execution.spread`."""
+        """Draw what an expert deviates by, shape (prediction_horizon, action); asked for by `Execution.spread`."""
         ...
 
     def signals(self, observation: np.ndarray, experts: Mixture) -> dict[str, float]:
