@@ -146,13 +146,15 @@ def test_learning_on_a_gpu_needs_one(tmp_path):
             train_teacher(demonstrations(), tmp_path / 'teacher', settings, silent)
 
 
-@pytest.mark.parametrize('name', ['learning', 'learning_joint', 'learning_chunked'])
-def test_shipped_settings_are_found_by_name_and_start_students_from_their_teachers(name, tmp_path, monkeypatch):
-    """Whatever else is of that name where one works; by the teacher's own features, for the trunks are equal."""
+@pytest.mark.parametrize(
+    ('name', 'start'), [('learning', 'teacher'), ('learning_joint', 'teacher'), ('learning_chunked', 'demonstrations')]
+)
+def test_shipped_settings_are_found_by_name_and_start_students_where_it_was_measured(name, start, tmp_path, monkeypatch):
+    """Whatever else is of that name where one works; with a teacher's own features, for the trunks are equal."""
     (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
     settings = load_settings(name)
-    assert settings.start == 'teacher'
+    assert settings.start == start
     assert settings.student.trunk == settings.teacher.trunk
     if name == 'learning':
         assert load_settings() == settings
