@@ -165,7 +165,7 @@ class _AskedStudent(Asked):
             each.before.likelihood = likelihood
 
     def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
-        """Draw from an expert's covariance, shape (prediction_horizon, action)."""
+        """Draw what an expert deviates by, shape (prediction_horizon, action)."""
         return self.policy.deviation(experts, expert, generator)
 
     def signals(self, observation: np.ndarray, experts: _Row) -> dict[str, float]:
