@@ -65,6 +65,21 @@ def test_samples_of_an_expert_have_its_mean_and_covariance(form):
     torch.testing.assert_close(covariance, mixture.covariance.dense())
 
 
+@pytest.mark.parametrize('form', FORMS)
+def test_what_a_sample_deviates_by_is_that_of_its_own_expert(form):
+    mixture = random_mixture(form)
+    uniform = torch.rand(7, 3, generator=seeded(1), dtype=torch.float64)
+    noise = torch.randn(7, 3, mixture.covariance.noise_size, generator=seeded(2), dtype=torch.float64)
+    chosen = mixture.choose(uniform)
+    assert chosen.unique().numel() > 1
+    of_all = mixture.sample_experts(noise[..., None, :].expand(-1, -1, 4, -1))
+    expected = of_all.gather(-2, chosen[..., None, None].expand(-1, -1, 1, 3))[..., 0, :]
+    torch.testing.assert_close(mixture.sample(noise, uniform), expected, rtol=1e-14, atol=1e-14)
+    dense = mixture.covariance.dense().expand(7, -1, -1, -1, -1)
+    picked = dense.gather(2, chosen[..., None, None, None].expand(-1, -1, 1, 3, 3))[:, :, 0]
+    torch.testing.assert_close(mixture.covariance.of(chosen).dense(), picked, rtol=1e-14, atol=1e-14)
+
+
 def test_samples_choose_experts_in_proportion_to_the_gating():
     mixture = random_mixture(batch=1)
     count = 100_000

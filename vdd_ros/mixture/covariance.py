@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 Sigma = Float[Tensor, '*batch']
 
@@ -21,6 +22,13 @@ def columns(matrix: Float[Tensor, '*batch row column'], vector: Float[Tensor, '*
         return (matrix @ vector[..., None])[..., 0]
     stacked = vector.flatten(end_dim=leading - 1).movedim(0, -1)
     return (matrix @ stacked).movedim(-1, 0).unflatten(0, vector.shape[:leading])
+
+
+def chosen(
+    values: Float[Tensor, '*batch expert entry'], expert: Int[Tensor, '*samples']
+) -> Float[Tensor, '*samples entry']:
+    """Pick each sample's expert: a product with zeros and ones, whose gradient is one, too, and the same every time."""
+    return columns(values.mT, one_hot(expert, values.shape[-2]).to(values))
 
 
 class Covariance(abc.ABC):
@@ -62,6 +70,10 @@ class Covariance(abc.ABC):
     @abc.abstractmethod
     def select(self, index: Tensor) -> Covariance:
         """Keep some entries of the last batch axis."""
+
+    @abc.abstractmethod
+    def of(self, expert: Int[Tensor, '*samples']) -> Covariance:
+        """Return that of each sample's expert, of batch shape '*samples'; the last batch axis is that of experts."""
 
     @abc.abstractmethod
     def leading(self, size: int) -> Covariance:
@@ -125,6 +137,10 @@ class DiagonalCovariance(Covariance):
         """Keep some experts."""
         return DiagonalCovariance(self.scale.index_select(-2, index))
 
+    def of(self, expert: Tensor) -> DiagonalCovariance:
+        """Pick experts."""
+        return DiagonalCovariance(chosen(self.scale, expert))
+
     def leading(self, size: int) -> DiagonalCovariance:
         """Drop the other entries."""
         return DiagonalCovariance(self.scale[..., :size])
@@ -185,6 +201,10 @@ class FullCovariance(Covariance):
         """Keep some experts."""
         return FullCovariance(self.cholesky.index_select(-3, index))
 
+    def of(self, expert: Tensor) -> FullCovariance:
+        """Pick experts."""
+        return FullCovariance(_chosen_matrices(self.cholesky, expert))
+
     def leading(self, size: int) -> FullCovariance:
         """Drop the other entries."""
         return FullCovariance(self.cholesky[..., :size, :size])
@@ -216,6 +236,11 @@ class LowRankCovariance(Covariance):
         identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
         return FullCovariance(torch.linalg.cholesky(gram + identity))
 
+    @cached_property
+    def _explaining(self) -> Float[Tensor, '*batch rank action']:
+        """What of a whitened deviation the shared directions explain, in coordinates whose squares say how much."""
+        return torch.linalg.solve_triangular(self._capacitance.cholesky, self._whitened_factor.mT, upper=False)
+
     @property
     def noise_size(self) -> int:
         """One for each dimension and one for each direction."""
@@ -229,14 +254,12 @@ class LowRankCovariance(Covariance):
     def solve(self, deviation: Tensor) -> Tensor:
         """Apply Woodbury's identity."""
         whitened = deviation / self.scale
-        shared = columns(self._whitened_factor, self._capacitance.solve(columns(self._whitened_factor.mT, whitened)))
-        return (whitened - shared) / self.scale
+        return (whitened - columns(self._explaining.mT, columns(self._explaining, whitened))) / self.scale
 
     def mahalanobis(self, deviation: Tensor) -> Tensor:
         """Subtract what the shared directions explain."""
         whitened = deviation / self.scale
-        explained = self._capacitance.mahalanobis(columns(self._whitened_factor.mT, whitened))
-        return whitened.square().sum(dim=-1) - explained
+        return whitened.square().sum(dim=-1) - columns(self._explaining, whitened).square().sum(dim=-1)
 
     def log_determinant(self) -> Tensor:
         """Apply the matrix determinant lemma."""
@@ -258,6 +281,10 @@ class LowRankCovariance(Covariance):
         """Keep some experts."""
         return LowRankCovariance(self.scale.index_select(-2, index), self.factor.index_select(-3, index))
 
+    def of(self, expert: Tensor) -> LowRankCovariance:
+        """Pick experts."""
+        return LowRankCovariance(chosen(self.scale, expert), _chosen_matrices(self.factor, expert))
+
     def leading(self, size: int) -> LowRankCovariance:
         """Drop the other entries."""
         return LowRankCovariance(self.scale[..., :size], self.factor[..., :size, :])
@@ -265,3 +292,9 @@ class LowRankCovariance(Covariance):
     def detach(self) -> LowRankCovariance:
         """Hold fixed."""
         return LowRankCovariance(self.scale.detach(), self.factor.detach())
+
+
+def _chosen_matrices(
+    values: Float[Tensor, '*batch expert row column'], expert: Int[Tensor, '*samples']
+) -> Float[Tensor, '*samples row column']:
+    return chosen(values.flatten(start_dim=-2), expert).unflatten(-1, values.shape[-2:])

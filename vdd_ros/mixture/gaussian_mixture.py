@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vdd_ros.mixture.covariance import Covariance
+from vdd_ros.mixture.covariance import Covariance, chosen
 
 Action = Float[Tensor, '*samples action']
 
@@ -57,8 +57,8 @@ class GaussianMixture:
         self, noise: Float[Tensor, '*samples noise'], uniform: Float[Tensor, '*samples']
     ) -> Float[Tensor, '*samples action']:
         """Draw an expert by `uniform` in [0, 1) and then an action from it by standard normal `noise`."""
-        noise = noise[..., None, :].expand(*noise.shape[:-1], self.log_gating.shape[-1], -1)
-        return _pick(self.sample_experts(noise), self.choose(uniform))
+        expert = self.choose(uniform)
+        return self.mean_of_expert(expert) + self.covariance.of(expert).correlate(noise)
 
     def choose(self, uniform: Float[Tensor, '*samples']) -> Int[Tensor, '*samples']:
         """Draw an expert from the gating by `uniform` in [0, 1)."""
@@ -67,7 +67,7 @@ class GaussianMixture:
 
     def mean_of_expert(self, expert: Int[Tensor, '*samples']) -> Float[Tensor, '*samples action']:
         """Return the means of the given experts."""
-        return _pick(self.mean.expand(*expert.shape, *self.mean.shape[-2:]), expert)
+        return chosen(self.mean, expert)
 
     def mode(self) -> Float[Tensor, '*batch action']:
         """Return the expert mean at which the mixture is densest."""
@@ -94,8 +94,3 @@ class GaussianMixture:
     def detach(self) -> GaussianMixture:
         """Hold fixed under differentiation."""
         return GaussianMixture(self.log_gating.detach(), self.mean.detach(), self.covariance.detach())
-
-
-def _pick(values: Float[Tensor, '*batch expert action'], expert: Int[Tensor, '*batch']) -> Tensor:
-    index = expert[..., None, None].expand(*expert.shape, 1, values.shape[-1])
-    return values.gather(-2, index)[..., 0, :]
