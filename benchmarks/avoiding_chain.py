@@ -154,7 +154,8 @@ class Chain:
     ) -> list[dict[str, Any]]:
         contract, normalizers = demonstrations.contract, artifact.manifest.normalizers
         device, budget = learning.device_of(settings), settings.distillation
-        windows = AugmentedWindows(demonstrations.train, contract, normalizers, settings.augmentation, device)
+        augmentation = settings.augmentation_of('student')
+        windows = AugmentedWindows(demonstrations.train, contract, normalizers, augmentation, device)
         teacher = restored(artifact).to(device)
 
         def learn(module: torch.nn.Module, loss: Callable[..., Tensor]) -> float:

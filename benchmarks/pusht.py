@@ -96,7 +96,8 @@ class Stages:
         shape = PolicyShape(bound.observation_horizon, bound.observation_size, size)
         torch.manual_seed(settings.seed)
         student = Student(settings.student, shape, torch.Generator().manual_seed(settings.seed))
-        windows = AugmentedWindows(demonstrations.train, bound, manifest.normalizers, settings.augmentation)
+        augmentation = settings.augmentation_of('student')
+        windows = AugmentedWindows(demonstrations.train, bound, manifest.normalizers, augmentation)
         budget = settings.distillation
         learner = SingleLoss(student, likelihood_loss(student), windows, batch=budget.batch, descent=budget.descent)
         ema = Ema(student, settings.student_ema)

@@ -13,7 +13,7 @@ import torch
 from vdd_ros.artifact import Artifact, Manifest, claim_output, load_artifact, normalizer_entries, save_artifact
 from vdd_ros.calibration import calibrate
 from vdd_ros.contract import Contract
-from vdd_ros.data.augmentation import AugmentedWindows, fit_normalizers
+from vdd_ros.data.augmentation import AugmentationSettings, AugmentedWindows, fit_normalizers
 from vdd_ros.data.dataset import WindowArrays
 from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
@@ -56,9 +56,10 @@ def train_teacher(
 
     """
     output = claim_output(output)
-    normalizers = fit_normalizers(demonstrations.train, demonstrations.contract, settings.augmentation)
+    augmentation = settings.augmentation_of('teacher')
+    normalizers = fit_normalizers(demonstrations.train, demonstrations.contract, augmentation)
     device = device_of(settings)
-    windows = _augmented(demonstrations.train, demonstrations, normalizers, settings, device)
+    windows = _augmented(demonstrations.train, demonstrations, normalizers, augmentation, device)
     training = settings.teacher_training
     torch.manual_seed(settings.seed)
     teacher = Teacher(settings.teacher, _shape(demonstrations.contract)).to(device)
@@ -69,7 +70,7 @@ def train_teacher(
         if history is None:
             return None
         teacher.cpu()
-        held_out = _augmented(demonstrations.held_out, demonstrations, normalizers, settings)
+        held_out = _augmented(demonstrations.held_out, demonstrations, normalizers, augmentation)
         generator = torch.Generator().manual_seed(settings.seed)
         with torch.no_grad():
             losses = [teacher.loss(*held_out.draw(4096, generator), generator) for _ in range(_HELD_OUT_DRAWS)]
@@ -117,7 +118,8 @@ def distill(
     teacher.requires_grad_(False).to(device)
     torch.manual_seed(settings.seed)
     student = Student(settings.student, shape, torch.Generator().manual_seed(settings.seed)).to(device)
-    windows = _augmented(demonstrations.train, demonstrations, normalizers, settings, device)
+    augmentation = settings.augmentation_of('student')
+    windows = _augmented(demonstrations.train, demonstrations, normalizers, augmentation, device)
     with _threads(settings.threads):
         if settings.start == 'teacher':
             generator = torch.Generator(device).manual_seed(settings.seed)
@@ -132,7 +134,7 @@ def distill(
         if history is None:
             return None
         student = student.cpu().compact()
-        held_out = _augmented(demonstrations.held_out, demonstrations, normalizers, settings)
+        held_out = _augmented(demonstrations.held_out, demonstrations, normalizers, augmentation)
         observation, action = held_out.draw(4096, torch.Generator().manual_seed(settings.seed))
         with torch.no_grad():
             metrics = judge(student(observation), action)
@@ -217,10 +219,10 @@ def _augmented(
     arrays: WindowArrays,
     demonstrations: Demonstrations,
     normalizers: Normalizers,
-    settings: LearningSettings,
+    settings: AugmentationSettings,
     device: torch.device | None = None,
 ) -> AugmentedWindows:
-    return AugmentedWindows(arrays, demonstrations.contract, normalizers, settings.augmentation, device)
+    return AugmentedWindows(arrays, demonstrations.contract, normalizers, settings, device)
 
 
 def _shape(contract: Contract) -> PolicyShape:

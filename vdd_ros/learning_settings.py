@@ -44,6 +44,9 @@ class LearningSettings(Settings):
     """Where networks are trained; `auto`: on a GPU where there is one. A checkpoint is resumed where it was begun."""
     augmentation: AugmentationSettings = AugmentationSettings()
     """Displacements that teach recovery."""
+    student_augmentation: AugmentationSettings | None = None
+    """Those of the student, if they are others. It acts near its experts' means and strays less than the teacher, so
+    that it may trust its past motion more, and goes more ways for it (docs/method.md)."""
     teacher: TeacherSettings = TeacherSettings()
     """What the teacher is made of."""
     teacher_training: TeacherTraining = TeacherTraining()
@@ -58,6 +61,10 @@ class LearningSettings(Settings):
     """How it is distilled."""
     student_ema: float = Field(0.995, ge=0, lt=1)
     """Decay of the student's averaged weights."""
+
+    def augmentation_of(self, kind: Literal['teacher', 'student']) -> AugmentationSettings:
+        """Return the displacements under which one of the two is learned."""
+        return self.student_augmentation or self.augmentation if kind == 'student' else self.augmentation
 
 
 def load_settings(path: str | Path | None = None) -> LearningSettings:

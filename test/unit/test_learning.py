@@ -150,14 +150,40 @@ def test_learning_on_a_gpu_needs_one(tmp_path):
     ('name', 'start'), [('learning', 'teacher'), ('learning_joint', 'teacher'), ('learning_chunked', 'demonstrations')]
 )
 def test_shipped_settings_are_found_by_name_and_start_students_where_measured(name, start, tmp_path, monkeypatch):
-    """Whatever else is of that name where one works; with a teacher's own features, for the trunks are equal."""
+    """Whatever else is of that name where one works; those begun at a teacher with its features: trunks are equal."""
     (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
     settings = load_settings(name)
     assert settings.start == start
-    assert settings.student.trunk == settings.teacher.trunk
+    assert start != 'teacher' or settings.student.trunk == settings.teacher.trunk
     if name == 'learning':
         assert load_settings() == settings
+
+
+def test_a_student_is_learned_under_displacements_of_its_own_and_its_teacher_is_not(tmp_path):
+    calm = {'displacement': 0.5, 'memory_noise': 0.1}
+    both = LearningSettings.parse({**SETTINGS, 'student_augmentation': calm})
+    one = LearningSettings.parse({**SETTINGS, 'augmentation': calm})
+    shared = LearningSettings.parse(SETTINGS)
+
+    def weights(learn, name, *arguments):
+        learn(demonstrations(), *arguments, silent)
+        return load_artifact(tmp_path / name).weights
+
+    def same(first, second):
+        return all(np.array_equal(first[name], second[name]) for name in first)
+
+    teachers = [
+        weights(train_teacher, f'teacher{n}', tmp_path / f'teacher{n}', settings)
+        for n, settings in enumerate((shared, both))
+    ]
+    assert same(*teachers)
+    students = [
+        weights(distill, f'student{n}', tmp_path / 'teacher0', tmp_path / f'student{n}', settings)
+        for n, settings in enumerate((both, one, shared))
+    ]
+    assert same(students[0], students[1])
+    assert not same(students[0], students[2])
 
 
 def test_settings_of_an_unknown_name_are_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import pytest
 import torch
@@ -34,6 +35,23 @@ def test_score_is_the_gradient_of_log_prob(form):
     action = torch.randn(5, 3, 3, generator=seeded(1), dtype=torch.float64, requires_grad=True)
     (expected,) = torch.autograd.grad(mixture.log_prob(action).sum(), action)
     torch.testing.assert_close(mixture.score(action), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize('form', FORMS)
+@pytest.mark.parametrize('samples', [(), (5,)])
+def test_gradients_of_the_density_are_those_of_the_dense_matrix(form, samples):
+    """A form may write its gradient down instead of leaving it to automatic differentiation."""
+    mixture = random_mixture(form)
+    leaves = [mixture.mean, *(getattr(mixture.covariance, field.name) for field in fields(mixture.covariance))]
+    for leaf in leaves:
+        leaf.requires_grad_()
+    action = torch.randn(*samples, 3, 3, generator=seeded(3), dtype=torch.float64, requires_grad=True)
+    weight = torch.rand(*samples, 3, 4, generator=seeded(4), dtype=torch.float64)
+    dense = MultivariateNormal(mixture.mean, mixture.covariance.dense())
+    expected = torch.autograd.grad((weight * dense.log_prob(action[..., None, :])).sum(), [action, *leaves])
+    found = torch.autograd.grad((weight * mixture.log_joint(action)).sum(), [action, *leaves])
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(one, other.tril() if form == 'full' and one.ndim == 4 else other)
 
 
 @pytest.mark.parametrize('form', FORMS)

@@ -1,4 +1,4 @@
-"""Covariances of experts in three forms, each with exactly the operations that a Gaussian needs."""
+"""Covariances of experts, each with exactly the operations that a Gaussian needs; a third form is in `low_rank.py`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ def chosen(
 ) -> Float[Tensor, '*samples entry']:
     """Pick each sample's expert: a product with zeros and ones, whose gradient is one, too, and the same every time."""
     return columns(values.mT, one_hot(expert, values.shape[-2]).to(values))
+
+
+def chosen_matrices(
+    values: Float[Tensor, '*batch expert row column'], expert: Int[Tensor, '*samples']
+) -> Float[Tensor, '*samples row column']:
+    """Pick each sample's expert, likewise."""
+    return chosen(values.flatten(start_dim=-2), expert).unflatten(-1, values.shape[-2:])
 
 
 class Covariance(abc.ABC):
@@ -158,7 +165,8 @@ class FullCovariance(Covariance):
     """Lower triangular with a positive diagonal."""
 
     @cached_property
-    def _whitening(self) -> Tensor:
+    def whitening(self) -> Float[Tensor, '*batch action action']:
+        """The inverse of the Cholesky factor."""
         identity = torch.eye(self.cholesky.shape[-1], dtype=self.cholesky.dtype, device=self.cholesky.device)
         return torch.linalg.solve_triangular(self.cholesky, identity.expand_as(self.cholesky), upper=False)
 
@@ -173,11 +181,11 @@ class FullCovariance(Covariance):
 
     def solve(self, deviation: Tensor) -> Tensor:
         """Whiten twice."""
-        return columns(self._whitening.mT, columns(self._whitening, deviation))
+        return columns(self.whitening.mT, columns(self.whitening, deviation))
 
     def mahalanobis(self, deviation: Tensor) -> Tensor:
         """Sum squares of whitened deviations."""
-        return columns(self._whitening, deviation).square().sum(dim=-1)
+        return columns(self.whitening, deviation).square().sum(dim=-1)
 
     def log_determinant(self) -> Tensor:
         """Sum the logarithms of the factor's diagonal, twice."""
@@ -203,7 +211,7 @@ class FullCovariance(Covariance):
 
     def of(self, expert: Tensor) -> FullCovariance:
         """Pick experts."""
-        return FullCovariance(_chosen_matrices(self.cholesky, expert))
+        return FullCovariance(chosen_matrices(self.cholesky, expert))
 
     def leading(self, size: int) -> FullCovariance:
         """Drop the other entries."""
@@ -212,89 +220,3 @@ class FullCovariance(Covariance):
     def detach(self) -> FullCovariance:
         """Hold fixed."""
         return FullCovariance(self.cholesky.detach())
-
-
-@dataclass(frozen=True)
-class LowRankCovariance(Covariance):
-    """A few shared directions upon independent dimensions: ``factor factor^T + diag(scale^2)``.
-
-    Every operation costs dimensions times rank^2, so that long action chunks stay cheap (Woodbury's identity).
-    """
-
-    scale: Float[Tensor, '*batch action']
-    """Standard deviations of the independent part."""
-    factor: Float[Tensor, '*batch action rank']
-    """Directions, each as long as its standard deviation."""
-
-    @cached_property
-    def _whitened_factor(self) -> Tensor:
-        return self.factor / self.scale[..., None]
-
-    @cached_property
-    def _capacitance(self) -> FullCovariance:
-        gram = self._whitened_factor.mT @ self._whitened_factor
-        identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-        return FullCovariance(torch.linalg.cholesky(gram + identity))
-
-    @cached_property
-    def _explaining(self) -> Float[Tensor, '*batch rank action']:
-        """What of a whitened deviation the shared directions explain, in coordinates whose squares say how much."""
-        return torch.linalg.solve_triangular(self._capacitance.cholesky, self._whitened_factor.mT, upper=False)
-
-    @property
-    def noise_size(self) -> int:
-        """One for each dimension and one for each direction."""
-        return self.scale.shape[-1] + self.factor.shape[-1]
-
-    def correlate(self, noise: Tensor) -> Tensor:
-        """Add independent and shared deviations."""
-        independent, shared = noise.split([self.scale.shape[-1], self.factor.shape[-1]], dim=-1)
-        return self.scale * independent + columns(self.factor, shared)
-
-    def solve(self, deviation: Tensor) -> Tensor:
-        """Apply Woodbury's identity."""
-        whitened = deviation / self.scale
-        return (whitened - columns(self._explaining.mT, columns(self._explaining, whitened))) / self.scale
-
-    def mahalanobis(self, deviation: Tensor) -> Tensor:
-        """Subtract what the shared directions explain."""
-        whitened = deviation / self.scale
-        return whitened.square().sum(dim=-1) - columns(self._explaining, whitened).square().sum(dim=-1)
-
-    def log_determinant(self) -> Tensor:
-        """Apply the matrix determinant lemma."""
-        return 2 * self.scale.log().sum(dim=-1) + self._capacitance.log_determinant()
-
-    def variance(self) -> Tensor:
-        """Add the variances of both parts."""
-        return self.scale**2 + self.factor.square().sum(dim=-1)
-
-    def dense(self) -> Tensor:
-        """Add the matrices of both parts."""
-        return torch.diag_embed(self.scale**2) + self.factor @ self.factor.mT
-
-    def convolved(self, sigma: Sigma) -> LowRankCovariance:
-        """Add to the independent variances."""
-        return LowRankCovariance((self.scale**2 + sigma[..., None] ** 2).sqrt(), self.factor)
-
-    def select(self, index: Tensor) -> LowRankCovariance:
-        """Keep some experts."""
-        return LowRankCovariance(self.scale.index_select(-2, index), self.factor.index_select(-3, index))
-
-    def of(self, expert: Tensor) -> LowRankCovariance:
-        """Pick experts."""
-        return LowRankCovariance(chosen(self.scale, expert), _chosen_matrices(self.factor, expert))
-
-    def leading(self, size: int) -> LowRankCovariance:
-        """Drop the other entries."""
-        return LowRankCovariance(self.scale[..., :size], self.factor[..., :size, :])
-
-    def detach(self) -> LowRankCovariance:
-        """Hold fixed."""
-        return LowRankCovariance(self.scale.detach(), self.factor.detach())
-
-
-def _chosen_matrices(
-    values: Float[Tensor, '*batch expert row column'], expert: Int[Tensor, '*samples']
-) -> Float[Tensor, '*samples row column']:
-    return chosen(values.flatten(start_dim=-2), expert).unflatten(-1, values.shape[-2:])

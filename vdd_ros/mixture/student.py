@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from vdd_ros.errors import ConfigurationError
-from vdd_ros.mixture.covariance import Covariance, DiagonalCovariance, FullCovariance, LowRankCovariance
+from vdd_ros.mixture.covariance import Covariance, DiagonalCovariance, FullCovariance
 from vdd_ros.mixture.gaussian_mixture import GaussianMixture
+from vdd_ros.mixture.low_rank import LowRankCovariance
 from vdd_ros.networks import PolicyShape, TrunkSettings, build_trunk
 from vdd_ros.settings import Settings
 
