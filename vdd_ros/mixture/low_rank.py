@@ -107,7 +107,10 @@ class LowRankCovariance(Covariance):
 
 
 class _LowRankDensity(torch.autograd.Function):
-    """A log-density; its gradient in the covariance C is ``(x x^T - inverse(C)) / 2`` with ``x = inverse(C) deviation``."""
+    """A log-density and its gradient, which in the covariance C is ``(x x^T - inverse(C)) / 2``.
+
+    x is ``inverse(C) deviation``.
+    """
 
     @staticmethod
     def forward(ctx: Any, deviation: Tensor, scale: Tensor, factor: Tensor, fixed: LowRankCovariance) -> Tensor:
