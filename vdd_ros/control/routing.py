@@ -32,7 +32,8 @@ class Routing:
     """How an expert is chosen; forbidden ones have no say, and the rest are renormalised exactly.
 
     By default every plan draws anew, as the student was trained and measured. `keep_above` and `same_way` keep the
-    expert that acts, so that the arm does not dither between two ways; the first draw still has all the variety.
+    expert that acts, so that the arm does not dither between two ways. They have a price: an expert is good where it is
+    likely and not for a whole way, and what it leads to was never demonstrated (figures in docs/control.md).
     """
 
     mode: str = 'sample'
