@@ -169,6 +169,7 @@ class Chain:
             return time.perf_counter() - began
 
         def mixture() -> float:
+            torch.manual_seed(self.seed)
             student = Student(settings.student, teacher.shape, torch.Generator().manual_seed(self.seed)).to(device)
             place_experts(student, windows, torch.Generator(device).manual_seed(self.seed))
             spent = learn(student, likelihood_loss(student))

@@ -28,7 +28,7 @@ class StudentSettings(Settings):
     experts: int = Field(16, ge=1)
     """Gaussians in the mixture: some more than there are ways to go; those not needed can be retired."""
     covariance: Literal['diagonal', 'full', 'low_rank'] = 'full'
-    """Form of their covariances; `low_rank` for long action chunks."""
+    """Form of their covariances; for action chunks `diagonal`, or `low_rank` where their steps must vary together."""
     rank: int = Field(4, ge=1)
     """Shared directions of a `low_rank` covariance."""
     gating: Literal['learned', 'uniform'] = 'learned'
