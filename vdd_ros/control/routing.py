@@ -32,8 +32,8 @@ class Routing:
     """How an expert is chosen; forbidden ones have no say, and the rest are renormalised exactly.
 
     By default every plan draws anew, as the student was trained and measured. `keep_above` and `same_way` keep the
-    expert that acts, so that the arm does not dither between two ways. They have a price in variety, and where plans are
-    single steps in success, too: an expert is good where it is likely, not for a whole way (docs/control.md).
+    expert that acts, so that the arm does not dither between two ways. They have a price in variety and, where plans
+    are single steps, in success: an expert is good where it is likely, not for a whole way (docs/control.md).
     """
 
     mode: str = 'sample'
