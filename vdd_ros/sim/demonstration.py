@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from vdd_ros.contract import Contract
+from vdd_ros.contract import NANOSECONDS, Contract
 from vdd_ros.control.embodiment import Embodiment
 from vdd_ros.data.decode import action_values
 from vdd_ros.data.episode import Episode
@@ -16,11 +16,27 @@ from vdd_ros.kinematics import Kinematics
 from vdd_ros.sim.tasks import Demonstrator, Task
 
 
+CONTROL_PERIOD = 5_000_000
+"""Time between two commands of a demonstration [ns]: 200 Hz, as the bridge's joint states."""
+
+_SMOOTHING = 0.05
+"""Standard deviation of the kernel that smooths a hand's motion in time [s]: no person moves with more jerk."""
+_SUPPORT = 4.0
+"""Where the kernel ends, in standard deviations."""
+_SHARE = 0.9
+"""Share of the joints' limits that a demonstration uses at most."""
+
+
 class Teleoperation:
-    """Turns the hand that a demonstrator commands into joint commands; the orientation of the tool is held."""
+    """Turns the hand that a demonstrator moves into joint commands at control rate; the tool's orientation is held.
+
+    A demonstrator chooses a hand position for each policy period. The polyline through them is convolved with a
+    Gaussian in time, which bounds acceleration and jerk, and slowed down where a joint limit of the model asks for it:
+    an arm can follow what is recorded.
+    """
 
     def __init__(self, kinematics: Kinematics, task: Task, demonstrator: Demonstrator) -> None:
-        """Let a demonstrator of a task drive an arm.
+        """Let a demonstrator of a task move an arm.
 
         Raises
         ------
@@ -38,22 +54,68 @@ class Teleoperation:
         self.demonstrator = demonstrator
         self._kinematics = kinematics
         self._gripper = [kinematics.joints.index(joint) for joint in task.gripper]
+        self._period = task.period / NANOSECONDS
+        self._commands = np.zeros((0, len(kinematics.joints)))
+        self._next = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether all is commanded."""
+        return self._next >= len(self._commands)
 
     def begin(self, measured: np.ndarray) -> None:
         """Start the next demonstration from measured joints, shape (joint,) [rad]."""
-        self._commanded = np.array(measured, dtype=np.float64)
-        self._orientation = self._kinematics.tool_orientation(self._commanded)
-        self.demonstrator.begin(self._hand())
+        hand = np.concatenate([self._kinematics.tool_position(measured), measured[self._gripper]])
+        self.demonstrator.begin(hand)
+        hands = [hand]
+        while not self.demonstrator.finished:
+            hands.append(self.demonstrator.command(hands[-1]))
+        seconds = CONTROL_PERIOD / NANOSECONDS
+        motion = _smooth(np.array(hands), self._period, seconds)
+        commands = self._solved(motion, measured)
+        slowness = _slowness(commands, self._kinematics, seconds)
+        if slowness > 1:
+            motion = _smooth(np.array(hands), self._period * slowness, seconds)
+            commands = self._solved(motion, measured)
+        self._commands, self._next = commands, 0
 
     def command(self) -> np.ndarray:
-        """Return the next joint command, shape (joint,) [rad]: one in each policy period."""
-        hand = self.demonstrator.command(self._hand())
-        self._commanded = self._kinematics.solve(hand[:3], self._orientation, self._commanded)
-        self._commanded[self._gripper] = hand[3:]
-        return self._commanded
+        """Return the next joint command, shape (joint,) [rad]: one in each `CONTROL_PERIOD`."""
+        self._next += 1
+        return self._commands[self._next - 1]
 
-    def _hand(self) -> np.ndarray:
-        return np.concatenate([self._kinematics.tool_position(self._commanded), self._commanded[self._gripper]])
+    def _solved(self, motion: np.ndarray, measured: np.ndarray) -> np.ndarray:
+        """Return the joints, shape (time, joint) [rad], that bring the hand along a motion."""
+        orientation = self._kinematics.tool_orientation(measured)
+        commands, joints = [], np.array(measured, dtype=np.float64)
+        for hand in motion:
+            joints = np.array(self._kinematics.solve(hand[:3], orientation, joints))
+            joints[self._gripper] = hand[3:]
+            commands.append(joints)
+        return np.array(commands)
+
+
+def _smooth(hands: np.ndarray, period: float, seconds: float) -> np.ndarray:
+    """Sample the motion through hands, shape (time, axis), one for each ``period`` [s], at steps of ``seconds`` [s].
+
+    The motion begins and ends at rest at the first and the last hand.
+    """
+    margin = _SUPPORT * _SMOOTHING
+    times = np.arange(-2 * margin, (len(hands) - 1) * period + 2 * margin + seconds / 2, seconds)
+    polyline = np.stack([np.interp(times, np.arange(len(hands)) * period, axis) for axis in hands.T])
+    reach = round(margin / seconds)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * seconds / _SMOOTHING) ** 2)
+    return np.stack([np.convolve(axis, kernel / kernel.sum(), 'valid') for axis in polyline], axis=1)
+
+
+def _slowness(commands: np.ndarray, kinematics: Kinematics, seconds: float) -> float:
+    """Return by which factor commands, shape (time, joint) [rad], must be slower to keep a share of the limits."""
+    limits = kinematics.velocity_limits, kinematics.acceleration_limits, kinematics.jerk_limits
+    factors = []
+    for order, limit in enumerate(limits, 1):
+        excess = np.abs(np.diff(commands, order, axis=0)).max(axis=0) / seconds**order / (_SHARE * limit)
+        factors.append(float(excess.max()) ** (1 / order))
+    return max(factors)
 
 
 def demonstrate(
@@ -96,14 +158,17 @@ def demonstrate(
         embodiment.anchor(simulation.position)
         teleoperation.begin(simulation.position)
         observations, actions = [], []
-        while not demonstrator.finished and verdict != 'failure':
+        elapsed = 0
+        while not teleoperation.finished and verdict != 'failure':
             observations.append(embodiment.observe(simulation.position)[-1])
             before = embodiment.commanded
-            command = teleoperation.command()
+            while elapsed < len(observations) * contract.period and not teleoperation.finished:
+                command = teleoperation.command()
+                simulation.set_command(command)
+                simulation.step(CONTROL_PERIOD)
+                elapsed += CONTROL_PERIOD
+                verdict = referee.judge(simulation)
             embodiment.sent(command)
-            simulation.set_command(command)
-            simulation.step(contract.period)
-            verdict = referee.judge(simulation)
             actions.append(action_values(contract, before, command, kinematics))
         labels = {} if referee.way is None else {'way': task.way_names[referee.way]}
         success = verdict == 'success'
