@@ -52,7 +52,9 @@ class Deployment(Settings):
     start_speed: float = 0.1
     replan_steps: int = 0
     coast_steps: int = 4
-    blend: float = 0.5
+    smoothing: float = 0.7
+    blend: float = 1.0
+    coherence: float = 0.0
     spread: float = SPREAD
     routing: Literal['sample', 'likeliest'] = 'sample'
     temperature: float = 1.0
@@ -150,7 +152,9 @@ class Deployment(Settings):
             execution=Execution(
                 self.replan_steps,
                 self.coast_steps,
+                self.smoothing,
                 self.blend,
+                self.coherence,
                 self.spread,
                 self.slow_speed if self.stage == 'slow' else 1.0,
             ),

@@ -116,17 +116,32 @@ def log_likelihood(
     Shape (batch,) [nat].
 
     """
-    size, (horizon, width) = len(scale), experts.mean.shape[-2:]
-    root = _root(experts.spread, settings, horizon * width, size)
-    if root.shape[-1] != size:
-        root = np.linalg.cholesky(root @ np.swapaxes(root, -1, -2))
-    deviation = (action[:, None] - experts.mean[:, :, 0]) / scale
-    whitened = np.linalg.solve(root, deviation[..., None])[..., 0]
-    log_determinant = np.log(np.diagonal(root, axis1=-2, axis2=-1)).sum(axis=-1)
-    constant = 0.5 * size * math.log(2 * math.pi)
-    joint = experts.log_gating - 0.5 * (whitened**2).sum(axis=-1) - log_determinant - constant
+    joint = experts.log_gating + expert_log_likelihood(experts, settings, scale, action[:, None])
     highest = joint.max(axis=-1)
     return highest + np.log(np.exp(joint - highest[:, None]).sum(axis=-1))
+
+
+def expert_log_likelihood(
+    experts: Experts, settings: Mapping[str, Any], scale: np.ndarray, actions: np.ndarray
+) -> np.ndarray:
+    """Evaluate ``log q(a|s,z)`` of the first actions of chunks under every expert, exactly and in normalised units.
+
+    Arguments as for `log_likelihood`, but ``actions`` has shape (batch, step, action): the first steps of chunks.
+    Returns shape (batch, expert) [nat].
+    """
+    (horizon, width), steps = experts.mean.shape[-2:], actions.shape[1]
+    size = steps * width
+    deviation = ((actions[:, None] - experts.mean[:, :, :steps]) / scale).reshape(*experts.mean.shape[:2], size)
+    if settings['covariance'] == 'diagonal':
+        deviations = _entries(experts.spread, settings, horizon * width)[..., :size]
+        whitened, log_determinant = deviation / deviations, np.log(deviations).sum(axis=-1)
+    else:
+        root = _root(experts.spread, settings, horizon * width, size)
+        if root.shape[-1] != size:
+            root = np.linalg.cholesky(root @ np.swapaxes(root, -1, -2))
+        whitened = np.linalg.solve(root, deviation[..., None])[..., 0]
+        log_determinant = np.log(np.diagonal(root, axis1=-2, axis2=-1)).sum(axis=-1)
+    return -0.5 * (whitened**2).sum(axis=-1) - log_determinant - 0.5 * size * math.log(2 * math.pi)
 
 
 def entropy(log_gating: np.ndarray) -> np.ndarray:

@@ -12,7 +12,16 @@ from vdd_ros.contract import Contract
 from vdd_ros.control.chunk import Plan
 from vdd_ros.control.routing import SPREAD
 from vdd_ros.errors import ArtifactError
-from vdd_ros.experts import Deviation, Experts, choose, choose_one, covariance_of, entropy, log_likelihood
+from vdd_ros.experts import (
+    Deviation,
+    Experts,
+    choose,
+    choose_one,
+    covariance_of,
+    entropy,
+    expert_log_likelihood,
+    log_likelihood,
+)
 from vdd_ros.familiarity import Familiarity
 from vdd_ros.runtime import Network
 
@@ -127,6 +136,15 @@ class DistilledPolicy:
     def likelihood_of_each(self, experts: Experts, done: np.ndarray) -> np.ndarray:
         """Return the same for some windows, shape (batch,), of what was done, shape (batch, action)."""
         return log_likelihood(experts, self.artifact.manifest.network, self._normalizers.action.scale, done)
+
+    def coherence(self, experts: Experts, actions: np.ndarray) -> np.ndarray:
+        """Return how well each expert goes on with a chunk under way: ``log q(a|s,z)``, shape (expert,) [nat].
+
+        ``experts`` are of batch one; ``actions``, shape (step, action), is what is left of the chunk under way, in the
+        units of the contract. Added to the log-gating, it conditions the mixture exactly on what is left.
+        """
+        scale, settings = self._normalizers.action.scale, self.artifact.manifest.network
+        return expert_log_likelihood(experts, settings, scale, actions[None])[0]
 
     def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
         """Draw what an expert deviates by (`experts.Deviation`) in a window of batch one.

@@ -168,6 +168,10 @@ class ControlLoop:
         """Make a plan if one is wanted; return whether it was. Raises what the policy raises."""
         return answered(self._exchange.planning(), self._planner.experts)
 
+    def planning(self) -> Asking[bool]:
+        """Do as `plan` does, but let the caller query the policy, and deliver its answer when it likes."""
+        return self._exchange.planning()
+
     def advance(self, now: int) -> Outcome:
         """Plan if it is time to, then decide: all in one thread."""
         return answered(self.advancing(now), self._planner.experts)
@@ -214,7 +218,7 @@ class ControlLoop:
         pursuit, tracker = self._pursuit, self._tracker
         clamped = False
         if pursuit.is_due(elapsed):
-            target = pursuit.next(elapsed, self._planner.speed)
+            target = pursuit.next(elapsed, self._planner.speed, tracker)
             if target is None:
                 return self._rest(Hold, self._refused or reason or 'no plan')
             tracker.step(target, self._measurements.position)

@@ -17,8 +17,13 @@ class Execution:
     which the plan before is ready, and executes the rest of its chunk at the others."""
     coast_steps: int = 4
     """Steps of a chunk beyond those that are due until the next plan: what is done if that plan is late."""
-    blend: float = 0.5
-    """Least duration of the seam from one plan to the next, in policy periods."""
+    smoothing: float = 0.7
+    """Time constant of the smoothing of waypoints, in policy periods; 0: every waypoint is passed exactly."""
+    blend: float = 1.0
+    """How long a plan that arrives late leads over from the motion under way, in policy periods."""
+    coherence: float = 0.0
+    """How strongly an expert is chosen by the likelihood, under it, of what is left of the chunk under way: 1 conditions
+    the mixture on it exactly, 0 draws anew for every plan."""
     spread: float = SPREAD
     """How much of its own spread an expert acts with, drawn for each plan: 0 is its mean, 1 the student's own."""
     speed: float = 1.0
@@ -26,10 +31,10 @@ class Execution:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be carried out."""
-        shares = 0 < self.blend <= 10 and 0 <= self.spread <= 10 and 0 < self.speed <= 1
+        shares = 0 < self.blend <= 10 and 0 <= self.smoothing <= 10 and 0 <= self.coherence <= 10 and 0 <= self.spread <= 10 and 0 < self.speed <= 1
         if self.replan_steps < 0 or self.coast_steps < 0 or not shares:
             raise ConfigurationError(
-                expected='replan_steps and coast_steps of at least 0, blend above 0 and up to 10, spread from 0 to 10, '
+                expected='replan_steps and coast_steps of at least 0, blend above 0 and up to 10, smoothing and spread from 0 to 10, '
                 'speed above 0 and up to 1',
                 found=f'{self}',
                 remedy='mend the parameters',

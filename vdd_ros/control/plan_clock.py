@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import copysign, inf, sqrt
+
 _CATCH_UP = 0.05
 """Greatest share by which the plan runs faster or slower to meet the clock again."""
 _SETTLING = 1.0
@@ -9,7 +11,7 @@ _SETTLING = 1.0
 _FORGIVEN = 0.25
 """A delay over which lost time is given up [s]: the arm stood still meanwhile, and so did the plan."""
 _SLEW = 2.0
-"""How fast the speed changes [1/s]."""
+"""How fast the speed changes where nothing else is asked for [1/s]."""
 
 
 class PlanClock:
@@ -22,7 +24,7 @@ class PlanClock:
     def __init__(self, seconds: float) -> None:
         """Advance by so many seconds at a time."""
         self._seconds = seconds
-        self._owed = self._share = 0.0
+        self._owed = self._share = self._rate = 0.0
         self.time = 0.0
         """[s], of the plan."""
         self.speed = 1.0
@@ -30,10 +32,13 @@ class PlanClock:
 
     def reset(self) -> None:
         """Forget delays."""
-        self._owed = self._share = 0.0
+        self._owed = self._share = self._rate = 0.0
 
-    def advance(self, elapsed: float, speed: float) -> None:
-        """Go on by one control period, ``elapsed`` [s] after the one before, towards a wanted ``speed``."""
+    def advance(self, elapsed: float, speed: float, rate: float = _SLEW, turn: float = inf) -> None:
+        """Go on by one control period, ``elapsed`` [s] after the one before, towards a wanted ``speed``.
+
+        The speed changes by at most ``rate`` [1/s], and that by at most ``turn`` [1/s^2].
+        """
         seconds = self._seconds
         self._owed += elapsed - seconds
         if not -_FORGIVEN <= self._owed <= _FORGIVEN:
@@ -41,6 +46,10 @@ class PlanClock:
         wanted = min(max(self._owed / _SETTLING, -_CATCH_UP), _CATCH_UP)
         self._share += (wanted - self._share) * min(20 * seconds / _SETTLING, 1.0)
         self._owed -= self._share * seconds
-        change = _SLEW * seconds
-        self.speed += min(max(speed - self.speed, -change), change)
+        gap = speed - self.speed
+        # As fast as it can still be brought to an end at the wanted speed.
+        size = min(abs(gap) / seconds, rate, sqrt(2 * turn * abs(gap)))
+        change = copysign(size, gap) - self._rate
+        self._rate += min(max(change, -turn * seconds), turn * seconds)
+        self.speed = max(self.speed + self._rate * seconds, 0.0)
         self.time += seconds * (1 + self._share) * self.speed

@@ -35,6 +35,13 @@ class Student(Protocol):
         """Draw what an expert deviates by, shape (prediction_horizon, action); asked for by `Execution.spread`."""
         ...
 
+    def coherence(self, experts: Mixture, actions: np.ndarray) -> np.ndarray:
+        """Return the log-likelihood of what is left of a chunk under every expert; asked for by `Execution.coherence`.
+
+        ``actions`` has shape (step, action), the result shape (expert,) [nat].
+        """
+        ...
+
     def signals(self, observation: np.ndarray, experts: Mixture) -> dict[str, float]:
         """Tell how much the policy is at home in a window and its answer; asked for by `Novelty`."""
         ...
@@ -153,11 +160,11 @@ class Planner:
         self._epoch = self._serial = -1
         self._acting = policy
         self._successor: tuple[Student, Monitor | None] | None = None
+        self._action: np.ndarray | None = None
         self._present: int | None = None
         self._motions: np.ndarray | None = None
         self._answer: Mixture | None = None
         self._judged: tuple[Mixture | None, np.ndarray | None] = (None, None)
-        self._before: Tick | None = None
         self._unwatched: tuple[Student, np.ndarray, Mixture] | None = None
 
     @property
@@ -184,7 +191,9 @@ class Planner:
 
     def proposing(self, ticks: Sequence[Tick]) -> Asking[Proposal]:
         """Take in the ticks since the last call, oldest first, and answer the newest one."""
+        following = 0
         for tick in ticks:
+            following = following + 1 if tick.epoch == self._epoch and tick.serial == self._serial else 0
             if tick.epoch != self._epoch:
                 self._begin(tick)
             elif tick.serial != self._serial:
@@ -195,7 +204,8 @@ class Planner:
             self.embodiment.sent(tick.commanded)
             window = self.embodiment.observe(tick.measured, tick.topics)
         if not self._lockstep or self._chunk.is_spent:
-            fault = yield from self._infer(window)
+            left = self._left_of_plan(len(ticks), following)
+            fault = yield from self._infer(window, left)
             if fault:
                 return Proposal.faulty(tick, fault)
         actions = self._chunk.next()[None] if self._lockstep else self._action[: self._ahead]
@@ -207,23 +217,19 @@ class Planner:
         self.record = PlanRecord(tick.stamp, *answer, expert, tick.reference.position, steps)
         waypoints = None
         if not self._lockstep:
-            bend, before = self._limits.acceleration, self._position_before(ticks)
             waypoints = Waypoints(
-                tick.reference, steps, before=before, time=tick.time, period=self._seconds, acceleration=bend
+                tick.reference,
+                steps,
+                time=tick.time,
+                period=self._seconds,
+                limits=self._limits,
+                smoothing=self._execution.smoothing,
             )
         broken = ''
         if self._limits.mode == 'reject':
             due = steps[: self.replan_steps]
             broken = self._limits.broken_by(due, tick.reference.position, self._seconds)
         return Proposal(tick, expert, steps, waypoints, broken=broken)
-
-    def _position_before(self, ticks: Sequence[Tick]) -> np.ndarray:
-        """Return where the motion was one period before the newest tick."""
-        before = ticks[-2] if len(ticks) > 1 else self._before
-        self._before = tick = ticks[-1]
-        if before is not None and before.serial == tick.serial and abs(tick.time - before.time - self._seconds) < 1e-3:
-            return before.reference.position
-        return tick.reference.position - tick.reference.velocity * self._seconds
 
     def _begin(self, tick: Tick) -> None:
         self._epoch = tick.epoch
@@ -235,11 +241,19 @@ class Planner:
             self.monitor.reset()
 
     def _forget(self) -> None:
-        self._present = self._motions = self._answer = self._unwatched = None
+        self._present = self._motions = self._answer = self._unwatched = self._action = None
         self._judged = (None, None)
 
-    def _infer(self, window: np.ndarray) -> Asking[str]:
-        """Ask the policy, and load what one of its experts says; return what is wrong with it, if anything."""
+    def _left_of_plan(self, ticks: int, following: int) -> np.ndarray | None:
+        """Return what is left of the chunk under way, shape (step, action); None if nothing leads on from it."""
+        passed = self.replan_steps if self._lockstep else ticks
+        if not self._execution.coherence or self._action is None or following < ticks:
+            return None
+        left = self._action[passed:]
+        return left if len(left) else None
+
+    def _infer(self, window: np.ndarray, left: np.ndarray | None) -> Asking[str]:
+        """Query the policy, and load the chunk of one of its experts; return what is wrong with it, if anything."""
         if self._successor is not None:  # its experts are not those of the one before
             (self._acting, self.monitor), self._successor = self._successor, None
             self._forget()
@@ -249,8 +263,11 @@ class Planner:
             return _NOT_FINITE
         self._window, self._log_gating, self._mean = window, experts.log_gating[0], experts.mean[0].astype(np.float64)
         self.plans += 1
-        uniform = self._generator.random()
-        expert = self.routing.at(window).choose(self._log_gating, uniform, self._present, self._cosine())
+        uniform, log_gating = self._generator.random(), self._log_gating
+        if left is not None:
+            log_gating = log_gating + self._execution.coherence * policy.coherence(experts, left)
+            log_gating = log_gating - np.logaddexp.reduce(log_gating)
+        expert = self.routing.at(window).choose(log_gating, uniform, self._present, self._cosine())
         action = self._mean[expert]
         if self._execution.spread:
             action = action + self._execution.spread * policy.deviation(experts, expert, self._generator)

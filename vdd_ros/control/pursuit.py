@@ -12,6 +12,8 @@ from vdd_ros.control.planner import Proposal
 from vdd_ros.control.tracker import Tracker
 from vdd_ros.control.trajectory import State, Trajectory
 
+_WAITING = 2e-3
+"""So far from the motion [rad], commands halve the speed of the plan."""
 _ASTRAY = 1e-3
 """Farther than this from the motion [rad], commands are no longer on it: the next plan goes out from them."""
 
@@ -39,7 +41,7 @@ class Pursuit(abc.ABC):
         """Tell whether another position is due so long after the one before [ns]."""
 
     @abc.abstractmethod
-    def next(self, elapsed: int, speed: float) -> np.ndarray | None:
+    def next(self, elapsed: int, speed: float, tracker: Tracker) -> np.ndarray | None:
         """Return the position that is due, shape (joint,) [rad]; None if there is no plan, or none any more."""
 
     @abc.abstractmethod
@@ -100,7 +102,7 @@ class Lockstep(Pursuit):
         """Whenever a waypoint is there."""
         return self._target is not None
 
-    def next(self, elapsed: int, speed: float) -> np.ndarray | None:
+    def next(self, elapsed: int, speed: float, tracker: Tracker) -> np.ndarray | None:
         """Give the waypoint away; nothing is between two of them, so nothing is slowed down."""
         target, self._target = self._target, None
         return target
@@ -117,6 +119,7 @@ class Interpolation(Pursuit):
         self._blend = blend
         self._clock = PlanClock(self._seconds)
         self._trajectory: Trajectory | None = None
+        self._target: np.ndarray | None = None
         self._next_tick = 0.0
 
     @property
@@ -136,7 +139,7 @@ class Interpolation(Pursuit):
 
     def drop(self, now: int) -> None:
         """Forget the motion."""
-        self._trajectory = None
+        self._trajectory = self._target = None
         self._next_tick = self._clock.time
 
     def tick(self, now: int) -> bool:
@@ -169,10 +172,19 @@ class Interpolation(Pursuit):
         """Half a period early at most: a thread that woke up late and hurries must not hurry the arm."""
         return 2 * elapsed >= self._control_period
 
-    def next(self, elapsed: int, speed: float) -> np.ndarray | None:
+    def next(self, elapsed: int, speed: float, tracker: Tracker) -> np.ndarray | None:
         """Go on along the motion, until it has come to rest."""
-        self._clock.advance(elapsed / NANOSECONDS, speed)
-        if self._trajectory is None or self._clock.time > self._trajectory.waypoints.rest:
-            self._trajectory = None
+        clock, trajectory = self._clock, self._trajectory
+        if trajectory is None:
+            clock.advance(elapsed / NANOSECONDS, speed)
             return None
-        return self._trajectory.position(self._clock.time)
+        pace = trajectory.waypoints.pace(clock.time)
+        # Where the guard of the limits has led commands off the path, the plan waits for them.
+        behind = float(np.abs(self._target - tracker.position).max()) if self._target is not None else 0.0
+        wanted = min(speed, pace.speed) / (1 + (behind / _WAITING) ** 2)
+        clock.advance(elapsed / NANOSECONDS, wanted, pace.rate, pace.turn)
+        if clock.time > trajectory.waypoints.rest:
+            self._trajectory = self._target = None
+            return None
+        self._target = trajectory.position(clock.time)
+        return self._target

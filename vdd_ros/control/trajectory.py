@@ -1,14 +1,13 @@
-"""The plan as a motion: waypoints joined so that position, velocity and acceleration are continuous everywhere.
-
-Quintic pieces between waypoints at policy ticks; a first piece that leads over from whatever was under way (the seam);
-a last one that comes to rest if no further plan arrives in time.
-"""
+"""The plan as a motion: a smooth path near its waypoints, and how fast the limits of the arm let it be followed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+
+from vdd_ros.control.limits import Limits
 
 # Quintic of unit duration from (position, velocity, acceleration) at both ends: rows are powers 0 to 5.
 _QUINTIC = np.array(
@@ -21,6 +20,12 @@ _QUINTIC = np.array(
         [-6, -3, -0.5, 6, -3, 0.5],
     ]
 )
+_SAMPLES = 4
+"""Places in each piece of a path at which limits are evaluated."""
+_BEND_SHARE = 0.6
+"""Share of the acceleration limit for the curvature of the path; the rest is for changes of speed along it."""
+_TURN_SHARE = 0.6
+"""The same of the jerk limit."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +40,61 @@ class State:
     """Shape (joint,) [rad/s^2]."""
 
 
+@lru_cache(maxsize=64)
+def smoothing_matrices(steps: int, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the linear map from waypoints to the smoothest motion near them.
+
+    The motion minimises ``integral jerk^2 dt + smoothing^-6 sum_i (position(i) - waypoint_i)^2``, in time units of one
+    waypoint: a quintic smoothing spline (Reinsch 1967, of order 3) from a given state. It passes angular frequencies
+    below ``1 / smoothing`` and damps those above with the sixth power. Motions of constant acceleration pass unchanged.
+
+    Parameters
+    ----------
+    steps
+        Number of waypoints.
+    smoothing
+        Time constant, in waypoints; 0 interpolates.
+
+    Returns
+    -------
+    A of shape (steps, 3, 3) and B of shape (steps, 3, steps): the state (position, velocity, acceleration) at waypoint
+    i is ``A[i] @ state + B[i] @ waypoints``.
+
+    """
+    weight = max(smoothing, 0.05) ** -6
+    transition = np.array([[1, 1, 0.5], [0, 1, 1], [0, 0, 1]])
+    gramian = np.array([[1 / 20, 1 / 8, 1 / 6], [1 / 8, 1 / 3, 1 / 2], [1 / 6, 1 / 2, 1]])
+    cost = np.linalg.inv(gramian)
+    size = 3 * steps
+    hessian, first, pull = np.zeros((size, size)), np.zeros((size, 3)), np.zeros((size, steps))
+    for step in range(steps):
+        here = slice(3 * step, 3 * step + 3)
+        hessian[here, here] += cost
+        hessian[3 * step, 3 * step] += weight
+        pull[3 * step, step] = weight
+        if step == 0:
+            first[here] = cost @ transition
+        else:
+            before = slice(3 * step - 3, 3 * step)
+            hessian[before, before] += transition.T @ cost @ transition
+            hessian[here, before] -= cost @ transition
+            hessian[before, here] -= transition.T @ cost
+    solved = np.linalg.solve(hessian, np.concatenate([first, pull], axis=1)).reshape(steps, 3, 3 + steps)
+    return solved[..., :3], solved[..., 3:]
+
+
 class Waypoints:
-    """A plan as a motion of its own, from where it was made through all its steps to rest; made where there is time."""
+    """A plan as a motion of its own, from where it was made near all its steps to rest; made where there is time."""
 
     def __init__(
         self,
         start: State,
         steps: np.ndarray,
         *,
-        before: np.ndarray,
         time: float,
         period: float,
-        acceleration: np.ndarray | float,
+        limits: Limits,
+        smoothing: float = 0.0,
     ) -> None:
         """Lay a motion through a plan.
 
@@ -56,40 +104,44 @@ class Waypoints:
             What the plan goes out from.
         steps
             Where to be after each policy period, shape (step, joint) [rad].
-        before
-            Where the motion was one policy period before the start, shape (joint,) [rad].
         time
             Of the tick that the plan answers, by the plan's clock [s]; step i is due at ``time + (i + 1) * period``.
         period
             Policy period [s].
-        acceleration
-            Greatest acceleration, shape (joint,) or () [rad/s^2]: how hard to brake where the plan ends.
+        limits
+            What no joint may exceed: how fast the motion may be followed, and how hard it brakes where the plan ends.
+        smoothing
+            Time constant of the smoothing spline, in policy periods; 0 passes through every waypoint.
 
         """
         self.steps, self._time, self._period = steps, time, period
-        path = np.concatenate([before[None], start.position[None], steps])
-        velocity = (path[2:] - path[:-2]) / (2 * period)
-        bend = np.diff(path, 2, axis=0) / period**2
-        # Where no further step is known, the motion goes on as it bent before: a mean velocity would lag behind.
-        states = [start, *(State(*rows) for rows in zip(steps, velocity[1:], bend[1:]))]
-        states.append(State(steps[-1], velocity[-1] + bend[-1] * period, bend[-1]))
-        # The next plan is on its way while this one ends: for one more period the motion just goes on.
-        last = states[-1]
-        on = State(
-            last.position + last.velocity * period + last.acceleration * period**2 / 3,
-            last.velocity + last.acceleration * period / 2,
-            np.zeros_like(last.velocity),
+        units = np.array([1.0, period, period**2])[:, None]
+        begin = np.stack([start.position, start.velocity, start.acceleration]) * units
+        by_state, by_steps = smoothing_matrices(len(steps), smoothing)
+        # Relative to the start, so that positions far from zero cost no precision.
+        begin[0] = 0
+        states = by_state @ begin + by_steps @ (steps - start.position)
+        knots = np.concatenate([begin[None], states])
+        # The next plan is on its way while this one ends: for one more period the motion goes on.
+        position, velocity, acceleration = knots[-1]
+        on = np.stack(
+            [position + velocity + acceleration / 3, velocity + acceleration / 2, np.zeros_like(acceleration)]
         )
-        states.append(on)
-        self._pieces = [_quintic(one, other, period) for one, other in zip(states, states[1:])]
-        # Then velocity falls as a cubic, which peaks at 1.5 times the mean deceleration: gently, at half of the limit.
-        self._braking = max(period, float((3 * np.abs(on.velocity) / acceleration).max()))
-        still = State(on.position + on.velocity * self._braking / 2, on.acceleration, on.acceleration)
-        self._pieces.append(_quintic(on, still, self._braking))
+        knots = np.concatenate([knots, on[None]])
+        pieces = _QUINTIC @ np.concatenate([knots[:-1], knots[1:]], axis=1)
+        # Then velocity falls as a cubic, which peaks at 1.5 times the mean deceleration: at half of the limit.
+        speed = np.abs(on[1]) / period
+        self._braking = max(period, float((3 * speed / limits.acceleration).max()))
+        share = self._braking / period
+        still = np.stack([on[0] + on[1] * share / 2, on[2], on[2]])
+        last = _QUINTIC @ np.concatenate([on * np.array([1.0, share, share**2])[:, None], still])
+        self._pieces = np.concatenate([pieces, last[None]])
+        self._pieces[:, 0] += start.position
         self.end = time + len(steps) * period
         """When the last step is reached, by the plan's clock [s]."""
         self.rest = self.end + period + self._braking
         """When it has come to rest [s]."""
+        self._places, self._speeds, self._rates, self._turns = self._profile(limits)
 
     def passed(self, time: float) -> int:
         """Return how many steps were due by a time of the plan's clock [s]."""
@@ -108,31 +160,88 @@ class Waypoints:
         """Return where the plan is at a time of its clock [s]."""
         return _state(*self.piece(time))
 
+    def pace(self, time: float) -> Pace:
+        """Return how fast the plan may be followed at a time of its clock [s]."""
+        place = (time - self._places[0]) / (self._period / _SAMPLES)
+        last = len(self._places) - 1
+        if place >= last:
+            return Pace(self._speeds[last], self._rates[last], self._turns[last])
+        index = max(int(place), 0)
+        return Pace(min(self._speeds[index], self._speeds[index + 1]), self._rates[index], self._turns[index])
+
+    def _profile(self, limits: Limits) -> tuple[list[float], list[float], list[float], list[float]]:
+        """Return, at even times, the greatest speed [s/s], change of it [1/s] and change of that [1/s^2].
+
+        Along a path ``q(s(t))`` velocity is ``q' s'``, acceleration ``q'' s'^2 + q' s''`` and jerk
+        ``q''' s'^3 + 3 q'' s' s'' + q' s'''``.
+        """
+        velocity, acceleration, jerk = _derivatives(self._pieces, self._period, self._braking)
+        with np.errstate(divide='ignore'):
+            fast = limits.velocity / velocity
+            bend = np.sqrt(_BEND_SHARE * limits.acceleration / acceleration)
+            turn = np.cbrt(_TURN_SHARE * limits.jerk / jerk)
+            speeds = np.minimum(np.minimum(fast, bend), turn).min(axis=1)
+            rates = ((1 - _BEND_SHARE) * limits.acceleration / velocity).min(axis=1)
+            turns = ((1 - _TURN_SHARE) * limits.jerk / velocity).min(axis=1)
+        spacing = self._period / _SAMPLES
+        times = (self._time + spacing * np.arange(len(speeds))).tolist()
+        rates_list, profile = rates.tolist(), np.minimum(speeds, 1.0).tolist()
+        # Backwards: what must be slow later is slow early enough.
+        for index in range(len(profile) - 2, -1, -1):
+            reachable = (profile[index + 1] ** 2 + 2 * min(rates_list[index], 1e3) * spacing) ** 0.5
+            profile[index] = min(profile[index], reachable)
+        return times, profile, rates_list, turns.tolist()
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a plan may be followed at some place."""
+
+    speed: float
+    """Seconds of the plan in a second, at most 1."""
+    rate: float
+    """Greatest change of the speed [1/s]."""
+    turn: float
+    """Greatest change of that [1/s^2]."""
+
 
 class Trajectory:
-    """The motion that is carried out: a seam that leads over from whatever was under way, then the plan."""
+    """The motion that is carried out: the plan, and a correction that fades where it leads over from another motion."""
 
     def __init__(self, state: State, time: float, waypoints: Waypoints, blend: float) -> None:
         """Lead over from ``state`` at ``time`` to a plan within ``blend``, by the plan's clock [s]."""
         self.waypoints = waypoints
         self._began, self._blend = time, blend
-        self._joined = time + blend
-        self._seam = _quintic(state, waypoints.state(self._joined), blend)
-
-    def _piece(self, time: float) -> tuple[np.ndarray, float, float]:
-        if time >= self._joined:
-            return self.waypoints.piece(time)
-        return self._seam, max(time - self._began, 0.0) / self._blend, self._blend
+        plan = waypoints.state(time)
+        zero = np.zeros_like(plan.position)
+        gap = [state.position - plan.position, state.velocity - plan.velocity, state.acceleration - plan.acceleration]
+        ends = np.stack([gap[0], gap[1] * blend, gap[2] * blend**2, zero, zero, zero])
+        self._correction = _QUINTIC @ ends
 
     def position(self, time: float) -> np.ndarray:
         """Return the position at a time of the plan's clock [s], shape (joint,) [rad]."""
-        piece, u, _ = self._piece(time)
-        square = u * u
-        return np.array([1.0, u, square, square * u, square * square, square * square * u]) @ piece
+        piece, u, _ = self.waypoints.piece(time)
+        position = _powers(u) @ piece
+        left = (time - self._began) / self._blend
+        if left < 1:
+            position = position + _powers(max(left, 0.0)) @ self._correction
+        return position
 
     def state(self, time: float) -> State:
         """Return position, velocity and acceleration at a time of the plan's clock [s]."""
-        return _state(*self._piece(time))
+        state = self.waypoints.state(time)
+        left = (time - self._began) / self._blend
+        if left >= 1:
+            return state
+        gap = _state(self._correction, max(left, 0.0), self._blend)
+        return State(
+            state.position + gap.position, state.velocity + gap.velocity, state.acceleration + gap.acceleration
+        )
+
+
+def _powers(u: float) -> np.ndarray:
+    square = u * u
+    return np.array([1.0, u, square, square * u, square * square, square * square * u])
 
 
 def _state(piece: np.ndarray, u: float, length: float) -> State:
@@ -147,16 +256,27 @@ def _state(piece: np.ndarray, u: float, length: float) -> State:
     return State(position, velocity / length, acceleration / length**2)
 
 
-def _quintic(one: State, other: State, length: float) -> np.ndarray:
-    """Return coefficients of shape (6, joint) over a unit interval that stands for ``length`` [s]."""
-    ends = np.stack(
+def _rows(u: np.ndarray) -> np.ndarray:
+    """Return the first three derivatives of the powers 0 to 5 at places of shape (place,), shape (3, place, 6)."""
+    zero, one = np.zeros_like(u), np.ones_like(u)
+    return np.array(
         [
-            one.position,
-            one.velocity * length,
-            one.acceleration * length**2,
-            other.position,
-            other.velocity * length,
-            other.acceleration * length**2,
+            np.stack([zero, one, 2 * u, 3 * u**2, 4 * u**3, 5 * u**4], axis=1),
+            np.stack([zero, zero, 2 * one, 6 * u, 12 * u**2, 20 * u**3], axis=1),
+            np.stack([zero, zero, zero, 6 * one, 24 * u, 60 * u**2], axis=1),
         ]
     )
-    return _QUINTIC @ ends
+
+
+_INNER = _rows(np.arange(_SAMPLES) / _SAMPLES)
+
+
+def _derivatives(pieces: np.ndarray, period: float, braking: float) -> np.ndarray:
+    """Return the sizes of velocity, acceleration and jerk at `_SAMPLES` places of each piece; shape (3, place, joint).
+
+    ``pieces`` has shape (piece, 6, joint). The last one takes ``braking`` [s] and counts as one place.
+    """
+    orders = np.arange(1, 4)[:, None, None]
+    moving = (_INNER[:, None] @ pieces[:-1]).reshape(3, -1, pieces.shape[-1]) / period**orders
+    last = np.abs(_INNER @ pieces[-1]).max(axis=1, keepdims=True) / braking**orders
+    return np.concatenate([np.abs(moving), last], axis=1)

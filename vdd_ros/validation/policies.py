@@ -110,7 +110,7 @@ class Asked:
 
     def deployed(self, deployment: Deployment) -> Deployment:
         """Return what of a deployment goes with the policy: rules on experts and on their spread are for students."""
-        rules = {'rules': '', 'forbidden_experts': (), 'temperature': 1.0, 'keep_above': 0.0, 'same_way': 0.0}
+        rules = {'rules': '', 'forbidden_experts': (), 'temperature': 1.0, 'keep_above': 0.0, 'same_way': 0.0, 'coherence': 0.0}
         return deployment.model_copy(update={**rules, 'spread': 0.0})
 
     def distance_at_start(self, episode: int, position: np.ndarray) -> float:
@@ -167,6 +167,10 @@ class _AskedStudent(Asked):
     def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
         """Draw what an expert deviates by, shape (prediction_horizon, action)."""
         return self.policy.deviation(experts, expert, generator)
+
+    def coherence(self, experts: _Row, actions: np.ndarray) -> np.ndarray:
+        """Return the log-likelihood of what is left of a chunk under every expert, shape (expert,) [nat]."""
+        return self.policy.coherence(experts, actions)
 
     def signals(self, observation: np.ndarray, experts: _Row) -> dict[str, float]:
         """Tell how much the student is at home in a window."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from vdd_ros.contract import Contract
+from vdd_ros.contract import NANOSECONDS, Contract
 from vdd_ros.control.control_loop import ControlLoop
 from vdd_ros.control.outcome import Command, Hold, Outcome, Stop
 from vdd_ros.control.planner import Asking
@@ -22,6 +24,22 @@ from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks import Referee, Task, Verdict
 from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation.policies import Asked, Recorded, asked
+
+@dataclass(frozen=True)
+class Timing:
+    """The timing of a deployment: how often commands leave, how late plans and joint states arrive."""
+
+    control_period: int
+    """Time between two commands [ns]."""
+    latency: tuple[float, ...] = (0.0,)
+    """Measured durations of planning [s]; one is drawn for every plan."""
+    latency_scale: float = 1.0
+    """By how much the robot's computer is slower than the one that they were measured on."""
+    state_period: int = 5_000_000
+    """Time between two joint states [ns]."""
+    state_delay: int = 1_000_000
+    """From the measurement of a joint state to its arrival [ns]."""
+
 
 _FAR = 0.25
 """Obstacles further away than that are not told apart [m]."""
@@ -38,6 +56,12 @@ class Record:
     clearance: float = _FAR
     verdict: Verdict = 'running'
     way: int | None = None
+    cause: str = ''
+    """Why the episode failed."""
+    clamps: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Commands that a limit changed, by kind of limit and joint."""
+    commands: list[np.ndarray] = field(default_factory=list)
+    """What was commanded in every control period; as deployed only."""
 
 
 @dataclass
@@ -49,13 +73,22 @@ class _Episode:
     record: Record
     expert: int | None = None
     """Who acts, if the policy has said so."""
+    states: deque = field(default_factory=deque)
+    """Joint states under way: when they arrive [ns], and what they are."""
+    pending: tuple | None = None
+    """A plan under way: when it arrives [ns], the planning that waits for the answer, and the answer."""
+    latencies: np.random.Generator | None = None
+    outcome: Outcome | None = None
+    """What was sent last."""
 
 
 class Runner:
     """Runs batches of episodes of one task under one contract."""
 
-    def __init__(self, task: Task, contract: Contract, deployment: Deployment) -> None:
-        """Load the arm's kinematics.
+    def __init__(
+        self, task: Task, contract: Contract, deployment: Deployment, timing: Timing | None = None
+    ) -> None:
+        """Load the arm's kinematics; without ``timing`` the simulation waits for the policy (lockstep).
 
         Raises
         ------
@@ -72,6 +105,7 @@ class Runner:
         self._task = task
         self._contract = contract
         self._deployment = deployment
+        self._timing = timing
         self._kinematics = Kinematics.from_contract(contract)
         self._simulations: list[Simulation] = []
 
@@ -100,12 +134,16 @@ class Runner:
         contract, answers = self._contract, asked(policy, self._contract, self._kinematics)
         generator = np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(0, episodes.start)))
         while len(self._simulations) < len(episodes):
-            self._simulations.append(self._task.simulation(contract.robot.joints))
+            self._simulations.append(self._new_simulation())
         started = [
             self._start(simulation, trouble, answers, number, seed)
             for simulation, number in zip(self._simulations, episodes)
         ]
         running = started
+        if self._timing is not None:
+            with _without_cycles():
+                self._run_deployed(started, answers, generator, ended)
+            return [each.record for each in started]
         with _without_cycles():
             for step in range(self._task.max_steps * self._task.period // contract.period):
                 self._decide(running, answers, step, generator)
@@ -113,8 +151,120 @@ class Runner:
                 ended(before - len(running))
                 if not running:
                     break
+        for episode in running:
+            episode.record.verdict, episode.record.cause = 'failure', 'time-out'
         ended(len(running))
         return [each.record for each in started]
+
+    def _new_simulation(self) -> Simulation:
+        """Return a scene whose physics steps fit into a control period."""
+        simulation = self._task.simulation(self._contract.robot.joints)
+        timing = self._timing
+        if timing is None or timing.control_period % simulation.timestep == 0:
+            return simulation
+        if not self._simulations:
+            self._model = copy.copy(simulation.shared_model)
+            pieces = -(-timing.control_period // simulation.timestep)
+            self._model.opt.timestep = timing.control_period / pieces / NANOSECONDS
+        return Simulation(self._model, simulation.joints, home=simulation.home)
+
+    def _run_deployed(
+        self,
+        started: list[_Episode],
+        answers: Asked,
+        generator: np.random.Generator,
+        ended: Callable[[int], None],
+    ) -> None:
+        """Run episodes in the timing of the deployment: commands at control rate, plans and joint states late."""
+        timing, contract = self._timing, self._contract
+        period = timing.control_period
+        deployment = answers.deployed(self._deployment)
+        slowness = 1 / deployment.slow_speed if deployment.stage == 'slow' else 1.0
+        ticks = round(self._task.max_steps * self._task.period * slowness / period)
+        judged = max(1, round(contract.period / period))
+        states = max(1, round(timing.state_period / period))
+        latencies = np.array(timing.latency) * timing.latency_scale * NANOSECONDS
+        running = started
+        for tick in range(ticks):
+            questions, asking = [], []
+            for episode in running:
+                planning = self._tick_deployed(episode, tick % states == 0)
+                if planning is not None:
+                    questions.append(planning[1])
+                    asking.append((episode, planning[0]))
+            if asking:
+                numbers = [episode.number for episode, _ in asking]
+                commanded = [episode.loop.commanded for episode, _ in asking]
+                said = answers.of(questions, numbers, commanded, tick * period // contract.period, generator)
+                for (episode, planning), answer in zip(asking, said):
+                    episode.expert = answer.expert
+                    late = int(latencies[episode.latencies.integers(len(latencies))])
+                    episode.pending = episode.arm.simulation.stamp + late, planning, answer.mixture
+            for episode in running:
+                self._step_deployed(episode, period, judge=tick % judged == judged - 1)
+            before, running = len(running), [each for each in running if each.record.verdict == 'running']
+            ended(before - len(running))
+            if not running:
+                break
+        for episode in running:
+            episode.record.verdict, episode.record.cause = 'failure', 'time-out'
+        for episode in started:
+            episode.record.clamps = dict(episode.loop.counters().clamps)
+        ended(len(running))
+
+    def _tick_deployed(self, episode: _Episode, measures: bool) -> tuple[Asking[bool], object] | None:
+        """Deliver what has arrived, send the next command; return the planning that is due, and its question."""
+        arm, loop, record = episode.arm, episode.loop, episode.record
+        now = arm.simulation.stamp
+        if measures:
+            episode.states.append((now + self._timing.state_delay, arm.measured))
+        while episode.states and episode.states[0][0] <= now:
+            measured = episode.states.popleft()[1]
+            loop.observe(measured.stamp, measured.position)
+        if episode.pending is not None and episode.pending[0] <= now:
+            _, planning, mixture = episode.pending
+            episode.pending = None
+            _finished(planning, mixture)
+        outcome = loop.decide(now)
+        record.commands.append(outcome.position)
+        if isinstance(outcome, Stop):
+            record.verdict, record.cause = 'failure', outcome.reason
+            return None
+        episode.outcome = outcome
+        arm.command(outcome.position)
+        if not loop.wants_plan or episode.pending is not None:
+            return None
+        planning = loop.planning()
+        try:
+            return planning, next(planning)
+        except StopIteration:
+            return None
+
+    def _step_deployed(self, episode: _Episode, period: int, *, judge: bool) -> None:
+        record, arm, task = episode.record, episode.arm, self._task
+        if record.verdict != 'running':
+            return
+        simulation, outcome = arm.simulation, episode.outcome
+        try:
+            arm.step(period)
+        except SimulationError as error:
+            record.verdict, record.cause = 'failure', str(error)
+            return
+        acted = isinstance(outcome, Command)
+        record.clamped += acted and outcome.clamped
+        if not judge:
+            return
+        record.verdict = episode.referee.judge(simulation)
+        record.way = episode.referee.way
+        if record.verdict == 'failure':
+            record.cause = 'collision'
+        expert = -1
+        if acted:
+            expert = outcome.expert if episode.expert is None else episode.expert
+        record.path.append(simulation.site_position(task.tool))
+        record.states.append(simulation.data.qpos.copy())
+        record.experts.append(expert)
+        record.clearance = simulation.clearance(task.moving, task.obstacles, record.clearance)
 
     def _start(
         self, simulation: Simulation, trouble: Trouble, answers: Asked, number: int, seed: np.random.SeedSequence
@@ -125,11 +275,16 @@ class Runner:
         arm.begin(np.random.SeedSequence(seed.entropy, spawn_key=(1, number)))
         chance = np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(2, number)))
         loop = answers.deployed(self._deployment).build_loop(
-            self._contract, answers, self._kinematics, period=self._contract.period, generator=chance
+            self._contract,
+            answers,
+            self._kinematics,
+            period=self._contract.period if self._timing is None else self._timing.control_period,
+            generator=chance,
         )
         loop.start(simulation.stamp, arm.measured.position)
         record = Record(path=[simulation.site_position(self._task.tool)], states=[simulation.data.qpos.copy()])
-        return _Episode(number, arm, loop, self._task.new_referee(), record)
+        latencies = np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(3, number)))
+        return _Episode(number, arm, loop, self._task.new_referee(), record, latencies=latencies)
 
     def _start_of(self, answers: Asked, simulation: Simulation, number: int) -> int:
         """Return the start of an episode; of a recorded one that which looks most like it."""
@@ -174,16 +329,18 @@ class Runner:
                 pass
             case Stop():
                 # Nobody is there who would let it go on: the episode has failed.
-                record.verdict = 'failure'
+                record.verdict, record.cause = 'failure', outcome.reason
                 return
         arm.command(outcome.position)
         try:
             arm.step(self._contract.period)
         except SimulationError:
             # A world that was drawn may be one in which this policy shakes the arm to pieces.
-            record.verdict = 'failure'
+            record.verdict, record.cause = 'failure', 'the simulation diverged'
             return
         record.verdict = episode.referee.judge(simulation)
+        if record.verdict == 'failure':
+            record.cause = 'collision'
         record.way = episode.referee.way
         record.path.append(simulation.site_position(task.tool))
         record.states.append(simulation.data.qpos.copy())
@@ -198,6 +355,15 @@ def _sent(advancing: Asking[Outcome], mixture: Mixture) -> Outcome:
     except StopIteration as end:
         return end.value
     raise RuntimeError('a loop asked twice in one period')
+
+
+def _finished(planning: Asking[bool], mixture: Mixture) -> None:
+    """Send a planning its answer: the plan has arrived."""
+    try:
+        planning.send(mixture)
+    except StopIteration:
+        return
+    raise RuntimeError('a plan asked twice')
 
 
 @contextlib.contextmanager
