@@ -5,8 +5,16 @@ import pytest
 import torch
 
 from vdd_ros.contract import Contract, load_contract
-from vdd_ros.data.augmentation import AugmentationSettings, AugmentedWindows, fit_normalizers, step_root
-from vdd_ros.data.dataset import WindowArrays
+from vdd_ros.data.augmentation import (
+    AugmentationSettings,
+    AugmentedWindows,
+    fit_normalizers,
+    shown_actions,
+    step_root,
+    undisplaced,
+)
+from vdd_ros.data.dataset import WindowArrays, windows_of
+from vdd_ros.data.episode import Episode
 from vdd_ros.normalization import Normalizer, Normalizers
 
 NONE = AugmentationSettings(displacement=0, memory_noise=0)
@@ -102,3 +110,67 @@ def test_one_seed_draws_one_batch():
     windows = AugmentedWindows(_arrays(contract), contract, _plain(), AugmentationSettings())
     first, second = (windows.draw(16, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+
+
+ARM = {'source': 'commanded', 'space': 'joint'}
+TOOL = {'source': 'commanded', 'space': 'tool', 'axes': ['x', 'y']}
+NUMBERS = {'name': 'numbers', 'topic': 'numbers', 'type': 'Float64MultiArray', 'fields': ['data[0:2]']}
+GRIP = {'name': 'grip', 'topic': 'grip', 'type': 'Float64', 'mode': 'absolute'}
+
+
+def _robot(observation: list, action: list, **change) -> Contract:
+    robot = {'model': 'none', 'tool': 'none', 'joints': ['x', 'y']}
+    values = {'schema_version': 2, 'name': 'two', 'robot': robot, 'policy_rate': 10, 'prediction_horizon': 3}
+    return Contract.model_validate({**values, 'observation': observation, 'action': action, **change})
+
+
+@pytest.mark.parametrize(
+    ('observation', 'action', 'shown'),
+    [
+        ([{'name': 'c', **TOOL}], [{'name': 'a', **TOOL}], [True, True]),
+        ([{'name': 'm', 'source': 'measured', 'space': 'joint'}], [{'name': 'a', **ARM}], [True, True]),
+        ([{'name': 'm', 'source': 'measured', 'space': 'joint'}], [{'name': 'a', **TOOL}], [False, False]),
+        ([{'name': 'c', **ARM, 'joints': ['y']}], [{'name': 'a', **ARM}], [False, True]),
+        ([{'name': 'c', **TOOL, 'axes': ['z', 'x']}], [{'name': 'a', **TOOL}], [True, False]),
+        ([NUMBERS], [{'name': 'a', **ARM}], [False, False]),
+        ([{'name': 'c', **ARM}], [{'name': 'a', **ARM}, GRIP], [True, True, False]),
+        ([{'name': 'c', **ARM}, GRIP], [{'name': 'a', **ARM}, GRIP], [True, True, False]),
+    ],
+)
+@pytest.mark.parametrize('mode', ['delta', 'absolute', 'velocity'])
+def test_actions_are_displaced_only_as_far_as_the_observation_explains_it(observation, action, shown, mode):
+    contract = _robot(observation, action, action_mode=mode)
+    assert shown_actions(contract).tolist() == shown
+    names = undisplaced(contract, AugmentationSettings())
+    assert len(names) == shown.count(False) and not undisplaced(contract, NONE)
+    generator = np.random.default_rng(0)
+    sizes = (contract.observation_size, contract.action_size)
+    arrays = windows_of([Episode(*(generator.normal(size=(400, size)) for size in sizes))], contract)
+    settings = AugmentationSettings(displacement=1, recovery=0.5, memory_noise=0)
+    plain = AugmentedWindows(arrays, contract, fit_normalizers(arrays, contract, NONE), NONE)
+    normalizers = fit_normalizers(arrays, contract, settings)
+    displaced = AugmentedWindows(arrays, contract, normalizers, settings)
+    observed, done = displaced.draw(2000, torch.Generator().manual_seed(0))
+    before, was = plain.draw(2000, torch.Generator().manual_seed(0))  # the same windows: their index is drawn first
+    push = ((observed - before).numpy() * normalizers.observation.scale)[:, -1]
+    unmoved = fit_normalizers(arrays, contract, NONE).action.scale
+    shape = (2000, 3, contract.action_size)
+    answer = done.numpy().reshape(shape) * normalizers.action.scale - was.numpy().reshape(shape) * unmoved
+    assert (np.abs(answer).max(axis=(0, 1)) > 1e-3).tolist() == shown
+    assert (normalizers.action.scale > unmoved).tolist() == shown
+    for step in range(3):  # a linear function of the push that is seen, without a remainder
+        solved = np.linalg.lstsq(push, answer[:, step], rcond=1e-6)[0]
+        np.testing.assert_allclose(push @ solved, answer[:, step], atol=1e-4)
+
+
+def test_a_gripper_on_a_topic_of_its_own_is_learned_as_it_was_commanded():
+    contract = _robot([{'name': 'c', **ARM}], [{'name': 'a', **ARM}, GRIP])
+    generator = np.random.default_rng(0)
+    grip = np.where(np.arange(90) % 30 < 15, 0.0, 0.08)[:, None]
+    episode = Episode(generator.normal(size=(90, 2)), np.hstack([generator.normal(size=(90, 2)), grip]))
+    arrays = windows_of([episode], contract)
+    settings = AugmentationSettings()
+    normalizers = fit_normalizers(arrays, contract, settings)
+    _, action = AugmentedWindows(arrays, contract, normalizers, settings).draw(500, torch.Generator().manual_seed(0))
+    learned = normalizers.action.denormalize(action.unflatten(1, (3, 3)).numpy())[..., 2]
+    np.testing.assert_allclose(np.unique(learned.round(6)), [0, 0.08], atol=1e-6)

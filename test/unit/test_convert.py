@@ -11,9 +11,9 @@ from vdd_ros.data.account import Account
 from vdd_ros.data.bag_recording import read_recording
 from vdd_ros.data.convert import convert
 from vdd_ros.data.dataset import episodes_of
-from vdd_ros.data.demonstrations import converted
+from vdd_ros.data.demonstrations import converted, load_demonstrations
 from vdd_ros.data.episode import Episode
-from vdd_ros.errors import BagError
+from vdd_ros.errors import BagError, TrainingError
 from vdd_ros.progress import silent
 
 TICK = 50 * MILLISECOND
@@ -275,6 +275,36 @@ def test_several_processes_give_what_one_gives(tmp_path):
     for one, other in zip(alone, together):
         assert one.account == other.account
         assert [e.observation.tobytes() for e in one.episodes] == [e.observation.tobytes() for e in other.episodes]
+
+
+def split_bag(path, first: int, count: int):
+    """Write demonstrations of 1 s, each with a pause in its joint states; `which` says their number."""
+    rows = []
+    for number in range(first, first + count):
+        start = number * 3 * SECOND
+        pause = range(start + SECOND // 2, start + 3 * SECOND // 4)
+        rows += [row for row in stretch(start, 1) if row[0] != '/joint_states' or row[1] not in pause]
+        rows += [('/which', at * 100 * MILLISECOND + start, make('std_msgs/msg/Float64', number)) for at in range(10)]
+    return write_bag(path, sorted(rows, key=lambda row: row[1]))
+
+
+def test_all_parts_of_a_demonstration_lie_on_one_side_of_the_held_out_split(tmp_path):
+    bags = [split_bag(tmp_path / folder / 'bag', 10 * number, 10) for number, folder in enumerate(('a', 'b'))]
+    values = contract().model_dump(mode='json')
+    which = {'name': 'which', 'topic': 'which', 'type': 'Float64'}
+    values |= {'observation': [*values['observation'], which], 'measured': {'align': {'max_age': 0.1}}}
+    split = Contract.model_validate({**values, 'episodes': {'by': 'gaps', 'gap': 1.0}})
+    for seed in range(3):
+        found = load_demonstrations(bags, split, None, silent, held_out=0.2, seed=seed)
+        train, held_out = (set(part.observation[:, -1, 4]) for part in (found.train, found.held_out))
+        assert not train & held_out and train | held_out == set(range(20)) and len(held_out) == 4
+        assert found.record.episodes == 20 and len(found.record.bags) == 2
+    # A bag that is named twice does not make twice the demonstrations.
+    again = load_demonstrations([*bags, bags[0]], split, None, silent, held_out=0.2)
+    train, held_out = (set(part.observation[:, -1, 4]) for part in (again.train, again.held_out))
+    assert not train & held_out and again.record.episodes == 20
+    with pytest.raises(TrainingError, match='at least 5 demonstrations that succeeded; found 4'):
+        load_demonstrations([split_bag(tmp_path / 'few', 0, 4)], split, None, silent)
 
 
 def test_what_arrives_too_late_for_the_live_policy_is_noted(tmp_path):

@@ -5,10 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vdd_ros.artifact import DataRecord
 from vdd_ros.contract import Contract, load_contract
 from vdd_ros.control.embodiment import Embodiment
-from vdd_ros.data.recording import EpisodeMark, Recording, Stream
 from vdd_ros.data.dataset import episodes_of, windows_of
+from vdd_ros.data.demonstrations import Demonstrations
+from vdd_ros.data.episode import Episode
+from vdd_ros.data.recording import EpisodeMark, Recording, Stream
 from vdd_ros.data.resample import latest
 from vdd_ros.errors import BagError, TrainingError
 
@@ -105,3 +108,31 @@ def test_chunks_look_ahead_and_repeat_the_last_action():
 def test_no_episodes_make_no_windows():
     with pytest.raises(TrainingError):
         windows_of([], _contract())
+
+
+@pytest.mark.parametrize(
+    ('observation', 'action', 'value', 'message'),
+    [
+        (1, 2, 0.0, 'expected 4 numbers in each observation, as in the contract avoiding_joint; found 1 in episode 7 '),
+        (5, 2, 0.0, 'expected 4 numbers .* found 5'),
+        (4, 1, 0.0, 'expected 2 numbers in each action, .* found 1'),
+        (4, 3, 0.0, 'expected 2 numbers in each action, .* found 3'),
+        (4, 2, np.nan, 'expected finite numbers in each action; found nan in row 2, column 1 of episode 7 of a'),
+        (4, 2, np.inf, 'found inf'),
+    ],
+)
+def test_arrays_that_do_not_follow_the_contract_are_refused(observation, action, value, message):
+    done = np.ones((5, action))
+    done[2, -1] += value
+    with pytest.raises(TrainingError, match=message):
+        windows_of([Episode(np.ones((5, observation)), done, bag='a', index=7)], _contract())
+
+
+def test_windows_that_do_not_follow_the_contract_are_not_learned_from():
+    good = windows_of([Episode(np.ones((5, 4)), np.ones((5, 2)))], _contract())
+    record = DataRecord(bags={}, episodes=1, windows=5)
+    longer = _contract(prediction_horizon=3)
+    with pytest.raises(TrainingError, match=r'windows of the shapes \(2, 4\), \(3, 2\) and \(2,\) .* in train'):
+        Demonstrations(longer, good, good, record)
+    with pytest.raises(TrainingError, match='in held_out'):
+        Demonstrations(_contract(), good, windows_of([Episode(np.ones((5, 4)), np.ones((5, 2)))], longer), record)

@@ -32,6 +32,7 @@ class TrainTeacher:
 
     def run(self) -> None:
         """Do it."""
+        from vdd_ros.data.augmentation import undisplaced
         from vdd_ros.learning_settings import load_settings
         from vdd_ros.pipeline import load, train_teacher
 
@@ -40,6 +41,8 @@ class TrainTeacher:
             demonstrations = load(self.bags, self.contract, settings, bars)
             for line in demonstrations.account.lines():
                 say(f'left out: {line}')
+            if hidden := undisplaced(demonstrations.contract, settings.augmentation_of('teacher')):
+                say(f'not displaced by the augmentation, as the observation does not show it: {", ".join(hidden)}')
             artifact = train_teacher(
                 demonstrations, self.output, settings, bars, resume=self.resume, cancelled=interruption
             )

@@ -1,4 +1,4 @@
-"""Windows as if the arm had been pushed off its way: what teaches a policy to come back to it."""
+"""Windows displaced from the demonstrated path: what teaches a policy to return to it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from vdd_ros.contract import Contract, Feature
 from vdd_ros.data.dataset import WindowArrays
 from vdd_ros.data.decode import change_factors
+from vdd_ros.data.naming import action_names
 from vdd_ros.features import TopicFeature
 from vdd_ros.normalization import Normalizer, Normalizers
 from vdd_ros.settings import Settings
@@ -36,8 +37,10 @@ class AugmentationSettings(Settings):
 class AugmentedWindows(Windows):
     """Windows in normalised units, displaced afresh at every draw.
 
-    A push ``d`` moves the features that the action commands; older stamps moved by a random share of it, as pushes
-    of every age would have. The first actions lead back: a step takes `recovery` of what is left.
+    A push ``d`` moves the observed values that the action commands; older stamps move by a random share of it, as
+    pushes of every age would have. The first actions lead back: a step takes `recovery` of what is left. Numbers of the
+    action that the observation does not show (see `shown_actions`) are left as demonstrated: a correction of a push
+    that cannot be seen is noise on the label.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class AugmentedWindows(Windows):
             _tensor(normalizers.action.normalize(arrays.action), device).flatten(start_dim=1),
         )
         self._settings = settings
-        step = step_root(arrays, settings.least_spread)
+        step = step_root(arrays, settings.least_spread, shown_actions(contract))
         moved, remembers = _columns(contract)
         self._push = _tensor(step @ moved / normalizers.observation.scale, device)
         self._memory = torch.ones(contract.observation_horizon, contract.observation_size, device=device)
@@ -84,21 +87,44 @@ def fit_normalizers(arrays: WindowArrays, contract: Contract, settings: Augmenta
     """Fit to windows as they are, and widen the action's by what the displacements will add to it."""
     action = Normalizer.fit(arrays.action[:, 0])
     gain = settings.displacement * _recovering(contract, settings.recovery)
-    root = step_root(arrays, settings.least_spread)
+    root = step_root(arrays, settings.least_spread, shown_actions(contract))
     added = (gain * np.linalg.norm(root, axis=0)) ** 2
     widened = Normalizer(action.offset, np.sqrt(action.scale**2 + added))
     return Normalizers(Normalizer.fit(arrays.observation[:, -1]), widened)
 
 
-def step_root(arrays: WindowArrays, least_spread: float = 0.0) -> np.ndarray:
+def step_root(arrays: WindowArrays, least_spread: float = 0.0, shown: np.ndarray | None = None) -> np.ndarray:
     """Return R, shape (action, action), such that noise ``z @ R`` is spread as the demonstrated steps are.
 
     Displacements then lie mostly where the demonstrations move: over the table, and not across the joints at random.
-    In no direction is their deviation less than ``least_spread`` times that in the foremost one.
+    In no direction is their deviation less than ``least_spread`` times that in the foremost one. Numbers of the action
+    outside of ``shown``, shape (action,) bool, get no noise at all; left out, all are shown.
     """
-    value, vector = np.linalg.eigh(arrays.step.T @ arrays.step / len(arrays.step))
-    deviation = np.sqrt(np.maximum(value, 0))
-    return np.maximum(deviation, least_spread * deviation.max())[:, None] * vector.T
+    size = arrays.step.shape[1]
+    places = np.arange(size) if shown is None else np.flatnonzero(shown)
+    root = np.zeros((size, size))
+    if len(places):
+        steps = arrays.step[:, places]
+        value, vector = np.linalg.eigh(steps.T @ steps / len(steps))
+        deviation = np.sqrt(np.maximum(value, 0))
+        root[np.ix_(places, places)] = np.maximum(deviation, least_spread * deviation.max())[:, None] * vector.T
+    return root
+
+
+def shown_actions(contract: Contract) -> np.ndarray:
+    """Return which numbers of the action the observation shows, shape (action,) bool.
+
+    It shows a commanded joint or axis if it holds the same joint or axis, measured or commanded. It shows neither
+    commands on topics of their own nor, in joints alone, where the tool point is commanded to be.
+    """
+    return _columns(contract)[0].any(axis=1)
+
+
+def undisplaced(contract: Contract, settings: AugmentationSettings) -> list[str]:
+    """Return the names of the numbers of the action that stay as demonstrated though displacements are asked for."""
+    if not settings.displacement:
+        return []
+    return [name for name, shown in zip(action_names(contract), shown_actions(contract)) if not shown]
 
 
 def _columns(contract: Contract) -> tuple[np.ndarray, np.ndarray]:

@@ -161,13 +161,15 @@ def windows_of(episodes: Sequence[Episode], contract: Contract) -> WindowArrays:
     Raises
     ------
     TrainingError
-        There are no episodes.
+        There are no episodes, or the arrays of one are not as wide as the contract says or hold NaN or infinity.
 
     """
     if not episodes:
         raise TrainingError(
             expected='at least one episode', found='none', remedy='record demonstrations, or keep those that succeed'
         )
+    for number, episode in enumerate(episodes):
+        _refuse_foreign(episode, number, contract)
     observations, actions, steps = [], [], []
     factors = change_factors(contract)
     back = np.arange(contract.observation_horizon - 1, -1, -1) * contract.observation_stride
@@ -179,3 +181,25 @@ def windows_of(episodes: Sequence[Episode], contract: Contract) -> WindowArrays:
         following = np.diff(episode.action, axis=0, prepend=episode.action[:1])
         steps.append(np.where(np.isnan(factors), following, episode.action * factors))
     return WindowArrays(np.concatenate(observations), np.concatenate(actions), np.concatenate(steps))
+
+
+def _refuse_foreign(episode: Episode, number: int, contract: Contract) -> None:
+    """Refuse an episode whose arrays do not follow the contract."""
+    where = f'episode {episode.index} of {episode.bag}' if episode.bag else f'episode {number}'
+    for name, values, size in (
+        ('observation', episode.observation, contract.observation_size),
+        ('action', episode.action, contract.action_size),
+    ):
+        if values.shape[1] != size:
+            raise TrainingError(
+                expected=f'{size} numbers in each {name}, as in the contract {contract.name}',
+                found=f'{values.shape[1]} in {where}',
+                remedy='make the episodes with this contract',
+            )
+        if not np.isfinite(values).all():
+            row, column = np.argwhere(~np.isfinite(values))[0]
+            raise TrainingError(
+                expected=f'finite numbers in each {name}',
+                found=f'{values[row, column]} in row {row}, column {column} of {where}',
+                remedy='drop the episodes that hold such numbers',
+            )

@@ -40,10 +40,24 @@ class Demonstrations:
     contract: Contract
     train: WindowArrays
     held_out: WindowArrays
-    """Windows of whole episodes that no update sees."""
+    """Windows of whole demonstrations that no update sees: all parts of one that gaps have split lie on one side."""
     record: DataRecord
     account: Account = field(default_factory=Account)
     """What was dropped on the way, and why."""
+
+    def __post_init__(self) -> None:
+        """Refuse windows that do not follow the contract."""
+        contract = self.contract
+        observation = (contract.observation_horizon, contract.observation_size)
+        action = (contract.prediction_horizon, contract.action_size)
+        for part, arrays in (('train', self.train), ('held_out', self.held_out)):
+            shapes = arrays.observation.shape[1:], arrays.action.shape[1:], arrays.step.shape[1:]
+            if shapes != (observation, action, action[1:]):
+                raise TrainingError(
+                    expected=f'windows of the shapes {observation}, {action} and {action[1:]} of {contract.name}',
+                    found=f'{", ".join(map(str, shapes))} in {part}',
+                    remedy='cut the episodes into windows with this contract (windows_of)',
+                )
 
 
 def load_demonstrations(
@@ -66,7 +80,7 @@ def load_demonstrations(
     progress
         Told how many bags are read.
     held_out
-        Share of the episodes that is kept for judging.
+        Share of the demonstrations that is kept for judging.
     seed
         Draws which ones.
 
@@ -81,12 +95,16 @@ def load_demonstrations(
     if not bags:
         raise BagError(expected='at least one bag', found='none', remedy='name the bags to learn from')
     account = Account()
-    episodes: list[Episode] = []
-    for found in converted(bags, contract, kinematics, progress):
+    prints: list[str] = []
+    episodes: dict[tuple[str, int], list[Episode]] = {}  # the parts of each demonstration, by bag and index
+    for bag, found in zip(bags, converted(bags, contract, kinematics, progress)):
         account.merge(found.account)
-        failed = [item for item in found.episodes if item.success is False]
-        account.add('episode', found.bag, 'it failed', len(failed), f'episode {failed[0].index}' if failed else '')
-        episodes += [item for item in found.episodes if item.success is not False]
+        prints.append(fingerprint(bag))
+        failed = sorted({item.index for item in found.episodes if item.success is False})
+        account.add('episode', found.bag, 'it failed', len(failed), f'episode {failed[0]}' if failed else '')
+        for item in found.episodes:
+            if item.success is not False:
+                episodes.setdefault((prints[-1], item.index), []).append(item)
     progress('read', len(bags), len(bags), {'episodes': len(episodes)})
     if len(episodes) < _LEAST_EPISODES:
         reasons = '; '.join(str(loss) for loss in account.losses if loss.kind != 'note')
@@ -95,16 +113,25 @@ def load_demonstrations(
             found=f'{len(episodes)} in {", ".join(map(str, bags))}' + f' ({reasons[:300]})' * bool(reasons),
             remedy='record more',
         )
-    order = np.random.default_rng(seed).permutation(len(episodes))
-    kept_back = min(round(held_out * len(episodes)), len(episodes) - 1)
-    train = windows_of([episodes[index] for index in order[kept_back:]], contract)
-    judge = windows_of([episodes[index] for index in order[: max(kept_back, 1)]], contract)
+    shown = [*episodes.values()]
+    order = np.random.default_rng(seed).permutation(len(shown))
+    kept_back = min(round(held_out * len(shown)), len(shown) - 1)
+    train = windows_of([part for index in order[kept_back:] for part in shown[index]], contract)
+    judge = windows_of([part for index in order[: max(kept_back, 1)] for part in shown[index]], contract)
     record = DataRecord(
-        bags={Path(bag).name: fingerprint(bag) for bag in bags},
+        bags=_named(bags, prints),
         episodes=len(episodes),
         windows=len(train.action),
     )
     return Demonstrations(contract, train, judge, record, account)
+
+
+def _named(bags: Sequence[str | Path], prints: Sequence[str]) -> dict[str, str]:
+    """Return the fingerprint of each bag by its name, or by its path where bags of different content share a name."""
+    names = [Path(bag).name for bag in bags]
+    known = dict(zip(names, prints))
+    shared = {name for name, content in zip(names, prints) if known[name] != content}
+    return {str(bag) if name in shared else name: content for bag, name, content in zip(bags, names, prints)}
 
 
 @dataclass(frozen=True)
