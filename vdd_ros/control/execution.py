@@ -22,8 +22,8 @@ class Execution:
     blend: float = 1.0
     """How long a plan that arrives late leads over from the motion under way, in policy periods."""
     coherence: float = 0.0
-    """How strongly an expert is chosen by the likelihood, under it, of what is left of the chunk under way: 1 conditions
-    the mixture on it exactly, 0 draws anew for every plan."""
+    """How strongly an expert is chosen by the likelihood, under it, of what is left of the chunk under way: 1
+    conditions the mixture on it exactly, 0 draws anew for every plan."""
     spread: float = SPREAD
     """How much of its own spread an expert acts with, drawn for each plan: 0 is its mean, 1 the student's own."""
     speed: float = 1.0
@@ -31,11 +31,12 @@ class Execution:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be carried out."""
-        shares = 0 < self.blend <= 10 and 0 <= self.smoothing <= 10 and 0 <= self.coherence <= 10 and 0 <= self.spread <= 10 and 0 < self.speed <= 1
+        up_to_ten = (self.smoothing, self.coherence, self.spread)
+        shares = 0 < self.blend <= 10 and all(0 <= value <= 10 for value in up_to_ten) and 0 < self.speed <= 1
         if self.replan_steps < 0 or self.coast_steps < 0 or not shares:
             raise ConfigurationError(
-                expected='replan_steps and coast_steps of at least 0, blend above 0 and up to 10, smoothing and spread from 0 to 10, '
-                'speed above 0 and up to 1',
+                expected='replan_steps and coast_steps of at least 0, blend above 0 and up to 10, '
+                'smoothing, coherence and spread from 0 to 10, speed above 0 and up to 1',
                 found=f'{self}',
                 remedy='mend the parameters',
             )

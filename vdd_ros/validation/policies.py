@@ -110,8 +110,8 @@ class Asked:
 
     def deployed(self, deployment: Deployment) -> Deployment:
         """Return what of a deployment goes with the policy: rules on experts and on their spread are for students."""
-        rules = {'rules': '', 'forbidden_experts': (), 'temperature': 1.0, 'keep_above': 0.0, 'same_way': 0.0, 'coherence': 0.0}
-        return deployment.model_copy(update={**rules, 'spread': 0.0})
+        rules = {'rules': '', 'forbidden_experts': (), 'temperature': 1.0, 'keep_above': 0.0}
+        return deployment.model_copy(update={**rules, 'same_way': 0.0, 'coherence': 0.0, 'spread': 0.0})
 
     def distance_at_start(self, episode: int, position: np.ndarray) -> float:
         """Return how far what is seen at rest at a position, shape (joint,), is from a recorded episode's start."""
