@@ -1,12 +1,12 @@
-"""Limits of joints as robots come with them: `<limit>` of a URDF, joint_limits.yaml of MoveIt and ros2_control."""
+"""Limits of joints as robots come with them: `<limit>` of a URDF, joint_limits.yaml of MoveIt and of makers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isnan
+from math import inf, isnan, radians
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 from xml.etree import ElementTree
 
 import numpy as np
@@ -34,6 +34,19 @@ _UNUSED = {
 }
 
 
+# The same as attributes of a `<limit>` in a URDF, which is how franka_description has them.
+_ATTRIBUTES = {
+    'lower': 'min_position',
+    'upper': 'max_position',
+    'velocity': 'max_velocity',
+    'acceleration': 'max_acceleration',
+    'deceleration': 'max_deceleration',
+    'jerk': 'max_jerk',
+}
+_UNUSED_ATTRIBUTES = {'effort'}
+_Reader = Callable[[Union[str, Path], str, Any], 'JointLimit']
+
+
 @dataclass(frozen=True)
 class JointLimit:
     """Of one joint; infinity where nothing is said."""
@@ -53,6 +66,9 @@ class JointLimit:
 def urdf_joint_limits(file: str | Path) -> dict[str, JointLimit]:
     """Read the limits of a URDF by joint: `<limit>`, and the soft limits of `<safety_controller>`.
 
+    Joints are children of `<robot>`. Elements of the same name in `<ros2_control>` and `<transmission>` only refer to
+    them.
+
     Raises
     ------
     ModelError
@@ -60,7 +76,7 @@ def urdf_joint_limits(file: str | Path) -> dict[str, JointLimit]:
 
     """
     found = {}
-    for joint in ElementTree.parse(file).getroot().iter('joint'):
+    for joint in ElementTree.parse(file).getroot().findall('joint'):
         limit, soft = joint.find('limit'), joint.find('safety_controller')
         hard = {} if limit is None else limit.attrib
         safe = {} if soft is None else soft.attrib
@@ -77,11 +93,14 @@ def urdf_joint_limits(file: str | Path) -> dict[str, JointLimit]:
 
 def _number(attributes: Mapping[str, str], name: str, silent: float) -> float:
     try:
-        return float(attributes.get(name, silent))
-    except ValueError as error:
+        value = float(attributes.get(name, silent))
+    except ValueError:
+        value = float('nan')
+    if isnan(value):
         raise ModelError(
             expected=f'a number for the {name} of a joint', found=repr(attributes[name]), remedy='mend the URDF'
-        ) from error
+        )
+    return value
 
 
 def load_joint_limits(path: str | Path, joints: Sequence[str]) -> dict[str, np.ndarray]:
@@ -90,8 +109,10 @@ def load_joint_limits(path: str | Path, joints: Sequence[str]) -> dict[str, np.n
     Parameters
     ----------
     path
-        Holds ``joint_limits``, by joint ``has_velocity_limits``, ``max_velocity`` and so on, in SI units. What a switch
-        turns off is not limited; a value without its switch is.
+        In one of two forms. That of MoveIt, ros2_control and ur_description: ``joint_limits``, by joint
+        ``has_velocity_limits``, ``max_velocity`` and so on. What a switch turns off is not limited; a value without its
+        switch is. That of franka_description: by joint ``limit``, with ``lower``, ``upper``, ``velocity`` and further
+        attributes of a URDF. Values are in SI units and radians; ``!degrees`` before a number converts it.
     joints
         The joints that are asked for, in order.
 
@@ -104,39 +125,94 @@ def load_joint_limits(path: str | Path, joints: Sequence[str]) -> dict[str, np.n
     Raises
     ------
     ConfigurationError
-        The file is absent, is not YAML, has an unknown key, or a value that is no positive number.
+        The file is absent, is not YAML, has an unknown key, names none of the joints, or has a value that is no
+        positive number.
 
     """
     try:
-        document = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+        document = yaml.load(Path(path).read_text(encoding='utf-8'), Loader=_Loader)  # a safe loader, with two units
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigurationError(
             expected=f'joint limits in YAML at {path}', found=' '.join(str(error).split()), remedy='mend the file'
         ) from error
-    entries = document.get('joint_limits') if isinstance(document, dict) else None
-    if not isinstance(entries, dict):
+    read, entries = _form(path, document)
+    if not any(joint in entries for joint in joints):
         raise ConfigurationError(
-            expected=f'joint_limits at the top of {path}', found=str(document)[:80], remedy='put the joints below it'
+            expected=f'limits of {", ".join(joints)} in {path}',
+            found=', '.join(map(str, entries)) or 'none',
+            remedy='name the joints in the file as the contract does',
         )
-    rows = [_limit(path, joint, entries.get(joint) or {}) for joint in joints]
+    rows = [read(path, joint, entries.get(joint) or {}) for joint in joints]
     return {
         name: np.array([getattr(row, name) for row in rows])
         for name in ('lower', 'upper', 'velocity', 'acceleration', 'jerk')
     }
 
 
-def _limit(path: str | Path, joint: str, entry: Mapping[str, Any]) -> JointLimit:
-    if not isinstance(entry, dict) or (strange := sorted(entry.keys() - _SWITCHES.keys() - _VALUES - _UNUSED)):
-        raise ConfigurationError(
-            expected=f'known limits of {joint} in {path}',
-            found=', '.join(strange) if isinstance(entry, dict) else str(entry),
-            remedy=f'use some of {", ".join(sorted(_SWITCHES.keys() | _VALUES))}',
-        )
+class _Loader(yaml.SafeLoader):
+    """YAML as xacro reads it: with ``!degrees`` and ``!radians``."""
+
+
+def _with_unit(convert: Callable[[float], float]) -> Callable[[_Loader, yaml.Node], float]:
+    def construct(loader: _Loader, node: yaml.Node) -> float:
+        try:
+            return convert(float(loader.construct_scalar(node)))
+        except ValueError as error:
+            problem = f'{node.tag} before {node.value!r}, which is no number'
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+
+    return construct
+
+
+_Loader.add_constructor('!degrees', _with_unit(radians))
+_Loader.add_constructor('!radians', _with_unit(float))
+
+
+def _form(path: str | Path, document: Any) -> tuple[_Reader, Mapping[str, Any]]:
+    """Return how the joints of a file are read, and the joints."""
+    if isinstance(document, dict):
+        if isinstance(entries := document.get('joint_limits'), dict):
+            return _switched, entries
+        if document and all(isinstance(entry, dict) and 'limit' in entry for entry in document.values()):
+            return _attributed, document
+    raise ConfigurationError(
+        expected=f'joint_limits at the top of {path}, or joints that have a limit each',
+        found=str(document)[:80],
+        remedy='put the joints below joint_limits',
+    )
+
+
+def _switched(path: str | Path, joint: str, entry: Any) -> JointLimit:
+    """Read a joint as MoveIt and ros2_control have it: values, and switches that turn them on and off."""
+    _refuse_unknown(path, joint, entry, {*_SWITCHES, *_VALUES}, _UNUSED)
     values = {}
     for switch, names in _SWITCHES.items():
         for name in names:
             if name in entry and entry.get(switch, True):
                 values[name] = _value(path, joint, name, entry[name])
+    return _limit(values)
+
+
+def _attributed(path: str | Path, joint: str, entry: Any) -> JointLimit:
+    """Read a joint as franka_description has it: attributes of a `<limit>`."""
+    limit = entry.get('limit') or {}
+    _refuse_unknown(path, joint, limit, set(_ATTRIBUTES), _UNUSED_ATTRIBUTES)
+    return _limit(
+        {value: _value(path, joint, value, limit[name], name) for name, value in _ATTRIBUTES.items() if name in limit}
+    )
+
+
+def _refuse_unknown(path: str | Path, joint: str, entry: Any, known: set[str], unused: set[str]) -> None:
+    if isinstance(entry, dict) and entry.keys() <= known | unused:
+        return
+    raise ConfigurationError(
+        expected=f'known limits of {joint} in {path}',
+        found=', '.join(sorted(map(str, entry.keys() - known - unused))) if isinstance(entry, dict) else str(entry),
+        remedy=f'use some of {", ".join(sorted(known))}',
+    )
+
+
+def _limit(values: Mapping[str, float]) -> JointLimit:
     return JointLimit(
         lower=values.get('min_position', -inf),
         upper=values.get('max_position', inf),
@@ -146,12 +222,13 @@ def _limit(path: str | Path, joint: str, entry: Mapping[str, Any]) -> JointLimit
     )
 
 
-def _value(path: str | Path, joint: str, name: str, value: Any) -> float:
+def _value(path: str | Path, joint: str, name: str, value: Any, written: str | None = None) -> float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and not isnan(value)
-    if not number or (value <= 0 and not name.endswith('_position')):
+    above = '' if name.endswith('_position') else ' above 0'
+    if not number or (above and value <= 0):
         raise ConfigurationError(
-            expected=f'a number{"" if name.endswith("_position") else " above 0"} for {name} of {joint} in {path}',
+            expected=f'a number{above} for {written or name} of {joint} in {path}',
             found=repr(value),
-            remedy='write it in SI units and radians, with a decimal point',
+            remedy='write it in SI units and radians with a decimal point, or with !degrees before it',
         )
     return float(value)

@@ -40,6 +40,34 @@ joint_limits:
 """
 
 
+_DEGREES = """
+joint_limits:
+  shoulder:
+    has_position_limits: true
+    min_position: !degrees -360.0
+    max_position: !degrees  180
+    has_velocity_limits: true
+    max_velocity: !radians 3.14
+    has_acceleration_limits: false
+    max_acceleration: 0
+    has_effort_limits: true
+    max_effort: 150.0
+"""
+
+_ATTRIBUTED = """
+shoulder:
+  limit:
+    lower:     -2.7437
+    upper:      2.7437
+    velocity:   2.62
+    acceleration: 10
+    deceleration: 8.0
+    effort:    87.0
+elbow:
+  limit: {velocity: 5.26, jerk: 5000.0}
+"""
+
+
 def _write(folder: Path, text: str) -> Path:
     file = folder / 'limits'
     file.write_text(text, encoding='utf-8')
@@ -53,9 +81,27 @@ def test_a_urdf_says_hard_and_soft_limits_of_which_the_stricter_count(tmp_path):
     assert found['mount'] == JointLimit()
 
 
-def test_a_urdf_with_a_limit_that_is_no_number_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="velocity of a joint; found 'fast'"):
-        urdf_joint_limits(_write(tmp_path, _URDF.replace('"1.5"', '"fast"')))
+@pytest.mark.parametrize('bad', ['fast', 'nan'])
+def test_a_urdf_with_a_limit_that_is_no_number_is_refused(tmp_path, bad):
+    with pytest.raises(ModelError, match=f"velocity of a joint; found '{bad}'"):
+        urdf_joint_limits(_write(tmp_path, _URDF.replace('"1.5"', f'"{bad}"')))
+
+
+@pytest.mark.parametrize(
+    'section',
+    [
+        '<ros2_control name="arm" type="system"><joint name="shoulder"><command_interface name="position"/></joint>'
+        '</ros2_control>',
+        '<transmission name="t"><joint name="shoulder"><hardwareInterface>position</hardwareInterface></joint>'
+        '</transmission>',
+        '<gazebo><plugin><joint name="shoulder"><limit velocity="9"/></joint></plugin></gazebo>',
+    ],
+)
+@pytest.mark.parametrize('first', [True, False])
+def test_sections_of_a_urdf_that_refer_to_joints_leave_their_limits_as_they_are(tmp_path, section, first):
+    end = '<robot name="arm">' if first else '</robot>'
+    text = _URDF.replace(end, end + section if first else section + end)
+    assert urdf_joint_limits(_write(tmp_path, text)) == urdf_joint_limits(_write(tmp_path, _URDF))
 
 
 def test_joint_limits_are_read_in_the_callers_order_and_tighten_those_of_the_model(tmp_path):
@@ -71,6 +117,29 @@ def test_joint_limits_are_read_in_the_callers_order_and_tighten_those_of_the_mod
     np.testing.assert_array_equal(limits.jerk, [inf, 40, inf])
 
 
+def test_limits_in_degrees_are_converted_as_xacro_does(tmp_path):
+    found = load_joint_limits(_write(tmp_path, _DEGREES), ('shoulder',))
+    values = {name: value[0] for name, value in found.items()}
+    assert values == pytest.approx(
+        {'lower': -2 * np.pi, 'upper': np.pi, 'velocity': 3.14, 'acceleration': inf, 'jerk': inf}, rel=1e-12
+    )
+
+
+def test_limits_as_attributes_of_a_urdf_by_joint_are_read(tmp_path):
+    found = load_joint_limits(_write(tmp_path, _ATTRIBUTED), ('elbow', 'shoulder'))
+    np.testing.assert_array_equal(found['lower'], [-inf, -2.7437])
+    np.testing.assert_array_equal(found['upper'], [inf, 2.7437])
+    np.testing.assert_array_equal(found['velocity'], [5.26, 2.62])
+    np.testing.assert_array_equal(found['acceleration'], [inf, 8.0])
+    np.testing.assert_array_equal(found['jerk'], [5000.0, inf])
+
+
+@pytest.mark.parametrize('text', [_YAML, _ATTRIBUTED])
+def test_limits_that_name_none_of_the_joints_are_refused(tmp_path, text):
+    with pytest.raises(ConfigurationError, match='limits of fr3_shoulder, fr3_elbow in .*; found shoulder, elbow'):
+        load_joint_limits(_write(tmp_path, text), ('fr3_shoulder', 'fr3_elbow'))
+
+
 @pytest.mark.parametrize(
     ('text', 'named'),
     [
@@ -78,6 +147,12 @@ def test_joint_limits_are_read_in_the_callers_order_and_tighten_those_of_the_mod
         (_YAML.replace('2.0', 'fast'), "'fast'"),
         (_YAML.replace('2.0', '-2.0'), 'above 0 for max_velocity of shoulder'),
         (_YAML.replace('2.0', '.nan'), 'nan'),
+        (_DEGREES.replace('-360.0', 'half'), "!degrees before 'half'"),
+        (_DEGREES.replace('-360.0', '.nan'), 'nan'),
+        (_DEGREES.replace('!degrees', '!turns'), '!turns'),
+        (_ATTRIBUTED.replace('velocity', 'speed'), 'speed'),
+        (_ATTRIBUTED.replace('2.62', '-2.62'), 'above 0 for velocity of shoulder'),
+        (_ATTRIBUTED.replace('2.62', 'fast'), "'fast'"),
         ('limits: {}', 'joint_limits at the top'),
         ('joint_limits: {shoulder: 3}', 'known limits of shoulder'),
         ('joint_limits: [', 'joint limits in YAML'),

@@ -46,7 +46,7 @@ def load_spec(file: Path) -> mujoco.MjSpec:
         spec = mujoco.MjSpec.from_string(_readable_urdf(root, file))
         # Older releases of MuJoCo pass over what mimics; newer ones have made the constraint by now.
         bound = {equality.name1 for equality in spec.equalities}
-        for joint in root.iter('joint'):
+        for joint in root.findall('joint'):
             if (mimic := joint.find('mimic')) is not None and joint.get('name') not in bound:
                 line = [float(mimic.get('offset', 0)), float(mimic.get('multiplier', 1))]
                 line += [0.0] * (mujoco.mjNEQDATA - len(line))
