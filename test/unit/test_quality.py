@@ -34,6 +34,16 @@ def test_a_steady_stream_has_its_rate_and_nothing_to_say_of_it():
     assert not told([found])
 
 
+def test_a_rate_is_counted_whatever_the_pattern_of_the_intervals():
+    alternating = np.cumsum(np.tile([4 * MS, 6 * MS], 500))
+    assert stream(alternating).rate == pytest.approx(200, rel=1e-3) and not stream(alternating).gaps
+    assert stream(alternating[1:]).rate == pytest.approx(200, rel=1e-3)
+    batches = np.cumsum(np.tile([100_000, 100_000, 100_000, 29_700_000], 200))  # as a USB adapter hands them over
+    assert stream(batches, sensor=True).rate == pytest.approx(4 / 0.030, rel=1e-2)
+    episodes = np.cumsum(np.tile([10 * MS] * 99 + [500 * MS], 10))
+    assert stream(episodes).rate == pytest.approx(100) and len(stream(episodes).gaps) == 10
+
+
 def test_jitter_is_the_spread_of_the_intervals():
     noise = np.random.default_rng(0).normal(0, 1 * MS, 1000).astype(np.int64)
     found = stream(TICKS + noise)
@@ -198,3 +208,31 @@ def test_what_was_dropped_is_a_finding_by_its_weight():
         'warning episode 0: 2 ticks dropped: no image that is young enough',
         'note bag: no metadata.yaml: it was not closed',
     ]
+
+
+def test_what_befalls_many_episodes_is_one_finding_and_what_costs_most_comes_first():
+    account = Account()
+    for index in range(30):
+        account.add('tick', f'episode {index}', 'no object yet', 1, f'{index}.000 s')
+        account.add('tick', f'episode {index}', 'no image that is young enough', 20, f'{index}.500 s')
+    account.add('episode', 'episode 30', 'discarded by the operator', 1)
+    account.add('message', '/a', 'too short', 1)
+    account.add('message', '/b', 'too short', 70)
+    account.add('part', 'bag_0.mcap', 'its checksum is wrong', 1)
+    assert told(account=account, spans={index: (0, 1) for index in range(31)}) == [
+        'fault bag_0.mcap: 1 part dropped: its checksum is wrong',
+        'fault /b: 70 messages dropped: too short',
+        'fault /a: 1 message dropped: too short',
+        'warning 30 of 31 episodes: 600 ticks dropped: no image that is young enough '
+        '(first in episode 0, at 0.500 s)',
+        'note episode 30: 1 episode dropped: discarded by the operator',
+        'note 30 of 31 episodes: 30 ticks dropped: no object yet (first in episode 0, at 0.000 s)',
+    ]
+
+
+def test_clocks_are_compared_with_the_policy_period():
+    late = stream(TICKS, TICKS + 15 * MS)
+    assert not told([late])
+    found = findings_of([late], (), (), Account(), {}, period=10 * MS)
+    assert [item.text for item in found] == ['its stamps are at least 15 ms older than their reception']
+    assert not findings_of([late], (), (), Account(), {}, period=50 * MS)

@@ -99,13 +99,16 @@ def cut(
     account.add('tick', where, 'no joint state yet', waited, f'{span.start / 1e9:.3f} s')
     ticks = np.arange(begin, span.end, contract.period)
     observation, action, stale = _rows(recording, contract, span, ticks, kinematics)
-    for name, missing in stale.items():
-        count = int(missing.sum())
-        place = f'{ticks[missing][0] / 1e9:.3f} s' if count else ''
-        account.add('tick', where, f'no {name} that is young enough', count, place)
     good = ~np.any([*stale.values()], axis=0)
-    if not good.all() and (contract.episodes.stale == 'drop' or not good.any()):
-        account.add('episode', where, f'{int((~good).sum())} of its {len(good)} ticks lack a stream', 1)
+    # Until every stream has its first message in the episode, there is nothing to learn from; that splits nothing.
+    lead = int(good.argmax()) if good.any() else 0
+    for name, missing in stale.items():
+        for rows, why in ((slice(lead), f'no {name} yet'), (slice(lead, None), f'no {name} that is young enough')):
+            count = int(missing[rows].sum())
+            account.add('tick', where, why, count, f'{ticks[rows][missing[rows]][0] / 1e9:.3f} s' if count else '')
+    lacking = int((~good[lead:]).sum())
+    if lacking and (contract.episodes.stale == 'drop' or not good.any()):
+        account.add('episode', where, f'{lacking} of its {len(good)} ticks lack a stream', 1)
         return []
     edges = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]]).astype(np.int8)))
     parts = edges.reshape(-1, 2).tolist()

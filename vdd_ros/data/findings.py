@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from vdd_ros.data.account import Account
+from vdd_ros.data.account import Account, Loss
 from vdd_ros.data.episode_quality import EpisodeQuality
 from vdd_ros.data.quality import GAP, Gap, JointQuality, StreamQuality
 
@@ -22,6 +22,8 @@ _STUCK = 0.5
 _IDLE = 1.0
 _ODD = 5.0
 """Deviations (median absolute ones, scaled as for a normal distribution) over which a demonstration is odd."""
+_UNAVOIDABLE = 2
+"""Ticks at the beginning of an episode that pass until every stream has its first message."""
 _LEAST = 8
 """Demonstrations below which none is odd."""
 
@@ -44,15 +46,26 @@ def findings_of(
     episodes: Sequence[EpisodeQuality],
     account: Account,
     spans: Mapping[int, tuple[int, int]],
+    *,
+    period: int | None = None,
 ) -> tuple[Finding, ...]:
-    """Put what was measured into sentences, the worst first.
+    """Put what was measured into sentences, the most important first.
 
-    ``spans`` are begin and end of the demonstrations [ns], by their numbers: between them nobody minds a pause.
+    Parameters
+    ----------
+    streams, joints, episodes, account
+        What was measured, and what was dropped.
+    spans
+        Begin and end of the demonstrations [ns], by their numbers: a pause between them costs nothing.
+    period
+        Policy period [ns], where there is a contract: clocks that differ by more make observations wrong.
+
     """
+    most = min(_OFFSET, period / 1e9) if period is not None else _OFFSET
     found = [
-        *_of_account(account),
+        *_of_account(account, len(spans)),
         *(item for stream in streams for item in _of_stream(stream, spans)),
-        *_of_clocks(streams),
+        *_of_clocks(streams, most),
         *(item for joint in joints for item in _of_joint(joint)),
         *_of_stuck(joints),
         *_of_episodes(episodes),
@@ -80,10 +93,29 @@ def gaps_within(stream: StreamQuality, spans: Mapping[int, tuple[int, int]]) -> 
     return tuple(gap for gap in gaps if not spans or within(gap, spans)[0] > least)
 
 
-def _of_account(account: Account) -> Iterator[Finding]:
+def _of_account(account: Account, episodes: int) -> Iterator[Finding]:
+    """Yield what was dropped, what costs most first; what has one reason in several episodes is one finding."""
+    shared: dict[tuple[str, str], list[Loss]] = {}
+    rest = []
     for loss in account.losses:
-        level: Level = {'part': 'fault', 'message': 'fault', 'note': 'note'}.get(loss.kind, 'warning')
+        if loss.kind in ('tick', 'episode'):
+            shared.setdefault((loss.kind, loss.why), []).append(loss)
+        else:
+            rest.append(loss)
+    for loss in sorted(rest, key=lambda loss: (loss.kind != 'part', -loss.count)):
+        level: Level = 'note' if loss.kind == 'note' else 'fault'
         yield Finding(level, loss.where, str(loss).partition(': ')[2])
+    order = sorted(shared.items(), key=lambda item: (item[0][0] != 'episode', -sum(loss.count for loss in item[1])))
+    for (kind, why), losses in order:
+        count = sum(loss.count for loss in losses)
+        minor = kind == 'tick' and max(loss.count for loss in losses) <= _UNAVOIDABLE and why.endswith(' yet')
+        minor |= why.startswith('discarded')  # on purpose
+        if len(losses) == 1:
+            about, text = losses[0].where, str(losses[0]).partition(': ')[2]
+        else:
+            about = f'{len(losses)} of {max(episodes, len(losses))} episodes'
+            text = f'{count} {kind}s dropped: {why} (first in {losses[0].where}, at {losses[0].place})'
+        yield Finding('note' if minor else 'warning', about, text)
 
 
 def _of_stream(stream: StreamQuality, spans: Mapping[int, tuple[int, int]]) -> Iterator[Finding]:
@@ -119,7 +151,8 @@ def _of_stream(stream: StreamQuality, spans: Mapping[int, tuple[int, int]]) -> I
         )
 
 
-def _of_clocks(streams: Sequence[StreamQuality]) -> Iterator[Finding]:
+def _of_clocks(streams: Sequence[StreamQuality], most: float) -> Iterator[Finding]:
+    """Yield the clocks that differ from that of the recorder by more than ``most`` [s], or from each other."""
     known = [stream for stream in streams if stream.clock_offset is not None]
     for stream in known:
         if stream.clock_offset < -1e-3:
@@ -129,7 +162,7 @@ def _of_clocks(streams: Sequence[StreamQuality]) -> Iterator[Finding]:
                 f'its stamps are up to {-1e3 * stream.clock_offset:.1f} ms ahead of their reception',
                 'its clock is ahead of the recorder: synchronise them, or read it by `stamp: receive`',
             )
-        elif stream.clock_offset > _OFFSET:
+        elif stream.clock_offset > most:
             yield Finding(
                 'warning',
                 stream.topic,
@@ -139,7 +172,7 @@ def _of_clocks(streams: Sequence[StreamQuality]) -> Iterator[Finding]:
     if len(known) > 1:
         first, last = (pick(known, key=lambda stream: stream.clock_offset) for pick in (min, max))
         skew = last.clock_offset - first.clock_offset
-        if skew > _SKEW:
+        if skew > min(_SKEW, most):
             yield Finding(
                 'warning',
                 last.topic,

@@ -24,6 +24,7 @@ from vdd_ros.data.recording import Recording
 from vdd_ros.data.recovery import settle
 from vdd_ros.data.spans import Span, spans_of
 from vdd_ros.data.stamps import Stamps
+from vdd_ros.data.tally import Tally, tally
 
 _MARKS = 'diagnostic_msgs/msg/DiagnosticArray'
 _BINS = 600
@@ -81,6 +82,8 @@ class Inspection:
     coverage: Coverage | None
     findings: tuple[Finding, ...]
     account: Account
+    tally: Tally
+    """How many demonstrations there are, of which kind."""
     spans: tuple[DrawnSpan, ...]
     activity: Mapping[str, np.ndarray]
     """By topic, messages in each of some equal parts of the time."""
@@ -213,8 +216,11 @@ def _judge(
         joints=joints,
         episodes=qualities,
         coverage=coverage,
-        findings=findings_of(streams, joints, qualities, account, bounds),
+        findings=findings_of(
+            streams, joints, qualities, account, bounds, period=contract.period if contract is not None else None
+        ),
         account=account,
+        tally=tally(spans, episodes),
         spans=drawn,
         activity={name: np.histogram(item, _BINS, (whole[0], whole[1] + 1))[0] for name, item in times.items()},
         intervals={name: _intervals(item) for name, item in times.items() if len(item) > 1},

@@ -12,6 +12,10 @@ _LEAST = 8
 """Messages below which nothing is said of a rhythm."""
 _IRREGULAR = 3.0
 """Ratio of long to short intervals over which a stream has no rhythm: it speaks when there is something to say."""
+_BATCH = 8
+"""Intervals whose mean stands for one period: alternating intervals and messages that arrive in batches have a rate."""
+_USUAL = 0.95
+"""Share of the intervals that are no gaps, however uneven they are."""
 _EXTREME_RUN = 5
 _DRIFT_PARTS = 20
 
@@ -37,7 +41,7 @@ class StreamQuality:
     seconds: float
     """From the first to the last [s]."""
     rate: float | None
-    """Of its rhythm [Hz]; None where it has none."""
+    """Messages per second, gaps apart [Hz]; None where the stream has no rhythm."""
     expected_rate: float | None = None
     """What the contract expects [Hz]."""
     jitter: float | None = None
@@ -107,17 +111,30 @@ def measure_stream(
     intervals = np.diff(ordered) / 1e9
     if len(intervals) < _LEAST or events:
         return StreamQuality(rate=None, longest_interval=float(intervals.max(initial=0.0)), **common)
-    short, period, long = np.quantile(intervals, [0.1, 0.5, 0.9])
+    short, long = np.quantile(intervals, [0.1, 0.9])
     if expected_rate is None and not sensor and long > _IRREGULAR * short:
         return StreamQuality(rate=None, longest_interval=float(intervals.max()), **common)
-    pauses = intervals > GAP * max(period, 1 / expected_rate if expected_rate else 0.0)
+    pauses = intervals > GAP * max(_period(ordered), 1 / expected_rate if expected_rate else 0.0)
     return StreamQuality(
-        rate=float(1 / period),
+        rate=_rate(ordered, pauses),
         jitter=float(intervals[~pauses].std()) if (~pauses).any() else None,
         longest_interval=float(intervals.max()),
         gaps=tuple(Gap(int(ordered[place]), float(intervals[place])) for place in np.flatnonzero(pauses)),
         **common,
     )
+
+
+def _period(ordered: np.ndarray) -> float:
+    """Return the usual period [s] of ascending stamps [ns], whatever the pattern of their intervals."""
+    batch = min(_BATCH, len(ordered) - 1)
+    usual = float(np.median(ordered[batch:] - ordered[:-batch])) / batch
+    return max(usual, float(np.quantile(np.diff(ordered), _USUAL)) / GAP) / 1e9
+
+
+def _rate(ordered: np.ndarray, pauses: np.ndarray) -> float:
+    """Return the intervals per second of ascending stamps [ns], pauses apart [Hz]."""
+    intervals = np.diff(ordered)[~pauses] if not pauses.all() else np.diff(ordered)
+    return len(intervals) * 1e9 / float(intervals.sum())
 
 
 def _clock(received: np.ndarray, stamps: np.ndarray | None) -> tuple[float | None, float | None, float | None]:

@@ -137,9 +137,15 @@ def topic_values(
 def _link_values(
     feature: TopicFeature, streams: Mapping[str, Stream], name: str, ticks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a link as it moves; where nothing was said of that yet, as it is for ever."""
+    """Return a link as it moves; before its first moving transform, as its static one says.
+
+    A static transform applies at any time, whatever its stamp, as in tf2; of several, the newest by the tick, or else
+    the first.
+    """
     moving, static = streams[name], streams[f'{name}/static']
     values, stale = aligned(moving.stamps, moving.values, ticks, feature.align)
-    still, unknown = aligned(static.stamps, static.values, ticks, Alignment())
     never = latest(moving.stamps, ticks, inclusive=True) < 0
-    return np.where(never[:, None], still, values), np.where(never, unknown, stale)
+    if not len(static.stamps):
+        return values, stale | never
+    still = static.values[np.maximum(latest(static.stamps, ticks, inclusive=True), 0)]
+    return np.where(never[:, None], still, values), stale & ~never

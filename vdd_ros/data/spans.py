@@ -51,13 +51,23 @@ def _by_marks(marks: tuple[EpisodeMark, ...], account: Account) -> list[Span]:
     by_index: dict[str, int] = {}
     start: EpisodeMark | None = None
     running: dict[str, str] = {}
+    discarded: EpisodeMark | None = None  # the mark that discards the running episode
+
+    def close() -> None:
+        if start is not None and discarded is not None:  # a discard ends an episode, too
+            by_index[start.labels.get('index', '')] = len(spans)
+            labels = {**start.labels, **running}
+            spans.append(Span(start.stamp, discarded.stamp, None, labels, labels.pop(_DISCARD)))
+        else:
+            account.add('episode', 'marks', 'it starts, but does not end', start is not None, _at(start))
+
     for mark in marks:
         index = mark.labels.get('index', '')
         if mark.event == 'start':
+            close()
             if spans and spans[-1].settled is None:
                 spans[-1] = replace(spans[-1], settled=mark.received)
-            account.add('episode', 'marks', 'it starts, but does not end', start is not None, _at(start))
-            start, running = mark, {}
+            start, running, discarded = mark, {}, None
         elif mark.event == 'end':
             if start is None:
                 account.add('note', 'marks', 'the end of an episode that did not start', 1, _at(mark))
@@ -66,13 +76,14 @@ def _by_marks(marks: tuple[EpisodeMark, ...], account: Account) -> list[Span]:
             labels = {**start.labels, **mark.labels, **running}
             reason = labels.pop(_DISCARD, '')
             spans.append(Span(start.stamp, mark.stamp, None, labels, reason))
-            start = None
+            start = discarded = None
         elif mark.event in ('label', 'discard'):
             said = {key: value for key, value in mark.labels.items() if key != 'index'}
             if mark.event == 'discard':
                 said = {_DISCARD: f'discarded by the operator {said.get("reason", "")}'.strip()}
             if start is not None and start.labels.get('index', '') == index:
                 running.update(said)
+                discarded = mark if mark.event == 'discard' else discarded
             elif index in by_index:
                 span = spans[by_index[index]]
                 reason = said.pop(_DISCARD, span.dropped)
@@ -81,7 +92,7 @@ def _by_marks(marks: tuple[EpisodeMark, ...], account: Account) -> list[Span]:
                 account.add('note', 'marks', f'a {mark.event} for an episode that is not there', 1, _at(mark))
         else:
             account.add('note', 'marks', f'a mark that is not known: {mark.event[:40]!r}', 1, _at(mark))
-    account.add('episode', 'marks', 'it starts, but does not end', start is not None, _at(start))
+    close()
     return spans
 
 

@@ -16,7 +16,6 @@ from vdd_ros import __version__
 from vdd_ros.data.inspection import Inspection
 from vdd_ros.errors import OutputError
 from vdd_ros.inspection import pictures
-from vdd_ros.inspection.text import outcomes
 
 _EPOCH = 1_000_000_000_000_000_000
 """Stamps below it are no wall time [ns]: they are those of a simulation."""
@@ -38,7 +37,7 @@ def write_page(inspection: Inspection, target: Path) -> None:
     begin = inspection.span[0]
     began = f'{datetime.fromtimestamp(begin / 1e9, timezone.utc):%Y-%m-%d %H:%M UTC}' if begin > _EPOCH else ''
     page = environment.get_template('page.html').render(
-        inspection=inspection, outcomes=outcomes(inspection), figures=_figures(inspection), began=began,
+        inspection=inspection, figures=_figures(inspection), began=began,
         version=__version__,
     )  # fmt: skip
     aside = target.with_name(f'.{target.name}.partial')

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -26,19 +24,13 @@ def render(inspection: Inspection) -> Group:
     return Group(*parts, _findings(inspection))
 
 
-def outcomes(inspection: Inspection) -> Counter[str]:
-    """Return how many demonstrations there are of each kind."""
-    kinds = {True: 'success', False: 'failure', None: 'without outcome'}
-    found = Counter('dropped' if span.dropped else kinds[span.success] for span in inspection.spans)
-    return Counter({name: found[name] for name in ('success', 'failure', 'without outcome', 'dropped') if found[name]})
-
-
 def _headline(inspection: Inspection) -> Text:
     text = Text(f'{inspection.path}', style='bold')
     text.append(f'  {inspection.seconds:.1f} s, {inspection.size / 1e6:.1f} MB', style='not bold')
     if inspection.contract is not None:
-        counts = ', '.join(f'{count} {name}' for name, count in outcomes(inspection).items()) or 'none'
-        text.append(f', demonstrations: {counts} (contract {inspection.contract.name})', style='not bold')
+        found = inspection.tally
+        text.append(f', demonstrations: {found}; {found.training} for training', style='not bold')
+        text.append(f' (contract {inspection.contract.name})', style='not bold')
     return text
 
 
