@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
@@ -57,6 +57,19 @@ class Calibration(Settings):
     windows: dict[str, int]
     """How many windows each part has."""
 
+    @model_validator(mode='after')
+    def _has_a_quantile_for_each_level(self) -> Calibration:
+        levels = np.array(self.levels)
+        if not (len(levels) and (np.diff(levels) > 0).all() and levels[0] >= 0 and levels[-1] <= 1):
+            raise ValueError('levels ascend from 0 to 1')
+        for signal, parts in self.quantiles.items():
+            if not parts:
+                raise ValueError(f'{signal} has quantiles of no part of the demonstrations')
+            for part, values in parts.items():
+                if len(values) != len(levels) or not np.isfinite(values).all():
+                    raise ValueError(f'{signal} of {part} has a finite quantile for each of {len(levels)} levels')
+        return self
+
     def threshold(self, signal: str, share: float) -> float:
         """Return what no more than a `share` of the windows of any part is below."""
         return min(float(np.interp(share, self.levels, values)) for values in self.quantiles[signal].values())
@@ -91,6 +104,16 @@ class Manifest(Settings):
     """Hash of the teacher's artifact, if it is a student."""
     files: dict[str, str] = {}
     """SHA-256 of the other files."""
+
+    @model_validator(mode='after')
+    def _normalizes_what_the_contract_has(self) -> Manifest:
+        for name, width in (('observation', self.contract.observation_size), ('action', self.contract.action_size)):
+            offset, scale = (np.array(getattr(self, f'{name}_{part}')) for part in ('offset', 'scale'))
+            if not offset.shape == scale.shape == (width,):
+                raise ValueError(f'{name}_offset and {name}_scale have {width} numbers, as the contract')
+            if not (np.isfinite(offset).all() and np.isfinite(scale).all() and (scale > 0).all()):
+                raise ValueError(f'{name}_offset is finite, and {name}_scale finite and above 0')
+        return self
 
     @property
     def normalizers(self) -> Normalizers:
@@ -224,9 +247,11 @@ def load_artifact(
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = '.'.join(str(part) for part in first['loc'])
+        place = '.'.join(str(part) for part in first['loc']) or 'the whole'
         raise ArtifactError(
-            expected=f'a manifest of format 1 at {path}', found=f'{place}: {first["msg"]}', remedy='distil it anew'
+            expected=f'a manifest of format 1 at {path}',
+            found=f'{place}: {first["msg"].removeprefix("Value error, ")}',
+            remedy='distil it anew',
         ) from error
     for name, data in files.items():
         if manifest.files.get(name) != _sha256(data):

@@ -96,13 +96,15 @@ class Deployment(Settings):
         found = thresholds(policy.calibration, warn=self.novelty_warn, reach=self.novelty_reach)
         return Novelty(found, acts=self.novelty == 'act')
 
-    def routing_of(self, contract: Contract, rules: str) -> Routing | Rules:
+    def routing_of(self, contract: Contract, rules: str, experts: int | None) -> Routing | Rules:
         """Return how experts are chosen, by what is set here and by a file of rules, if there is one.
+
+        ``experts`` is how many the policy has; None for one that has none.
 
         Raises
         ------
         ConfigurationError
-            The rules cannot be read, or do not go with the contract.
+            The rules cannot be read, do not go with the contract, or name experts that do not exist.
 
         """
         routing = Routing(
@@ -112,7 +114,10 @@ class Deployment(Settings):
             keep_above=self.keep_above or None,
             same_way=self.same_way or None,
         )
-        return load_rules(rules, contract, routing) if rules else routing
+        routing = load_rules(rules, contract, routing) if rules else routing
+        if experts is not None:
+            routing.check(experts)
+        return routing
 
     def build_loop(
         self,
@@ -146,7 +151,7 @@ class Deployment(Settings):
                 max_skew=_nanoseconds(self.max_skew) or None,
                 latched=self.stale_stop,
             ),
-            routing=self.routing_of(contract, self.rules),
+            routing=self.routing_of(contract, self.rules, policy.expert_count),
             generator=generator,
             control_period=period,
             execution=Execution(

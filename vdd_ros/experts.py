@@ -56,7 +56,11 @@ class Deviation:
     """
 
     def __init__(self, settings: Mapping[str, Any], scale: np.ndarray) -> None:
-        """Prepare; arguments as those of `covariance_of`."""
+        """Prepare; arguments as those of `covariance_of`. Settings that lack something raise KeyError or ValueError."""
+        if settings['covariance'] not in ('diagonal', 'full', 'low_rank'):
+            raise ValueError(f'{settings["covariance"]!r} is no form of covariance')
+        if not 0 <= settings['scale_floor'] < math.inf:
+            raise ValueError(f'scale_floor is {settings["scale_floor"]}')
         self._settings, self._scale, self._size = settings, scale, len(scale)
         self._place = _place(settings['covariance'], self._size, settings.get('rank', 0), self._size)
         self._twice = 2 * float(settings['scale_floor'])

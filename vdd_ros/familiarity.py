@@ -42,9 +42,25 @@ class Familiarity:
         return {'centre': self.centre, 'whitening': self.whitening, 'log_weight': self.log_weight}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Familiarity:
-        """Read it back from `arrays`."""
-        return cls(*(arrays[name].astype(np.float64) for name in ('centre', 'whitening', 'log_weight')))
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], size: int) -> Familiarity:
+        """Read it back from `arrays`, for windows of so many numbers.
+
+        Raises
+        ------
+        KeyError, ValueError
+            An array is absent, has another shape, or is not finite.
+
+        """
+        centre, whitening, log_weight = (
+            arrays[name].astype(np.float64) for name in ('centre', 'whitening', 'log_weight')
+        )
+        shapes = centre.shape, whitening.shape, log_weight.shape
+        count = len(log_weight)
+        if not count or shapes != ((count, size), (size, size), (count,)):
+            raise ValueError(f'centre, whitening and log_weight have shapes {shapes}, for windows of {size} numbers')
+        if not all(np.isfinite(array).all() for array in (centre, whitening, log_weight)):
+            raise ValueError('centre, whitening or log_weight have numbers that are not finite')
+        return cls(centre, whitening, log_weight)
 
 
 def fit_familiarity(window: np.ndarray, generator: np.random.Generator) -> Familiarity:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,12 +57,20 @@ class DistilledPolicy:
         self._chunk = self.contract.prediction_horizon, self.contract.action_size
         self._normalizers = artifact.manifest.normalizers
         self._unit = np.tile(self._normalizers.action.scale, self.contract.prediction_horizon)
-        self._whole = Deviation(artifact.manifest.network, self._unit)
-        self._deviation = Deviation(artifact.manifest.network, spread * self._unit)
+        with _complaining_of(artifact, 'settings of a student'):
+            self._whole = Deviation(artifact.manifest.network, self._unit)
+            self._deviation = Deviation(artifact.manifest.network, spread * self._unit)
         self._one = 1, *self._chunk
         self._widths = len(self._unit), self._deviation.parameters
+        self.expert_count = self._network.outputs.get('log_gating', (1, 1))[-1]
+        """How many experts it has."""
+        window = 1, self.contract.observation_horizon, self.contract.observation_size
+        widths = {'log_gating': 1, 'mean': self._widths[0], 'spread': self._widths[1]}
+        outputs = {name: (1, self.expert_count * width) for name, width in widths.items()}
+        _check_network(artifact, self._network, {'observation': window}, outputs)
         arrays = artifact.familiarity
-        self._familiarity = None if arrays is None else Familiarity.from_arrays(arrays)
+        with _complaining_of(artifact, 'a density over the windows of its contract'):
+            self._familiarity = None if arrays is None else Familiarity.from_arrays(arrays, window[1] * window[2])
 
     @classmethod
     def load(
@@ -194,12 +204,21 @@ class TeacherPolicy:
         self.contract: Contract = artifact.manifest.contract
         self._network = Network(artifact.network, threads=threads, name=str(artifact.path))
         training = artifact.manifest.training
-        self._sigmas = np.array(training['sigmas'], dtype=np.float32)
-        self._sigma_data = np.float32(training['sigma_data'])
-        self._bound = np.float32(artifact.manifest.network['action_bound'])
-        self._sampler = {'euler': self._euler, 'heun': self._heun, 'ancestral': self._ancestral}[
-            artifact.manifest.network['sampler']
-        ]
+        samplers = {'euler': self._euler, 'heun': self._heun, 'ancestral': self._ancestral}
+        with _complaining_of(artifact, 'settings of a teacher'):
+            self._sigmas = np.array(training['sigmas'], dtype=np.float32)
+            self._sigma_data = np.float32(training['sigma_data'])
+            self._bound = np.float32(artifact.manifest.network['action_bound'])
+            self._sampler = samplers[artifact.manifest.network['sampler']]
+            if not (self._sigmas.ndim == 1 and len(self._sigmas) > 1 and np.isfinite(self._sigmas).all()):
+                raise ValueError('noise levels are at least two finite numbers')
+            if not (0 < self._sigma_data < np.inf and 0 < self._bound):
+                raise ValueError('sigma_data and action_bound are above 0')
+        window = 1, self.contract.observation_horizon, self.contract.observation_size
+        chunk = 1, self.contract.prediction_horizon * self.contract.action_size
+        _check_network(
+            artifact, self._network, {'noisy': chunk, 'sigma': (), 'observation': window}, {'clean': chunk}
+        )
         self._normalizer = artifact.manifest.normalizers.action
 
     @classmethod
@@ -258,6 +277,30 @@ class TeacherPolicy:
         clean, share = self._denoise(state, sigma, window), (lower / sigma) ** 2
         noise = generator.standard_normal(state.shape, dtype=np.float32)
         return clean + share * (state - clean) + lower * np.sqrt(1 - share) * noise
+
+
+@contextlib.contextmanager
+def _complaining_of(artifact: Artifact, expected: str) -> Iterator[None]:
+    """Let what is absent or malformed in an artifact be an `ArtifactError`."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+        found = f'no {error}' if isinstance(error, KeyError) else ' '.join(str(error).split())
+        raise ArtifactError(
+            expected=f'{expected} at {artifact.path}', found=found, remedy='distil it anew with this version'
+        ) from error
+
+
+def _check_network(
+    artifact: Artifact, network: Network, inputs: dict[str, tuple[int, ...]], outputs: dict[str, tuple[int, ...]]
+) -> None:
+    """Refuse a network whose inputs and outputs, shapes by name at batch one, are not those of its contract."""
+    if network.inputs != inputs or list(network.outputs.items()) != list(outputs.items()):
+        raise ArtifactError(
+            expected=f'a network at {artifact.path} from {inputs} to {outputs}',
+            found=f'one from {network.inputs} to {network.outputs}',
+            remedy='distil it anew',
+        )
 
 
 def _check_kind(artifact: Artifact, kind: str) -> None:

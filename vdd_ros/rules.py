@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -74,10 +74,31 @@ class Rules:
 
     def at(self, window: np.ndarray) -> Routing:
         """Return what holds in a window of shape (observation_horizon, observation), by its newest stamp."""
-        newest, forbidden, preferred, pinned = window[-1], set(self.base.forbidden), dict(self.base.preferred), None
-        for rule, columns in zip(self.rules, self.columns):
-            if not all(_holds(condition, newest[column]) for condition, column in zip(rule.when, columns)):
-                continue
+        newest = window[-1]
+        return self._with(
+            rule
+            for rule, columns in zip(self.rules, self.columns)
+            if all(_holds(condition, newest[column]) for condition, column in zip(rule.when, columns))
+        )
+
+    def check(self, experts: int) -> None:
+        """Refuse what no mixture of so many experts can follow: absent experts, or none that may act anywhere.
+
+        Rules that leave no expert in some places are legitimate: there the arm stops.
+
+        Raises
+        ------
+        ConfigurationError
+            A rule names an expert that does not exist, or the rules without a condition leave none.
+
+        """
+        for rule in self.rules:
+            self._with([rule]).check_names(experts)
+        self._with(rule for rule in self.rules if not rule.when).check(experts)
+
+    def _with(self, rules: Iterable[Rule]) -> Routing:
+        forbidden, preferred, pinned = set(self.base.forbidden), dict(self.base.preferred), None
+        for rule in rules:
             forbidden |= set(rule.forbid)
             for expert, factor in rule.prefer.items():
                 preferred[expert] = preferred.get(expert, 1.0) * factor

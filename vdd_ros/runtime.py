@@ -43,22 +43,35 @@ class Network:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        self._lock = threading.Lock()
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
+            self._binding = self._session.io_binding()
+            self._inputs = {node.name: np.zeros(_shape(node), dtype=np.float32) for node in self._session.get_inputs()}
+            self._outputs = {
+                node.name: np.zeros(_shape(node), dtype=np.float32) for node in self._session.get_outputs()
+            }
+            for input_name, buffer in self._inputs.items():
+                self._binding.bind_ortvalue_input(input_name, onnxruntime.OrtValue.ortvalue_from_numpy(buffer))
+            for output_name, buffer in self._outputs.items():
+                self._binding.bind_ortvalue_output(output_name, onnxruntime.OrtValue.ortvalue_from_numpy(buffer))
+            self._answers = tuple(self._outputs.values())
         except Exception as error:  # onnxruntime raises classes of its own that share no base
             raise ArtifactError(
                 expected=f'a network that runs at {name}',
                 found=' '.join(str(error).split())[:200],
                 remedy='distil it anew with this version',
             ) from error
-        self._lock = threading.Lock()
-        self._binding = self._session.io_binding()
-        self._inputs = {node.name: np.zeros(_shape(node), dtype=np.float32) for node in self._session.get_inputs()}
-        self._outputs = [np.zeros(_shape(node), dtype=np.float32) for node in self._session.get_outputs()]
-        for input_name, buffer in self._inputs.items():
-            self._binding.bind_ortvalue_input(input_name, onnxruntime.OrtValue.ortvalue_from_numpy(buffer))
-        for node, buffer in zip(self._session.get_outputs(), self._outputs):
-            self._binding.bind_ortvalue_output(node.name, onnxruntime.OrtValue.ortvalue_from_numpy(buffer))
+
+    @property
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """Their shapes at batch one, by name."""
+        return {name: buffer.shape for name, buffer in self._inputs.items()}
+
+    @property
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        """Their shapes at batch one, by name, in the order in which they are answered."""
+        return {name: buffer.shape for name, buffer in self._outputs.items()}
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Evaluate the network; the answers are the caller's own.
@@ -83,7 +96,7 @@ class Network:
             for name, buffer in self._inputs.items():
                 buffer[...] = inputs[name]
             self._session.run_with_iobinding(self._binding)
-            return reader(*self._outputs)
+            return reader(*self._answers)
 
 
 def _shape(node: onnxruntime.NodeArg) -> list[int]:

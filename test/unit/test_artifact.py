@@ -1,11 +1,15 @@
 """Artifacts: whole or refused, the same policy after a round trip, and nothing that runs code."""
 
+import hashlib
 import json
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
 
 from vdd_ros import artifact as artifacts
 from vdd_ros.artifact import Calibration, DataRecord, Manifest, load_artifact, normalizer_entries, save_artifact
@@ -291,3 +295,94 @@ def test_a_deviation_for_the_control_loop_is_spread_as_the_expert_is(student):
     deviations = np.sqrt(np.diag(covariance))
     # Five standard errors of a variance: 5 sqrt(2 / 20000).
     np.testing.assert_array_less(np.abs(np.cov(drawn.T) - covariance), 0.05 * np.outer(deviations, deviations))
+
+
+def spoilt(path, change=None, network=None, familiarity=None):
+    """Alter an artifact and make its hashes agree, as another version or a person might."""
+    manifest = json.loads((path / artifacts.MANIFEST).read_text())
+    if network:
+        model = onnx.load(str(path / artifacts.NETWORK))
+        network(model.graph)
+        (path / artifacts.NETWORK).write_bytes(model.SerializeToString())
+    if familiarity:
+        arrays = load_tensors((path / artifacts.FAMILIARITY).read_bytes())
+        familiarity(arrays)
+        (path / artifacts.FAMILIARITY).write_bytes(save_tensors(arrays))
+    if change:
+        change(manifest)
+    manifest['files'] = {
+        name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in manifest['files']
+    }
+    (path / artifacts.MANIFEST).write_text(json.dumps(manifest))
+    return path
+
+
+def _rename_input(graph):
+    graph.input[0].name = 'window'
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name == 'observation':
+                node.input[place] = 'window'
+
+
+def _set(place, value):
+    def change(manifest):
+        *path, last = place
+        for part in path:
+            manifest = manifest[part]
+        manifest[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ('how', 'named'),
+    [
+        ({'change': _set(['network'], {})}, 'settings of a student .*; found no .covariance'),
+        ({'change': _set(['network', 'covariance'], 'round')}, "'round' is no form of covariance"),
+        ({'change': _set(['network', 'covariance'], 'diagonal')}, 'expected a network .*spread'),
+        ({'change': _set(['network', 'scale_floor'], -1.0)}, 'scale_floor is -1'),
+        ({'change': _set(['network', 'scale_floor'], 'low')}, 'settings of a student'),
+        ({'change': _set(['observation_offset'], [0.5])}, 'observation_offset and observation_scale have 2 numbers'),
+        ({'change': _set(['observation_offset'], [0.5, float('inf')])}, 'observation_offset is finite'),
+        ({'change': _set(['observation_scale'], [0.0, 0.1])}, 'observation_scale finite and above 0'),
+        ({'change': _set(['action_scale'], [0.005])}, 'action_offset and action_scale have 2 numbers'),
+        ({'change': _set(['calibration', 'levels'], [0.0])}, 'finite quantile for each of 1 levels'),
+        ({'change': _set(['calibration', 'levels'], [1.0, 0.0])}, 'levels ascend'),
+        ({'change': _set(['calibration', 'quantiles', 'familiarity'], {})}, 'quantiles of no part'),
+        ({'network': lambda graph: graph.output.pop()}, 'expected a network'),
+        ({'network': _rename_input}, r"found one from \{'window'"),
+        ({'network': lambda graph: graph.ClearField('node')}, 'a network that runs'),
+        ({'familiarity': lambda arrays: arrays.pop('centre')}, 'density .*; found no .centre'),
+        ({'familiarity': lambda arrays: arrays.update(whitening=np.eye(3))}, 'for windows of 4 numbers'),
+        ({'familiarity': lambda arrays: arrays.update(centre=arrays['centre'] * np.nan)}, 'not finite'),
+    ],
+)  # fmt: skip
+def test_an_artifact_whose_parts_do_not_fit_each_other_is_refused_when_it_is_loaded(calibrated, tmp_path, how, named):
+    path = spoilt(shutil.copytree(calibrated, tmp_path / 'spoilt'), **how)
+    with pytest.raises(ArtifactError, match=named):
+        DistilledPolicy.load(path)
+
+
+@pytest.mark.parametrize(
+    ('how', 'named'),
+    [
+        ({'change': _set(['training'], {})}, 'settings of a teacher .*; found no .sigmas'),
+        ({'change': _set(['training', 'sigmas'], [1.0])}, 'at least two'),
+        ({'change': _set(['network', 'sampler'], 'dice')}, "no 'dice'"),
+        ({'change': _set(['network', 'action_bound'], None)}, 'settings of a teacher'),
+        ({'network': _rename_input}, 'expected a network'),
+    ],
+)
+def test_a_teacher_whose_parts_do_not_fit_each_other_is_refused_when_it_is_loaded(teacher, tmp_path, how, named):
+    path = spoilt(shutil.copytree(teacher, tmp_path / 'spoilt'), **how)
+    with pytest.raises(ArtifactError, match=named):
+        TeacherPolicy.load(path)
+
+
+def test_a_student_says_how_many_experts_it_has(tmp_path):
+    student = Student(StudentSettings(experts=4, trunk=TRUNK), SHAPE, torch.Generator().manual_seed(0))
+    student.retire([1])
+    manifest = _manifest('student', student.settings.model_dump(mode='json'))
+    save_artifact(tmp_path / 'student', manifest, {'x': np.zeros(1)}, export_student(student, NORMALIZERS))
+    assert DistilledPolicy.load(tmp_path / 'student').expert_count == 3

@@ -9,6 +9,7 @@ import pytest
 
 from vdd_ros.contract import load_contract
 from vdd_ros.control.routing import Routing
+from vdd_ros.deployment import Deployment
 from vdd_ros.errors import ConfigurationError
 from vdd_ros.rules import entries_of, load_rules
 
@@ -77,3 +78,33 @@ def test_entries_are_named_by_axis_and_joint_in_the_order_of_the_observation():
     entries = entries_of(contract)
     assert len(entries) == contract.observation_size
     assert entries[0] == ('measured', 'joint1') and entries[-1] == ('commanded', 'joint7')
+
+
+@pytest.mark.parametrize(
+    ('text', 'complaint'),
+    [
+        ('rules: [{pin: 99}]', 'experts from 0 to 7, which the student has; found a rule on 99'),
+        ('rules: [{forbid: [8, 3, 12]}]', 'found a rule on 8, 12'),
+        ('rules: [{prefer: {8: 2.0}}]', 'found a rule on 8'),
+        ('rules:\n- when: [{feature: commanded, entry: y, above: 0.1}]\n  pin: 8', 'found a rule on 8'),
+        ('rules: [{forbid: [0, 1, 2, 3, 4, 5, 6, 7]}]', 'at least one of 8 experts'),
+        ('rules: [{forbid: [2]}, {pin: 2}]', 'found expert 2 pinned'),
+    ],
+)
+def test_rules_that_no_mixture_of_so_many_experts_can_follow_are_refused(tmp_path, text, complaint):
+    rules = load_rules(written(tmp_path, text), CARTESIAN, Routing())
+    with pytest.raises(ConfigurationError, match=complaint):
+        rules.check(8)
+
+
+def test_rules_on_experts_that_exist_pass_even_if_they_leave_none_in_some_place(tmp_path):
+    text = RULES + '  - when: [{feature: commanded, entry: y, above: 0.4}]\n    forbid: [0, 1, 2, 3, 4]\n'
+    load_rules(written(tmp_path, text), CARTESIAN, Routing(forbidden=frozenset({0}))).check(5)
+
+
+def test_a_deployment_that_forbids_an_expert_that_does_not_exist_is_refused():
+    deployment = Deployment(forbidden_experts=(3, 4))
+    deployment.routing_of(CARTESIAN, '', 5)
+    deployment.routing_of(CARTESIAN, '', None)
+    with pytest.raises(ConfigurationError, match='found a rule on 4'):
+        deployment.routing_of(CARTESIAN, '', 4)

@@ -27,6 +27,9 @@ _NOT_FINITE = 'the policy answered with what is not finite'
 class Student(Protocol):
     """What the loop needs of a policy; `vdd_ros.policy.DistilledPolicy` is one."""
 
+    expert_count: int | None
+    """How many experts rules may name; None for a policy that has none."""
+
     def experts(self, observation: np.ndarray) -> Mixture:
         """Map windows of shape (batch, observation_horizon, observation) to experts."""
         ...

@@ -72,6 +72,28 @@ class Routing:
                 remedy='mend the parameters',
             )
 
+    def check(self, experts: int) -> None:
+        """Refuse rules on experts that a mixture of so many does not have, and rules that leave none.
+
+        Raises
+        ------
+        ConfigurationError
+            An expert is named that does not exist, or none is left that may act.
+
+        """
+        self.check_names(experts)
+        self.probabilities(np.zeros(experts))
+
+    def check_names(self, experts: int) -> None:
+        """Refuse rules on experts that a mixture of so many does not have, with a `ConfigurationError`."""
+        named = {*self.forbidden, *self.preferred} | ({self.pinned} - {None})
+        if absent := sorted(expert for expert in named if not 0 <= expert < experts):
+            raise ConfigurationError(
+                expected=f'experts from 0 to {experts - 1}, which the student has',
+                found=f'a rule on {", ".join(map(str, absent))}',
+                remedy='name experts of this student (~/ways and /diagnostics number them)',
+            )
+
     def at(self, window: np.ndarray) -> Routing:
         """Return what holds in a window of shape (observation_horizon, observation): these rules, everywhere.
 

@@ -280,7 +280,8 @@ class PolicyNode(LifecycleNode):
         for parameter in parameters:
             if parameter.name == 'rules':
                 try:
-                    routing = deployment_of(self.values).routing_of(self.contract, parameter.value)
+                    experts = self.policy.expert_count
+                    routing = deployment_of(self.values).routing_of(self.contract, parameter.value, experts)
                 except VddError as error:
                     return SetParametersResult(successful=False, reason=str(error))
                 self.commander.replace(lambda loop: loop.replace_routing(routing))

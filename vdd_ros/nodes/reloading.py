@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 
 import numpy as np
@@ -42,7 +43,8 @@ def warm_up(policy: DistilledPolicy) -> None:
     for _ in range(_WARM_UP):
         answer = policy.experts(window)
         policy.signals(window, answer)
-    if not (np.isfinite(answer.log_gating).all() and np.isfinite(answer.mean).all()):
+        policy.likelihood(answer, np.zeros(contract.action_size))
+    if not all(np.isfinite(array).all() for array in (answer.log_gating, answer.mean, answer.spread)):
         raise ArtifactError(
             expected=f'answers in numbers from {policy.artifact.path}',
             found='NaN or infinity in the middle of the demonstrations',
@@ -81,5 +83,7 @@ class Reloader:
             policy = self._load(path)
         except VddError as error:
             done(None, str(error))
+        except Exception as error:  # whatever it is: whoever asked waits for the answer
+            done(None, f'{type(error).__name__}: {" ".join(str(error).split())}; {traceback.format_exc()}')
         else:
             done(policy, '')

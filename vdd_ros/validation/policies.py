@@ -74,6 +74,8 @@ class Asked:
 
     calibration: object = None
     """What is usual for a student, if it is one and knows."""
+    expert_count: int | None = None
+    """How many experts rules may name, if it is a student."""
 
     def __init__(self, policy: object, contract: Contract, kinematics: Kinematics) -> None:
         """Ask a policy."""
@@ -124,6 +126,11 @@ class _AskedStudent(Asked):
     def calibration(self) -> Calibration | None:
         """What is usual for the student."""
         return self.policy.calibration
+
+    @property
+    def expert_count(self) -> int:
+        """How many experts the student has."""
+        return self.policy.expert_count
 
     def deployed(self, deployment: Deployment) -> Deployment:
         """Return all of it."""
