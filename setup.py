@@ -113,7 +113,7 @@ setup(
         ],
         'datasets': ['imageio-ffmpeg>=0.5,<1', 'pyarrow>=17,<27'],
         'pusht': ['gym-pusht>=0.1.8,<0.2'],
-        'sim': ['daqp>=0.6,<1', 'mink>=1.0,<2', 'mujoco>=3.3.6,<5'],
+        'sim': ['daqp>=0.6,<1', 'mujoco>=3.3.6,<5'],
         'video': ['imageio-ffmpeg>=0.5,<1'],
         'test': [
             'colcon-common-extensions>=0.3,<1',

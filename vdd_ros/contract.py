@@ -30,6 +30,9 @@ class Feature(Frozen):
     """`joint`: the joint values themselves [rad]. `tool`: the tool point they make [m]."""
     axes: tuple[Axis, ...] = ()
     """Which coordinates of the tool point, in the frame of the robot's base; only for `space: tool`."""
+    rotation: Literal['6d'] | None = None
+    """The tool's orientation, after the axes: the first two columns of its rotation matrix in the frame of the robot's
+    base (Zhou et al., CVPR 2019), which has no jumps to learn. Only for `space: tool`. Since version 2."""
     joints: tuple[str, ...] = ()
     """Which joints of the robot, in this order; only for `space: joint`. Left out: all of them."""
     mode: ActionMode | None = None
@@ -37,8 +40,10 @@ class Feature(Frozen):
 
     @model_validator(mode='after')
     def _axes_go_with_tool(self) -> Feature:
-        if (self.space == 'tool') != bool(self.axes):
-            raise ValueError('axes go with `space: tool`, and only with it')
+        if (self.space == 'tool') != bool(self.axes or self.rotation):
+            raise ValueError('axes go with `space: tool`, and only with it; so does rotation')
+        if len(set(self.axes)) != len(self.axes):
+            raise ValueError(f'an axis is named twice in {list(self.axes)}')
         if self.space == 'tool' and self.joints:
             raise ValueError('joints go with `space: joint`, and only with it')
         return self
@@ -54,6 +59,25 @@ AnyFeature = Annotated[
 ]
 
 
+Weight = Annotated[float, Field(ge=0, le=1)]
+
+
+class ToolWeights(Frozen):
+    """How much each axis of the tool's pose matters to inverse kinematics: an arm of fewer than six joints cannot keep
+    all of them. 1: it must be reached. 0: it is free. Between: it is sought where that costs the others nothing."""
+
+    position: tuple[Weight, Weight, Weight] = (1.0, 1.0, 1.0)
+    """Along x, y, z of the robot's base."""
+    rotation: tuple[Weight, Weight, Weight] = (1.0, 1.0, 1.0)
+    """About x, y, z of the tool itself."""
+
+    @model_validator(mode='after')
+    def _asks_for_something(self) -> ToolWeights:
+        if 1.0 not in (*self.position, *self.rotation):
+            raise ValueError('at least one axis has the weight 1')
+        return self
+
+
 class Robot(Frozen):
     """The arm that the contract speaks of."""
 
@@ -63,6 +87,8 @@ class Robot(Frozen):
     """Site (MJCF) or link (URDF) that is the tool point."""
     joints: tuple[str, ...] = Field(min_length=1)
     """Joint names in the order of every array of this contract and of the commands."""
+    tool_weights: ToolWeights = ToolWeights()
+    """Which axes of the tool's pose must be reached, for actions in tool space. Since version 2."""
 
     @model_validator(mode='after')
     def _joints_are_distinct(self) -> Robot:
@@ -149,7 +175,17 @@ class Contract(Frozen):
         """Return how many numbers a feature has."""
         if isinstance(feature, TopicFeature):
             return feature.size
-        return len(self.joints_of(feature)) if feature.space == 'joint' else len(feature.axes)
+        return len(self.parts_of(feature))
+
+    def parts_of(self, feature: Feature) -> tuple[str, ...]:
+        """Return what each number of a feature of the arm is: a joint, an axis, or `turn xx` for an entry of a matrix.
+
+        The orientation of the tool is the first two columns of its matrix, one after the other.
+        """
+        if feature.space == 'joint':
+            return self.joints_of(feature)
+        turns = tuple(f'turn {row}{column}' for column in 'xy' for row in 'xyz') if feature.rotation else ()
+        return feature.axes + turns
 
     def joints_of(self, feature: Feature) -> tuple[str, ...]:
         """Return the joints that a feature in joint space is made of."""
@@ -178,6 +214,12 @@ class Contract(Frozen):
     def hash(self) -> str:
         """SHA-256 of the contract's meaning: equal for equal contracts, whatever the YAML looks like."""
         meaning = self.model_dump(mode='json')
+        # Keys that came later count where they say something: artifacts made before keep their hash.
+        if self.robot.tool_weights == ToolWeights():
+            del meaning['robot']['tool_weights']
+        for feature in (*meaning['observation'], meaning['action'], *meaning['further_actions']):
+            if feature['rotation'] is None:
+                del feature['rotation']
         if self.schema_version == 1:  # as it was hashed before there was a version 2
             for name in SINCE_2:
                 del meaning[name]
@@ -223,6 +265,7 @@ def load_contract(path: str | Path) -> Contract:
 
 _MODELS = {
     'robot': Robot,
+    'tool_weights': ToolWeights,
     'topics': Topics,
     'measured': JointStream,
     'commanded': JointStream,

@@ -24,6 +24,7 @@ def complaints(contract: Contract) -> Iterator[Complaint]:
     """Yield everything about a contract that does not go together."""
     yield from _actions(contract)
     yield from _features(contract)
+    yield from _tool(contract)
     for name in ('measured', 'commanded'):
         yield from _joint_stream(contract, name)
     if contract.commanded.align.method != 'hold':
@@ -76,6 +77,25 @@ def _features(contract: Contract) -> Iterator[Complaint]:
             yield 'nothing was recorded of commands, so they cannot be observed', (*path, 'source')
 
 
+def _tool(contract: Contract) -> Iterator[Complaint]:
+    """What is commanded of the tool's pose must be something that inverse kinematics reaches for, and be said once."""
+    weights, commanded = contract.robot.tool_weights, set()
+    for *path, feature in _listed(contract):
+        if path[0] == 'observation' or feature.space != 'tool':
+            continue
+        named = [*feature.axes, *(['rotation'] if feature.rotation else [])]
+        if twice := [name for name in named if name in commanded]:
+            yield f'{twice[0]} of the tool is commanded twice', (*path, 'axes')
+        commanded.update(named)
+        for axis, weight in zip('xyz', weights.position):
+            if axis in feature.axes and not weight:
+                yield f'{axis} of the tool is commanded, but has the weight 0', ('robot', 'tool_weights', 'position')
+        if feature.rotation and not any(weights.rotation):
+            yield 'the rotation is commanded, but every weight is 0', ('robot', 'tool_weights', 'rotation')
+    if weights != type(weights)() and not commanded:
+        yield 'weights go with an action in tool space', ('robot', 'tool_weights')
+
+
 def _joint_stream(contract: Contract, name: str) -> Iterator[Complaint]:
     stream, size = getattr(contract, name), len(contract.robot.joints)
     kind = stream.type or JOINT_TYPES[name]
@@ -97,6 +117,8 @@ def _newer_than_version_1(contract: Contract) -> tuple[str | int, ...]:
         if getattr(contract, name) != type(contract).model_fields[name].default:
             return (name, 0) if name == 'further_actions' else (name,)
     for *path, feature in _listed(contract):
-        if isinstance(feature, TopicFeature) or feature.joints or feature.mode:
+        if isinstance(feature, TopicFeature) or feature.joints or feature.mode or feature.rotation:
             return tuple(path)
+    if contract.robot.tool_weights != type(contract.robot.tool_weights)():
+        return ('robot', 'tool_weights')
     return ('action_mode',) if contract.action_mode == 'velocity' else ()

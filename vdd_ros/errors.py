@@ -46,6 +46,10 @@ class ModelError(VddError, ValueError):
     """A robot or scene model is absent, malformed, or lacks an element."""
 
 
+class ReachError(VddError, ValueError):
+    """The tool of an arm cannot be brought to a pose."""
+
+
 class SimulationError(VddError, RuntimeError):
     """The simulation cannot go on."""
 

@@ -161,7 +161,7 @@ def entries_of(contract: Contract) -> list[tuple[str, str]]:
         if isinstance(feature, TopicFeature):
             entries = [str(place) for place in range(contract.width(feature))]
         else:
-            entries = list(feature.axes or contract.joints_of(feature))
+            entries = list(contract.parts_of(feature))
         found += [(feature.name, entry) for entry in entries]
     return found
 

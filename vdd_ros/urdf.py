@@ -3,7 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
+
+from vdd_ros.errors import ModelError
+
+
+class Mimic(NamedTuple):
+    """What a joint follows: ``multiplier`` times the value of ``leader``, plus ``offset`` [rad]."""
+
+    leader: str
+    multiplier: float
+    offset: float
+
+
+def mimics(root: ElementTree.Element, file: Path) -> dict[str, Mimic]:
+    """Return what each joint with a ``<mimic>`` follows.
+
+    Raises
+    ------
+    ModelError
+        An attribute of a ``<mimic>`` is absent or no number.
+
+    """
+    found = {}
+    for joint in root.findall('joint'):
+        mimic = joint.find('mimic')
+        if mimic is None:
+            continue
+        try:
+            numbers = float(mimic.get('multiplier', 1.0)), float(mimic.get('offset', 0.0))
+            found[joint.get('name', '')] = Mimic(mimic.attrib['joint'], *numbers)
+        except (KeyError, ValueError) as error:
+            raise ModelError(
+                expected=f'a joint, and numbers for multiplier and offset, in <mimic> of {joint.get("name")} in {file}',
+                found=str(mimic.attrib),
+                remedy='mend the URDF',
+            ) from error
+    return found
 
 
 def is_urdf(file: Path) -> bool:

@@ -59,6 +59,50 @@ def test_what_a_contract_cannot_say_is_refused_in_one_line(tmp_path, change, tol
     assert '\n' not in str(caught.value)
 
 
+def _with_pose(robot: dict | None = None, **action) -> dict:
+    values = _values()
+    values['robot'] = {**values['robot'], **(robot or {})}
+    pose = {'name': 'step', 'source': 'commanded', 'space': 'tool', 'axes': ['x', 'y', 'z'], 'rotation': '6d'}
+    return {**values, 'schema_version': 2, 'action': {**pose, **action}}
+
+
+def test_a_rotation_adds_six_numbers_after_the_axes():
+    contract = Contract.model_validate(_with_pose())
+    assert contract.action_size == 9
+    parts = contract.parts_of(contract.action)
+    assert parts == ('x', 'y', 'z', 'turn xx', 'turn yx', 'turn zx', 'turn xy', 'turn yy', 'turn zy')
+    assert Contract.model_validate(_with_pose(axes=[])).action_size == 6
+
+
+@pytest.mark.parametrize(
+    ('values', 'told'),
+    [
+        (_with_pose(space='joint', axes=[]), 'so does rotation'),
+        (_with_pose(axes=['x', 'x']), 'named twice'),
+        (_with_pose({'tool_weights': {'rotation': [1, 1, 2]}}), 'less than or equal to 1'),
+        (_with_pose({'tool_weights': {'rotation': [0, 0, 0]}}), 'rotation is commanded, but'),
+        (_with_pose({'tool_weights': {'position': [1, 0, 1]}}), 'y of the tool is commanded, but'),
+        (_with_pose({'tool_weights': {'position': [0.5] * 3, 'rotation': [0, 0, 0.5]}}), 'at least one axis'),
+        (_with_pose({'tool_weights': {'rotation': [1, 1, 0]}}, rotation=None, space='joint', axes=[]), 'weights go with'),
+        ({**_with_pose(), 'further_actions': [_with_pose(axes=[], name='turn')['action']]}, 'commanded twice'),
+        ({**_with_pose(), 'schema_version': 1}, 'schema_version: 2'),
+        ({**_with_pose({'tool_weights': {'rotation': [1, 1, 0]}}, rotation=None), 'schema_version': 1}, 'version: 2'),
+    ],
+)
+def test_a_pose_that_cannot_be_commanded_is_refused(values, told):
+    with pytest.raises(ValueError, match=told):
+        Contract.model_validate(values)
+
+
+def test_hash_knows_rotation_and_weights_and_is_as_before_without_them():
+    plain, pose = load_contract('placing_cartesian'), Contract.model_validate(_with_pose())
+    weighed = Contract.model_validate(_with_pose({'tool_weights': {'rotation': [1, 1, 0]}}))
+    assert len({plain.hash, pose.hash, weighed.hash}) == 3
+    assert plain.hash == PLACING
+
+
+PLACING = '34ec6e50e71cf0af2b00d2dff6ecc2495486ad561212018bc66a7a8cdaa944f0'
+
 HASHES = {
     'avoiding_cartesian': 'e128dfd69341d4d5bdfd9b843691947a2b3b4af7bfbd687957412964f042624d',
     'avoiding_joint': '2a7621c74a362a0b451b5b010f169efd69169de8e17b230daaafff41b88491a8',

@@ -102,6 +102,14 @@ def test_what_else_was_recorded_is_there_as_a_comment_that_can_be_taken(tmp_path
     assert contract.episodes.language.topic == 'task'
 
 
+def test_a_pose_of_the_tool_and_its_weights_are_there_to_be_taken(tmp_path):
+    _, text, _ = drafted(tmp_path, arm())
+    taken = text.replace('# action: {', 'action: {').replace('action: {name: step, source: commanded, space: joint}', '')
+    contract = Contract.model_validate(yaml.safe_load(taken.replace('# tool_weights', 'tool_weights')))
+    assert contract.action_size == 9 and contract.robot.tool_weights.rotation == (1.0, 1.0, 0.0)
+    assert check(tmp_path / 'bag', contract).ticks
+
+
 def test_a_bag_without_joint_states_is_answered_with_what_is_in_it(tmp_path):
     path = write_bag(tmp_path / 'bag', [('/load', 1, make('std_msgs/msg/Float64', 1.0))])
     with pytest.raises(BagError, match='JointState in .*found /load'):

@@ -9,9 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vdd_ros.contract import load_contract
-from vdd_ros.errors import ModelError
-from vdd_ros.kinematics import ORIENTATION_TOLERANCE, POSITION_TOLERANCE, Kinematics
+from vdd_ros.contract import ToolWeights, load_contract
+from vdd_ros.errors import ModelError, ReachError
+from vdd_ros.kinematics import (
+    MAX_ITERATIONS,
+    ORIENTATION_TOLERANCE,
+    POSITION_TOLERANCE,
+    USUAL_SPEED,
+    Kinematics,
+)
 from vdd_ros.share import model_path
 
 # Franka's own table: a, d, alpha of joints 1 to 7 and of the flange (modified Denavit-Hartenberg).
@@ -169,15 +175,15 @@ def test_solution_depends_neither_on_former_calls_nor_on_the_order_of_joints(pan
         goal = np.clip(_HOME + generator.uniform(-1, 1, 7), panda.lower, panda.upper)
         start = np.clip(goal + generator.uniform(-far, far, 7), panda.lower - 0.1, panda.upper + 0.1)
         pose = panda.tool_position(goal), panda.tool_orientation(goal)
-        found = panda.solve(*pose, start)
+        found = panda.nearest(*pose, start).joints
         assert np.all((found >= panda.lower) & (found <= panda.upper))
-        np.testing.assert_array_equal(other.solve(*pose, start[order]), found[order])
+        np.testing.assert_array_equal(other.nearest(*pose, start[order]).joints, found[order])
 
 
 def test_position_of_what_was_solved_is_that_of_an_instance_that_solved_nothing(panda: Kinematics):
     fresh = Kinematics(model_path('panda'), 'tool_point', panda.joints)
     for far in (0.0, 0.01, 2.0):  # where it is, near, and out of reach
-        found = panda.solve(panda.tool_position(_HOME) + [0, far, 0], _DOWN, _HOME)
+        found = panda.nearest(panda.tool_position(_HOME) + [0, far, 0], _DOWN, _HOME).joints
         known = panda.tool_position(found)
         np.testing.assert_array_equal(known, fresh.tool_position(found))
         known += 1.0  # the caller's own
@@ -199,10 +205,14 @@ def test_position_that_was_asked_for_is_the_caller_s_own(panda: Kinematics):
 
 def test_solve_comes_as_near_as_it_can_to_what_is_out_of_reach(panda: Kinematics):
     target = np.array([2.0, 0.0, 0.3])
-    found = panda.solve(target, _DOWN, _HOME)
+    solution = panda.nearest(target, _DOWN, _HOME)
+    found = solution.joints
     assert np.all((found >= panda.lower) & (found <= panda.upper))
     distance = np.linalg.norm(panda.tool_position([_HOME, found]) - target, axis=1)
     assert distance[1] < distance[0] - 0.3
+    assert not solution.reached and solution.distance == pytest.approx(distance[1]) and 'short' in solution.reason
+    with pytest.raises(ReachError, match='mm'):
+        panda.solve(target, _DOWN, _HOME)
 
 
 def test_solve_leads_back_from_outside_the_limits(panda: Kinematics):
@@ -258,8 +268,152 @@ def test_joints_that_are_not_named_stay_where_the_model_has_them(tmp_path: Path)
     position, orientation = arm.tool_position(joints), arm.tool_orientation(joints)
     np.testing.assert_allclose(arm.solve(position, orientation, np.array([0.1, 0.1])), joints, atol=1e-4)
     # Only the finger could reach this; it is not ours to move.
-    stretched = arm.solve(np.array([1.2, 0, 0]), np.array([1.0, 0, 0, 0]), np.zeros(2))
-    np.testing.assert_allclose(arm.tool_position(stretched), [1.1, 0, 0], atol=1e-6)
+    stretched = arm.nearest(np.array([1.2, 0, 0]), np.array([1.0, 0, 0, 0]), np.zeros(2))
+    np.testing.assert_allclose(arm.tool_position(stretched.joints), [1.1, 0, 0], atol=1e-6)
+    assert stretched.reason.endswith('out of reach') and stretched.distance == pytest.approx(0.1)
+
+
+_INERTIAL = '<inertial><mass value="1"/><inertia ixx=".01" iyy=".01" izz=".01" ixy="0" ixz="0" iyz="0"/></inertial>'
+
+
+def _serial_arm(folder: Path, axes: list[str], mimic: str = '', finger: float | None = None) -> Path:
+    """Write an arm of links of 0.2 m whose joints turn by at most 1.5 rad; the tool is 0.1 m before the last one."""
+    text = '<robot name="arm"><link name="l0"/>'
+    for number, axis in enumerate(axes, 1):
+        text += f'''<link name="l{number}">{_INERTIAL}</link><joint name="j{number}" type="revolute">
+        <parent link="l{number - 1}"/><child link="l{number}"/><origin xyz="0 0 .2"/><axis xyz="{axis}"/>
+        <limit lower="-1.5" upper="1.5" effort="50" velocity="2"/>{mimic if number == len(axes) else ''}</joint>'''
+    text += f'''<link name="tool"/><joint name="mount" type="fixed"><parent link="l{len(axes)}"/><child link="tool"/>
+    <origin xyz="0 0 .1"/></joint>'''
+    if finger is not None:
+        text += f'''<link name="finger">{_INERTIAL}</link><joint name="finger" type="prismatic"><parent link="tool"/>
+        <child link="finger"/><axis xyz="0 1 0"/><limit lower="{finger}" upper="0.06" effort="5" velocity="1"/></joint>'''
+    file = folder / 'arm.urdf'
+    file.write_text(text + '</robot>', encoding='utf-8')
+    return file
+
+
+_SIX = ['0 0 1', '0 1 0', '0 1 0', '1 0 0', '0 1 0', '1 0 0']
+
+
+def test_a_finger_outside_its_range_changes_no_answer_of_the_arm(tmp_path: Path):
+    names = [f'j{number}' for number in range(1, 7)]
+    arms = [Kinematics(_serial_arm(tmp_path, _SIX, finger=least), 'l6', names) for least in (0.0, 0.02)]
+    generator = np.random.default_rng(0)
+    for _ in range(100):
+        start = generator.uniform(-1.5, 1.5, 6)
+        goal = np.clip(start + generator.normal(size=6) * 0.15, -1.5, 1.5)
+        pose = arms[0].tool_position(goal), arms[0].tool_orientation(goal)
+        found = [arm.solve(*pose, start) for arm in arms]
+        np.testing.assert_array_equal(found[0], found[1])
+        assert np.linalg.norm(arms[0].tool_position(found[0]) - pose[0]) < POSITION_TOLERANCE
+
+
+def test_a_joint_that_mimics_another_moves_the_tool_with_it(tmp_path: Path):
+    mimic = '<mimic joint="j2" multiplier="-1" offset="0.1"/>'
+    arm = Kinematics(_serial_arm(tmp_path, ['0 0 1', '0 1 0', '0 1 0'], mimic), 'tool', ['j1', 'j2'])
+    turn, tip = 0.5, 0.1
+    closed_form = [0.2 * np.sin(turn) + tip * np.sin(0.1), 0, 0.4 + 0.2 * np.cos(turn) + tip * np.cos(0.1)]
+    np.testing.assert_allclose(arm.tool_position(np.array([0.0, turn])), closed_form, atol=1e-12)
+    # The tool keeps its pitch: two joints reach every place of their surface.
+    goal = np.array([0.3, -0.4])
+    found = arm.solve(arm.tool_position(goal), arm.tool_orientation(goal), np.array([0.1, 0.2]))
+    np.testing.assert_allclose(found, goal, atol=1e-4)
+    # Whichever of the two is commanded, the other follows.
+    other = Kinematics(tmp_path / 'arm.urdf', 'tool', ['j1', 'j3'])
+    np.testing.assert_allclose(other.tool_position(np.array([0.0, 0.1 - turn])), closed_form, atol=1e-12)
+
+
+def test_an_equality_of_mjcf_moves_the_tool_along_its_polynomial(tmp_path: Path):
+    file = tmp_path / 'curve.xml'
+    file.write_text(
+        """<mujoco><worldbody><body><joint name="lead" type="slide" axis="1 0 0" ref="0.1"/><geom size="0.1"/>
+        <body><joint name="follow" type="slide" axis="0 0 1"/><geom size="0.1"/><site name="tip"/></body></body></worldbody>
+        <equality><joint joint1="follow" joint2="lead" polycoef="0.2 0.5 2 0 0"/></equality></mujoco>"""
+    )
+    arm = Kinematics(file, 'tip', ['lead'], ToolWeights(position=(1, 0, 1), rotation=(0, 0, 0)))
+    np.testing.assert_allclose(arm.tool_position(np.array([0.4])), [0.3, 0, 0.2 + 0.15 + 0.18], atol=1e-12)
+    found = arm.solve(arm.tool_position(np.array([0.4])), np.array([1.0, 0, 0, 0]), np.array([0.0]))
+    np.testing.assert_allclose(found, [0.4], atol=1e-4)
+
+
+def test_joints_that_mimic_each_other_in_a_circle_are_named(tmp_path: Path):
+    text = _serial_arm(tmp_path, ['0 0 1', '0 1 0', '0 1 0'], '<mimic joint="j2"/>').read_text()
+    first, second, third = text.partition('<joint name="j2" type="revolute">')
+    (tmp_path / 'circle.urdf').write_text(first + second + '<mimic joint="j3"/>' + third)
+    with pytest.raises(ModelError, match='a circle of j2, j3'):
+        Kinematics(tmp_path / 'circle.urdf', 'tool', ['j1'])
+    (tmp_path / 'odd.urdf').write_text(text.replace('<mimic joint="j2"/>', '<mimic joint="j2" multiplier="half"/>'))
+    with pytest.raises(ModelError, match='odd.urdf'):
+        Kinematics(tmp_path / 'odd.urdf', 'tool', ['j1', 'j2'])
+
+
+def test_no_solution_takes_more_iterations_than_its_bound_wherever_it_leads(panda: Kinematics):
+    generator = np.random.default_rng(3)
+    for number in range(150):
+        start = generator.uniform(panda.lower - 0.2, panda.upper + 0.2)
+        orientation = generator.normal(size=4)
+        position = generator.normal(size=3) * (0.4 if number % 2 else 3.0)
+        solution = panda.nearest(position, orientation / np.linalg.norm(orientation), start)
+        assert solution.iterations <= MAX_ITERATIONS
+        assert np.isfinite(solution.joints).all()
+        assert solution.reached == (not solution.reason)
+
+
+def test_near_a_singularity_no_joint_turns_farther_than_it_may_in_the_time(panda: Kinematics):
+    most, seconds = 0.0, 0.035
+    allowed = panda.step_limits(seconds)
+    np.testing.assert_allclose(allowed, panda.velocity_limits * seconds)
+    generator = np.random.default_rng(4)
+    for _ in range(60):
+        start = _HOME + generator.normal(scale=0.02, size=7)
+        start[[3, 5]] = [-0.08, 0.02]  # stretched, and the wrist straight
+        start = np.clip(start, panda.lower, panda.upper)
+        way = generator.normal(size=3)
+        position = panda.tool_position(start) + 0.003 * way / np.linalg.norm(way)
+        pose = position, panda.tool_orientation(start)
+        most = max(most, np.abs(panda.nearest(*pose, start).joints - start).max())
+        solution = panda.nearest(*pose, start, allowed)
+        assert np.all(np.abs(solution.joints - start) <= allowed + 1e-12)
+        # As near as that permits: never farther than by standing still.
+        assert solution.distance + solution.angle <= 0.003 + 1e-9
+        if solution.slowed:
+            assert 'faster' in solution.reason and not solution.reached
+    assert most > 0.5  # without the bound, 3 mm ask for this
+
+
+def test_where_the_model_names_no_speed_a_usual_one_bounds_the_step(tmp_path: Path):
+    file = tmp_path / 'two_links.urdf'
+    file.write_text(_TWO_LINKS, encoding='utf-8')
+    np.testing.assert_allclose(Kinematics(file, 'tip', ('shoulder', 'elbow')).step_limits(0.1), [0.15, 0.1 * USUAL_SPEED])
+
+
+def test_an_arm_of_four_joints_reaches_every_place_when_the_turns_are_free(tmp_path: Path):
+    file, names = _serial_arm(tmp_path, ['0 0 1', '0 1 0', '0 1 0', '0 1 0']), ['j1', 'j2', 'j3', 'j4']
+    rigid, free = Kinematics(file, 'tool', names), Kinematics(file, 'tool', names, ToolWeights(rotation=(0, 0, 0)))
+    start = np.array([0.2, 0.4, 0.5, 0.4])
+    target = free.tool_position(start) + [0.02, 0.05, -0.03]
+    orientation = free.tool_orientation(start)
+    assert not rigid.nearest(target, orientation, start).reached
+    found = free.solve(target, orientation, start)
+    assert np.linalg.norm(free.tool_position(found) - target) < POSITION_TOLERANCE
+
+
+def test_an_axis_that_is_only_sought_costs_those_that_must_be_reached_nothing(tmp_path: Path):
+    file, names = _serial_arm(tmp_path, ['0 0 1', '0 1 0', '0 1 0', '0 1 0']), ['j1', 'j2', 'j3', 'j4']
+    start = np.array([0.2, 0.4, 0.5, 0.4])
+    turned = {}
+    for weight in (0.0, 0.5):
+        arm = Kinematics(file, 'tool', names, ToolWeights(rotation=(weight,) * 3))
+        target, orientation = arm.tool_position(start) + [0.02, 0.05, -0.03], arm.tool_orientation(start)
+        found = arm.solve(target, orientation, start)
+        assert np.linalg.norm(arm.tool_position(found) - target) < POSITION_TOLERANCE
+        relative = _rotation(arm.tool_orientation(found)).T @ _rotation(orientation)
+        turned[weight] = np.arccos(np.clip((np.trace(relative) - 1) / 2, -1, 1))
+    # Position leaves one joint of the four free: it keeps the pitch, and only the yaw of the base is left.
+    yaw = abs(found[0] - start[0])
+    assert turned[0.5] < turned[0.0] - 0.01
+    assert turned[0.5] == pytest.approx(yaw, abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ class ControlLoop:
         self._exchange = Exchange(self._planner, contract.span, streams)
         self._started = self._approached = False
         self._latched: str | None = 'not started'
-        self._refused = ''
+        self._refused = self._remark = ''
         self._expert, self._stepped, self._outdated, self._rejected, self._resets = -1, 0, 0, 0, 0
         self._begin(0)
 
@@ -226,7 +226,7 @@ class ControlLoop:
         elif self.is_lockstep and (self._refused or self._first):
             return self._rest(Hold, self._refused or 'no plan')
         if not reason:
-            reason = self._refused or ('the plan is late' if pursuit.is_spent else self._planner.remark)
+            reason = self._refused or ('the plan is late' if pursuit.is_spent else self._planner.remark or self._remark)
         return Command(tracker.position, tracker.velocity, tracker.acceleration, self._expert, clamped, reason)
 
     def _rest(self, kind: type[Hold] | type[Stop], reason: str) -> Hold | Stop:
@@ -267,7 +267,7 @@ class ControlLoop:
                 self._meet_far_start(proposal, distance)
                 return
             self._first = False
-        self._expert = proposal.expert
+        self._expert, self._remark = proposal.expert, proposal.remark
         self._outdated += not self._pursuit.accept(proposal, self._tracker)
 
     def _meet_far_start(self, proposal: Proposal, distance: np.ndarray) -> None:

@@ -6,26 +6,63 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from vdd_ros.contract import NANOSECONDS, Contract
 from vdd_ros.data.decode import Decoding, Part, ToolPoint
+from vdd_ros.data.rotation import from_six_dimensional
+
+REACH_TOLERANCE = 2e-4
+"""Distance from its target [m] at which the tool point still counts as brought there by a step of the policy."""
+TURN_TOLERANCE = 2e-3
+"""The same of its orientation [rad]."""
 
 _NONE: Mapping[str, np.ndarray] = MappingProxyType({})
+
+
+class Solution(Protocol):
+    """What inverse kinematics answers; `vdd_ros.kinematics.Solution` is one."""
+
+    joints: np.ndarray
+    """Shape (joint,) [rad]."""
+    distance: float
+    """How far the tool point is from its target [m]."""
+    angle: float
+    """How far the tool's orientation is from its target [rad]."""
+    slowed: tuple[str, ...]
+    """Joints that would have had to change more than was allowed; the tool is on its way to the pose."""
+
+    @property
+    def reason(self) -> str:
+        """Why the pose is not reached."""
+        ...
 
 
 class Kinematics(ToolPoint, Protocol):
     """What a Cartesian contract needs; `vdd_ros.kinematics.Kinematics` is one."""
 
-    def tool_orientation(self, joints: np.ndarray) -> np.ndarray:
-        """Map joints of shape (joint,) [rad] to a unit quaternion of shape (4,), w x y z."""
+    def step_limits(self, seconds: float) -> np.ndarray:
+        """Return the greatest change of each joint in a time [s], shape (joint,) [rad]."""
         ...
 
-    def solve(self, position: np.ndarray, orientation: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """Return joints of shape (joint,) [rad] that bring the tool to a pose, near ``start``."""
+    def toward(
+        self, position: np.ndarray, orientation: np.ndarray, start: np.ndarray, max_change: np.ndarray | None
+    ) -> Solution:
+        """Return the joints that bring the tool to a pose, or along the way to it within a change from ``start``."""
         ...
+
+
+class Steps(NamedTuple):
+    """The joints that some actions ask for, one after the other."""
+
+    joints: np.ndarray
+    """Shape (step, joint) [rad]; as many as can be reached."""
+    fault: str
+    """Why the next step cannot be reached; empty if all can."""
+    slowed: str
+    """Why a step falls short of its tool pose, although it leads there: a joint would have to be too fast."""
 
 
 class Embodiment:
@@ -33,6 +70,9 @@ class Embodiment:
 
     Holds the last joint command that really left, and the last few observations. In tool space, what the contract
     does not command (height, orientation) stays where it was when the arm was anchored.
+
+    No step asks a joint for more than its velocity limit allows in a policy period: the tool then makes a part of its
+    way. A pose that is out of reach is no step at all, nor is one that a singularity is before.
     """
 
     def __init__(self, contract: Contract, kinematics: Kinematics | None) -> None:
@@ -44,6 +84,9 @@ class Embodiment:
         self._moves_joints = [part for part in self._decoding.done if part.space == 'joint']
         self._history: deque[np.ndarray] = deque(maxlen=contract.span + 1)
         self._commanded = np.zeros(0)
+        self._is_new = True
+        self._is_absolute = any(part.mode == 'absolute' for part in self._moves_tool)
+        self._step_limits = kinematics.step_limits(contract.period / NANOSECONDS) if self._moves_tool else None
 
     @property
     def commanded(self) -> np.ndarray:
@@ -53,6 +96,7 @@ class Embodiment:
     def anchor(self, measured: np.ndarray) -> None:
         """Start from a measured position, shape (joint,) [rad]: the arm is commanded to be where it is."""
         self._history.clear()
+        self._is_new = True
         self._commanded = np.array(measured, dtype=np.float64)
         if self._moves_tool:
             self._reference = self._kinematics.tool_position(self._commanded)
@@ -74,20 +118,30 @@ class Embodiment:
         """Return the joints, shape (joint,) [rad], that an action of one step, shape (action,), asks for.
 
         The inverse of `action_values`: first the tool is brought to its place, then joints that are commanded by
-        themselves to theirs. Features that are commanded on topics of their own are not the arm's.
+        themselves to theirs. Features that are commanded on topics of their own are not the arm's. Not finite where
+        the action is not, or asks for what is out of reach.
         """
-        return self._step(np.asarray(action, dtype=np.float64), self._commanded)
+        steps = self.waypoints(np.asarray(action)[None], self._commanded)
+        return steps.joints[0] if len(steps.joints) else np.full_like(self._commanded, np.nan)
 
-    def waypoints(self, actions: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """Return the joints that actions of shape (step, action) ask for one by one, shape (step, joint) [rad].
+    def waypoints(self, actions: np.ndarray, start: np.ndarray) -> Steps:
+        """Return the joints that actions of shape (step, action) ask for one by one, up to the first out of reach.
 
-        They go out from the joints ``start``, shape (joint,) [rad].
+        They go out from the joints ``start``, shape (joint,) [rad]. A step that is not finite is among them as NaN.
         """
-        steps = []
+        # Where the first pose is far away, the start gate is to see how far.
+        free = self._is_new and self._is_absolute
+        steps, fault, slowed = [], '', ''
         for action in np.asarray(actions, dtype=np.float64):
-            start = self._step(action, start)
+            start, solution = self._step(action, start, None if free else self._step_limits)
+            if solution is not None and (solution.distance > REACH_TOLERANCE or solution.angle > TURN_TOLERANCE):
+                if not solution.slowed:
+                    fault = solution.reason
+                    break
+                slowed = slowed or solution.reason
             steps.append(start)
-        return np.array(steps)
+            free = False
+        return Steps(np.array(steps).reshape(-1, len(self._commanded)), fault, slowed)
 
     def done(self, before: np.ndarray, after: np.ndarray) -> np.ndarray | None:
         """Return the action, shape (action,), that leads from one command to the next, shape (joint,) [rad] each.
@@ -113,19 +167,25 @@ class Embodiment:
                 ways.append(values.sum(axis=1))
         return np.concatenate(ways, axis=-1)
 
-    def _step(self, action: np.ndarray, commanded: np.ndarray) -> np.ndarray:
-        target = commanded
+    def _step(
+        self, action: np.ndarray, commanded: np.ndarray, step_limits: np.ndarray | None
+    ) -> tuple[np.ndarray, Solution | None]:
+        target, solution = commanded, None
         if self._moves_tool:
-            tool = self._reference.copy()
+            tool, orientation = self._reference.copy(), self._orientation
             for part in self._moves_tool:
-                tool[part.places] = self._asked(part, action, commanded)
-            if not all(map(math.isfinite, tool.tolist())):
-                return np.full_like(commanded, np.nan)  # inverse kinematics has no answer to that
-            target = self._kinematics.solve(tool, self._orientation, target)
+                asked, axes = self._asked(part, action, commanded), len(part.places)
+                tool[part.places] = asked[:axes]
+                if part.turns:
+                    orientation = from_six_dimensional(asked[axes:])[[3, 0, 1, 2]]
+            if not all(map(math.isfinite, [*tool.tolist(), *orientation.tolist()])):
+                return np.full_like(commanded, np.nan), None  # inverse kinematics has no answer to that
+            solution = self._kinematics.toward(tool, orientation, target, step_limits)
+            target = solution.joints
         target = np.array(target)
         for part in self._moves_joints:
             target[part.places] = self._asked(part, action, commanded)
-        return target
+        return target, solution
 
     def _asked(self, part: Part, action: np.ndarray, commanded: np.ndarray) -> np.ndarray:
         """Return the values that an action asks of a part of the arm, shape (width,)."""
@@ -137,4 +197,5 @@ class Embodiment:
 
     def sent(self, command: np.ndarray) -> None:
         """Note the joint command, shape (joint,) [rad], that left in the end."""
+        self._is_new = self._is_new and np.array_equal(command, self._commanded)
         self._commanded = np.array(command, dtype=np.float64)

@@ -116,7 +116,9 @@ class Proposal:
     fault: str = ''
     """What is wrong with the policy's answer; it is not carried out then."""
     broken: str = ''
-    """Which limit it breaks."""
+    """Which limit it breaks, or which of its steps cannot be reached."""
+    remark: str = ''
+    """Why it falls short of what the policy asked for."""
 
     @classmethod
     def faulty(cls, tick: Tick, fault: str) -> Proposal:
@@ -212,7 +214,9 @@ class Planner:
             if fault:
                 return Proposal.faulty(tick, fault)
         actions = self._chunk.next()[None] if self._lockstep else self._action[: self._ahead]
-        steps = self.embodiment.waypoints(actions, tick.reference.position)
+        steps, unreachable, slowed = self.embodiment.waypoints(actions, tick.reference.position)
+        if len(steps) < min(self.replan_steps, len(actions)):
+            return Proposal(tick, -1, steps, None, broken=f'step {len(steps) + 1}: {unreachable}')
         if not np.abs(steps).max() < _ABSURD:
             return Proposal(tick, -1, steps, None, fault=_NOT_FINITE)
         expert = self._chunk.expert
@@ -232,7 +236,7 @@ class Planner:
         if self._limits.mode == 'reject':
             due = steps[: self.replan_steps]
             broken = self._limits.broken_by(due, tick.reference.position, self._seconds)
-        return Proposal(tick, expert, steps, waypoints, broken=broken)
+        return Proposal(tick, expert, steps, waypoints, broken=broken, remark=slowed)
 
     def _begin(self, tick: Tick) -> None:
         self._epoch = tick.epoch

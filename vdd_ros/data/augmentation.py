@@ -152,7 +152,7 @@ def _parts(contract: Contract, features: Sequence[Feature | TopicFeature]) -> li
         if isinstance(feature, TopicFeature):
             names = [f'{feature.name} {place}' for place in range(contract.width(feature))]
         else:
-            names = list(feature.axes if feature.space == 'tool' else contract.joints_of(feature))
+            names = list(contract.parts_of(feature))
         parts += [((feature.space, name), feature.source) for name in names]
     return parts
 

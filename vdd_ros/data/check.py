@@ -74,6 +74,9 @@ class _Nowhere:
     def tool_position(self, joints: np.ndarray) -> np.ndarray:
         return np.zeros((*joints.shape[:-1], 3))
 
+    def tool_orientation(self, joints: np.ndarray) -> np.ndarray:
+        return np.broadcast_to([1.0, 0.0, 0.0, 0.0], (*joints.shape[:-1], 4))
+
 
 def check(path: str | Path, contract: Contract, progress: Callable[[float], None] | None = None) -> Verdict:
     """Read a bag by a contract, and tell what fits.

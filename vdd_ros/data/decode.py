@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from vdd_ros.contract import NANOSECONDS, Contract, Feature
+from vdd_ros.data.rotation import six_dimensional
 from vdd_ros.features import ActionMode, TopicFeature
 
 _AXES = {'x': 0, 'y': 1, 'z': 2}
@@ -22,6 +23,10 @@ class ToolPoint(Protocol):
 
     def tool_position(self, joints: np.ndarray) -> np.ndarray:
         """Map joints of shape (..., joint) [rad] to positions of shape (..., 3) [m]."""
+        ...
+
+    def tool_orientation(self, joints: np.ndarray) -> np.ndarray:
+        """Map joints of shape (..., joint) [rad] to unit quaternions of shape (..., 4), w x y z."""
         ...
 
 
@@ -36,6 +41,8 @@ class Part:
     """Where its numbers are in the observation or in the action."""
     places: np.ndarray
     """Where its joints are among those of the robot, or its axes in a position, shape (width,); of a topic, none."""
+    turns: bool
+    """Whether the six numbers of the tool's orientation follow those of the axes."""
     mode: ActionMode
     factor: float
     """What an action is multiplied with to be a change of the command: 1 where its mode is `delta`, the policy
@@ -64,12 +71,19 @@ class Decoding:
 
         Returns
         -------
-        An array of its own, shape (..., width), [rad] in joint space and [m] in tool space.
+        An array of its own, shape (..., width), [rad] in joint space and [m] in tool space; of a rotation the first two
+        columns of its matrix.
 
         """
         if part.space == 'joint':
             return np.asarray(joints, dtype=np.float64).take(part.places, -1)
-        return self._kinematics.tool_position(joints).take(part.places, -1)
+        if not part.turns:
+            return self._kinematics.tool_position(joints).take(part.places, -1)
+        quaternion = self._kinematics.tool_orientation(joints)[..., [1, 2, 3, 0]]
+        turned = six_dimensional(quaternion.reshape(-1, 4)).reshape(*quaternion.shape[:-1], 6)
+        if not len(part.places):
+            return turned
+        return _side_by_side([self._kinematics.tool_position(joints).take(part.places, -1), turned])
 
     def observation(
         self, measured: np.ndarray, commanded: np.ndarray, topics: Mapping[str, np.ndarray] = _NONE
@@ -171,6 +185,7 @@ def _looked_up(contract: Contract, features: Sequence[Feature | TopicFeature]) -
             places = [_AXES[axis] for axis in feature.axes]
         columns = slice(column, column + contract.width(feature))
         taken, mode = np.array(places, dtype=np.intp), contract.mode_of(feature)
-        parts.append(Part(feature.name, feature.source, feature.space, columns, taken, mode, factors[mode]))
+        turns = feature.space == 'tool' and feature.rotation is not None
+        parts.append(Part(feature.name, feature.source, feature.space, columns, taken, turns, mode, factors[mode]))
         column = columns.stop
     return tuple(parts)

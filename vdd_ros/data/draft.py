@@ -15,6 +15,11 @@ _MARKS = 'diagnostic_msgs/msg/DiagnosticArray'
 _MOST_RADIANS = 7.0
 """More than a turn and a bit: whoever says so counts in degrees."""
 _PLAIN_RATE = 20.0
+_POSE = 6
+"""Numbers of a pose: an arm of fewer joints cannot reach all of them."""
+_FEW_JOINTS = (
+    '  # tool_weights: {rotation: [1, 1, 0]}   # about its own z the tool may turn: five joints keep no whole pose'
+)
 _PAUSE = 1.0
 
 
@@ -54,6 +59,7 @@ def draft(path: str | Path, found: Mapping[str, Seen]) -> str:
         '  model: robot.urdf        # give the path of the MJCF or URDF of the arm',
         '  tool: tool0              # the link or site that is the tool point',
         f'  joints: [{", ".join(joints)}]' + (f'   # {remark}' if remark else ''),
+        *([_FEW_JOINTS] if len(joints) < _POSE else []),
         'topics:',
         f'  joint_states: {arm.info.name.lstrip("/")}',
         *([f'  commands: {commands.info.name.lstrip("/")}'] if commands else []),
@@ -66,6 +72,8 @@ def draft(path: str | Path, found: Mapping[str, Seen]) -> str:
         *(['  - {name: commanded, source: commanded, space: joint}'] if commands else []),
         *_others(found, arm, commands),
         'action: {name: step, source: commanded, space: joint}',
+        '# Or the pose of the tool, which needs the model of the arm:',
+        '# action: {name: step, source: commanded, space: tool, axes: [x, y, z], rotation: 6d}',
         'action_mode: delta         # or absolute, or velocity',
         'observation_horizon: 2',
         'prediction_horizon: 8',

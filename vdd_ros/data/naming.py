@@ -21,7 +21,7 @@ def observation_names(contract: Contract) -> list[str]:
                 fields = feature.fields or types.default_fields(feature.type)
                 parts = [part for field in fields for part in _parts(field, feature.rotation)]
         else:
-            parts = list(contract.joints_of(feature) if feature.space == 'joint' else feature.axes)
+            parts = list(contract.parts_of(feature))
         names += [f'{feature.name} {part}' if width > 1 else feature.name for part in parts]
     return names
 
@@ -59,5 +59,5 @@ def action_names(contract: Contract) -> list[str]:
         elif feature.space == 'joint':
             names += contract.joints_of(feature)
         else:
-            names += [f'{feature.name} {axis}' for axis in feature.axes]
+            names += [f'{feature.name} {part}' for part in contract.parts_of(feature)]
     return names

@@ -34,6 +34,34 @@ def six_dimensional(quaternion: np.ndarray) -> np.ndarray:
     )
 
 
+def from_six_dimensional(columns: np.ndarray) -> np.ndarray:
+    """Return the unit quaternion, shape (4,), x y z w with w >= 0, whose matrix begins with the nearest two columns.
+
+    ``columns`` has shape (6,): the first column is normalised, the second made orthogonal to it (Gram-Schmidt, Zhou et
+    al., CVPR 2019). Not finite if one of them has no direction of its own.
+    """
+    first, second = np.asarray(columns, dtype=np.float64).reshape(2, 3)
+    with np.errstate(all='ignore'):
+        x = first / np.linalg.norm(first)
+        across = second - (x @ second) * x
+        length = np.linalg.norm(across)
+        if not length > 1e-6 * np.linalg.norm(second):
+            return np.full(4, np.nan)
+        y = across / length
+    z = np.cross(x, y)
+    # Shepperd 1978, through the largest of the four: exact for a rotation, and never divided by a small number.
+    squares = np.array([x[0] - y[1] - z[2], y[1] - x[0] - z[2], z[2] - x[0] - y[1], x[0] + y[1] + z[2]])
+    largest = int(np.argmax(squares))
+    rows = {
+        0: [1 + squares[0], x[1] + y[0], x[2] + z[0], y[2] - z[1]],
+        1: [x[1] + y[0], 1 + squares[1], y[2] + z[1], z[0] - x[2]],
+        2: [x[2] + z[0], y[2] + z[1], 1 + squares[2], x[1] - y[0]],
+        3: [y[2] - z[1], z[0] - x[2], x[1] - y[0], 1 + squares[3]],
+    }
+    quaternion = np.array(rows[largest])
+    return quaternion / np.copysign(np.linalg.norm(quaternion), quaternion[3] if quaternion[3] else 1.0)
+
+
 def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
     """Chain poses of shape (n, 7), position and unit quaternion x y z w: that of `inner`'s frame, told in `outer`'s."""
     turned = _rotate(outer[:, 3:], inner[:, :3])

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
 
-_LIBRARIES = ('vdd_ros', 'numpy', 'torch', 'onnxruntime', 'mujoco', 'mink', 'rosbags')
+_LIBRARIES = ('vdd_ros', 'numpy', 'torch', 'onnxruntime', 'mujoco', 'daqp', 'rosbags')
 
 
 def environment() -> dict[str, Any]:
