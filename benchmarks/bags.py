@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -45,6 +44,7 @@ from vdd_ros.data.bag import Bag
 from vdd_ros.data.convert import convert
 from vdd_ros.data.demonstrations import converted
 from vdd_ros.data.episode import Episode
+from vdd_ros.domain import in_domain, private_domain
 from vdd_ros.progress import silent
 
 MEGABYTE = 1 << 20
@@ -214,18 +214,17 @@ def parity(folder: Path, seconds: float) -> tuple[Rows, list[Bar]]:
 @contextmanager
 def _ros(*words: str) -> Iterator[tuple[Any, Any]]:
     """Open ROS on a domain of its own, with arguments for its nodes."""
-    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-    os.environ['ROS_DOMAIN_ID'] = str(random.SystemRandom().randint(1, 101))
     os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
     import rclpy
     import rclpy.parameter
     from rclpy.executors import SingleThreadedExecutor
 
-    rclpy.init(args=['--ros-args', *words] if words else None)
-    try:
-        yield rclpy, SingleThreadedExecutor()
-    finally:
-        rclpy.try_shutdown()
+    with private_domain() as domain, in_domain(domain):
+        rclpy.init(args=['--ros-args', *words] if words else None)
+        try:
+            yield rclpy, SingleThreadedExecutor()
+        finally:
+            rclpy.try_shutdown()
 
 
 def faults(count: int) -> tuple[Rows, list[Bar]]:

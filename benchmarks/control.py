@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from benchmarks.control_arm import RATE
 from benchmarks.harness import Bar, finish
 from vdd_ros.artifact import Calibration, DataRecord, Manifest, normalizer_entries, save_artifact
 from vdd_ros.contract import Contract, load_contract
+from vdd_ros.domain import domain_environment, private_domain
 from vdd_ros.export import export_student
 from vdd_ros.familiarity import fit_familiarity
 from vdd_ros.learning_settings import load_settings
@@ -167,14 +167,11 @@ def main(quick: bool = False, check: bool = False, seconds: float | None = None)
     span = seconds or (_QUICK_SECONDS if quick else _SECONDS)
     reloading = _QUICK_RELOADING if quick else _RELOADING
     console = Console()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, private_domain() as domain:
         folder = Path(name)
         environment = {
-            **os.environ,
-            'ROS_DOMAIN_ID': os.environ.get('ROS_DOMAIN_ID') or str(random.SystemRandom().randint(1, 101)),
-            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+            **domain_environment(domain),
             'ROS_LOG_DIR': name,
-            'AMENT_PREFIX_PATH': os.environ.get('AMENT_PREFIX_PATH', sys.prefix),
             'OMP_NUM_THREADS': '1',
         }
         save_mirror(folder / 'student', contract_at(PLANNING_RATE))

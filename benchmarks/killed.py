@@ -7,7 +7,6 @@ end is measured: from the last message in the bag to the moment of the kill. So 
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from benchmarks.harness import Bar, finish
 from vdd_ros.data.recovery import settle
+from vdd_ros.domain import domain_environment, private_domain
 
 _RATE = 1000
 _PATIENCE = 60.0
@@ -56,15 +56,9 @@ while True:
 def measure(kills: int, seconds: tuple[float, float] = (2.0, 4.0), seed: int = 0) -> list[dict[str, Any]]:
     """Kill so often, each time a random time after the bag began to grow; return a row for each kill."""
     chance = random.Random(seed)
-    environment = {
-        **os.environ,
-        'ROS_DOMAIN_ID': str(random.SystemRandom().randint(1, 101)),
-        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-        'AMENT_PREFIX_PATH': os.environ.get('AMENT_PREFIX_PATH', sys.prefix),
-    }
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        environment['ROS_LOG_DIR'] = folder
+    with tempfile.TemporaryDirectory() as folder, private_domain() as domain:
+        environment = {**domain_environment(domain), 'ROS_LOG_DIR': folder}
         robot = subprocess.Popen([sys.executable, '-c', _ROBOT], env=environment)
         try:
             for number in track(range(kills), description='kills'):

@@ -17,6 +17,7 @@ from sensor_msgs.msg import Image, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
+from vdd_ros.domain import in_domain
 from vdd_ros.errors import InterfaceError
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.process import new_executor
@@ -103,8 +104,8 @@ class Listener:
 @contextmanager
 def bridge(folder: Path, parameters: Mapping[str, Value]) -> Iterator[Listener]:
     """Run a bridge, and yield who listens to it."""
-    with NodeGraph(folder) as graph:
-        rclpy.init(domain_id=int(graph.environment['ROS_DOMAIN_ID']))
+    with NodeGraph(folder) as graph, in_domain(graph.domain):
+        rclpy.init()
         listener = Listener('benchmark')
         try:
             graph.start('mujoco_bridge', parameters)

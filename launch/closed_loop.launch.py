@@ -1,4 +1,4 @@
-"""A distilled policy and the simulated arm that it commands."""
+"""A distilled policy and the simulated arm that it commands, in the ROS domain of the terminal: not that of a robot."""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription

@@ -1,4 +1,7 @@
-"""A simulated robot behind the topics of ros2_control; with `output`, also a recorder."""
+"""A simulated robot behind the topics of ros2_control; with `output`, also a recorder.
+
+It takes part in the ROS domain of the terminal, which must not be that of a robot.
+"""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument

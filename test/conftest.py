@@ -1,10 +1,9 @@
-"""What every test run needs of ROS: no traffic beyond this machine, logs out of the way, this python's packages."""
+"""What every test run needs of ROS: logs out of the way, this python's packages."""
 
 import os
 import sys
 import tempfile
 
-os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 os.environ.setdefault('ROS_LOG_DIR', tempfile.mkdtemp(prefix='vdd_ros_log_'))
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 _prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
-import random
 import re
 import signal
 import subprocess
@@ -13,37 +11,49 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Union
 
+from vdd_ros.domain import domain_environment, private_domain
 from vdd_ros.errors import InterfaceError
 
 Value = Union[str, int, float, bool]
+DOMAIN_FILE = 'ros_domain'
+"""File in the log folder with the number of the domain, for `ROS_DOMAIN_ID` of a person who wants to look in."""
+FOUND = 'also in this domain: '
+"""What a line of the node `domain_check` begins with that names a participant."""
 _GRACE = 20.0
 _PARENT_DEATH_SIGNAL = 1
 _LOG_LINE = re.compile(r'^\[(?P<level>[A-Z]+)\] \[[\d.]+\] \[(?P<node>[^\]]*)\]: (?P<text>.*)$')
 
 
 class NodeGraph:
-    """A few nodes, started together and ended together, in a ROS domain that no other graph is likely to use.
+    """A few nodes, started together and ended together, in a private domain of this host (`vdd_ros.domain`).
 
-    Use it as a context: whatever happens inside, no process outlives it. Nodes are ended in the reverse order of
-    starting, by SIGINT, and killed only if they do not listen.
+    Whatever `ROS_DOMAIN_ID` says, the nodes meet each other and nobody else: a simulated arm has the topics of a real
+    one. Use it as a context: whatever happens inside, no process outlives it. Nodes are ended in the reverse order of
+    starting, by SIGINT, and killed only if they do not react to it.
     """
 
     def __init__(self, log_folder: Path) -> None:
-        """Plan a graph; every node's output goes to a file of its own in ``log_folder``."""
+        """Claim a domain; every node's output goes to a file of its own in ``log_folder``, as does the domain's number.
+
+        Raises
+        ------
+        InterfaceError
+            No domain is free.
+
+        """
         self._log_folder = log_folder
         self._nodes: dict[str, _NodeProcess] = {}
-        # 0 to 101 are safe on every platform; a fixed one would meet the graph of a colleague.
-        domain = os.environ.get('ROS_DOMAIN_ID') or str(random.SystemRandom().randint(1, 101))
+        self._claim = ExitStack()
+        self.domain = self._claim.enter_context(private_domain())
+        """The ROS domain of all nodes."""
         self.environment = {
-            **os.environ,
-            'ROS_DOMAIN_ID': domain,
-            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+            **domain_environment(self.domain),
             'ROS_LOG_DIR': str(log_folder),
-            'AMENT_PREFIX_PATH': os.environ.get('AMENT_PREFIX_PATH', sys.prefix),
             'RCUTILS_COLORIZED_OUTPUT': '0',
             'OMP_NUM_THREADS': '1',
         }
@@ -76,7 +86,20 @@ class NodeGraph:
         self._nodes[node].check()
 
     def __enter__(self) -> NodeGraph:
-        """Return itself."""
+        """Look into the domain, and return itself.
+
+        Raises
+        ------
+        InterfaceError
+            Others take part in the domain; they are named, and no node of this graph was started.
+
+        """
+        with ExitStack() as failed:
+            failed.push(self.__exit__)
+            self._log_folder.mkdir(parents=True, exist_ok=True)
+            (self._log_folder / DOMAIN_FILE).write_text(f'{self.domain}\n', encoding='utf-8')
+            self._refuse_company()
+            failed.pop_all()
         return self
 
     def __exit__(
@@ -85,9 +108,27 @@ class NodeGraph:
         """End every node that still runs, the last started first."""
         for process in reversed(self._nodes.values()):
             process.end()
+        self._claim.close()
         if kind is None:
             for process in self._nodes.values():
                 process.check()
+
+    def _refuse_company(self) -> None:
+        found: list[str] = []
+
+        def listen(line: str) -> None:
+            if line.startswith(FOUND):
+                found.append(line.removeprefix(FOUND))
+
+        self.start('domain_check', {}, listen=listen)
+        self.wait('domain_check')
+        self._nodes.pop('domain_check').end()
+        if found:
+            raise InterfaceError(
+                expected=f'nobody else in ROS domain {self.domain}, where a simulation is about to start',
+                found=', '.join(found),
+                remedy='end them, or start again: every run takes another domain',
+            )
 
 
 class _NodeProcess:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
-import itertools
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,9 +17,9 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from vdd_ros.domain import in_domain, private_domain
+
 PATIENCE = 30.0
-_DOMAINS = range(20, 100)
-_next_domain = itertools.count()
 
 
 class Process:
@@ -133,30 +130,13 @@ class Graph:
 
 
 @contextmanager
-def _free_domain() -> Iterator[int]:
-    """Hold a domain that no other test run on this machine holds, and that no recent test of this one has used."""
-    folder = Path(tempfile.gettempdir(), 'vdd_ros_domains')
-    folder.mkdir(exist_ok=True)
-    for _ in _DOMAINS:
-        domain = _DOMAINS[next(_next_domain) % len(_DOMAINS)]
-        with (folder / str(domain)).open('w') as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                continue
-            yield domain
-            return
-    pytest.fail('no ROS domain is free')
-
-
-@contextmanager
 def open_graph(folder: Path, arguments: Sequence[str] = ()) -> Iterator[Graph]:
     """Open a graph on a domain of its own; at the end every process must end by itself or on SIGINT.
 
     The arguments are for nodes in this process, as behind ``--ros-args``.
     """
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as environment:
-        environment.setenv('ROS_DOMAIN_ID', str(stack.enter_context(_free_domain())))
+    with ExitStack() as stack:
+        stack.enter_context(in_domain(stack.enter_context(private_domain())))
         rclpy.init(args=['--ros-args', *arguments] if arguments else None)
         stack.callback(gc.collect)  # a node of this process that is still referred to answers for ever, and to nobody
         stack.callback(rclpy.try_shutdown)

@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bystander import Bystander, bystander
 
 QUICK = """
 teacher: {trunk: {kind: mlp, width: 32, depth: 2, window: difference}, calls: 4}
@@ -20,13 +22,16 @@ student: {experts: 4, trunk: {kind: mlp, width: 32, depth: 2, window: difference
 distillation: {iterations: 40, batch: 64}
 """
 PATIENCE = 60
+_started: list[subprocess.Popen] = []
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen:
     """Start `vdd`."""
     # A job in the background ignores SIGINT, and so would whatever it starts; here a person is at the terminal.
     command = ['env', '--default-signal=INT', sys.executable, '-m', 'vdd_ros.cli', *words]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _started.append(process)
+    return process
 
 
 def vdd(folder: Path, *words: str) -> subprocess.CompletedProcess:
@@ -34,6 +39,24 @@ def vdd(folder: Path, *words: str) -> subprocess.CompletedProcess:
     process = start(folder, *words)
     out, error = process.communicate(timeout=PATIENCE)
     return subprocess.CompletedProcess(words, process.returncode, out, error)
+
+
+@pytest.fixture(scope='module')
+def real_arm() -> Iterator[Bystander]:
+    """An arm on the ROS domain of the person whose terminal all commands are given in."""
+    with bystander() as arm:
+        yield arm
+        for process in _started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                process.wait(PATIENCE)
+
+
+@pytest.fixture(autouse=True)
+def no_command_of_a_simulation_reaches_the_arm(real_arm):
+    """Hold for every command of this file, whatever it simulates."""
+    yield
+    assert not real_arm.commands and not real_arm.others
 
 
 def descendants(identity: int) -> list[int]:
@@ -59,7 +82,7 @@ def until(condition, what: str) -> None:
 
 
 @pytest.fixture(scope='module')
-def finished(tmp_path_factory) -> Path:
+def finished(tmp_path_factory, real_arm) -> Path:
     """A folder in which a small demo has run to its end."""
     folder = tmp_path_factory.mktemp('demo')
     (folder / 'quick.yaml').write_text(QUICK)

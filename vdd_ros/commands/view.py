@@ -10,8 +10,9 @@ from pathlib import Path
 class View:
     """Look at a running bridge: in MuJoCo's window where there is a display, as a film where there is none.
 
-    In the window, space pauses the bridge and backspace resets it. It must run in the same ROS domain; start one with
-    `mujoco_bridge` or `ros2 launch vdd_ros simulation.launch.py`. Films need the `video` extra and EGL.
+    In the window, space pauses the bridge and backspace resets it. It must run in the same ROS domain: the commands of
+    `vdd` write theirs to `ros_domain` among their logs. Start one with `mujoco_bridge` or
+    `ros2 launch vdd_ros simulation.launch.py`. Films need the `video` extra and EGL.
     """
 
     film: Path | None = None
