@@ -16,6 +16,7 @@ JOINT_STATE = 'sensor_msgs/msg/JointState'
 NUMBERS = 'std_msgs/msg/Float64MultiArray'
 POSE = 'geometry_msgs/msg/PoseStamped'
 IMAGE = 'sensor_msgs/msg/Image'
+COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 MARK = 'diagnostic_msgs/msg/DiagnosticArray'
 
 
@@ -42,6 +43,11 @@ def image(stamp: int, pixels: np.ndarray) -> bytes:
     height, width, channels = pixels.shape
     data = np.ascontiguousarray(pixels, dtype=np.uint8).reshape(-1)
     return _bytes(IMAGE, _header(stamp), height, width, 'rgb8', 0, width * channels, data)
+
+
+def compressed_image(stamp: int, data: bytes, form: str) -> bytes:
+    """Serialise a picture that is a JPEG or PNG already, in a format such as ``rgb8; jpeg compressed bgr8``."""
+    return _bytes(COMPRESSED_IMAGE, _header(stamp), form, np.frombuffer(data, dtype=np.uint8))
 
 
 def mark(stamp: int, event: str, **labels: object) -> bytes:

@@ -129,7 +129,7 @@ class _Look:
     def __init__(self, bag: Bag, contract: Contract, source: Source) -> None:
         self._source, self._contract = source, contract
         self.account = Account()
-        self.track = Track(source.stream, source.width)
+        self.track = Track(source.stream, source.width, pictures=source.pictures)
         self.decoder: Decoder | None = None
         self._complaints: list[str] = []
         name = find_topic(bag.topics, source.topic)

@@ -61,7 +61,8 @@ def convert(
             newest = max(newest, *(int(messages.received.max()) for messages in block.values() if len(messages)), 0)
             if reader.size > limit:
                 yield from done.take(reader, newest - _SLACK)
-                limit = held + reader.size
+                # What could not be let go of is looked through again only when it is half as much again.
+                limit = held + 3 * reader.size // 2
         reader.complete()
         yield from done.take(reader, None)
         if not done.count:

@@ -11,6 +11,7 @@ from vdd_ros.contract import Contract, TopicFeature
 from vdd_ros.data.account import Account
 from vdd_ros.data.decode import ToolPoint, action_values, change_factors, observation_values
 from vdd_ros.data.episode import Episode
+from vdd_ros.data.frames import Rows
 from vdd_ros.data.observing import joints_at, observed_at
 from vdd_ros.data.recording import Recording
 from vdd_ros.data.resample import nanoseconds
@@ -123,7 +124,7 @@ def cut(
 
 def _rows(
     recording: Recording, contract: Contract, span: Span, ticks: np.ndarray, kinematics: ToolPoint | None
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+) -> tuple[np.ndarray | Rows, np.ndarray, dict[str, np.ndarray]]:
     """Return observations and actions at some ticks, and by stream, at which ticks it is not known."""
     longer = np.append(ticks, ticks[-1] + contract.period)
     known = joints_at(contract, recording.measured, recording.commanded, longer, start=span.start)
@@ -199,8 +200,8 @@ def _refuse_foreign(episode: Episode, number: int, contract: Contract) -> None:
                 found=f'{values.shape[1]} in {where}',
                 remedy='make the episodes with this contract',
             )
-        if not np.isfinite(values).all():
-            row, column = np.argwhere(~np.isfinite(values))[0]
+        if (strange := Rows([values]).strange() if isinstance(values, np.ndarray) else values.strange()) is not None:
+            row, column = strange
             raise TrainingError(
                 expected=f'finite numbers in each {name}',
                 found=f'{values[row, column]} in row {row}, column {column} of {where}',

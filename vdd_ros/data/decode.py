@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from vdd_ros.contract import NANOSECONDS, Contract, Feature
+from vdd_ros.data.frames import Frames, Rows, side_by_side
 from vdd_ros.data.rotation import six_dimensional
 from vdd_ros.features import ActionMode, TopicFeature
 
@@ -83,11 +84,11 @@ class Decoding:
         turned = six_dimensional(quaternion.reshape(-1, 4)).reshape(*quaternion.shape[:-1], 6)
         if not len(part.places):
             return turned
-        return _side_by_side([self._kinematics.tool_position(joints).take(part.places, -1), turned])
+        return side_by_side([self._kinematics.tool_position(joints).take(part.places, -1), turned])
 
     def observation(
-        self, measured: np.ndarray, commanded: np.ndarray, topics: Mapping[str, np.ndarray] = _NONE
-    ) -> np.ndarray:
+        self, measured: np.ndarray, commanded: np.ndarray, topics: Mapping[str, np.ndarray | Frames] = _NONE
+    ) -> np.ndarray | Rows:
         """Evaluate every feature of the observation, side by side: see `observation_values`."""
         values = []
         for part in self.observed:
@@ -95,7 +96,7 @@ class Decoding:
                 values.append(topics[part.name])
             else:
                 values.append(self.values(part, measured if part.source == 'measured' else commanded))
-        return _side_by_side(values)
+        return side_by_side(values)
 
     def action(
         self,
@@ -113,7 +114,7 @@ class Decoding:
                 old = topics_before[part.name] if topic else self.values(part, before)
                 new = (new - old) / part.factor
             values.append(new)
-        return _side_by_side(values)
+        return side_by_side(values)
 
 
 def observation_values(
@@ -121,9 +122,9 @@ def observation_values(
     measured: np.ndarray,
     commanded: np.ndarray,
     kinematics: ToolPoint | None,
-    topics: Mapping[str, np.ndarray] = _NONE,
-) -> np.ndarray:
-    """Evaluate every feature of the observation, side by side.
+    topics: Mapping[str, np.ndarray | Frames] = _NONE,
+) -> np.ndarray | Rows:
+    """Evaluate every feature of the observation, side by side; with pictures, as `Rows`.
 
     ``measured`` and ``commanded`` have shape (..., joint) [rad], and ``topics`` holds, by name, the values of each
     feature that is read from a topic of its own, shape (..., width); the result has shape (..., observation).
@@ -163,10 +164,6 @@ def change_factors(contract: Contract) -> np.ndarray:
     """Return what an action is multiplied with to be a change of the command, shape (action,): see `Part`."""
     parts = Decoding(contract, None).done
     return np.concatenate([np.full(part.columns.stop - part.columns.start, part.factor) for part in parts])
-
-
-def _side_by_side(values: list[np.ndarray]) -> np.ndarray:
-    return values[0] if len(values) == 1 else np.concatenate(values, axis=-1)
 
 
 @lru_cache(maxsize=64)

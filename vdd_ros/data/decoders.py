@@ -9,6 +9,7 @@ import numpy as np
 
 from vdd_ros.contract import NANOSECONDS
 from vdd_ros.data.account import Account
+from vdd_ros.data.frames import joined
 from vdd_ros.data.serialized import Definitions, Layout, Messages, Undecodable, walk
 from vdd_ros.features import Reading
 
@@ -28,7 +29,7 @@ class Decoded:
     received: np.ndarray
     """Shape (message,), int64 [ns]: when each was received."""
     values: np.ndarray
-    """Shape (message, width)."""
+    """Shape (message, width); of pictures, as `frames.real` reads them."""
 
 
 @dataclass
@@ -116,11 +117,10 @@ class Decoder:
             waiting = np.flatnonzero(groups == group) if len(sizes) > 1 else np.arange(count)
             for index, rows, pattern in self._matched(messages, waiting, size, account, topic):
                 values, refusals = self.numbers(rows, pattern)
-                refusals = (
-                    *refusals,
-                    (~np.isfinite(values).all(axis=1), 'a number in it is not finite'),
-                    (self._stamp(rows, pattern, stamps, index), 'its stamp is no time'),
-                )
+                refusals = (*refusals, (self._stamp(rows, pattern, stamps, index), 'its stamp is no time'))
+                if values.dtype.kind == 'f':
+                    infinite = ~np.isfinite(values).all(axis=1)
+                    refusals = (*refusals[:-1], (infinite, 'a number in it is not finite'), refusals[-1])
                 if any(wrong.any() for wrong, _ in refusals):
                     right = _complain(messages, index, refusals, account, topic)
                     index, values = index[right], values[right]
@@ -132,7 +132,7 @@ class Decoder:
             return Decoded(stamps[index], messages.received[index], values)
         index = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0, dtype=np.int64)
         order = np.argsort(index)
-        values = np.concatenate([part[1] for part in parts])[order] if parts else np.zeros((0, 0))
+        values = joined([part[1] for part in parts])[order] if parts else np.zeros((0, 0))
         return Decoded(stamps[index[order]], messages.received[index[order]], values)
 
     def _matched(

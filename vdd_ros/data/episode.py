@@ -8,6 +8,7 @@ from typing import Mapping
 
 import numpy as np
 
+from vdd_ros.data.frames import Rows
 from vdd_ros.errors import ContractError
 
 
@@ -15,8 +16,8 @@ from vdd_ros.errors import ContractError
 class Episode:
     """One recorded execution: at every tick, what was observed and what was then done."""
 
-    observation: np.ndarray
-    """Shape (time, observation)."""
+    observation: np.ndarray | Rows
+    """Shape (time, observation); with pictures in it held compactly, and read as an array."""
     action: np.ndarray
     """Shape (time, action): the action taken after the observation of the same row."""
     success: bool | None = None

@@ -10,6 +10,7 @@ import numpy as np
 from vdd_ros.contract import NANOSECONDS, Contract
 from vdd_ros.data.account import Account
 from vdd_ros.data.decode import ToolPoint, observation_values
+from vdd_ros.data.frames import real
 from vdd_ros.data.observing import joints_at, observed_at
 from vdd_ros.data.recording import Stream
 from vdd_ros.data.serialized import Messages
@@ -73,7 +74,7 @@ class LiveStreams:
             if source.topic == topic:
                 found = reader.decode(messages, self.account, topic)
                 if len(found.stamps):
-                    self._tracks[source.stream].add(int(found.stamps[0]), found.values[0])
+                    self._tracks[source.stream].add(int(found.stamps[0]), real(found.values[0]))
 
     def begin(self, start: int) -> None:
         """Begin an episode at a stamp [ns]: what was commanded before does not count."""

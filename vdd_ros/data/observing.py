@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vdd_ros.contract import Contract, TopicFeature
+from vdd_ros.data.frames import Frames
 from vdd_ros.data.recording import Stream
 from vdd_ros.data.resample import aligned, nanoseconds
 from vdd_ros.data.sources import topic_values
@@ -68,7 +69,7 @@ def joints_at(
 
 def observed_at(
     contract: Contract, streams: Mapping[str, Stream], ticks: np.ndarray
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+) -> tuple[dict[str, np.ndarray | Frames], dict[str, np.ndarray]]:
     """Return the features of the observation that have a topic of their own, at ticks.
 
     By name, the values, shape (tick, width), and at which ticks nothing stands for them, shape (tick,).

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import warnings
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image as Pillow
@@ -28,12 +30,14 @@ _ENCODINGS = {
 }
 _LUMA = np.array([299, 587, 114])
 _MILLIMETER = 1e-3
+_FILTERS = threading.Lock()
+"""Held while filters of warnings are changed, which all threads share."""
 
 
 def raw_image(
     data: np.ndarray, height: int, width: int, step: int, encoding: str, big_endian: bool, wanted: Image
 ) -> np.ndarray:
-    """Shrink the bytes of a sensor_msgs/Image to shape (``wanted.size``,).
+    """Shrink the bytes of a sensor_msgs/Image to shape (``wanted.size``,): see `_shrunk`.
 
     Raises
     ------
@@ -50,11 +54,13 @@ def raw_image(
         raise Undecodable(f'{len(data)} bytes for {height} rows of {step} bytes, {width} pixels of {encoding}')
     rows = np.lib.stride_tricks.as_strided(data, (height, row), (step, 1))
     pixels = np.ascontiguousarray(rows).view(kind).reshape(height, width, channels)
-    return _shrunk(pixels[..., list(colors)] if colors else pixels, wanted)
+    return _shrunk(pixels, wanted, colors)
 
 
 def compressed_image(data: bytes, form: str, wanted: Image) -> np.ndarray:
     """Shrink the bytes of a sensor_msgs/CompressedImage (JPEG, PNG, or compressedDepth) to shape (``wanted.size``,).
+
+    What comes back is as `_shrunk` says.
 
     Raises
     ------
@@ -64,12 +70,12 @@ def compressed_image(data: bytes, form: str, wanted: Image) -> np.ndarray:
     """
     depth = 'compressedDepth' in form
     try:
-        with warnings.catch_warnings():
+        with _FILTERS, warnings.catch_warnings():
             warnings.simplefilter('error', Pillow.DecompressionBombWarning)
             picture = Pillow.open(io.BytesIO(data[12:] if depth else data), formats=('JPEG', 'PNG'))
-            if picture.mode not in ('L', 'I;16', 'I;16B', 'I'):
-                picture = picture.convert('RGB')
-            pixels = np.asarray(picture)
+        if picture.mode not in ('RGB', 'L', 'I;16', 'I;16B', 'I'):
+            picture = picture.convert('RGB')
+        pixels = np.asarray(picture)
     except (UnidentifiedImageError, Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
         raise Undecodable(f'no JPEG or PNG: {type(error).__name__}') from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:  # Pillow raises all of these
@@ -83,32 +89,86 @@ def compressed_image(data: bytes, form: str, wanted: Image) -> np.ndarray:
     return _shrunk(pixels[..., None] if pixels.ndim == 2 else pixels, wanted)
 
 
-def _shrunk(pixels: np.ndarray, wanted: Image) -> np.ndarray:
-    """Average pixels of shape (row, column, channel) over equal shares of the picture."""
+def _shrunk(pixels: np.ndarray, wanted: Image, colors: tuple[int, ...] = ()) -> np.ndarray:
+    """Average pixels of shape (row, column, channel) over equal shares of the picture.
+
+    ``colors`` are the places of red, green and blue among the channels, if they are not in this order.
+
+    Returns
+    -------
+    Shape (``wanted.size``,). Of depth, float32 [m], 0 where none is known. Of colours, shares of full brightness as
+    unsigned integers (`frames.real`): of eight bits where each number is that of one pixel of eight, else of sixteen.
+    """
+    shares = _shares(*pixels.shape[:2], wanted.height, wanted.width)
     if wanted.color == 'depth':
         if pixels.shape[2] != 1 or pixels.dtype == np.uint8:
             raise Undecodable('no depth in a picture of colours')
         depth = pixels.astype(np.float64) * (_MILLIMETER if pixels.dtype.kind == 'u' else 1.0)
         known = np.isfinite(depth) & (depth > 0)
-        total = _summed(np.where(known, depth, 0.0), wanted)
-        count = _summed(known.astype(np.float64), wanted)
-        return (total / np.maximum(count, 1.0)).ravel()
+        total = _summed(np.where(known, depth, 0.0), shares)
+        count = _summed(known.astype(np.float64), shares)
+        return (total / np.maximum(count, 1.0)).ravel().astype(np.float32)
     if pixels.dtype.kind == 'f':
         raise Undecodable('no colours in a picture of depth')
-    full = 255 if pixels.dtype == np.uint8 else 65535
-    values = pixels.astype(np.int64)
+    full = np.iinfo(pixels.dtype).max
+    values = _summed(pixels, shares)
+    if colors:
+        values = values[..., list(colors)]
     if wanted.color == 'gray' and values.shape[2] == 3:
-        values, full = (values * _LUMA).sum(axis=2, keepdims=True), full * 1000
-    elif wanted.color == 'rgb' and values.shape[2] == 1:
+        values = (values * _LUMA).sum(axis=2, keepdims=True)
+        return _sixteen_bits(values, shares[2] * (full * 1000))
+    if wanted.color == 'rgb' and values.shape[2] == 1:
         values = np.repeat(values, 3, axis=2)
-    count = _summed(np.ones((*values.shape[:2], 1), dtype=np.int64), wanted)
-    return (_summed(values, wanted) / (count * full)).ravel()
+    if full == 255 and shares[2].max() == 1:
+        return values.astype(np.uint8).ravel()
+    return _sixteen_bits(values, shares[2] * full)
 
 
-def _summed(pixels: np.ndarray, wanted: Image) -> np.ndarray:
-    rows = np.arange(wanted.height) * pixels.shape[0] // wanted.height
-    columns = np.arange(wanted.width) * pixels.shape[1] // wanted.width
-    return np.add.reduceat(np.add.reduceat(pixels, rows, axis=0), columns, axis=1)
+def _sixteen_bits(values: np.ndarray, full: np.ndarray) -> np.ndarray:
+    return np.rint(values * (65535 / full)).astype(np.uint16).ravel()
+
+
+_Shares = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], np.ndarray]
+
+
+@lru_cache(maxsize=64)
+def _shares(rows: int, columns: int, height: int, width: int) -> _Shares:
+    """Return, of rows and of columns, where each share begins and how many it has; and how many pixels, (h, w, 1)."""
+    row = _cut(rows, height)
+    column = _cut(columns, width)
+    return row, column, (row[1][:, None] * column[1])[..., None]
+
+
+def _cut(size: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
+    begin = np.arange(parts) * size // parts
+    return begin, np.maximum(np.diff(np.append(begin, size)), 1)
+
+
+def _summed(pixels: np.ndarray, shares: _Shares) -> np.ndarray:
+    """Sum pixels of shape (row, column, channel) over shares of rows and columns, without overflow."""
+    (row, heights), (column, widths), _ = shares
+    lines = pixels.reshape(len(pixels), -1)
+    wide, wider = _sum_types(pixels.dtype, int(heights.max()), int(widths.max()))
+    if heights.max() <= len(row):  # the first line of each share, then the second, and so on
+        total = lines[row].astype(wide)
+        for line in range(1, int(heights.max())):
+            more = heights > line
+            if more.all():
+                total += lines[row + line]
+            else:
+                total[more] += lines[row[more] + line]
+    else:
+        total = np.stack([lines[begin : begin + size].sum(axis=0, dtype=wide) for begin, size in zip(row, heights)])
+    total = total.reshape(len(row), *pixels.shape[1:])
+    return np.add.reduceat(total, column, axis=1, dtype=wider).astype(np.float64 if wider.kind == 'f' else np.int64)
+
+
+def _sum_types(kind: np.dtype, rows: int, columns: int) -> tuple[np.dtype, np.dtype]:
+    """Return the narrowest types in which the sums of some rows, and of columns of these, have room."""
+    if kind.kind == 'f':
+        return np.dtype(np.float64), np.dtype(np.float64)
+    greatest = int(np.iinfo(kind).max) * rows
+    return np.min_scalar_type(greatest), np.min_scalar_type(max(greatest * columns, 1 << 16))
 
 
 def cloud(data: np.ndarray, count: int, step: int, columns: tuple[tuple[int, str], ...], wanted: int) -> np.ndarray:

@@ -11,11 +11,11 @@ import numpy as np
 from vdd_ros.contract import NANOSECONDS
 from vdd_ros.data.account import Account
 from vdd_ros.data.decoders import Decoded
+from vdd_ros.data.frames import Frames, real
 
 Word = tuple[int, int, 'str | float']
 """One value of a signal: stamp [ns], time of reception [ns], and what it says."""
 
-_COLUMNS = ('stamps', 'received', 'values')
 _NEVER = -(1 << 62)
 _NOTHING: Mapping = MappingProxyType({})
 
@@ -26,8 +26,8 @@ class Stream:
 
     stamps: np.ndarray
     """Shape (message,) [ns], ascending: header stamps where the type has them, else those of the bag."""
-    values: np.ndarray
-    """Shape (message, width); of joints [rad], in the order of the contract's joints."""
+    values: np.ndarray | Frames
+    """Shape (message, width); of joints [rad], in the order of the contract's joints; of images, the pictures."""
     received: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Shape (message,) [ns]: when each was received; empty where that is not known."""
 
@@ -59,13 +59,17 @@ class Recording:
 class Track:
     """Gathers the messages of one stream as they are read."""
 
-    def __init__(self, name: str, width: int) -> None:
-        """Start empty; the name is what complaints call it."""
+    def __init__(self, name: str, width: int, *, pictures: bool = False) -> None:
+        """Start empty; the name is what complaints call it, and pictures are held as they were decoded."""
         self.name = name
         self._width = width
-        self._parts: list[Decoded] = []
+        self._pictures = pictures
+        self._new: list[Decoded] = []
         self._cut: int | None = None
         self._newest: int | None = None
+        self._bytes = 0
+        empty = np.zeros(0, dtype=np.int64)
+        self._held = Stream(empty, Frames([], width) if pictures else np.zeros((0, width)), empty)
 
     def add(self, part: Decoded, account: Account) -> None:
         """Take in messages in the order of their arrival, and note those that are not in the order of their stamps."""
@@ -85,7 +89,10 @@ class Track:
             if wrong.any():
                 account.add('note', self.name, why, int(wrong.sum()), f'{stamps[wrong][0] / NANOSECONDS:.6f} s')
         self._newest = int(before[-1])
-        self._parts.append(part)
+        if not self._pictures:
+            part = Decoded(stamps, part.received, real(part.values))
+        self._new.append(part)
+        self._bytes += part.values.nbytes + 16 * len(stamps)
 
     @property
     def empty(self) -> bool:
@@ -95,24 +102,38 @@ class Track:
     @property
     def size(self) -> int:
         """Bytes held."""
-        return sum(part.values.nbytes + 16 * len(part.stamps) for part in self._parts)
+        return self._bytes
 
     def stream(self) -> Stream:
         """Return all that is held, in order."""
-        if len(self._parts) > 1:
-            self._parts = [
-                Decoded(*(np.concatenate([getattr(part, name) for part in self._parts]) for name in _COLUMNS))
-            ]
-        if not self._parts:
-            empty = np.zeros(0, dtype=np.int64)
-            return Stream(empty, np.zeros((0, self._width)), empty)
-        (part,) = self._parts
-        order = np.lexsort((part.received, part.stamps))
-        return Stream(part.stamps[order], part.values[order], part.received[order])
+        if not self._new:
+            return self._held
+        parts, self._new = [self._held, *self._new], []
+        stamps, received = (np.concatenate([getattr(part, name) for part in parts]) for name in ('stamps', 'received'))
+        if self._pictures:
+            values = Frames([*self._held.values.rows, *(row for part in parts[1:] for row in part.values)], self._width)
+        else:
+            values = np.concatenate([part.values for part in parts])
+        step, later = np.diff(stamps), np.diff(received)
+        if ((step < 0) | ((step == 0) & (later < 0))).any():
+            order = np.lexsort((received, stamps))
+            values = values.pick(order) if self._pictures else values[order]
+            stamps, received = stamps[order], received[order]
+        self._held = Stream(stamps, values, received)
+        return self._held
 
     def forget(self, until: int) -> None:
         """Let go of what is older than a stamp [ns], but for the newest before it, which may still be held."""
         stream = self.stream()
         first = max(int(np.searchsorted(stream.stamps, until, side='left')) - 1, 0)
-        self._parts = [Decoded(stream.stamps[first:], stream.received[first:], stream.values[first:])]
         self._cut = until
+        if not first:
+            return
+        if self._pictures:
+            values: np.ndarray | Frames = Frames(stream.values.rows[first:], self._width)
+            self._bytes = sum(row.nbytes for row in values.rows)
+        else:
+            values = stream.values[first:].copy()
+            self._bytes = values.nbytes
+        self._held = Stream(stream.stamps[first:].copy(), values, stream.received[first:].copy())
+        self._bytes += 16 * len(values)

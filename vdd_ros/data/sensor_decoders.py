@@ -9,6 +9,7 @@ from vdd_ros.contract import NANOSECONDS
 from vdd_ros.data import pictures, rotation
 from vdd_ros.data.account import Account
 from vdd_ros.data.decoders import Decoder, Pattern, Refusals, ScalarDecoder, gathered
+from vdd_ros.data.frames import joined
 from vdd_ros.data.serialized import Definitions, Layout, Messages, Undecodable, walk
 from vdd_ros.features import Reading, TopicFeature
 
@@ -104,14 +105,19 @@ class PictureDecoder(Decoder):
     def numbers(self, rows: np.ndarray, pattern: Pattern) -> tuple[np.ndarray, Refusals]:
         """Read messages of one pattern; those that are no pictures are refused."""
         offset, _, count = pattern.runs[0]
-        values = np.zeros((len(rows), self._feature.size))
+        values: list[np.ndarray | None] = []
         refusals: dict[str, np.ndarray] = {}
         for place, row in enumerate(rows):
             try:
-                values[place] = self._read(np.ascontiguousarray(row[offset : offset + count]), row, pattern.layout)
+                read = self._read(np.ascontiguousarray(row[offset : offset + count]), row, pattern.layout)
+                values.append(self.transformed(read)[None])
             except Undecodable as error:
                 refusals.setdefault(str(error), np.zeros(len(rows), dtype=bool))[place] = True
-        return self.transformed(values), [(wrong, why) for why, wrong in refusals.items()]
+                values.append(None)
+        kind = next((read.dtype for read in values if read is not None), np.float64)
+        none = np.zeros((1, self._feature.size), dtype=kind)
+        found = joined([none if read is None else read for read in values])
+        return found, [(wrong, why) for why, wrong in refusals.items()]
 
     def _image(self, data: np.ndarray, row: np.ndarray, layout: Layout) -> np.ndarray:
         height, width, step, big = (_number(row, layout, path) for path in ('height', 'width', 'step', 'is_bigendian'))
@@ -198,4 +204,4 @@ def stamp_of(data: bytes, layout: Layout) -> int:
 
 def _number(row: np.ndarray, layout: Layout, path: str) -> int:
     offset, code = layout.place(path)
-    return int(np.frombuffer(row.tobytes(), dtype=code, count=1, offset=offset)[0])
+    return int(row[offset : offset + np.dtype(code).itemsize].view(code)[0])

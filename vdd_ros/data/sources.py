@@ -12,8 +12,9 @@ from vdd_ros.contract import Contract
 from vdd_ros.contract_rules import JOINT_TYPES
 from vdd_ros.data import rotation
 from vdd_ros.data.decoders import Decoder, JointDecoder, ScalarDecoder
+from vdd_ros.data.frames import Frames
 from vdd_ros.data.recording import Stream
-from vdd_ros.data.resample import aligned, latest
+from vdd_ros.data.resample import aligned, aligned_frames, latest
 from vdd_ros.data.sensor_decoders import LinkDecoder, PictureDecoder, PoseDecoder
 from vdd_ros.data.serialized import Definitions
 from vdd_ros.features import Alignment, JointStream, TopicFeature
@@ -38,6 +39,8 @@ class Source:
     width: int
     optional: bool = False
     """Whether it may be absent: of a link, either the moving or the static transforms are."""
+    pictures: bool = False
+    """Whether its messages are images."""
 
 
 def joint_type(contract: Contract, name: str) -> str:
@@ -58,7 +61,8 @@ def sources(contract: Contract) -> tuple[Source, ...]:
                 found.append(Source(feature.topic, feature.type, name, 7, optional=True))
                 found.append(Source(feature.topic + _STATIC, feature.type, f'{name}/static', 7, optional=True))
         else:
-            found.append(Source(feature.topic, feature.type, feature.name, feature.size))
+            image = feature.image is not None
+            found.append(Source(feature.topic, feature.type, feature.name, feature.size, pictures=image))
     return tuple(found)
 
 
@@ -118,10 +122,12 @@ def _joint_decoder(contract: Contract, source: Source, definitions: Definitions,
 
 def topic_values(
     feature: TopicFeature, streams: Mapping[str, Stream], ticks: np.ndarray, *, inclusive: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray | Frames, np.ndarray]:
     """Return a feature at every tick, shape (tick, width), and at which ticks it is not known, shape (tick,)."""
     if not feature.frames:
         stream = streams[feature.name]
+        if isinstance(stream.values, Frames):
+            return aligned_frames(stream.stamps, stream.values, ticks, feature.align)
         return aligned(stream.stamps, stream.values, ticks, feature.align, inclusive=inclusive)
     pose, unknown = None, np.zeros(len(ticks), dtype=bool)
     for link in range(len(feature.frames) - 1):

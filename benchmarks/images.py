@@ -1,0 +1,196 @@
+"""Pictures of a bag to aligned observations: how fast, how large, how true. `python -m benchmarks.images`.
+
+One demonstration with two cameras of 640 x 480 pixels, JPEG at 30 Hz and raw at 15 Hz, and joint states at 500 Hz, is
+converted to pictures of 96 x 96 at 20 Hz by `vdd_ros.data.convert`, and by a plain loop: `rosbags` reads and
+deserialises, Pillow decodes and shrinks, numpy aligns. Each runs in a process of its own, in turn. The bag is made in a
+temporary folder.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from PIL import Image as Pillow
+from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
+
+from benchmarks.bag_making import JOINTS, SECOND, Making
+from benchmarks.harness import Bar, finish
+from vdd_ros.contract import Contract
+from vdd_ros.data import bag_messages as messages
+from vdd_ros.data.account import Account
+from vdd_ros.data.convert import convert
+
+HEIGHT, WIDTH = 480, 640
+WRIST, FRONT = 'wrist/image_raw/compressed', 'front/image_raw'
+PEAK = 300
+"""Memory [MB] that the conversion may take."""
+
+
+def camera_contract(side: int) -> Contract:
+    """Return seven joints and two pictures of some side, at 20 Hz."""
+    image = {'image': {'height': side, 'width': side, 'color': 'rgb'}}
+    return Contract.model_validate(
+        {
+            **{'schema_version': 2, 'name': 'cameras', 'policy_rate': 20.0, 'action_mode': 'absolute'},
+            'robot': {'model': 'panda', 'tool': 'tool_point', 'joints': JOINTS},
+            'observation': [
+                {'name': 'measured', 'source': 'measured', 'space': 'joint'},
+                {'name': 'wrist', 'topic': WRIST, 'type': 'CompressedImage', **image},
+                {'name': 'front', 'topic': FRONT, 'type': 'Image', **image},
+            ],
+            'action': {'name': 'target', 'source': 'commanded', 'space': 'joint'},
+        }
+    )
+
+
+def write_demonstration(folder: Path, seconds: float) -> Path:
+    """Write a bag of one demonstration before two cameras whose pictures move and are noisy."""
+    generator = np.random.default_rng(0)
+    coarse = Pillow.fromarray(generator.integers(0, 255, (60, 80, 3), dtype=np.uint8)).resize((WIDTH, HEIGHT))
+    scene = np.clip(np.asarray(coarse) + generator.normal(0, 6, (HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8)
+    kinds = {'/joint_states': messages.JOINT_STATE, '/arm_controller/commands': messages.NUMBERS}
+    kinds |= {'/episode': messages.MARK, f'/{WRIST}': messages.COMPRESSED_IMAGE, f'/{FRONT}': messages.IMAGE}
+    events = [(0, 'start', 0), (round(seconds * SECOND), 'end', 0)]
+    for what, rate in (('states', 500), ('commands', 20), ('wrist', 30), ('front', 15)):
+        events += [(round(number / rate * SECOND) + 1, what, number) for number in range(round(seconds * rate))]
+    making = Making(folder, kinds)
+    for at, what, number in sorted(events):
+        stamp, angles = SECOND + at, np.sin(at / SECOND + np.arange(7))
+        if what == 'states':
+            making.put('/joint_states', stamp, messages.joint_state(stamp, JOINTS, angles))
+        elif what == 'commands':
+            making.put('/arm_controller/commands', stamp, messages.numbers(angles + 0.01))
+        elif what == 'wrist':
+            data = io.BytesIO()
+            Pillow.fromarray(np.roll(scene, 3 * number, axis=1)).save(data, 'JPEG', quality=90)
+            making.put(f'/{WRIST}', stamp, messages.compressed_image(stamp, data.getvalue(), 'rgb8; jpeg compressed'))
+        elif what == 'front':
+            making.put(f'/{FRONT}', stamp, messages.image(stamp, np.roll(scene, 3 * number, axis=1)))
+        else:
+            making.put('/episode', stamp, messages.mark(stamp, what))
+    return making.close()
+
+
+def by_convert(path: Path, side: int) -> dict[str, Any]:
+    """Convert a bag; return seconds, ticks and the mean of the pictures at each tick."""
+    account = Account()
+    began = time.perf_counter()
+    (episode,) = convert(path, camera_contract(side), None, account)
+    seconds = time.perf_counter() - began
+    if any(loss.kind != 'note' and loss.kind != 'tick' for loss in account.losses):
+        raise RuntimeError(f'{path}: {account.losses}')
+    means = [row[7:].reshape(2, -1).mean(axis=1).tolist() for row in episode.observation]
+    return {'seconds': seconds, 'ticks': len(episode), 'stamps': episode.stamps.tolist(), 'means': means}
+
+
+def by_plain_loop(path: Path, side: int) -> dict[str, Any]:
+    """Do the same by `rosbags` and Pillow: the newest of every stream at each tick."""
+    began = time.perf_counter()
+    stamps: dict[str, list[int]] = {}
+    values: dict[str, list[np.ndarray]] = {}
+    with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
+        for connection, received, data in reader.messages():
+            message = reader.deserialize(data, connection.msgtype)
+            name = connection.topic.lstrip('/')
+            if name == 'episode':
+                continue
+            if name == WRIST:
+                image = Pillow.open(io.BytesIO(message.data.tobytes()))
+                found = np.asarray(image.resize((side, side), Pillow.Resampling.BOX))
+            elif name == FRONT:
+                image = Pillow.frombytes('RGB', (message.width, message.height), message.data.tobytes())
+                found = np.asarray(image.resize((side, side), Pillow.Resampling.BOX))
+            else:
+                found = message.position if name == 'joint_states' else message.data
+            time_ = message.header.stamp if hasattr(message, 'header') else None
+            stamps.setdefault(name, []).append(received if time_ is None else time_.sec * SECOND + time_.nanosec)
+            values.setdefault(name, []).append(found)
+    ticks = np.arange(stamps['joint_states'][0], stamps['joint_states'][-1], SECOND // 20)
+    rows = {name: np.searchsorted(item, ticks, side='right') - 1 for name, item in stamps.items()}
+    observed = [np.stack([values[name][row] for row in rows[name]]) for name in ('joint_states', WRIST, FRONT)]
+    np.stack([values['arm_controller/commands'][row] for row in rows['arm_controller/commands']])
+    seconds = time.perf_counter() - began
+    means = [[float(image[row].mean()) / 255 for image in observed[1:]] for row in range(len(ticks))]
+    return {'seconds': seconds, 'ticks': len(ticks), 'stamps': ticks.tolist(), 'means': means}
+
+
+WAYS = {'vdd_ros': by_convert, 'rosbags and Pillow': by_plain_loop}
+
+
+def _alone(way: str, path: Path, side: int) -> dict[str, Any]:
+    """Run one of the ways in a process of its own, and add its peak of memory [MB]."""
+    here = str(Path(__file__).parents[1])
+    environment = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, [here, os.environ.get('PYTHONPATH')]))}
+    command_ = [sys.executable, '-m', 'benchmarks.images', '--way', way, '--bag', str(path), '--side', str(side)]
+    done = subprocess.run(command_, capture_output=True, text=True, check=True, env=environment)
+    return json.loads(done.stdout)
+
+
+def compare(path: Path, side: int, repeats: int) -> tuple[list[dict[str, Any]], list[Bar]]:
+    """Run both ways in turn, the fastest of each counting, and compare what they found."""
+    found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+    for _ in range(repeats):
+        for way, runs in found.items():
+            runs.append(_alone(way, path, side))
+    best = {way: min(runs, key=lambda run: run['seconds']) for way, runs in found.items()}
+    rows = [
+        {
+            **{'pictures': f'{side} x {side}', 'way': way, 'seconds': run['seconds'], 'ticks': run['ticks']},
+            'peak_MB': max(item['peak'] for item in found[way]),
+        }
+        for way, run in best.items()
+    ]
+    ours, theirs = (best[way] for way in WAYS)
+    means = {run: dict(zip(best[run]['stamps'], best[run]['means'])) for run in WAYS}
+    shared = sorted(set(ours['stamps']) & set(theirs['stamps']))
+    mine, other = (np.array([means[way][stamp] for stamp in shared]) for way in WAYS)
+    name = f'{side} x {side}'
+    return rows, [
+        Bar(f'{name}: time against the plain loop', ours['seconds'] / theirs['seconds'], 1.0, at_most=True),
+        Bar(f'{name}: peak memory [MB]', rows[0]['peak_MB'], PEAK, at_most=True),
+        Bar(f'{name}: ticks that both have, of those of the plain loop', len(shared) / theirs['ticks'], 0.99),
+        Bar(f'{name}: greatest difference of a mean brightness', float(np.abs(mine - other).max()), 0.005, at_most=True),
+    ]
+
+
+def main(quick: bool = False, check: bool = False, way: str = '', bag: Path = Path(), side: int = 96) -> int:
+    """Measure the conversion of pictures.
+
+    Parameters
+    ----------
+    quick
+        A second of a demonstration: shows only that the program runs, and that the pictures are right.
+    check
+        Exit with 1 where a bar does not hold.
+    way
+        Run one way alone on a bag and print what it found: for the program itself.
+    bag
+        The bag for that.
+    side
+        Rows and columns of the pictures.
+
+    """
+    if way:
+        result = WAYS[way](bag, side)
+        sys.stdout.write(json.dumps({**result, 'peak': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+        return 0
+    with tempfile.TemporaryDirectory(prefix='vdd_ros_images_') as folder:
+        path = write_demonstration(Path(folder) / 'cameras', 1.0 if quick else 60.0)
+        rows, bars = compare(path, side, 1 if quick else 3)
+    return finish('images', rows, bars, check=check)
+
+
+if __name__ == '__main__':
+    raise SystemExit(tyro.cli(main))

@@ -1,0 +1,139 @@
+"""Pictures that are held compactly read as the arrays that they stand for."""
+
+from __future__ import annotations
+
+import pickle
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ros_messages import SECOND, header, make, mark, write_bag
+from test_convert import contract, stretch
+
+from vdd_ros.data.account import Account
+from vdd_ros.data.convert import convert
+from vdd_ros.data.dataset import windows_of
+from vdd_ros.data.decoders import Decoded
+from vdd_ros.data.frames import Frames, Rows, joined, real
+from vdd_ros.data.recording import Track
+from vdd_ros.data.resample import aligned, aligned_frames
+from vdd_ros.features import Alignment
+
+CHANCE = np.random.default_rng(0)
+NUMBERS = CHANCE.normal(size=(5, 2))
+EIGHT, SIXTEEN = (CHANCE.integers(0, np.iinfo(kind).max, (5, 3)).astype(kind) for kind in ('u1', 'u2'))
+DEPTH = CHANCE.normal(size=(5, 4)).astype(np.float32)
+ROWS = Rows([NUMBERS, Frames(EIGHT, 3), NUMBERS[:, :1], Frames([*SIXTEEN[:2], *EIGHT[2:]], 3), Frames(DEPTH, 4)])
+DENSE = np.hstack([NUMBERS, EIGHT / 255, NUMBERS[:, :1], SIXTEEN / 65535, DEPTH])
+DENSE[2:, 6:9] = EIGHT[2:] / 255
+
+
+@pytest.mark.parametrize(
+    'key',
+    [
+        *(0, -1, 4, slice(1, 4), slice(None, None, 2), [3, 0, 3], np.array([[0, 1], [4, 4]]), np.array([], dtype=int)),
+        *((2, 5), (slice(None), slice(1, 7)), (slice(1, 3), [0, 8, 4]), (Ellipsis, 3), (slice(None), DENSE[0] > 0)),
+        *(([1, 2], slice(None)), ([1, 2], 5), (slice(2, 2), slice(None)), (slice(None, None, 2), slice(0, 3)), (3,)),
+        DENSE[:, 0] > 0,
+    ],
+    ids=str,
+)
+def test_rows_give_what_an_array_gives(key):
+    found, expected = ROWS[key], DENSE[key]
+    assert found.shape == expected.shape
+    np.testing.assert_array_equal(np.asarray(found), expected)
+
+
+def test_rows_are_as_an_array_as_a_whole():
+    assert (ROWS.shape, ROWS.ndim, ROWS.size, len(ROWS), ROWS.dtype) == ((5, 13), 2, 65, 5, DENSE.dtype)
+    np.testing.assert_array_equal(ROWS, DENSE)
+    np.testing.assert_array_equal([*ROWS], DENSE)
+    np.testing.assert_array_equal(ROWS - DENSE[0], DENSE - DENSE[0])
+    assert ROWS.tobytes() == DENSE.tobytes() and pickle.loads(pickle.dumps(ROWS)).tobytes() == DENSE.tobytes()
+    for wrong in ((slice(None), 0, 0), ([0, 1], [0, 1]), ([0, 1], np.array([0, 1])), 9, (0, 99)):
+        with pytest.raises(IndexError):
+            ROWS[wrong]
+
+
+def test_what_is_not_finite_is_found_by_row_and_column():
+    assert ROWS.strange() is None
+    numbers, depth = NUMBERS.copy(), DEPTH.copy()
+    depth[3, 2] = np.inf
+    assert Rows([NUMBERS, Frames(EIGHT, 3), Frames(depth, 4)]).strange() == (3, 7)
+    numbers[1, 1] = np.nan
+    assert Rows([numbers, Frames(depth, 4)]).strange() == (1, 1)
+
+
+def test_shares_of_eight_and_of_sixteen_bits_are_joined_as_the_numbers_that_they_are():
+    np.testing.assert_array_equal(real(joined([EIGHT, SIXTEEN])), np.vstack([EIGHT / 255, SIXTEEN / 65535]))
+    assert joined([EIGHT, EIGHT]).dtype == np.uint8
+
+
+ALIGNMENTS = [
+    Alignment(),
+    Alignment(max_age=2e-9, latency=1e-9),
+    Alignment(method='nearest', tolerance=3e-9, delay=2e-9),
+    Alignment(method='interpolate', delay=3e-9, max_age=9e-9),
+]
+
+
+@given(st.lists(st.integers(0, 40), max_size=9), st.lists(st.integers(0, 60), min_size=1, max_size=9))
+@pytest.mark.parametrize('alignment', ALIGNMENTS, ids=str)
+def test_pictures_are_aligned_as_their_numbers_are(alignment, stamps, ticks):
+    stamps, ticks = np.sort(np.array(stamps, dtype=np.int64)), np.array(ticks, dtype=np.int64)
+    pictures = np.random.default_rng(0).integers(0, 255, (len(stamps), 3)).astype(np.uint8)
+    expected, stale = aligned(stamps, pictures / 255, ticks, alignment)
+    found, missing = aligned_frames(stamps, Frames(pictures, 3), ticks, alignment)
+    np.testing.assert_array_equal(missing, stale)
+    assert np.asarray(Rows([found])).tobytes() == expected.tobytes()
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30), st.sets(st.integers(0, 29)))
+@pytest.mark.parametrize('pictures', [False, True])
+def test_a_stream_is_in_the_order_of_stamps_then_of_arrival_however_often_it_is_looked_at(pictures, pairs, looks):
+    track, whole = Track('it', 1, pictures=pictures), []
+    for number, (stamp, received) in enumerate(pairs):
+        part = Decoded(np.array([stamp]), np.array([received]), np.array([[number]], dtype=np.uint8))
+        track.add(part, Account())
+        whole.append((stamp, received, number))
+        if number in looks:
+            track.stream()
+    stream, expected = track.stream(), sorted(whole, key=lambda item: item[:2])
+    values = np.asarray(Rows([stream.values]))[:, 0] if pairs else []
+    assert [*zip(stream.stamps.tolist(), stream.received.tolist())] == [item[:2] for item in expected]
+    np.testing.assert_array_equal(values, [item[2] / 255 for item in expected])
+
+
+def camera(stamp: int, number: int) -> tuple:
+    """Make a picture that nobody has made before."""
+    pixels = np.random.default_rng(number).integers(0, 256, (48, 64 * 3), dtype=np.uint8)
+    return ('/camera', stamp, make('sensor_msgs/msg/Image', header(stamp), 48, 64, 'rgb8', 0, 192, pixels.ravel()))
+
+
+CAMERA = {'name': 'camera', 'topic': 'camera', 'type': 'Image', 'image': {'height': 24, 'width': 64, 'color': 'rgb'}}
+
+
+def test_an_episode_with_pictures_takes_a_fraction_of_its_dense_numbers(tmp_path):
+    seconds = 10
+    rows = [*stretch(0, seconds), *(camera(SECOND * number // 10, number) for number in range(10 * seconds))]
+    rows += [('/episode', 0, mark(0, 'start')), ('/episode', seconds * SECOND, mark(seconds * SECOND, 'end'))]
+    path = write_bag(tmp_path / 'bag', sorted(rows, key=lambda row: row[1]))
+    bound = contract(policy_rate=100.0, observation=[*contract().model_dump(mode='json')['observation'], CAMERA])
+    for held in (8 << 20, 1 << 16):
+        account = Account()
+        tracemalloc.start()
+        (episode,) = convert(path, bound, None, account, held=held)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(episode) == 100 * seconds and not account.losses
+        assert peak < episode.observation.size * 8 / 3
+        frames = episode.observation.parts[-1]
+        assert len({id(row) for row in frames.rows}) == 10 * seconds  # a picture that stands at ten ticks is held once
+        for tick in (0, 1, 77, 999):
+            pixels = np.random.default_rng(tick // 10).integers(0, 256, (24, 2, 64, 3), dtype=np.uint8)
+            expected = pixels.mean(axis=1).ravel() / 255
+            np.testing.assert_allclose(episode.observation[tick][4:], expected, atol=0.51 / 65535)
+    windows = windows_of([episode], bound)
+    np.testing.assert_array_equal(windows.observation[:, -1], episode.observation)
