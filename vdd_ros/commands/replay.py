@@ -25,10 +25,11 @@ from vdd_ros.errors import ConfigurationError
 class Replay:
     """Play a recorded episode: on the simulated arm, on your robot, or as a question to a policy.
 
-    --simulate plays its commands in MuJoCo and tells what came of it. --robot plays them on the robot of this ROS
-    graph: slowly to where the episode begins, then at --speed, within the limits of the model all the way; Ctrl-C
-    brakes. --student asks a policy what it would have done at every tick of every episode, and tells how far that is
-    from what was done, number by number and expert by expert; no robot and no ROS is needed.
+    --simulate plays its commands in MuJoCo, on the robot of the contract, and reports what came of it. --robot plays
+    them on the robot of this ROS graph: slowly to where the episode begins, then at --speed, within the limits of the
+    model all the way; Ctrl-C brakes. --student asks a policy what it would have done at every tick of every episode,
+    and reports how far that is from what was done, number by number and expert by expert; no robot and no ROS is
+    needed.
     """
 
     bag: Annotated[Path, tyro.conf.Positional]
@@ -43,8 +44,10 @@ class Replay:
     """Play it on the robot. It moves at once."""
     student: Path | None = None
     """Ask this student's artifact."""
-    task: str = 'avoiding'
-    """The scene, with --simulate."""
+    task: str = ''
+    """With --simulate: the task that is played and judged in; by default that of the contract, if it is of one."""
+    scene: str = ''
+    """With --simulate: a scene file with the robot of the contract; without it and --task, one is made of its model."""
     controller: str = ''
     """With --robot: the position controller, which takes NAME/commands; left out, the contract's commands topic."""
     speed: float = 1.0
@@ -69,19 +72,17 @@ class Replay:
             self._ask()
 
     def _simulate(self) -> None:
-        from vdd_ros.contract import load_contract
-        from vdd_ros.processes import NodeGraph
+        from vdd_ros.simulated_replay import replay_simulated
 
-        load_contract(self.contract)
-        with NodeGraph(beside(self.bag, 'logs')) as graph:
-            graph.start('mujoco_bridge', {'task': self.task, 'mode': 'lockstep'})
-            settings = {'bag': str(self.bag.absolute()), 'contract': self.contract, 'episode': self.episode}
-            graph.start(
-                'replay',
-                {**settings, 'autostart': True, 'reset': 'mujoco_bridge/reset', 'use_sim_time': True},
-                listen=lambda line: say(line) if 'played' in line else None,
-            )
-            graph.wait('replay')
+        replay_simulated(
+            self.bag,
+            contract=self.contract,
+            episode=self.episode,
+            task=self.task,
+            scene=self.scene,
+            logs=beside(self.bag, 'logs'),
+            report=say,
+        )
 
     def _play(self) -> None:
         """Become the node, so that Ctrl-C reaches it."""

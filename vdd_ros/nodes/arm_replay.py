@@ -14,10 +14,10 @@ from rclpy.task import Future
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
-from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.contract import NANOSECONDS, Contract, load_contract
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
-from vdd_ros.errors import InterfaceError
+from vdd_ros.errors import ConfigurationError, InterfaceError
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.arm_state import ArmState
@@ -42,11 +42,21 @@ class ArmReplay:
     """
 
     def __init__(self, node: LifecycleNode, values: Mapping[str, object], contract: Contract) -> None:
-        """Read the episode, and listen to the arm; errors as those of `read_episode` and `Playback`."""
+        """Read the episode, and listen to the arm; errors as those of `read_episode` and `Playback`.
+
+        ``contract`` is that of the bag, and of the arm unless the parameter ``arm_contract`` names another one.
+        """
         self._node, self._values = node, values
         self._simulated = node.get_parameter('use_sim_time').value
+        recorded, contract = contract, load_contract(values['arm_contract']) if values['arm_contract'] else contract
+        if contract.robot != recorded.robot:
+            raise ConfigurationError(
+                expected=f'an arm_contract with the robot of {recorded.name}: {recorded.robot}',
+                found=str(contract.robot),
+                remedy='let the two differ in topics, names and units alone',
+            )
         beside = {item.topic: item.type for item in contract.further_actions if item.source == 'topic'}
-        self._episode: RecordedEpisode = read_episode(values['bag'], contract, values['episode'], [*beside])
+        self._episode: RecordedEpisode = read_episode(values['bag'], recorded, values['episode'], [*beside])
         kinematics = Kinematics.from_contract(contract)
         limits = Limits(
             kinematics.lower, kinematics.upper, kinematics.velocity_limits * values['velocity_scale'], values['max_lag']
@@ -91,6 +101,7 @@ class ArmReplay:
         self._episodes = node.create_subscription(
             DiagnosticArray, contract.topics.episode, self._on_episode, qos.EPISODE
         )
+        self._apart = 0.0
         self._outcome = ''
         self._done_since: float | None = None
         self._reset = node.create_client(Trigger, values['reset']) if values['reset'] else None
@@ -195,7 +206,8 @@ class ArmReplay:
         clamped = self._playback.clamped
         changed = f'; a limit changed {clamped} of {self.counts["playing"]} commands' if clamped else ''
         outcome = f'; outcome: {self._outcome}' * bool(self._outcome)
-        return f'{self._playback.share:.0%} of {seconds:.1f} s played{changed}{outcome}'
+        apart = f'; the arm at most {self._apart:.3f} rad from its commands'
+        return f'{self._playback.share:.0%} of {seconds:.1f} s played{apart}{changed}{outcome}'
 
     def notice_silence(self) -> None:
         """In simulated time, tick by the clock where it runs on but joint states have ceased."""
@@ -209,6 +221,8 @@ class ArmReplay:
             return
         with self._lock:
             self._playback.observe(reading.stamp, reading.position)
+            if self._active and self._told is not None and self._told.phase == 'playing':
+                self._apart = max(self._apart, float(np.abs(reading.position - self._told.position).max()))
             if self._active and self._simulated:
                 if reading.stamp >= self._next_tick:
                     self._tick(reading.stamp)

@@ -21,6 +21,7 @@ from vdd_ros.nodes.shadow_replay import ShadowReplay
 PARAMETERS = (
     Parameter('bag', '', 'the bag'),
     Parameter('contract', 'avoiding_cartesian', 'contract that the bag is read by: a file, or one that ships'),
+    Parameter('arm_contract', '', 'contract of the arm that plays, if topics, names or units differ from the bag'),
     Parameter('episode', 0, 'which episode, from 0; -1 is the last', minimum=-1_000_000, maximum=1_000_000),
     Parameter('mode', 'commands', 'what is played, and to whom', choices=('commands', 'shadow')),
     Parameter('speed', 1.0, 'times the speed of the recording', minimum=0.01, maximum=10.0),
