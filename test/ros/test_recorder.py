@@ -18,7 +18,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
-from vdd_ros.data.mcap_file import scan
+from vdd_ros.data.mcap_copy import scan
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.causal_order import CausalOrder
 

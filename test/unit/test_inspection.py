@@ -15,7 +15,7 @@ from vdd_ros.contract import load_contract
 from vdd_ros.data.bag_metadata import partial_path
 from vdd_ros.data.bag_writer import BagWriter
 from vdd_ros.data.inspection import inspect
-from vdd_ros.data.mcap_file import scan
+from vdd_ros.data.mcap_copy import scan
 from vdd_ros.data.naming import action_changes, observation_names
 
 STORE = get_typestore(Stores.ROS2_HUMBLE)
@@ -158,7 +158,7 @@ def test_check_fails_a_bag_that_lost_data(bag, tmp_path):
     copy = tmp_path / 'bag'
     copy.mkdir()
     file = next(bag.glob('*.mcap'))
-    data, chunk = bytearray(file.read_bytes()), scan(file).chunks[1]
-    data[chunk.chunk_start_offset + chunk.chunk_length // 2] ^= 0xFF
+    data, (begin, end) = bytearray(file.read_bytes()), scan(file).chunks[1]
+    data[(begin + end) // 2] ^= 0xFF
     (copy / 'bag_0.mcap').write_bytes(data)
     assert main(['inspect', str(copy), '--check']) == 1

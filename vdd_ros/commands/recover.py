@@ -1,4 +1,4 @@
-"""Make a bag whole that was not closed."""
+"""Write a whole bag of what is sound in a damaged one."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from vdd_ros.console import Bars
 
 @dataclass(frozen=True)
 class Recover:
-    """Make a bag whole whose recorder was killed, or copy what is sound of a damaged one.
+    """Write a whole bag of all that is sound in a bag that was not closed, or is damaged.
 
-    A recorder that is killed, or a machine that loses its power, leaves a bag without index and metadata, in a hidden
-    folder beside its place (.NAME.partial). All that had reached the disk, which is all but the last second, is found
-    again. The recorder does the same with such bags in its folder when it starts. Bags (MCAP) that `ros2 bag record`
-    left behind are mended as well. What is lost is told, byte by byte.
+    The bag that is read is never changed: the whole one is written beside it, as NAME_recovered. Damaged records are
+    left out, and reading goes on at the next sound one. Messages, attachments, metadata and encodings that are unknown
+    keep their bytes. What cannot be read is reported, with its place. A recorder that is killed leaves its bag in a
+    hidden folder (.NAME.partial); it becomes NAME, and bytes that were cut off are kept in it. The recorder does the
+    same when it starts. A file that another process still writes is refused.
     """
 
     bag: Annotated[Path, tyro.conf.Positional]
     """The bag: its folder, where the folder should have been, or an MCAP file."""
     output: Path | None = None
-    """Write a copy of all that is sound, instead of mending in place; needed where a bag is damaged in its middle."""
+    """Where to write, in place of NAME_recovered."""
 
     def run(self) -> None:
         """Do it."""
@@ -34,5 +35,6 @@ class Recover:
         with Bars(out) as bars:
             found = recover(self.bag, self.output, lambda share: bars('recover', round(100 * share), 100, {}))
         for name, damage in found.damages:
-            say(f'{name}: {damage.size} bytes from byte {damage.offset} on: {damage.reason}')
+            size = f'{damage.size} bytes from byte {damage.offset} on' if damage.size else f'at byte {damage.offset}'
+            say(f'{name}: {size}: {damage.reason}')
         say(str(found))

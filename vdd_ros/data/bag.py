@@ -13,12 +13,11 @@ from types import TracebackType
 from typing import Any, Union
 
 import lz4.frame
-import yaml
 import zstandard
 
 from vdd_ros.data.account import Account
 from vdd_ros.data.bag_definitions import definitions_of
-from vdd_ros.data.bag_metadata import METADATA, partial_path
+from vdd_ros.data.bag_metadata import METADATA, parsed_metadata, partial_path
 from vdd_ros.data.bag_sqlite import Ros1File, SqliteFile
 from vdd_ros.data.mcap_reader import McapFile
 from vdd_ros.data.mcap_records import Channel, Damage, decompressed
@@ -161,15 +160,10 @@ class Bag:
                 self.account.add('note', self.path.name, 'no metadata.yaml: it was not closed')
             return {}
         try:
-            information = yaml.safe_load(file.read_text(encoding='utf-8'))['rosbag2_bagfile_information']
-            names = information.get('relative_file_paths')
-            if isinstance(names, list) and all(isinstance(name, str) for name in names):
-                return information
-            why = 'it lists no files'
-        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            why = ' '.join(str(error).split())[:80]
-        self.account.add('note', self.path.name, f'its metadata.yaml cannot be read: {why}')
-        return {}
+            return parsed_metadata(file)
+        except BagError as error:
+            self.account.add('note', self.path.name, f'its metadata.yaml cannot be read: {error.found}')
+            return {}
 
     def _paths(self) -> list[Path]:
         if self._root.is_file():
@@ -223,12 +217,12 @@ class Bag:
 
     def _found_topics(self) -> dict[str, TopicInfo]:
         told = {}
-        for item in self._information.get('topics_with_message_count', []):
+        for item in self._information.get('topics_with_message_count') or []:
             with contextlib.suppress(KeyError, TypeError):
                 told[item['topic_metadata']['name']] = int(item['message_count'])
         found: dict[str, TopicInfo] = {}
         for file in self._files:
-            if isinstance(file, McapFile) and file.counts is None:
+            if isinstance(file, McapFile) and not file.tells_all:
                 file.survey()
             for number, channel in file.channels.items():
                 before = found.get(channel.topic)

@@ -19,6 +19,16 @@ def standard(ros1: bool = False) -> Definitions:
     return _converted(get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_HUMBLE).fielddefs)
 
 
+@functools.cache
+def standard_text(type_name: str) -> str | None:
+    """Return the definition of a message that comes with ROS 2, and of those within it; None for any other."""
+    typestore = get_typestore(Stores.ROS2_HUMBLE)
+    try:
+        return typestore.generate_msgdef(type_name, ros_version=2)[0]
+    except (TypesysError, KeyError):
+        return None
+
+
 def definitions_of(type_name: str, encoding: str, text: str, account: Account, *, ros1: bool) -> Definitions:
     """Parse the definition of a type, and those within it, as a bag has them.
 

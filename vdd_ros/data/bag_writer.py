@@ -15,8 +15,7 @@ from mcap.writer import CompressionType, Writer
 from rosbags.typesys import Stores, TypesysError, get_typestore
 
 from vdd_ros.data.bag_metadata import BagFile, Topic, partial_path, write_metadata, write_metadata_of
-from vdd_ros.data.mcap_file import scan
-from vdd_ros.data.mcap_finish import finish
+from vdd_ros.data.mcap_copy import finish
 from vdd_ros.errors import OutputError
 
 _NONE: Mapping[str, 'Definition'] = MappingProxyType({})
@@ -181,8 +180,7 @@ class BagWriter:
 
     def _salvage(self) -> None:
         """Make a bag of a file in which a write broke off: the disk was full, say."""
-        found = scan(self._sink.path)
-        finish(found)
+        found = finish(self._sink.path)
         write_metadata_of(self._partial, [found])
         self.count = found.count
 

@@ -1,13 +1,42 @@
-"""What the records of an MCAP file hold."""
+"""The records of an MCAP file: what they hold, and where the next one begins after damage."""
 
 from __future__ import annotations
 
 import struct
 import threading
+import zlib
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import lz4.frame
+import numpy as np
 import zstandard
+
+MAGIC = b'\x89MCAP0\r\n'
+HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
+ATTACHMENT, ATTACHMENT_INDEX, STATISTICS, METADATA, METADATA_INDEX, SUMMARY_OFFSET, DATA_END = range(9, 16)
+RECORD = struct.Struct('<BQ')
+"""Before each record: opcode, length."""
+MESSAGE_HEAD = struct.Struct('<BQHIQQ')
+"""Before the payload of a message: opcode, length, channel, sequence, log time, publish time."""
+MAX_STAMP = 1 << 63
+FOOTER_SIZE = 29 + len(MAGIC)
+MALFORMED = (struct.error, UnicodeDecodeError, IndexError, OverflowError)
+"""What reading of fields raises on bytes that are no such record, besides `Damage`."""
+
+MAX_CHUNK = 1 << 31
+_MAX_DEFINITION = 1 << 24
+_WINDOW = 1 << 20
+_NAMES = 1 << 16
+_CHAIN = 4
+"""Records that must follow each other where reading goes on after damage."""
+_FIRST_PRIVATE = 0x80
+COMPRESSIONS = ('zstd', 'lz4', '')
+
+
+class Damage(ValueError):
+    """Bytes that are not what they should be."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +54,298 @@ class Channel:
 
     topic: str
     schema: int
+    """Number of the schema; 0 where there is none."""
     encoding: str
+    metadata: tuple[tuple[str, str], ...] = ()
+    """What the writer added, such as the offered quality of service."""
 
 
-class Damage(ValueError):
-    """Bytes that are not what they should be."""
+@dataclass(frozen=True)
+class ChunkHead:
+    """What a chunk says before its content."""
+
+    start: int
+    end: int
+    size: int
+    """Of its records [byte]."""
+    checksum: int
+    """CRC32 of its records; 0 where there is none."""
+    compression: str
+    begin: int
+    """Where in the body its content begins [byte]."""
+    length: int
+    """Of its content, compressed [byte]."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Messages in a row in a buffer."""
+
+    buffer: bytes
+    base: int
+    """Where the buffer begins: in the file, or in the records of a chunk [byte]."""
+    begin: int
+    """Where in the buffer the first record begins."""
+    end: int
+    """Where in the buffer the last record ends."""
+    channels: np.ndarray
+    """Shape (message,)."""
+    offsets: np.ndarray
+    """Shape (message,), int64: where in the buffer each payload begins."""
+    sizes: np.ndarray
+    """Shape (message,), int64: bytes of each payload."""
+    stamps: np.ndarray
+    """Shape (message,), int64: when each was logged [ns]."""
+
+    def only(self, mine: np.ndarray) -> Run:
+        """Return some of the messages, told by a mask of shape (message,)."""
+        arrays = (item[mine] for item in (self.channels, self.offsets, self.sizes, self.stamps))
+        return Run(self.buffer, self.base, self.begin, self.end, *arrays)
+
+    @property
+    def records(self) -> bytes:
+        """The records of the messages, as they lie in the buffer."""
+        if int((self.sizes + 31).sum()) == self.end - self.begin:
+            return self.buffer[self.begin : self.end]
+        ends = self.offsets + self.sizes
+        return b''.join(self.buffer[begin - 31 : end] for begin, end in zip(self.offsets.tolist(), ends.tolist()))
+
+
+def read_run(buffer: bytes, begin: int, base: int = 0) -> Run:
+    """Read message records, one after the other, until there is another.
+
+    Raises
+    ------
+    Damage
+        There is none at all, or one of them cannot be a message.
+
+    """
+    channels, offsets, sizes, stamps = [], [], [], []
+    unpack, end, place = MESSAGE_HEAD.unpack_from, len(buffer), begin
+    while place + 31 <= end:
+        code, length, channel, _, stamp, _ = unpack(buffer, place)
+        following = place + 9 + length
+        if code != MESSAGE or following > end or length < 22 or stamp >= MAX_STAMP:
+            break
+        channels.append(channel)
+        offsets.append(place + 31)
+        sizes.append(length - 22)
+        stamps.append(stamp)
+        place = following
+    if not channels:
+        raise Damage('a message that breaks off, or is none')
+    arrays = (np.array(item, dtype=np.int64) for item in (channels, offsets, sizes, stamps))
+    return Run(buffer, base, begin, place, *arrays)
+
+
+def shortened(run: Run) -> Run | None:
+    """Return a run without its last message."""
+    if len(run.channels) < 2:
+        return None
+    arrays = (item[:-1] for item in (run.channels, run.offsets, run.sizes, run.stamps))
+    return Run(run.buffer, run.base, run.begin, int(run.offsets[-1]) - 31, *arrays)
+
+
+@dataclass
+class Area:
+    """Records that follow each other: the data section of a file, or the content of a chunk."""
+
+    read: Callable[[int, int], bytes]
+    """Returns the bytes at a position, so many or fewer at the end."""
+    end: int
+    channels: Collection[int]
+    """The channels that are known."""
+    inner: bool = False
+    """Whether it is the content of a chunk."""
+    chunks: Sequence[int] = ()
+    """Where chunks begin, as the index tells, ascending."""
+
+    def plausible(self, position: int, *, torn: bool = False) -> bool:
+        """Tell whether a record begins at a position, by what can be seen of it without reading all.
+
+        With ``torn``, one that reaches past the end counts, too.
+        """
+        return self._after(position, torn=torn) is not None
+
+    def definition_end(self, code: int, position: int, length: int) -> tuple[int, bool]:
+        """Return where a schema or channel of a told length ends, and whether the lengths within it say the same.
+
+        Raises
+        ------
+        Damage
+            They do not, and no record follows where they say that it ends.
+
+        """
+        body = self.read(position + 9, min(max(length, _NAMES), _MAX_DEFINITION))
+        end = position + 9 + definition_length(code, body)
+        if end == position + 9 + length and end <= self.end:
+            return end, True
+        if end < self.end and self._chained(end):
+            return end, False
+        raise Damage('a definition whose length is wrong')
+
+    def next(self, position: int) -> int | None:
+        """Return the first position from one on, at which several records follow each other; None if there is none."""
+        codes = np.zeros(256, dtype=bool)
+        codes[[SCHEMA, CHANNEL, MESSAGE]] = True
+        codes[[CHUNK, MESSAGE_INDEX, ATTACHMENT, METADATA, DATA_END]] = not self.inner
+        while position < self.end:
+            window = np.frombuffer(self.read(position, min(_WINDOW, self.end - position)), dtype=np.uint8)
+            if len(window) < 9:
+                return None
+            found = codes[window[:-8]] & (window[5:-3] == 0) & (window[6:-2] == 0) & (window[7:-1] == 0)
+            candidates = np.flatnonzero(found & (window[8:] == 0)).tolist()
+            first, last = (bisect_left(self.chunks, place) for place in (position, position + len(window) - 8))
+            indexed = {chunk - position for chunk in self.chunks[first:last]}
+            for candidate in sorted({*candidates, *indexed}):
+                if candidate in indexed or self._chained(position + candidate):
+                    return position + candidate
+            position += max(len(window) - 8, 1)
+        return None
+
+    def _chained(self, position: int) -> bool:
+        for number in range(_CHAIN):
+            if position == self.end and number:
+                return True
+            following = self._after(position, torn=number > 0)
+            if following is None:
+                return False
+            if following >= self.end:
+                return True
+            position = following
+        return True
+
+    def _after(self, position: int, *, torn: bool) -> int | None:
+        """Return where the record at a position ends; None if there is none."""
+        if position == self.end:
+            return position
+        if position + 9 > self.end:
+            return self.end if torn else None
+        code, length = RECORD.unpack(self.read(position, 9))
+        end = position + 9 + length
+        if end > self.end:
+            return self.end if torn and code in (MESSAGE, CHUNK) and length <= MAX_CHUNK else None
+        try:
+            return end if self._consistent(code, position, length) else None
+        except (Damage, *MALFORMED):
+            return None
+
+    def _consistent(self, code: int, position: int, length: int) -> bool:
+        body = position + 9
+        if code == MESSAGE:
+            if length < 22:
+                return False
+            _, _, channel, _, stamp, _ = MESSAGE_HEAD.unpack(self.read(position, 31))
+            return channel in self.channels and stamp < MAX_STAMP
+        if code in (SCHEMA, CHANNEL):
+            return length <= _MAX_DEFINITION and definition_length(code, self.read(body, length)) == length
+        if self.inner:
+            return False
+        if code == CHUNK:
+            head = read_chunk_head(self.read(body, min(length, 64)))
+            return head.begin + head.length == length and head.compression in COMPRESSIONS
+        if code == MESSAGE_INDEX:
+            return length >= 6 and struct.unpack_from('<I', self.read(body, 6), 2)[0] == length - 6
+        if code == ATTACHMENT:
+            return attachment_length(self.read(body, min(length, _NAMES))) == length
+        if code == METADATA:
+            return length <= _MAX_DEFINITION and metadata_length(self.read(body, length)) == length
+        if code == DATA_END:
+            return length == 4 and self._is_summary(body + 4)
+        return code in (HEADER, CHUNK_INDEX, STATISTICS) or code >= _FIRST_PRIVATE or SUMMARY_OFFSET < code
+
+    def _is_summary(self, position: int) -> bool:
+        head = self.read(position, 9)
+        allowed = (FOOTER, SCHEMA, CHANNEL, CHUNK_INDEX, ATTACHMENT_INDEX, STATISTICS, METADATA_INDEX, SUMMARY_OFFSET)
+        return not head or (len(head) == 9 and head[0] in allowed)
+
+
+def records_of(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield opcode, offset and body of records that fill a buffer.
+
+    Raises
+    ------
+    Damage
+        They do not fill it.
+
+    """
+    begin = 0
+    while begin < len(data):
+        if begin + 9 > len(data):
+            raise Damage('it ends inside of a record')
+        code, length = RECORD.unpack_from(data, begin)
+        if begin + 9 + length > len(data):
+            raise Damage('it ends inside of a record')
+        yield code, begin, data[begin + 9 : begin + 9 + length]
+        begin += 9 + length
+
+
+def read_chunk_head(body: bytes) -> ChunkHead:
+    """Read what stands before the content of a chunk; raises `Damage` or one of `MALFORMED`."""
+    start, end, size, checksum = struct.unpack_from('<QQQI', body)
+    compression, begin = read_string(body, 28)
+    (length,) = struct.unpack_from('<Q', body, begin)
+    return ChunkHead(start, end, size, checksum, compression, begin + 8, length)
+
+
+def opened(content: bytes, compression: str, size: int, checksum: int) -> bytes:
+    """Return the records of a chunk, decompressed and checked.
+
+    Raises
+    ------
+    Damage
+        The bytes are not compressed like that, are more or fewer than the size, or have another checksum.
+
+    """
+    if size > MAX_CHUNK:
+        raise Damage(f'a chunk of {size} bytes')
+    records = decompressed(content, compression, size)
+    if len(records) != size:
+        raise Damage(f'a chunk of {len(records)} bytes that says it has {size}')
+    if checksum and zlib.crc32(records) != checksum:
+        raise Damage('a chunk whose checksum is wrong')
+    return records
+
+
+def readings(
+    body: bytes, outer: int, index: tuple[str, int, int, int] | None
+) -> Iterator[tuple[str, int, int, int]]:
+    """Yield the ways to read a chunk of which a length or a word is damaged: compression, size, begin and length.
+
+    Parameters
+    ----------
+    body
+        The body of the record, and what follows it.
+    outer
+        The length of the record, as the record tells it.
+    index
+        Compression, size, compressed size and length of the record, as the index of the file tells them.
+
+    """
+    _, _, size, _, told = struct.unpack_from('<QQQII', body)
+    word = body[32 : 32 + min(told, 8)].decode(errors='replace')
+    for compression in dict.fromkeys([*([index[0]] if index else []), word, *COMPRESSIONS]):
+        begin = 32 + len(compression) + 8
+        if compression not in COMPRESSIONS or begin > len(body):
+            continue
+        lengths = [struct.unpack_from('<Q', body, begin - 8)[0], outer - begin]
+        lengths += [index[2], index[3] - begin] if index else []
+        for length in dict.fromkeys(lengths):
+            if not 0 < length <= len(body) - begin:
+                continue
+            sizes = [size, *([index[1]] if index else []), *([length] if not compression else [])]
+            if compression == 'zstd':
+                sizes.append(_frame_size(body[begin : begin + length]))
+            for one in dict.fromkeys(sizes):
+                if 0 < one <= MAX_CHUNK:
+                    yield compression, one, begin, length
+
+
+def _frame_size(content: bytes) -> int:
+    try:
+        return max(zstandard.get_frame_parameters(content).content_size, 0)
+    except zstandard.ZstdError:
+        return 0
 
 
 def decompressed(data: bytes, compression: str, size: int) -> bytes:
@@ -56,6 +372,23 @@ def decompressed(data: bytes, compression: str, size: int) -> bytes:
     return data
 
 
+def beginning(data: bytes, compression: str) -> bytes:
+    """Return as much as can be had of what is compressed and damaged: its beginning."""
+    if not compression:
+        return data
+    found = b''
+    try:
+        opener = zstandard.ZstdDecompressor().decompressobj() if compression == 'zstd' else None
+        opener = opener or lz4.frame.LZ4FrameDecompressor()
+        for begin in range(0, len(data), 256):
+            found += opener.decompress(data[begin : begin + 256])
+            if len(found) > _MAX_DEFINITION:
+                break
+    except (zstandard.ZstdError, RuntimeError, MemoryError, EOFError):
+        pass
+    return found
+
+
 _local = threading.local()
 
 
@@ -71,13 +404,55 @@ def read_schema(data: bytes) -> Schema:
     name, begin = read_string(data, 2)
     encoding, begin = read_string(data, begin)
     (length,) = struct.unpack_from('<I', data, begin)
+    if begin + 4 + length > len(data):
+        raise Damage('a definition that is longer than what holds it')
     return Schema(name, encoding, data[begin + 4 : begin + 4 + length])
 
 
 def read_channel(data: bytes) -> Channel:
     """Read a channel record."""
     topic, begin = read_string(data, 4)
-    return Channel(topic, struct.unpack_from('<H', data, 2)[0], read_string(data, begin)[0])
+    encoding, begin = read_string(data, begin)
+    metadata, _ = _read_map(data, begin)
+    return Channel(topic, struct.unpack_from('<H', data, 2)[0], encoding, metadata)
+
+
+def definition_length(code: int, data: bytes) -> int:
+    """Return how long a schema or channel record says that it is."""
+    if code == SCHEMA:
+        _, begin = read_string(data, 2)
+        _, begin = read_string(data, begin)
+        return begin + 4 + struct.unpack_from('<I', data, begin)[0]
+    _, begin = read_string(data, 4)
+    _, begin = read_string(data, begin)
+    return _read_map(data, begin)[1]
+
+
+def metadata_length(data: bytes) -> int:
+    """Return how long a metadata record says that it is."""
+    return _read_map(data, read_string(data, 0)[1])[1]
+
+
+def attachment_length(data: bytes) -> int:
+    """Return how long an attachment says that it is, by its beginning."""
+    _, begin = read_string(data, 16)
+    _, begin = read_string(data, begin)
+    return begin + 8 + struct.unpack_from('<Q', data, begin)[0] + 4
+
+
+def _read_map(data: bytes, begin: int) -> tuple[tuple[tuple[str, str], ...], int]:
+    (length,) = struct.unpack_from('<I', data, begin)
+    begin, end = begin + 4, begin + 4 + length
+    if end > len(data):
+        raise Damage('words that are longer than what holds them')
+    found = []
+    while begin < end:
+        key, begin = read_string(data, begin)
+        value, begin = read_string(data, begin)
+        found.append((key, value))
+    if begin != end:
+        raise Damage('words that are longer than what holds them')
+    return tuple(found), end
 
 
 def read_string(data: bytes, begin: int) -> tuple[str, int]:
