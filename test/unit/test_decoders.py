@@ -284,14 +284,21 @@ def test_an_image_that_cannot_be_is_counted(data, told):
     assert told in str(account.losses[0])
 
 
-def cloud(points: np.ndarray) -> bytes:
-    """Serialise a point cloud with an intensity between the coordinates."""
-    columns = (('x', 0), ('i', 4), ('y', 8), ('z', 12))
-    fields = [make('sensor_msgs/msg/PointField', name, offset, 7, 1) for name, offset in columns]
-    rows = np.zeros((len(points), 4), dtype=np.float32)
-    rows[:, [0, 2, 3]] = points
-    shape = (1, len(points), fields, False, 16, 16 * len(points))
-    return cdr(make('sensor_msgs/msg/PointCloud2', header(1), *shape, rows.view(np.uint8).ravel(), False))
+def cloud(points: np.ndarray, rows: int = 1, padding: int = 0, code: str = '<f4', row_step: int | None = None) -> bytes:
+    """Serialise a point cloud with an intensity between the coordinates, in rows with octets of no meaning behind."""
+    kind = np.dtype(code)
+    size = kind.itemsize
+    columns = (('x', 0), ('i', size), ('y', 2 * size), ('z', 3 * size))
+    datatype = 7 if size == 4 else 8
+    fields = [make('sensor_msgs/msg/PointField', name, offset, datatype, 1) for name, offset in columns]
+    values = np.zeros((len(points), 4), dtype=kind)
+    values[:, [0, 2, 3]] = points
+    width = len(points) // rows
+    padded = np.full((rows, width * 4 * size + padding), 0x3F, dtype=np.uint8)
+    padded[:, : width * 4 * size] = values.view(np.uint8).reshape(rows, -1)
+    steps = 4 * size, padded.shape[1] if row_step is None else row_step
+    shape = (rows, width, fields, kind.byteorder == '>', *steps)
+    return cdr(make('sensor_msgs/msg/PointCloud2', header(1), *shape, padded.ravel(), False))
 
 
 def test_a_cloud_is_thinned_evenly_over_its_finite_points():
@@ -299,6 +306,31 @@ def test_a_cloud_is_thinned_evenly_over_its_finite_points():
     points[3] = np.nan
     found = values([cloud(points)], type='PointCloud2', points=3).reshape(3, 3)
     np.testing.assert_array_equal(found, np.delete(points, 3, axis=0)[[0, 3, 6]])
+
+
+@pytest.mark.parametrize('code', ['<f4', '>f4', '<f8', '>f8'])
+@pytest.mark.parametrize('padding', [0, 1, 32])
+def test_the_padding_of_rows_is_no_part_of_a_cloud(padding, code):
+    points = np.random.default_rng(0).normal(size=(48, 3)).astype('f4')
+    found = values([cloud(points, rows=6, padding=padding, code=code)], type='PointCloud2', points=48)
+    np.testing.assert_array_equal(found.reshape(48, 3), points)
+
+
+def test_a_cloud_of_one_row_may_leave_the_step_of_rows_out():
+    points = np.arange(30.0).reshape(10, 3)
+    found = values([cloud(points, row_step=0)], type='PointCloud2', points=10).reshape(10, 3)
+    np.testing.assert_array_equal(found, points)
+
+
+@pytest.mark.parametrize(
+    ('rows', 'padding', 'row_step', 'told'),
+    [(2, 0, 64, 'bytes for 2 rows of 64'), (2, 0, 96, 'bytes for 2 rows of 96'), (0, 0, 0, 'without points')],
+)
+def test_a_cloud_whose_rows_cannot_be_is_counted(rows, padding, row_step, told):
+    account = Account()
+    data = cloud(np.ones((10 if rows else 0, 3)), max(rows, 1), padding, row_step=row_step)
+    assert not len(decode(contract(type='PointCloud2', points=3), [data], account=account).values)
+    assert told in str(account.losses[0])
 
 
 def transform(parent: str, child: str, x: float, angle: float) -> object:

@@ -171,13 +171,24 @@ def _sum_types(kind: np.dtype, rows: int, columns: int) -> tuple[np.dtype, np.dt
     return np.min_scalar_type(greatest), np.min_scalar_type(max(greatest * columns, 1 << 16))
 
 
-def cloud(data: np.ndarray, count: int, step: int, columns: tuple[tuple[int, str], ...], wanted: int) -> np.ndarray:
+def cloud(
+    data: np.ndarray,
+    shape: tuple[int, int],
+    steps: tuple[int, int],
+    columns: tuple[tuple[int, str], ...],
+    wanted: int,
+) -> np.ndarray:
     """Return ``wanted`` finite points of a cloud, evenly spread over it, as shape (3 * wanted,) [m].
 
     Parameters
     ----------
     data
-        The bytes of the points, ``step`` for each of ``count``.
+        The bytes of the cloud.
+    shape
+        Rows, and points in each of them.
+    steps
+        Bytes from one row to the next (more than its points take where rows are padded; without meaning in a cloud of
+        one row), and from one point to the next.
     columns
         Where x, y and z are within a point: offset and numpy code.
 
@@ -187,12 +198,19 @@ def cloud(data: np.ndarray, count: int, step: int, columns: tuple[tuple[int, str
         No point is finite, or the bytes are too few.
 
     """
-    if count * step > len(data) or any(offset + np.dtype(code).itemsize > step for offset, code in columns):
-        raise Undecodable(f'{len(data)} bytes for {count} points of {step} bytes')
-    rows = data[: count * step].reshape(count, step)
+    (height, width), (row_step, step) = shape, steps
+    if height == 1:
+        row_step = width * step
+    if not height * width:
+        raise Undecodable('a cloud without points')
+    short = row_step < width * step or (height - 1) * row_step + width * step > len(data)
+    if short or any(offset + np.dtype(code).itemsize > step for offset, code in columns):
+        raise Undecodable(f'{len(data)} bytes for {height} rows of {row_step} bytes, {width} points of {step} bytes')
     points = np.concatenate(
         [
-            np.ascontiguousarray(rows[:, offset : offset + np.dtype(code).itemsize]).view(code).astype(np.float64)
+            np.ndarray((height, width, 1), code, np.ascontiguousarray(data), offset, (row_step, step, 1))
+            .reshape(height * width, 1)
+            .astype(np.float64)
             for offset, code in columns
         ],
         axis=1,

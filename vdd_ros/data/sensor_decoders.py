@@ -138,9 +138,10 @@ class PictureDecoder(Decoder):
             if kind not in _POINT_FIELDS:
                 raise Undecodable(f'{axis} of datatype {kind}, which is no float')
             columns.append((_number(row, layout, f'fields[{names[axis]}].offset'), order + _POINT_FIELDS[kind]))
-        count = _number(row, layout, 'height') * _number(row, layout, 'width')
-        step = _number(row, layout, 'point_step')
-        return pictures.cloud(data, count, step, tuple(columns), self._feature.points)
+        height, width, row_step, step = (
+            _number(row, layout, path) for path in ('height', 'width', 'row_step', 'point_step')
+        )
+        return pictures.cloud(data, (height, width), (row_step, step), tuple(columns), self._feature.points)
 
 
 class WordReader:
