@@ -5,11 +5,14 @@ PYTHON ?= python3
 VENV ?= .venv
 # Where PyTorch publishes its builds without CUDA, a tenth of the default one's size; used where it can be reached.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+# Which extra brings ROS, as wheels.
+ROS := ros
 COLCON := $(abspath $(VENV))/bin/colcon --log-base $(VENV)/colcon/log
 COLCON_BASES := --build-base $(VENV)/colcon/build --install-base $(VENV)/colcon/install
 
-.PHONY: demo test colcon install clean
+JAZZY ?= .venv-jazzy
+
+.PHONY: demo test test-jazzy test-installation colcon install clean
 .DEFAULT_GOAL := demo
 
 # Goes on where an interrupted one stopped.
@@ -27,22 +30,30 @@ colcon: $(VENV)/installed
 		--event-handlers console_direct+ --pytest-args test/launch
 
 # Models of other makers to try the bridge on. Without what robosuite itself needs: it would replace mink by a release of 2024.
-$(VENV)/robosuite: $(VENV)/installed
-	@$(PIP) install --quiet --no-deps robosuite==1.5.2
+%/robosuite: %/installed
+	@$*/bin/python -m pip --disable-pip-version-check install --quiet --no-deps robosuite==1.5.2
 	@touch $@
+
+# The same wheels of the distribution before, in an environment of their own: both cannot be in one.
+test-jazzy: $(JAZZY)/installed $(JAZZY)/robosuite
+	@$(JAZZY)/bin/python -m pytest test/ros test/launch
+
+test-installation:
+	@test/installation/fresh_root
 
 install: $(VENV)/installed
 
 # The stamp is written last: an interrupted installation is taken up again, a complete one costs nothing.
-$(VENV)/installed: setup.py setup.cfg
-	@echo 'Setting up $(VENV): about 400 MB of wheels, one to three minutes on a fast line.'
+$(JAZZY)/installed: ROS = ros-jazzy
+%/installed: setup.py setup.cfg $(wildcard requirements/*.txt)
+	@echo 'Setting up $*: about 400 MB of wheels, one to three minutes on a fast line.'
 	@set -e; began=$$(date +%s); \
-	$(PYTHON) -m venv $(VENV); \
-	index=; if $(VENV)/bin/python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' \
+	$(PYTHON) -m venv $*; \
+	index=; if $*/bin/python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=5)' \
 		$(TORCH_INDEX)/torch/ 2>/dev/null; then index='--extra-index-url $(TORCH_INDEX)'; fi; \
-	$(PIP) install $$index --editable '.[ros,train,sim,test]'; \
-	echo $$(( $$(date +%s) - began )) > $(VENV)/install_seconds; \
+	$*/bin/python -m pip --disable-pip-version-check install $$index --editable '.[$(ROS),train,sim,test]'; \
+	echo $$(( $$(date +%s) - began )) > $*/install_seconds; \
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(JAZZY) build *.egg-info

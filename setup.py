@@ -1,22 +1,26 @@
 """Serves `colcon build` in a ROS installation and `pip install` on a machine without one."""
 
+import runpy
 import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 PACKAGE = 'vdd_ros'
-NODES = (
-    'demonstrator',
-    'distillation_node',
-    'mujoco_bridge',
-    'policy_node',
-    'recorder',
-    'replay',
-    'validator',
-    'viewer',
-)
 ROOT = Path(__file__).resolve().parent
+EXECUTABLES = runpy.run_path(str(ROOT / PACKAGE / 'entry.py'))['EXECUTABLES']
+EXTRAS = ('datasets', 'pusht', 'report', 'sim', 'test', 'train', 'video')
+
+
+def requirements(name: str) -> list[str]:
+    """Return the requirements of a file of requirements/ and of those that it includes."""
+    found = []
+    for line in (ROOT / 'requirements' / f'{name}.txt').read_text(encoding='utf-8').splitlines():
+        if line.startswith('-r '):
+            found += requirements(line[3:].strip().removesuffix('.txt'))
+        elif line and not line.startswith('#'):
+            found.append(line)
+    return found
 
 
 def shipped(folder: str, pattern: str) -> tuple[str, list[str]]:
@@ -24,41 +28,22 @@ def shipped(folder: str, pattern: str) -> tuple[str, list[str]]:
     return f'share/{PACKAGE}/{folder}', sorted(str(path.relative_to(ROOT)) for path in (ROOT / folder).glob(pattern))
 
 
-def executable_shims() -> list[tuple[str, list[str]]]:
-    """Write the executables that `ros2 run` and launch look for under lib/, where pip itself puts no scripts.
+def executables() -> list[tuple[str, list[str]]]:
+    """Return the data_files entries of executables that neither pip nor colcon puts where they are looked for.
 
-    colcon follows setup.cfg and puts the real ones there, so only a wheel needs them.
+    pip puts scripts into bin/ only, `ros2 run` and launch look under lib/: a wheel gets shims there. colcon follows
+    setup.cfg and puts scripts under lib/ only, a shell looks in bin/: an installation by colcon gets `vdd` there.
     """
     if 'bdist_wheel' not in sys.argv:
-        return []
+        return [('bin', ['resource/vdd'])] if {'install', 'develop'} & set(sys.argv) else []
     folder = ROOT / 'build' / 'shims'
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ('vdd', *NODES):
+    for name in EXECUTABLES:
         shim = folder / name
         shim.write_text(f'#!/bin/sh\nexec "$(dirname "$(readlink -f "$0")")/../../bin/{name}" "$@"\n', encoding='utf-8')
         shim.chmod(0o755)
-    return [(f'lib/{PACKAGE}', [f'build/shims/{name}' for name in ('vdd', *NODES)])]
+    return [(f'lib/{PACKAGE}', [f'build/shims/{name}' for name in EXECUTABLES])]
 
-
-# Exact, because these wheels are repackaged releases that name no publisher; a person with a ROS installation never
-# asks for this extra and never gets them.
-ROS_WHEELS = [
-    'ros-kilted-rclpy==9.1.2',
-    'ros-kilted-rmw-fastrtps-cpp==9.3.3',
-    *(
-        f'ros-kilted-{name}==5.5.1'
-        for name in (
-            'diagnostic-msgs',
-            'geometry-msgs',
-            'sensor-msgs',
-            'std-msgs',
-            'std-srvs',
-            'trajectory-msgs',
-            'visualization-msgs',
-        )
-    ),
-    *(f'ros-kilted-{name}==2.3.0' for name in ('lifecycle-msgs', 'rosgraph-msgs')),
-]
 
 setup(
     name=PACKAGE,
@@ -83,50 +68,14 @@ setup(
         shipped('config/contracts', '*.yaml'),
         shipped('config/robots', '*.yaml'),
         shipped('config/scenes', '*.yaml'),
-        *executable_shims(),
+        *executables(),
     ],
     zip_safe=False,
-    install_requires=[
-        'lz4>=4,<5',
-        'mcap>=1.5,<2',
-        'numpy>=1.24,<3',
-        'onnxruntime>=1.17,<2',
-        'pillow>=10,<14',
-        'pydantic>=2.5,<3',
-        'pyyaml>=6,<7',
-        'rich>=13,<16',
-        'rosbags>=0.10.9,<0.12',
-        'safetensors>=0.4,<1',
-        'tyro>=0.9,<2',
-        'zstandard>=0.20,<1',
-    ],
+    install_requires=requirements('base'),
     extras_require={
-        'ros': ROS_WHEELS,
-        'train': [
-            'jaxtyping>=0.2.25,<1',
-            'jinja2>=3.1,<4',
-            'matplotlib>=3.8,<4',
-            'onnx>=1.16,<2',
-            'onnxscript>=0.1,<1',
-            'tensorboard>=2.16,<3',
-            'torch>=2.4,<2.14',
-        ],
-        'datasets': ['imageio-ffmpeg>=0.5,<1', 'pyarrow>=17,<27'],
-        'pusht': ['gym-pusht>=0.1.8,<0.2'],
-        'sim': ['daqp>=0.6,<1', 'mujoco>=3.3.6,<5'],
-        'video': ['imageio-ffmpeg>=0.5,<1'],
-        'test': [
-            'colcon-common-extensions>=0.3,<1',
-            'hypothesis>=6.100,<7',
-            'imageio-ffmpeg>=0.5,<1',
-            'pyarrow>=17,<27',
-            'pytest>=8,<10',
-        ],
+        **{name: requirements(name) for name in EXTRAS},
+        'ros': requirements('ros-kilted'),
+        'ros-jazzy': requirements('ros-jazzy'),
     },
-    entry_points={
-        'console_scripts': [
-            'vdd = vdd_ros.cli:main',
-            *(f'{name} = vdd_ros.nodes.{name}:main' for name in NODES),
-        ],
-    },
+    entry_points={'console_scripts': [f'{name} = {PACKAGE}.entry:{name}' for name in EXECUTABLES]},
 )

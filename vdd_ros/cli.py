@@ -59,16 +59,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _error.print('interrupted', highlight=False)
         return EXIT_INTERRUPTED
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition('.')[0] == 'vdd_ros':
-            raise
-        _error.print(
-            f'[bold red]error:[/] expected the python package {error.name} for this command; found none; '
-            "install the extras that hold it: pip install 'vdd_ros\\[ros,train,sim,datasets]'",
-            highlight=False,
-            markup=True,
-        )
-        return EXIT_ERROR
     return code or 0
 
 

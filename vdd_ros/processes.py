@@ -63,7 +63,7 @@ class NodeGraph:
     ) -> _NodeProcess:
         """Start a node of this package with parameters; ``listen`` is told every line that it logs."""
         arguments = [f'{name}:={_yaml(value)}' for name, value in parameters.items()]
-        command = [sys.executable, '-m', f'vdd_ros.nodes.{node}', '--ros-args']
+        command = [sys.executable, '-m', 'vdd_ros.entry', node, '--ros-args']
         command += [word for argument in arguments for word in ('-p', argument)]
         self._log_folder.mkdir(parents=True, exist_ok=True)
         process = _NodeProcess(node, command, self.environment, self._log_folder / f'{node}.log', listen)

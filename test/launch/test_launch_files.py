@@ -12,6 +12,8 @@ import fake_launch
 import pytest
 import yaml
 
+from vdd_ros.entry import EXECUTABLES
+
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path.name for path in (ROOT / 'launch').glob('*.launch.py'))
 
@@ -39,29 +41,14 @@ def substitutions(value: object) -> Iterator[object]:
             yield from substitutions(item)
 
 
-def executables() -> dict[str, str]:
-    """Return the module of every executable that setup.py installs."""
-    scripts = {}
-    source = (ROOT / 'setup.py').read_text(encoding='utf-8')
-    namespace = {'__file__': str(ROOT / 'setup.py'), '__name__': 'setup'}
-    captured = {}
-    code = source.replace('from setuptools import find_packages, setup', 'find_packages = lambda **kw: []')
-    namespace['setup'] = lambda **arguments: captured.update(arguments)
-    exec(compile(code, 'setup.py', 'exec'), namespace)
-    for script in captured['entry_points']['console_scripts']:
-        name, target = script.split(' = ')
-        scripts[name] = target.split(':')[0]
-    return scripts
-
-
 def parameters(executable: str) -> set[str]:
     """Return the names of the parameters that a node declares."""
-    module = importlib.import_module(executables()[executable])
+    module = importlib.import_module(EXECUTABLES[executable])
     return {row.name for row in module.PARAMETERS} | {'use_sim_time'}
 
 
 def test_every_executable_is_a_node_with_a_main():
-    for name, module in executables().items():
+    for name, module in EXECUTABLES.items():
         assert callable(importlib.import_module(module).main), name
 
 
@@ -69,7 +56,7 @@ def test_every_executable_is_a_node_with_a_main():
 def test_nodes_exist_and_declare_the_parameters_that_are_set(name):
     for node in of_kind(name, fake_launch.Node):
         assert node.package == 'vdd_ros'
-        assert node.executable in executables()
+        assert node.executable in EXECUTABLES
         assert node.name == node.executable
         for group in node.parameters:
             if isinstance(group, dict):
@@ -79,7 +66,7 @@ def test_nodes_exist_and_declare_the_parameters_that_are_set(name):
 @pytest.mark.parametrize('name', FILES)
 def test_remappings_start_from_names_that_the_node_uses(name):
     for node in of_kind(name, fake_launch.Node):
-        source = Path(importlib.import_module(executables()[node.executable]).__file__).read_text(encoding='utf-8')
+        source = Path(importlib.import_module(EXECUTABLES[node.executable]).__file__).read_text(encoding='utf-8')
         for origin, _ in node.remappings:
             assert f"'{origin}'" in source
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
@@ -87,8 +86,6 @@ class RecordLive:
 
     def run(self) -> None:
         """Do it: this process becomes the recorder, so that keys and Ctrl-C reach it."""
-        if importlib.util.find_spec('rclpy') is None:
-            raise ModuleNotFoundError(name='rclpy')
         values = {
             'output': str(self.output),
             'contract': self.contract,
@@ -102,6 +99,6 @@ class RecordLive:
         # JSON is YAML, which ROS reads parameters as; an empty list would be one of no type.
         given = [f'{name}:={json.dumps(value)}' for name, value in values.items() if value != []]
         words = [word for item in given for word in ('-p', item)]
-        command = [sys.executable, '-m', 'vdd_ros.nodes.recorder', '--ros-args', '--log-level', 'warn', *words]
+        command = [sys.executable, '-m', 'vdd_ros.entry', 'recorder', '--ros-args', '--log-level', 'warn', *words]
         environment = {'AMENT_PREFIX_PATH': sys.prefix, **os.environ}
         os.execve(sys.executable, command, environment)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
@@ -86,8 +85,6 @@ class Replay:
 
     def _play(self) -> None:
         """Become the node, so that Ctrl-C reaches it."""
-        if importlib.util.find_spec('rclpy') is None:
-            raise ModuleNotFoundError(name='rclpy')
         values = {
             'bag': str(self.bag),
             'contract': self.contract,
@@ -97,7 +94,7 @@ class Replay:
             'autostart': True,
         }
         words = [word for name, value in values.items() for word in ('-p', f'{name}:={json.dumps(value)}')]
-        command = [sys.executable, '-m', 'vdd_ros.nodes.replay', '--ros-args', *words]
+        command = [sys.executable, '-m', 'vdd_ros.entry', 'replay', '--ros-args', *words]
         os.execve(sys.executable, command, {'AMENT_PREFIX_PATH': sys.prefix, **os.environ})
 
     def _ask(self) -> None:
