@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 import yaml
 from pydantic import Field
 
-from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.contract import NANOSECONDS, Contract, Feature
 from vdd_ros.control.control_loop import ControlLoop
 from vdd_ros.control.exchange import Streams
 from vdd_ros.control.execution import Execution
@@ -17,6 +18,7 @@ from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.novelty import Novelty, thresholds
 from vdd_ros.control.planner import Student
+from vdd_ros.control.playback import NEAR, PathFollower, Playback, Track
 from vdd_ros.control.routing import SPREAD, Routing
 from vdd_ros.control.start_gate import StartGate
 from vdd_ros.errors import ConfigurationError
@@ -137,20 +139,12 @@ class Deployment(Settings):
             The rules contradict each other, or files that they name cannot be read.
 
         """
-        ages = {feature.name: _nanoseconds(self.stream_max_age) for feature in contract.topic_features}
         return ControlLoop(
             contract,
             policy,
             kinematics,
             limits=self.limits_of(contract, kinematics, lockstep=period >= contract.period),
-            freshness=Freshness(
-                _nanoseconds(self.max_age),
-                warn_age=_nanoseconds(self.warn_age) or None,
-                coast=_nanoseconds(self.coast),
-                streams=ages,
-                max_skew=_nanoseconds(self.max_skew) or None,
-                latched=self.stale_stop,
-            ),
+            freshness=self._freshness(contract.topic_features),
             routing=self.routing_of(contract, self.rules, policy.expert_count),
             generator=generator,
             control_period=period,
@@ -169,6 +163,46 @@ class Deployment(Settings):
         )
 
 
+    def build_playback(
+        self, contract: Contract, track: Track, kinematics: Kinematics, *, period: int, speed: float = 1.0
+    ) -> tuple[ControlLoop, Playback]:
+        """Assemble a control loop that plays the commands of an episode every ``period`` [ns], and what it plays.
+
+        It approaches the first command at `start_speed`, then follows the track at ``speed`` times its own.
+
+        Raises
+        ------
+        ConfigurationError
+            A command lies outside of the position limits, or the limits cannot be read.
+
+        """
+        lockstep = period >= contract.period
+        limits = self.limits_of(contract, kinematics, lockstep=lockstep)
+        playback = Playback(track, limits, speed * (self.slow_speed if self.stage == 'slow' else 1.0))
+        loop = ControlLoop(
+            contract,
+            None,
+            kinematics,
+            limits=limits,
+            freshness=self._freshness(()),
+            control_period=period,
+            start_gate=StartGate(NEAR, 'approach', self.start_speed),
+            source=playback,
+            pursuit=PathFollower(playback, limits, period, lockstep=lockstep),
+        )
+        return loop, playback
+
+    def _freshness(self, features: Iterable[Feature]) -> Freshness:
+        return Freshness(
+            _nanoseconds(self.max_age),
+            warn_age=_nanoseconds(self.warn_age) or None,
+            coast=_nanoseconds(self.coast),
+            streams={feature.name: _nanoseconds(self.stream_max_age) for feature in features},
+            max_skew=_nanoseconds(self.max_skew) or None,
+            latched=self.stale_stop,
+        )
+
+
 def load_deployment(path: str | Path | None = None) -> Deployment:
     """Read the parameters of the policy node from its YAML; without a path, those that ship (``config/policy.yaml``).
 
@@ -179,16 +213,31 @@ def load_deployment(path: str | Path | None = None) -> Deployment:
 
     """
     file = share_path('config', 'policy.yaml') if path is None else Path(path)
+    parameters = deployment_parameters(file)
+    return Deployment.parse({name: value for name, value in parameters.items() if name in Deployment.model_fields})
+
+
+def deployment_parameters(file: Path) -> dict[str, Any]:
+    """Read all parameters of the policy node from its YAML; errors as those of `load_deployment`."""
     try:
         nodes = yaml.safe_load(file.read_text(encoding='utf-8'))
-        parameters = next(each['ros__parameters'] for name, each in nodes.items() if name.endswith('policy_node'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, StopIteration, TypeError) as error:
+        found = next(each['ros__parameters'] for name, each in nodes.items() if name.endswith('policy_node'))
+        return dict(found)
+    except (
+        OSError,
+        UnicodeDecodeError,
+        yaml.YAMLError,
+        AttributeError,
+        KeyError,
+        StopIteration,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ConfigurationError(
             expected=f'parameters of policy_node in {file}',
             found=f'{type(error).__name__} {" ".join(str(error).split())}',
             remedy='give a parameter file as policy.launch.py takes it',
         ) from error
-    return Deployment.parse({name: value for name, value in parameters.items() if name in Deployment.model_fields})
 
 
 def _nanoseconds(seconds: float) -> int:

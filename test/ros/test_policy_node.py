@@ -171,4 +171,4 @@ def test_what_waited_for_a_node_that_was_cleaned_up_does_nothing(graph_with, tmp
     for service in asked:
         if not inspect.iscoroutinefunction(service.callback):
             assert not service.callback(Trigger.Request(), Trigger.Response()).success
-    assert not node.estopped
+    assert node.driver is None

@@ -12,7 +12,7 @@ from vdd_ros.contract import NANOSECONDS, load_contract
 from vdd_ros.deployment import Deployment
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages
-from vdd_ros.nodes.output import Output
+from vdd_ros.nodes.arm.output import Output
 from vdd_ros.nodes.policy_parameters import PARAMETERS
 
 ROOT = Path(__file__).parents[2]

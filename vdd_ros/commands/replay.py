@@ -25,10 +25,10 @@ class Replay:
     """Play a recorded episode: on the simulated arm, on your robot, or as a question to a policy.
 
     --simulate plays its commands in MuJoCo, on the robot of the contract, and reports what came of it. --robot plays
-    them on the robot of this ROS graph: slowly to where the episode begins, then at --speed, within the limits of the
-    model all the way; Ctrl-C brakes. --student asks a policy what it would have done at every tick of every episode,
-    and reports how far that is from what was done, number by number and expert by expert; no robot and no ROS is
-    needed.
+    them on the robot of this ROS graph: after the preflight, slowly to where the episode begins, then at --speed,
+    within the limits of the model and of --deployment all the way; Ctrl-C, ~/stop and ~/estop brake. --student asks a
+    policy what it would have done at every tick of every episode, and reports how far that is from what was done,
+    number by number and expert by expert; no robot and no ROS is needed.
     """
 
     bag: Annotated[Path, tyro.conf.Positional]
@@ -49,6 +49,8 @@ class Replay:
     """With --simulate: a scene file with the robot of the contract; without it and --task, one is made of its model."""
     controller: str = ''
     """With --robot: the position controller, which takes NAME/commands; left out, the contract's commands topic."""
+    deployment: Path | None = None
+    """With --robot: parameters of the policy node, such as config/robots/ur5e.yaml; those of the arm hold."""
     speed: float = 1.0
     """Times the speed of the recording, with --robot."""
     seed: int = 0
@@ -86,16 +88,34 @@ class Replay:
     def _play(self) -> None:
         """Become the node, so that Ctrl-C reaches it."""
         values = {
+            **self._deployed(),
             'bag': str(self.bag),
             'contract': self.contract,
             'episode': self.episode,
-            'controller': self.controller,
+            **({'controller': self.controller} if self.controller else {}),
             'speed': self.speed,
             'autostart': True,
         }
         words = [word for name, value in values.items() for word in ('-p', f'{name}:={json.dumps(value)}')]
         command = [sys.executable, '-m', 'vdd_ros.entry', 'replay', '--ros-args', *words]
         os.execve(sys.executable, command, {'AMENT_PREFIX_PATH': sys.prefix, **os.environ})
+
+    def _deployed(self) -> dict[str, object]:
+        """Return those parameters of the deployment that concern the arm, whatever its plans come from."""
+        if self.deployment is None:
+            return {}
+        from vdd_ros.deployment import deployment_parameters
+        from vdd_ros.nodes.arm.parameters import PARAMETERS
+
+        values = deployment_parameters(self.deployment)
+        shared = {row.name for row in PARAMETERS} | {'stage'}
+        if values.get('stage') == 'shadow':
+            raise ConfigurationError(
+                expected='stage slow or full for an episode that is played on a robot',
+                found='shadow',
+                remedy=f'change it in {self.deployment}',
+            )
+        return {name: value for name, value in values.items() if name in shared}
 
     def _ask(self) -> None:
         from functools import partial

@@ -6,7 +6,7 @@ import numpy as np
 
 from vdd_ros.contract import NANOSECONDS, Contract
 from vdd_ros.control.embodiment import Kinematics
-from vdd_ros.control.exchange import Exchange, Streams
+from vdd_ros.control.exchange import Exchange, PlanSource, Streams
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness, Measurements
 from vdd_ros.control.limits import Limits
@@ -31,35 +31,39 @@ class ControlLoop:
     def __init__(
         self,
         contract: Contract,
-        policy: Student,
+        policy: Student | None,
         kinematics: Kinematics | None,
         *,
         limits: Limits,
         freshness: Freshness,
-        routing: Routing,
-        generator: np.random.Generator,
+        routing: Routing = Routing(),
+        generator: np.random.Generator | None = None,
         control_period: int | None = None,
         execution: Execution = Execution(),
         start_gate: StartGate = StartGate(),
         novelty: Novelty | None = None,
         streams: Streams | None = None,
+        source: PlanSource | None = None,
+        pursuit: Pursuit | None = None,
     ) -> None:
         """Assemble a loop that is not started.
 
         Parameters
         ----------
         contract, policy
-            What the policy sees and does, and the policy.
+            What the policy sees and does, and the policy; None where plans come from another source.
         kinematics
             For contracts in tool space; used by `plan` alone.
         limits, freshness, routing, execution, start_gate, novelty
             The rules. Without novelty the arm neither slows down nor stops for what the policy has not seen.
         generator
-            Draws experts, and their noise.
+            Draws experts, and their noise; a policy needs one.
         control_period
             Time between commands [ns]; None: the policy period, which is lockstep.
         streams
             Features that have topics of their own: while one is not known, no plan is made.
+        source, pursuit
+            Where plans come from, and how they are carried out; None: from the policy, along a smooth motion.
 
         """
         self._period = contract.period if control_period is None else control_period
@@ -67,15 +71,18 @@ class ControlLoop:
         """Whether a command leaves for each waypoint."""
         self._seconds = self._period / NANOSECONDS
         self._limits, self._freshness, self._gate = limits, freshness, start_gate
-        rules = {'limits': limits, 'routing': routing, 'execution': execution, 'novelty': novelty}
-        self._planner = Planner(contract, policy, kinematics, **rules, generator=generator, lockstep=self.is_lockstep)
+        if source is None:
+            rules = {'limits': limits, 'routing': routing, 'execution': execution, 'novelty': novelty}
+            source = Planner(contract, policy, kinematics, **rules, generator=generator, lockstep=self.is_lockstep)
+        self._source = source
         self._tracker = Tracker(limits, self._seconds)
-        blend = execution.blend * contract.period / NANOSECONDS
-        self._pursuit: Pursuit = (
-            Lockstep(contract.period) if self.is_lockstep else Interpolation(self._period, contract.period, blend)
-        )
+        if pursuit is None:
+            blend = execution.blend * contract.period / NANOSECONDS
+            lockstep = self.is_lockstep
+            pursuit = Lockstep(contract.period) if lockstep else Interpolation(self._period, contract.period, blend)
+        self._pursuit = pursuit
         self._measurements = Measurements(freshness)
-        self._exchange = Exchange(self._planner, contract.span, streams)
+        self._exchange = Exchange(self._source, contract.span, streams)
         self._started = self._approached = False
         self._latched: str | None = 'not started'
         self._refused = self._remark = ''
@@ -88,6 +95,11 @@ class ControlLoop:
         return self._tracker.position if self._started else np.zeros(0)
 
     @property
+    def moving(self) -> bool:
+        """Whether the commands are not at rest."""
+        return self._tracker.moving
+
+    @property
     def wants_plan(self) -> bool:
         """Whether it is time to call `plan`."""
         return self._exchange.wants_plan
@@ -95,7 +107,7 @@ class ControlLoop:
     @property
     def last_plan(self) -> PlanRecord | None:
         """The newest plan."""
-        return self._planner.record
+        return self._source.record
 
     def start(self, stamp: int, position: np.ndarray) -> None:
         """Anchor the arm at its measured position, shape (joint,) [rad], and let the policy act from ``stamp`` [ns]."""
@@ -137,11 +149,11 @@ class ControlLoop:
 
     def replace_policy(self, policy: Student, novelty: Novelty | None = None) -> None:
         """Plan by another policy of the same contract, and by its thresholds, from the next plan on."""
-        self._planner.replace(policy, novelty)
+        self._source.replace(policy, novelty)
 
     def replace_routing(self, routing: Routing) -> None:
         """Choose experts by other rules from the next plan on."""
-        self._planner.routing = routing
+        self._source.routing = routing
 
     def follow(self, position: np.ndarray) -> None:
         """In the shadow of another commander: take what it sent, shape (joint,) [rad], for the newest command."""
@@ -161,12 +173,12 @@ class ControlLoop:
             ages=measured.ages(self._now),
             expert=self._expert,
             speed=self._pursuit.speed,
-            **self._planner.counts(),
+            **self._source.counts(),
         )
 
     def plan(self) -> bool:
         """Make a plan if one is wanted; return whether it was. Raises what the policy raises."""
-        return answered(self._exchange.planning(), self._planner.experts)
+        return answered(self._exchange.planning(), self._source.experts)
 
     def planning(self) -> Asking[bool]:
         """Do as `plan` does, but let the caller query the policy, and deliver its answer when it likes."""
@@ -174,7 +186,7 @@ class ControlLoop:
 
     def advance(self, now: int) -> Outcome:
         """Plan if it is time to, then decide: all in one thread."""
-        return answered(self.advancing(now), self._planner.experts)
+        return answered(self.advancing(now), self._source.experts)
 
     def advancing(self, now: int) -> Asking[Outcome]:
         """Do as `advance` does, but let the caller ask the policy: about the windows of many arms at once."""
@@ -218,7 +230,7 @@ class ControlLoop:
         pursuit, tracker = self._pursuit, self._tracker
         clamped = False
         if pursuit.is_due(elapsed):
-            target = pursuit.next(elapsed, self._planner.speed, tracker)
+            target = pursuit.next(elapsed, self._source.speed, tracker)
             if target is None:
                 return self._rest(Hold, self._refused or reason or 'no plan')
             tracker.step(target, self._measurements.position)
@@ -226,7 +238,7 @@ class ControlLoop:
         elif self.is_lockstep and (self._refused or self._first):
             return self._rest(Hold, self._refused or 'no plan')
         if not reason:
-            reason = self._refused or ('the plan is late' if pursuit.is_spent else self._planner.remark or self._remark)
+            reason = self._refused or ('the plan is late' if pursuit.is_spent else self._source.remark or self._remark)
         return Command(tracker.position, tracker.velocity, tracker.acceleration, self._expert, clamped, reason)
 
     def _rest(self, kind: type[Hold] | type[Stop], reason: str) -> Hold | Stop:
@@ -297,6 +309,8 @@ class ControlLoop:
         """Void what is left of the plan, and plan anew as soon as possible."""
         self._exchange.void()
         self._pursuit.drop(self._now)
+        if self._pursuit.is_gated_anew:
+            self._approach, self._first, self._approached = None, True, False
 
     def _rewind(self, now: int) -> None:
         self._resets += 1

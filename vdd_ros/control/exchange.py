@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from vdd_ros.control.planner import Asking, Planner, Proposal, Tick
+from vdd_ros.control.outcome import PlanRecord
+from vdd_ros.control.planner import Asking, Proposal, Tick
+from vdd_ros.control.routing import Mixture
 from vdd_ros.control.trajectory import State
 
 _UNPLANNED = 64
@@ -33,12 +35,43 @@ class Streams(Protocol):
         ...
 
 
+class PlanSource(Protocol):
+    """Where plans come from: `control.planner.Planner` asks a policy, `control.playback.Playback` has an episode."""
+
+    replan_steps: int
+    """Policy ticks from one plan to the next."""
+    ask_steps: int
+    """Policy ticks from one call of `proposing` to the next."""
+    remark: str
+    """What is special about the newest plan."""
+    record: PlanRecord | None
+    """The newest plan, if it is of a policy."""
+    speed: float
+    """How fast plans should be carried out, 1 for as planned."""
+
+    def proposing(self, ticks: Sequence[Tick]) -> Asking[Proposal]:
+        """Take in the ticks since the last call, oldest first, and answer the newest one."""
+        ...
+
+    def experts(self, window: np.ndarray) -> Mixture:
+        """Answer the questions of `proposing`."""
+        ...
+
+    def watch(self) -> str:
+        """Judge the newest proposal; say why the arm should stop, if it should."""
+        ...
+
+    def counts(self) -> dict[str, Any]:
+        """Return what `Counters` has of planning."""
+        ...
+
+
 class Exchange:
     """Neither side waits for the other: each hands over whole values, and what is outdated is known by its number."""
 
-    def __init__(self, planner: Planner, span: int, streams: Streams | None = None) -> None:
-        """Serve a planner whose observation reaches ``span`` ticks back, and takes in some streams."""
-        self._planner, self._streams = planner, streams
+    def __init__(self, source: PlanSource, span: int, streams: Streams | None = None) -> None:
+        """Serve a source whose observation reaches ``span`` ticks back, and takes in some streams."""
+        self._source, self._streams = source, streams
         self._ticks: deque[Tick] = deque(maxlen=span + _UNPLANNED)
         self._proposal: Proposal | None = None
         self._epoch = self._serial = self._since_plan = 0
@@ -58,7 +91,7 @@ class Exchange:
         """Void what is planned or being planned; the next tick asks for a plan."""
         self._serial += 1
         self._proposal = None
-        self._since_plan = self._planner.replan_steps
+        self._since_plan = self._source.replan_steps
         self.wants_plan = False
 
     def note(self, stamp: int, time: float, measured: np.ndarray, commanded: np.ndarray, reference: State) -> str:
@@ -71,7 +104,7 @@ class Exchange:
             topics = sample.values
         self._ticks.append(Tick(self._epoch, self._serial, stamp, time, measured, commanded, reference, topics))
         self._since_plan += 1
-        if self._since_plan >= self._planner.ask_steps:
+        if self._since_plan >= self._source.ask_steps:
             self.missed += self.wants_plan or self._busy
             self._since_plan = 0
             self.wants_plan = True
@@ -93,9 +126,9 @@ class Exchange:
                 while True:
                     ticks.append(self._ticks.popleft())
             if ticks:
-                self._proposal = yield from self._planner.proposing(ticks)
+                self._proposal = yield from self._source.proposing(ticks)
                 # Only then judged: that goes by several plans, and the arm need not wait for it.
-                if fault := self._planner.watch():
+                if fault := self._source.watch():
                     self._proposal = Proposal.faulty(ticks[-1], fault)
             return bool(ticks)
         finally:

@@ -23,6 +23,8 @@ class Pursuit(abc.ABC):
 
     late_steps = 0
     """Planned steps that time had passed when their plan arrived; dropped."""
+    is_gated_anew = False
+    """Whether the start gate looks at the first plan after each interruption, and not only after the start."""
 
     @abc.abstractmethod
     def drop(self, now: int) -> None:

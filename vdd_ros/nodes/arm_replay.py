@@ -1,53 +1,39 @@
-"""Plays the commands of an episode onto an arm, real or simulated."""
+"""Plays the commands of an episode onto an arm, real or simulated, by the driver that the policy node uses."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import Counter
-from typing import Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.lifecycle import LifecycleNode
 from rclpy.task import Future
-from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from vdd_ros.contract import NANOSECONDS, Contract, load_contract
-from vdd_ros.control.freshness import Freshness
-from vdd_ros.control.limits import Limits
-from vdd_ros.errors import ConfigurationError, InterfaceError
+from vdd_ros.control.outcome import Command, Outcome
+from vdd_ros.errors import ConfigurationError
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages, qos
-from vdd_ros.nodes.arm_state import ArmState
+from vdd_ros.nodes.arm.driver import ArmDriver, Setting
+from vdd_ros.nodes.arm.lifecycle import ArmNode
+from vdd_ros.nodes.arm.parameters import control_period, deployment_of
 from vdd_ros.nodes.episode_reader import RecordedEpisode, read_episode
-from vdd_ros.nodes.output import Output
-from vdd_ros.nodes.pacing import Pacer
-from vdd_ros.nodes.playback import Playback, Told
 from vdd_ros.nodes.tap import message_class
 
-_WALL_RATE = 100.0
 _VERDICT = 3.0
 """How long the verdict of a scene is waited for once all is played [s]."""
-_REST_TICKS = 2000
-"""Ticks within which any stop ends; a bound for the loop that waits for it, not a measure."""
 
 
 class ArmReplay:
-    """The player of commands, from its making to `close`.
+    """The player of commands, from its making to `close`."""
 
-    In simulated time the ticks are those joint states whose stamps reach the next tick, so that lockstep works; in wall
-    time a thread with absolute deadlines ticks.
-    """
-
-    def __init__(self, node: LifecycleNode, values: Mapping[str, object], contract: Contract) -> None:
-        """Read the episode, and listen to the arm; errors as those of `read_episode` and `Playback`.
+    def __init__(self, node: ArmNode, contract: Contract) -> None:
+        """Read the episode, and listen to the arm; errors: see `read_episode` and `Deployment.build_playback`.
 
         ``contract`` is that of the bag, and of the arm unless the parameter ``arm_contract`` names another one.
         """
-        self._node, self._values = node, values
-        self._simulated = node.get_parameter('use_sim_time').value
+        values = node.values
         recorded, contract = contract, load_contract(values['arm_contract']) if values['arm_contract'] else contract
         if contract.robot != recorded.robot:
             raise ConfigurationError(
@@ -55,53 +41,32 @@ class ArmReplay:
                 found=str(contract.robot),
                 remedy='let the two differ in topics, names and units alone',
             )
+        self._node, self._contract = node, contract
         beside = {item.topic: item.type for item in contract.further_actions if item.source == 'topic'}
         self._episode: RecordedEpisode = read_episode(values['bag'], recorded, values['episode'], [*beside])
         kinematics = Kinematics.from_contract(contract)
-        limits = Limits(
-            kinematics.lower, kinematics.upper, kinematics.velocity_limits * values['velocity_scale'], values['max_lag']
+        period = control_period(values, contract, simulated=node.simulated)
+        deployment = deployment_of(values)
+        loop, self._playback = deployment.build_playback(
+            contract, self._episode.track, kinematics, period=period, speed=values['speed']
         )
-        if values['max_acceleration']:
-            limits = limits.tightened(acceleration=np.array(values['max_acceleration']))
-        rate = values['control_rate'] or (contract.policy_rate if self._simulated else _WALL_RATE)
-        self._period = round(NANOSECONDS / rate)
-        self._max_age = round(values['max_age'] * NANOSECONDS)
-        self._playback = Playback(
-            self._episode.track,
-            limits,
-            Freshness(self._max_age),
-            period=self._period,
-            speed=values['speed'],
-            approach=values['approach_speed'],
-        )
-        self._lock = threading.RLock()
-        self._pacer: Pacer | None = None
-        self._arm = ArmState(contract, node.resolve_topic_name(contract.topics.joint_states))
-        self._told: Told | None = None
-        self._active = False
-        self._next_tick = 0
-        self._answered: int | None = None
-        self.counts: Counter[str] = Counter()
-        """Ticks by phase."""
-        self._output = Output(
+        setting = Setting(
             contract,
-            interface=values['interface'],
-            controller=values['controller'],
-            controller_joints=values['controller_joints'],
-            reach=2 * self._period / NANOSECONDS,
+            deployment.limits_of(contract, kinematics, lockstep=True),
+            period,
+            beside=beside,
+            notes=self._notes,
+            values=lambda: {'played': f'{self._playback.share:.3f}'},
         )
-        self._commands = node.create_publisher(self._output.type, self._output.topic, qos.COMMANDS)
+        self._driver = ArmDriver(node, loop, setting)
+        self._publish = self._driver.output.open(node)
+        self._driver.open(self._send)
         self._beside = {
             topic: node.create_publisher(message_class(kind), topic, qos.COMMANDS) for topic, kind in beside.items()
         }
-        self._said = 0
-        self._states = node.create_subscription(
-            JointState, contract.topics.joint_states, self._on_state, qos.JOINT_STATES
-        )
-        self._episodes = node.create_subscription(
-            DiagnosticArray, contract.topics.episode, self._on_episode, qos.EPISODE
-        )
+        self._published = self._commands = self._clamped = 0
         self._apart = 0.0
+        self._events = node.create_subscription(DiagnosticArray, contract.topics.episode, self._on_episode, qos.EPISODE)
         self._outcome = ''
         self._done_since: float | None = None
         self._reset = node.create_client(Trigger, values['reset']) if values['reset'] else None
@@ -109,153 +74,84 @@ class ArmReplay:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the arm has been heard, and hears, and the scene has been put back."""
-        if self._arm.reading is None or self._unheard():
+        """Whether the arm was heard, and the scene has been put back."""
+        if self._driver.unheard:
             return False
         if self._reset is not None and self._resetting is None and self._reset.service_is_ready():
             self._resetting = self._reset.call_async(Trigger.Request())
         return self._reset is None or (self._resetting is not None and self._resetting.done())
 
-    def _unheard(self) -> list[str]:
-        """Return the topics of commands that nobody listens to."""
-        publishers = (self._commands, *self._beside.values())
-        return [publisher.topic_name for publisher in publishers if not publisher.get_subscription_count()]
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether joints of the contract are missing in what the arm reports."""
+        return self._driver.arm.incomplete
 
     @property
     def is_done(self) -> bool:
         """Whether the episode has been played to its end, and nothing more is to come of it."""
-        if self._told is None or self._told.phase != 'done':
+        if self._playback.share < 1 or not self._playback.is_playing:
             return False
         self._done_since = self._done_since or time.monotonic()
-        if self._reset is not None:  # somebody judges it
+        if self._reset is not None:  # a scene judges it
             return bool(self._outcome) or time.monotonic() - self._done_since > _VERDICT
-        return self._simulated or not self._playback.moving
+        return self._node.simulated or not self._driver.commander.loop.moving
 
     def start(self) -> None:
-        """Begin with the slow way to where the episode begins.
-
-        Raises
-        ------
-        InterfaceError
-            The arm has not been heard, or not lately, or nobody listens to commands.
-
-        """
-        with self._lock:
-            reading = self._arm.reading
-            if reading is None:
-                raise self._arm.complaint
-            if topics := self._unheard():
-                raise InterfaceError(
-                    expected=f'a controller that listens on {", ".join(topics)}',
-                    found='nobody',
-                    remedy='start it, or set the parameter controller to its name',
-                )
-            age = self._now() - reading.stamp
-            if not np.isfinite(reading.position).all() or age > self._max_age:
-                raise InterfaceError(
-                    expected=f'a finite joint state no older than {self._values["max_age"]:g} s',
-                    found=f'{reading.position.tolist()}, {age / NANOSECONDS:.3f} s old',
-                    remedy='look at the publisher of joint_states and at use_sim_time',
-                )
-            self._playback.start(reading.stamp, reading.position)
-            self._said = 0
-            self._next_tick = reading.stamp
-            self._active = True
-            if self._simulated:
-                self._tick(reading.stamp)
-        if not self._simulated:
-            self._pacer = Pacer(self._period / NANOSECONDS, self._on_deadline)
-            self._pacer.start()
+        """Begin with the slow way to where the episode begins; errors as those of `ArmDriver.start`."""
+        self._playback.rewind()
+        self._published = self._commands = self._clamped = 0
+        self._outcome, self._done_since, self._apart = '', None, 0.0
+        self._driver.start()
 
     def stop(self, reason: str) -> None:
-        """Brake, and send the commands of the braking."""
-        if not self._active:
-            return
-        if self._pacer:
-            self._pacer.stop()
-            self._pacer = None
-        with self._lock:
-            self._playback.stop(reason)
-            for _ in range(_REST_TICKS):
-                self._tick(self._next_tick)
-                if self._told.phase == 'stopped':
-                    break
-            self._active = False
+        """Brake."""
+        self._driver.halt(reason)
 
     def close(self) -> None:
-        """Let go of the arm."""
-        self._node.destroy_subscription(self._states)
-        self._node.destroy_subscription(self._episodes)
+        """Brake, and let go of the arm."""
+        self._driver.close('cleaned up')
+        self._node.destroy_subscription(self._events)
         if self._reset is not None:
             self._node.destroy_client(self._reset)
-        for publisher in (self._commands, *self._beside.values()):
+        for publisher in self._beside.values():
             self._node.destroy_publisher(publisher)
 
-    def report(self) -> tuple[str, dict[str, object], bool]:
-        """Return for the diagnostics a text, values, and whether all is well."""
-        if self._pacer:
-            self._pacer.check()
-        told = self._told
-        text = 'inactive' if told is None or not self._active else told.reason or told.phase
-        values = {'played': f'{self._playback.share:.3f}', 'clamped': self._playback.clamped, **self.counts}
-        return text, values, told is None or not told.reason
-
     def summary(self) -> str:
-        """Say in a line how it went."""
+        """Return in a line how it went."""
         seconds = self._episode.track.length / NANOSECONDS
-        clamped = self._playback.clamped
-        changed = f'; a limit changed {clamped} of {self.counts["playing"]} commands' if clamped else ''
-        outcome = f'; outcome: {self._outcome}' * bool(self._outcome)
+        changed = f'; a limit changed {self._clamped} of {self._commands} commands' if self._clamped else ''
+        outcome = f'; outcome: {self._outcome}' if self._outcome else ''
         apart = f'; the arm at most {self._apart:.3f} rad from its commands'
         return f'{self._playback.share:.0%} of {seconds:.1f} s played{apart}{changed}{outcome}'
 
-    def notice_silence(self) -> None:
-        """In simulated time, tick by the clock where it runs on but joint states have ceased."""
-        with self._lock:
-            if self._active and self._simulated and self._now() - self._next_tick > self._max_age:
-                self._tick(self._now())
+    def _notes(self) -> Mapping[str, str]:
+        values = self._node.values
+        return {
+            'episode': f'{values["episode"]} of {values["bag"]}, {self._episode.track.length / NANOSECONDS:.1f} s',
+            'contract': f'{self._contract.name} ({self._contract.hash[:12]})',
+            'stage': values['stage'],
+        }
 
-    def _on_state(self, message: JointState) -> None:
-        reading = self._arm.take(message, self._now())
-        if reading is None:
-            return
-        with self._lock:
-            self._playback.observe(reading.stamp, reading.position)
-            if self._active and self._told is not None and self._told.phase == 'playing':
-                self._apart = max(self._apart, float(np.abs(reading.position - self._told.position).max()))
-            if self._active and self._simulated:
-                if reading.stamp >= self._next_tick:
-                    self._tick(reading.stamp)
-                elif reading.stamp == self._answered:  # said again: whoever waits for the answer has not heard it
-                    self._commands.publish(self._output.message(self._told.position))
+    def _send(self, outcome: Outcome, stamp: int) -> None:
+        self._publish(outcome, stamp)
+        if self._playback.is_playing and isinstance(outcome, Command):
+            if self._commands:
+                apart = np.abs(self._driver.arm.reading.position - self._before).max()
+                self._apart = max(self._apart, float(apart))
+            self._commands += 1
+            self._clamped += outcome.clamped
+            self._publish_beside()
+        self._before = outcome.position
+
+    def _publish_beside(self) -> None:
+        """Send what the episode commands on other topics by now, such as a gripper's, as it was recorded."""
+        said, until = self._episode.said, self._episode.begin + self._playback.played
+        while self._published < len(said) and said[self._published].received <= until:
+            item = said[self._published]
+            self._beside[item.topic].publish(item.data)
+            self._published += 1
 
     def _on_episode(self, message: DiagnosticArray) -> None:
         event = messages.from_episode(message)
-        if event.kind == 'end' and self._active:
+        if event.kind == 'end' and self._driver.commander.active:
             self._outcome = event.outcome
-
-    def _on_deadline(self) -> None:
-        with self._lock:
-            self._tick(self._now())
-
-    def _tick(self, now: int) -> None:
-        self._told = told = self._playback.decide(now)
-        self._commands.publish(self._output.message(told.position))
-        if told.phase in ('playing', 'done'):
-            self._say()
-        self._answered = now
-        self.counts[told.phase] += 1
-        self._next_tick += self._period * max(1, -(-(now - self._next_tick + 1) // self._period))
-        if told.phase == 'holding':
-            self._node.get_logger().warning(f'holding: {told.reason}', throttle_duration_sec=1.0)
-
-    def _say(self) -> None:
-        """Send what the episode commands on other topics by now, such as a gripper's, as it was recorded."""
-        said, until = self._episode.said, self._episode.begin + self._playback.time
-        while self._said < len(said) and said[self._said].received <= until:
-            item = said[self._said]
-            self._beside[item.topic].publish(item.data)
-            self._said += 1
-
-    def _now(self) -> int:
-        return self._node.get_clock().now().nanoseconds

@@ -15,7 +15,7 @@ from vdd_ros.data.recording import Recording
 from vdd_ros.data.recovery import settle
 from vdd_ros.data.spans import Span, spans_of
 from vdd_ros.errors import BagError
-from vdd_ros.nodes.playback import Track
+from vdd_ros.control.playback import Track
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from vdd_ros.errors import InterfaceError
 from vdd_ros.foresight import foresee
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages, qos
+from vdd_ros.nodes.arm.lifecycle import unless_closed
 from vdd_ros.nodes.markers import to_markers
 from vdd_ros.nodes.pacing import Pacer
-from vdd_ros.nodes.policy_controls import while_configured
 
 if TYPE_CHECKING:
     from vdd_ros.nodes.policy_node import PolicyNode
@@ -33,6 +33,7 @@ class View:
     def __init__(self, node: PolicyNode) -> None:
         """Offer the ways; they are computed while somebody looks."""
         self._node = node
+        self.closed = False
         self._kinematics = Kinematics.from_contract(node.contract)
         self._ways = node.create_publisher(MarkerArray, '~/ways', qos.DIAGNOSTICS)
         self._pacer = Pacer(1 / node.values['markers_rate'], self._try_to_show, name='ways')
@@ -42,6 +43,7 @@ class View:
 
     def close(self) -> None:
         """Withdraw everything."""
+        self.closed = True
         self._pacer.stop()
         self._node.destroy_publisher(self._ways)
         if self._shadow:
@@ -52,7 +54,8 @@ class View:
         """Follow the commands of another, and return what tells on ~/shadow what this policy would send."""
         node = self._node
         self._shadow = node.create_publisher(JointState, '~/shadow', qos.COMMANDS)
-        self._others = node.create_subscription(node.output.type, node.output.topic, self._on_other, qos.COMMANDS)
+        output = node.driver.output
+        self._others = node.create_subscription(output.type, output.topic, self._on_other, qos.COMMANDS)
         return self._tell
 
     def values(self) -> dict[str, str]:
@@ -70,14 +73,14 @@ class View:
         message.header.stamp, message.header.frame_id = messages.to_time(stamp), expert
         self._shadow.publish(message)
 
-    @while_configured
+    @unless_closed
     def _on_other(self, message: object) -> None:
         try:
-            position = self._node.output.position(message)
+            position = self._node.driver.output.position(message)
         except InterfaceError as error:
             self._node.get_logger().warning(f'not followed: {error}', throttle_duration_sec=1.0)
             return
-        commander = self._node.commander
+        commander = self._node.driver.commander
         if commander.active and isinstance(commander.outcome, Command):
             self._differences.append(position - commander.outcome.position)
         commander.follow(position)
@@ -90,9 +93,9 @@ class View:
 
     def _show(self) -> None:
         node = self._node
-        if not self._ways.get_subscription_count() or not node.commander or not node.commander.active:
+        if not self._ways.get_subscription_count() or not node.driver.commander.active:
             return
-        steps, outcome = node.values['markers_steps'], node.commander.outcome
-        ways = foresee(node.contract, node.policy, self._kinematics, list(node.commander.history), steps)
+        steps, outcome = node.values['markers_steps'], node.driver.commander.outcome
+        ways = foresee(node.contract, node.policy, self._kinematics, list(node.driver.commander.history), steps)
         acting = outcome.expert if isinstance(outcome, Command) else -1
         self._ways.publish(to_markers(node.now(), node.values['markers_frame'], ways, acting))

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Mapping
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
-from rclpy.clock import Clock as RosClock
-from rclpy.clock import ClockType
-from rclpy.lifecycle import LifecycleNode
 from rclpy.task import Future
 from rclpy.timer import Timer
 from rosgraph_msgs.msg import Clock
@@ -22,6 +19,7 @@ from vdd_ros.contract import NANOSECONDS, Contract
 from vdd_ros.data.resample import latest
 from vdd_ros.errors import ConfigurationError, InterfaceError
 from vdd_ros.nodes import messages, qos
+from vdd_ros.nodes.arm.lifecycle import ArmNode, unless_closed
 from vdd_ros.nodes.episode_reader import Said, read_episode
 from vdd_ros.nodes.streams import streams_of
 from vdd_ros.nodes.tap import message_class
@@ -43,15 +41,19 @@ class ShadowReplay:
     the next policy period it waits for the answer to the one before: results do not depend on the machine.
     """
 
-    def __init__(self, node: LifecycleNode, values: Mapping[str, object], contract: Contract) -> None:
+    is_hopeless = False
+
+    def __init__(self, node: ArmNode, contract: Contract) -> None:
         """Read the episode, and offer its topics; errors as those of `read_episode`."""
-        if node.get_parameter('use_sim_time').value:
+        values = node.values
+        if node.simulated:
             raise ConfigurationError(
                 expected='use_sim_time false for a player in the shadow, which itself is the clock',
                 found='true',
                 remedy='set it for the policy node alone',
             )
         self._node, self._values, self._contract = node, values, contract
+        self.closed = False
         streams = [stream for stream in streams_of(contract) if stream.topic != contract.topics.episode]
         topics = [stream.topic for stream in streams]
         self._episode = read_episode(values['bag'], contract, values['episode'], topics, _BEFORE)
@@ -77,6 +79,9 @@ class ShadowReplay:
         self._spoke = 0.0
         self._asked: Future | None = None
         self._timer: Timer | None = None
+        self._place = 0
+        self._status = node.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
+        self._reporting = node.create_timer(1.0, self._report, clock=node.wall)
 
     @property
     def is_ready(self) -> bool:
@@ -108,7 +113,7 @@ class ShadowReplay:
         self._next_tick = messages.header_stamp(self._tape[self._first].data)
         self._reminded = -_REMIND
         self._phase = 'waiting for the policy to be active'
-        self._timer = self._node.create_timer(_STEP, self._step, clock=RosClock(clock_type=ClockType.STEADY_TIME))
+        self._timer = self._node.create_timer(_STEP, self._step, clock=self._node.wall)
 
     def stop(self, reason: str) -> None:
         """Show no more."""
@@ -120,18 +125,21 @@ class ShadowReplay:
     def close(self) -> None:
         """Let go of the topics."""
         self.stop('closed')
+        self.closed = True
+        self._node.destroy_timer(self._reporting)
+        self._node.destroy_publisher(self._status)
         self._node.destroy_subscription(self._listener)
         self._node.destroy_client(self._get_state)
         for publisher in (self._clock, *self._publishers.values()):
             self._node.destroy_publisher(publisher)
 
-    def notice_silence(self) -> None:
-        """Nothing moves here that silence could endanger."""
-
-    def report(self) -> tuple[str, dict[str, object], bool]:
-        """Return for the diagnostics a text, values, and whether all is well."""
+    @unless_closed
+    def _report(self) -> None:
         values = {'shown': f'{self._place / len(self._tape):.3f}', 'answers': len(self._answers)}
-        return self._phase, {**values, 'unanswered': self._unanswered}, not self._unanswered
+        level = DiagnosticStatus.WARN if self._unanswered else DiagnosticStatus.OK
+        values['unanswered'] = self._unanswered
+        status = messages.to_diagnostics(self._node.now(), self._node.get_name(), self._phase, values, level)
+        self._status.publish(status)
 
     def _step(self) -> None:
         if self._phase == 'waiting for the policy to be active':

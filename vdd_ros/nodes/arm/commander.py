@@ -88,6 +88,7 @@ class Commander:
         self._stamp = 0
         self._silent = False
         self._noted = 0
+        self._answered: int | None = None
         self.history: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_HISTORY)
         """Joints as measured and as commanded at the newest policy ticks, oldest first."""
         self._measured = np.zeros(0)
@@ -132,6 +133,8 @@ class Commander:
             self._next_tick = stamp  # time was set back
         if stamp >= self._next_tick:
             self._tick(stamp)
+        elif stamp == self._answered and not self._silent:  # published again: the answer did not arrive
+            self._send(self.outcome, stamp)
 
     def notice_silence(self) -> None:
         """In simulated time, tick by the clock where it runs on without joint states: the arm is told to hold."""
@@ -219,6 +222,7 @@ class Commander:
         if not self._silent or outcome.moving:
             self._send(outcome, now)
             self.sent += 1
+            self._answered = now
         self.durations['decide'].append(time.perf_counter() - began)
         self.counts[type(outcome).__name__.lower()] += 1
         if isinstance(outcome, Command):

@@ -215,7 +215,9 @@ def _arm(arm: Arm) -> Iterator[Finding]:
             remedy='set unit, sign or offset of the stream in the contract, or the limits; or move the arm back inside',
         )
     unlimited = [name for name, speed in zip(arm.joints, arm.velocity) if not np.isfinite(speed)]
-    if unlimited:
+    if unlimited and arm.simulated:
+        yield Finding('speed limits', 'warning', f'no greatest speed for {", ".join(unlimited)}; a real arm needs one')
+    elif unlimited:
         yield _failure(
             'speed limits',
             expected='a greatest speed of every joint',

@@ -9,7 +9,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from vdd_ros.control.outcome import Command, Counters, Stop
-from vdd_ros.nodes.commander import Commander
+from vdd_ros.nodes.arm.commander import Commander
 
 _PERCENTILES = (50, 95, 99)
 

@@ -1,0 +1,327 @@
+"""The commands of an episode as a source of plans: within the limits of the arm, slower where these ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from vdd_ros.contract import NANOSECONDS
+from vdd_ros.control.limits import Limits
+from vdd_ros.control.plan_clock import PlanClock
+from vdd_ros.control.planner import Asking, Proposal, Tick
+from vdd_ros.control.pursuit import Pursuit
+from vdd_ros.control.routing import Mixture
+from vdd_ros.control.tracker import Tracker
+from vdd_ros.control.trajectory import State
+from vdd_ros.errors import ConfigurationError
+
+NEAR = 2e-3
+"""How near to the episode an arm is before the episode goes on [rad]; farther away it approaches first."""
+_KNOT_SPACING = 0.02
+"""Least time between two knots of the path [s]: faster changes are noise of what was recorded."""
+_SAMPLES = 4
+"""Places in each piece of the path at which limits are evaluated."""
+_PATH_SHARE = 0.6
+"""Share of the acceleration and jerk limits for the path; the rest is for changes of the speed along it."""
+_EARLINESS = 0.6
+"""Share of the change of speed that slowing down ahead counts on: the clock reaches it only by and by."""
+_LEAST_SPEED = 0.02
+"""The speed never falls below this [s/s], so that the end is reached."""
+_WAITING = 2e-3
+"""So far from the path [rad], commands halve the speed."""
+_ROOM = 1e-3
+"""How far a recorded command may be outside of the position limits [rad]."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """The commands of an episode."""
+
+    stamps: np.ndarray
+    """Shape (command,), ascending, from 0 on [ns]."""
+    positions: np.ndarray
+    """Shape (command, joint) [rad]."""
+
+    @property
+    def length(self) -> int:
+        """From the first command to the last [ns]."""
+        return int(self.stamps[-1])
+
+    def at(self, time: float) -> np.ndarray:
+        """Return where the arm is commanded to be at a time [ns]: on the line between two commands, shape (joint,)."""
+        place = int(np.searchsorted(self.stamps, time, side='right')) - 1
+        if place < 0:
+            return self.positions[0]
+        if place >= len(self.stamps) - 1 or self.stamps[place] == time:
+            return self.positions[place]
+        share = (time - self.stamps[place]) / (self.stamps[place + 1] - self.stamps[place])
+        return self.positions[place] + share * (self.positions[place + 1] - self.positions[place])
+
+
+class Path:
+    """A track as a smooth motion, and how fast the limits of an arm let it be followed."""
+
+    def __init__(self, track: Track, limits: Limits) -> None:
+        """Lay a cubic spline through commands of the track that are at least `_KNOT_SPACING` apart."""
+        knots = _knots(track.stamps)
+        self._times = track.stamps[knots] / NANOSECONDS
+        self._positions = track.positions[knots]
+        self._slopes = _spline_slopes(self._times, self._positions)
+        self.length = float(self._times[-1])
+        """[s]."""
+        self._grid, self._squares, self._rates, self._turns = self._profile(limits)
+
+    def state(self, time: float) -> State:
+        """Return position and its derivatives by the time of the track, at a time of it [s]."""
+        return State(*self._derivatives(np.array([time]))[:3, 0])
+
+    def pace(self, time: float) -> tuple[float, float, float]:
+        """Return at a time of the track [s] the greatest speed [s/s], its change [1/s] and that one's [1/s^2]."""
+        place = min(max(int(np.searchsorted(self._grid, time, side='right')) - 1, 0), len(self._grid) - 2)
+        share = float((time - self._grid[place]) / (self._grid[place + 1] - self._grid[place]))
+        # With an even change of speed its square is linear in the time of the track.
+        square = self._squares[place] + min(max(share, 0.0), 1.0) * (self._squares[place + 1] - self._squares[place])
+        return max(sqrt(square), _LEAST_SPEED), self._rates[place], self._turns[place]
+
+    def _profile(self, limits: Limits) -> tuple[np.ndarray, list[float], list[float], list[float]]:
+        """Return a grid of times [s], and on it the square of the greatest speed, its change, and the change of that.
+
+        Along a path ``q(s(t))`` velocity is ``q' s'``, acceleration ``q'' s'^2 + q' s''`` and jerk
+        ``q''' s'^3 + 3 q'' s' s'' + q' s'''``.
+        """
+        steps = np.diff(self._times)
+        grid = (self._times[:-1, None] + steps[:, None] * np.arange(_SAMPLES) / _SAMPLES).ravel()
+        grid = np.append(grid, self.length)
+        velocity, acceleration, jerk = np.abs(self._derivatives(grid))[1:]
+        # A spline's jerk jumps at its knots; so does its limit, and both sides of a knot count.
+        jerk[1:] = np.maximum(jerk[1:], jerk[:-1])
+        with np.errstate(divide='ignore', invalid='ignore'):
+            fast = _ratio(limits.velocity, velocity)
+            bend = np.sqrt(_PATH_SHARE * _ratio(limits.acceleration, acceleration))
+            turn = np.cbrt(_PATH_SHARE * _ratio(limits.jerk, jerk))
+            speeds = np.minimum(np.minimum(fast, bend), turn).min(axis=1)
+            rates = ((1 - _PATH_SHARE) * _ratio(limits.acceleration, velocity)).min(axis=1)
+            turns = ((1 - _PATH_SHARE) * _ratio(limits.jerk, velocity)).min(axis=1)
+        squares = np.minimum(speeds, 1e3) ** 2
+        if velocity[-1].any():  # it ends in motion, and has to come to rest there
+            squares[-1] = 0.0
+        # Backwards: what must be slow later is slow early enough.
+        for index in range(len(grid) - 2, -1, -1):
+            rate = _EARLINESS * min(rates[index], rates[index + 1], 1e6)
+            squares[index] = min(squares[index], squares[index + 1] + 2 * rate * (grid[index + 1] - grid[index]))
+        return grid, squares.tolist(), np.minimum(rates, 1e6).tolist(), np.minimum(turns, 1e12).tolist()
+
+    def _derivatives(self, times: np.ndarray) -> np.ndarray:
+        """Return the position and its first three derivatives, shape (4, time, joint)."""
+        place = np.clip(np.searchsorted(self._times, times, side='right') - 1, 0, len(self._times) - 2)
+        step = (self._times[place + 1] - self._times[place])[:, None]
+        u = (times - self._times[place])[:, None] / step
+        begin, end = self._positions[place], self._positions[place + 1]
+        away, home = self._slopes[place] * step, self._slopes[place + 1] * step
+        square = 3 * (end - begin) - 2 * away - home
+        cube = 2 * (begin - end) + away + home
+        return np.stack(
+            [
+                begin + u * (away + u * (square + u * cube)),
+                (away + u * (2 * square + 3 * u * cube)) / step,
+                (2 * square + 6 * u * cube) / step**2,
+                6 * cube / step**3 * np.ones_like(u),
+            ]
+        )
+
+
+class Playback:
+    """An episode as a source of plans for the control loop; `PathFollower` carries them out.
+
+    A plan is only the place where the episode stands: the start gate compares it with where the arm is, and lets it
+    approach. The time of the episode goes on only while the arm follows it: after an interruption nothing is made up
+    for.
+    """
+
+    replan_steps = ask_steps = 1
+    remark = ''
+    record = None
+
+    def __init__(self, track: Track, limits: Limits, speed: float) -> None:
+        """Prepare.
+
+        Parameters
+        ----------
+        track
+            What to play.
+        limits
+            Of the arm; whatever was recorded, they hold.
+        speed
+            Times the speed of the recording.
+
+        Raises
+        ------
+        ConfigurationError
+            A command lies outside of the position limits: another arm's, or another unit.
+
+        """
+        low, high = track.positions.min(axis=0), track.positions.max(axis=0)
+        outside = (low < limits.lower - _ROOM) | (high > limits.upper + _ROOM)
+        if outside.any():
+            joint = int(outside.argmax())
+            raise ConfigurationError(
+                expected=f'commands from {limits.lower[joint]:.3f} to {limits.upper[joint]:.3f} rad for joint {joint}',
+                found=f'{low[joint]:.3f} to {high[joint]:.3f}',
+                remedy='play it on the arm that it was recorded on, or mend sign, unit and offset in the contract',
+            )
+        self.track = track
+        self.speed = speed
+        """Times the speed of the recording."""
+        self.played = 0.0
+        """How much of the episode has been commanded [ns]."""
+        self.is_playing = False
+        """Whether the arm follows the episode: not while it approaches, or is held."""
+
+    @property
+    def share(self) -> float:
+        """How much of the episode has been commanded, in [0, 1]."""
+        return min(self.played / max(self.track.length, 1), 1.0)
+
+    def rewind(self) -> None:
+        """Stand at the first command."""
+        self.played = 0.0
+
+    def advance(self, time: float) -> None:
+        """Go on by a time of the episode [ns], at most to its end."""
+        self.played = min(self.played + time, float(self.track.length))
+
+    def proposing(self, ticks: Sequence[Tick]) -> Asking[Proposal]:
+        """Propose to go on where the episode stands."""
+        yield from ()
+        return Proposal(ticks[-1], -1, self.track.at(self.played)[None], None)
+
+    def experts(self, window: np.ndarray) -> Mixture:
+        """Nothing is asked: `proposing` has no questions."""
+        raise TypeError('a recorded episode has no experts')
+
+    def watch(self) -> str:
+        """Nothing is out of distribution."""
+        return ''
+
+    def counts(self) -> dict[str, Any]:
+        """Return what `Counters` has of planning."""
+        return {'plans': 0, 'signals': {}, 'level': 'fine'}
+
+
+class PathFollower(Pursuit):
+    """Carries out a `Playback` along a smooth path, and slower where a limit asks for it.
+
+    In lockstep each command is exactly one of the track.
+    """
+
+    is_spent = False
+    is_gated_anew = True
+
+    def __init__(self, playback: Playback, limits: Limits, period: int, *, lockstep: bool) -> None:
+        """Command once every ``period`` [ns] within limits."""
+        self._playback, self._period = playback, period
+        self._path = None if lockstep else Path(playback.track, limits)
+        self._target: np.ndarray | None = None
+        self._asked = False
+        self.drop(0)
+
+    @property
+    def time(self) -> float:
+        """Of the newest command in the episode [s]."""
+        return self._playback.played / NANOSECONDS
+
+    @property
+    def speed(self) -> float:
+        """Seconds of the episode in a second."""
+        return self._playback.speed if self._path is None else self._clock.speed
+
+    def drop(self, now: int) -> None:
+        """Stand still in the episode until the arm is there, and ask anew."""
+        self._playback.is_playing = self._asked = False
+        self._target = None
+        self._clock = PlanClock(self._period / NANOSECONDS)
+        self._clock.speed = 0.0
+
+    def tick(self, now: int) -> bool:
+        """Ask once after each interruption."""
+        asks, self._asked = not self._asked, True
+        return asks
+
+    def accept(self, proposal: Proposal, tracker: Tracker) -> bool:
+        """Go on."""
+        self._playback.is_playing = True
+        return True
+
+    def reference(self, tracker: Tracker) -> State:
+        """From the newest command."""
+        return tracker.state
+
+    def is_due(self, elapsed: int) -> bool:
+        """Half a period early at most: a thread that woke up late and hurries must not hurry the arm."""
+        return 2 * elapsed >= self._period
+
+    def next(self, elapsed: int, speed: float, tracker: Tracker) -> np.ndarray | None:
+        """Go on in the episode; at its end, stay."""
+        playback = self._playback
+        if not playback.is_playing:
+            return None
+        if self._path is None:
+            if self._target is not None:
+                playback.advance(speed * min(elapsed, 2 * self._period))
+            self._target = playback.track.at(playback.played)
+            return self._target
+        fastest, rate, turn = self._path.pace(self.time)
+        # Where the guard of the limits has led commands off the path, the episode waits for them.
+        behind = float(np.abs(self._target - tracker.position).max()) if self._target is not None else 0.0
+        before = self._clock.time
+        self._clock.advance(
+            elapsed / NANOSECONDS, min(speed, fastest) / (1 + (behind / _WAITING) ** 2), rate, turn
+        )
+        playback.advance((self._clock.time - before) * NANOSECONDS)
+        self._target = self._path.state(self.time).position
+        return self._target
+
+
+def _ratio(limit: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Return by how much a value may grow; infinitely where it is zero or has no limit."""
+    return np.where(value > 1e-12, limit / np.maximum(value, 1e-300), np.inf)
+
+
+def _knots(stamps: np.ndarray) -> np.ndarray:
+    """Return indices of stamps that are at least `_KNOT_SPACING` apart, the first and the last among them."""
+    chosen = [0]
+    for index in range(1, len(stamps) - 1):
+        if stamps[index] - stamps[chosen[-1]] >= _KNOT_SPACING * NANOSECONDS:
+            chosen.append(index)
+    if len(chosen) > 1 and stamps[-1] - stamps[chosen[-1]] < _KNOT_SPACING * NANOSECONDS:
+        chosen.pop()
+    return np.array([*chosen, len(stamps) - 1])
+
+
+def _spline_slopes(times: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the slopes of the natural cubic spline through values of shape (knot, joint), by the Thomas algorithm."""
+    steps = np.diff(times)
+    secants = np.diff(values, axis=0) / steps[:, None]
+    size = len(times)
+    lower, diagonal, upper = np.zeros(size), np.full(size, 2.0), np.zeros(size)
+    right = np.empty_like(values)
+    upper[0] = lower[-1] = 1.0
+    right[0], right[-1] = 3 * secants[0], 3 * secants[-1]
+    if size > 2:
+        before, after = steps[:-1], steps[1:]
+        lower[1:-1] = after / (before + after)
+        upper[1:-1] = before / (before + after)
+        right[1:-1] = 3 * (lower[1:-1, None] * secants[:-1] + upper[1:-1, None] * secants[1:])
+    for index in range(1, size):
+        share = lower[index] / diagonal[index - 1]
+        diagonal[index] -= share * upper[index - 1]
+        right[index] = right[index] - share * right[index - 1]
+    slopes = np.empty_like(values)
+    slopes[-1] = right[-1] / diagonal[-1]
+    for index in range(size - 2, -1, -1):
+        slopes[index] = (right[index] - upper[index] * slopes[index + 1]) / diagonal[index]
+    return slopes

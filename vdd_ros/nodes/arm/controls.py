@@ -1,0 +1,65 @@
+"""What a person asks of a node that moves an arm: stop, resume, emergency stop, preflight."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
+
+from vdd_ros.nodes import qos
+from vdd_ros.nodes.arm.lifecycle import unless_closed
+
+if TYPE_CHECKING:
+    from vdd_ros.nodes.arm.driver import ArmDriver
+
+
+class Controls:
+    """The services ``~/stop``, ``~/resume`` and ``~/preflight`` and the emergency stop ``~/estop`` of one driver."""
+
+    def __init__(self, driver: ArmDriver) -> None:
+        """Offer them."""
+        self._driver, self._node = driver, driver.node
+        self.closed = False
+        self.pressed = False
+        """Whether the emergency stop is pressed."""
+        self._services = [
+            self._node.create_service(Trigger, '~/stop', self._on_stop),
+            self._node.create_service(Trigger, '~/resume', self._on_resume),
+            self._node.create_service(Trigger, '~/preflight', self._on_preflight),
+        ]
+        self._estop = self._node.create_subscription(Bool, '~/estop', self._on_estop, qos.ESTOP)
+
+    def close(self) -> None:
+        """Withdraw them."""
+        self.closed = True
+        for service in self._services:
+            self._node.destroy_service(service)
+        self._node.destroy_subscription(self._estop)
+
+    @unless_closed
+    def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._driver.commander.stop('stop was asked for')
+        response.success, response.message = True, 'braking; ~/resume goes on'
+        return response
+
+    @unless_closed
+    def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        refusal = 'the emergency stop is pressed' if self.pressed else self._driver.commander.resume()
+        response.success, response.message = refusal is None, refusal or 'going on'
+        return response
+
+    @unless_closed
+    def _on_preflight(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if unheard := self._driver.unheard:
+            response.success, response.message = False, f'failure: {unheard}'
+            return response
+        report = self._driver.look()
+        response.success, response.message = not report.failures, report.text
+        return response
+
+    @unless_closed
+    def _on_estop(self, message: Bool) -> None:
+        self.pressed = message.data
+        if message.data:
+            self._driver.commander.stop('emergency stop')

@@ -1,0 +1,245 @@
+"""One arm under one control loop, whatever its plans come from: the way from joint states to commands."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from sensor_msgs.msg import JointState
+
+from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.control.control_loop import ControlLoop
+from vdd_ros.control.limits import Limits
+from vdd_ros.control.outcome import Command, Outcome
+from vdd_ros.data.live import LiveStreams
+from vdd_ros.errors import InterfaceError, VddError
+from vdd_ros.nodes import messages, qos
+from vdd_ros.nodes.arm.arm_state import ArmState
+from vdd_ros.nodes.arm.commander import Commander
+from vdd_ros.nodes.arm.controls import Controls
+from vdd_ros.nodes.arm.diagnostics import Diagnostics
+from vdd_ros.nodes.arm.lifecycle import ArmNode, unless_closed
+from vdd_ros.nodes.arm.output import Output
+from vdd_ros.nodes.arm.preflight import Arm, Report, Stream, look, rivals
+from vdd_ros.nodes.listening import Listening
+
+_STATE_TYPE = 'sensor_msgs/msg/JointState'
+_WATCH_PERIOD = 0.2
+_SILENCE_PERIOD = 0.05
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a node knows about the arm that it moves."""
+
+    contract: Contract
+    limits: Limits
+    """In lockstep: those of position and speed count for the preflight."""
+    period: int
+    """Between two commands [ns]."""
+    streams: LiveStreams | None = None
+    """Features that have topics of their own."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Further topics that are commanded on, and their types; somebody must listen to each."""
+    notes: Callable[[], Mapping[str, str]] = dict
+    """Lines of the preflight, by subject."""
+    values: Callable[[], Mapping[str, object]] = dict
+    """Further values for the diagnostics."""
+    shadow: bool = False
+    """Whether another commander moves the arm; no publisher of commands is made."""
+
+
+class ArmDriver:
+    """A configured arm, from its making to `close`: joint states in, commands out, with all checks on the way.
+
+    It listens as soon as it is made, and commands from `start` to `halt`.
+    """
+
+    def __init__(self, node: ArmNode, loop: ControlLoop, setting: Setting) -> None:
+        """Listen to the arm; what is sent goes to nobody before `open`.
+
+        Parameters
+        ----------
+        node
+            Whose parameters (`vdd_ros.nodes.arm.parameters`) describe controller, rates and ages.
+        loop
+            A loop that is not started.
+        setting
+            What is known about the arm.
+
+        Raises
+        ------
+        ConfigurationError
+            Contract and controller do not go together.
+
+        """
+        contract, values = setting.contract, node.values
+        self.node, self.setting = node, setting
+        self.closed = False
+        self.output = Output(
+            contract,
+            interface=values['interface'],
+            controller=values['controller'],
+            controller_joints=values['controller_joints'],
+            reach=values['trajectory_reach'] or 2 * setting.period / NANOSECONDS,
+        )
+        self.commands = node.resolve_topic_name(self.output.topic)
+        """The topic that is commanded on."""
+        self.commander = Commander(
+            loop,
+            lambda outcome, stamp: self._send(outcome, stamp),
+            period=setting.period,
+            policy_period=contract.period,
+            max_age=round(values['max_age'] * NANOSECONDS),
+            now=node.now,
+            simulated=node.simulated,
+            priority=values['realtime_priority'],
+        )
+        topic = contract.topics.joint_states
+        self.arm = ArmState(contract, node.resolve_topic_name(topic))
+        self._send: Callable[[Outcome, int], None] = lambda outcome, stamp: None
+        self._diagnostics = Diagnostics()
+        self._status = node.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
+        self.controls = Controls(self)
+        self._listening = Listening(node, setting.streams, self._on_stream) if setting.streams else None
+        self._states = node.create_subscription(JointState, topic, self._on_state, qos.JOINT_STATES)
+        self._timers = [
+            node.create_timer(1.0, self._report, clock=node.wall),
+            node.create_timer(_WATCH_PERIOD, self._watch, clock=node.wall),
+        ]
+        if node.simulated:
+            self._timers.append(node.create_timer(_SILENCE_PERIOD, self._notice_silence, clock=node.wall))
+
+    def open(self, send: Callable[[Outcome, int], None] | None = None) -> Callable[[Outcome, int], None]:
+        """Send what is decided from now on by ``send``, or by a publisher of commands; return what sends."""
+        self._send = send or self.output.open(self.node)
+        return self._send
+
+    @property
+    def unheard(self) -> VddError | None:
+        """Why nothing is known of the arm yet; None once it was heard."""
+        return self.arm.complaint if self.arm.reading is None else None
+
+    def start(self) -> None:
+        """Look around, anchor at where the arm is, and begin.
+
+        Raises
+        ------
+        InterfaceError
+            The arm was not heard, the emergency stop is pressed, or the preflight found a failure; the other failures
+            are logged.
+
+        """
+        if self.arm.reading is None:
+            raise self.arm.complaint
+        if self.controls.pressed:
+            raise InterfaceError(
+                expected='the emergency stop to be released', found='it pressed', remedy='release it, then activate'
+            )
+        report, log = self.look(), self.node.get_logger()
+        if report.failures:
+            if not self.node.starting:
+                for finding in report.failures[1:]:
+                    log.error(str(finding.error))
+            raise report.failures[0].error
+        log.info(f'preflight:\n{report.text}')
+        reading = self.arm.reading
+        self.commander.start(reading.stamp, reading.position)
+
+    def halt(self, reason: str) -> None:
+        """Bring the arm to rest."""
+        self.commander.halt(reason)
+
+    def close(self, reason: str) -> None:
+        """Bring the arm to rest, and let go of it."""
+        self.halt(reason)
+        self.closed = True
+        for timer in self._timers:
+            self.node.destroy_timer(timer)
+        self.node.destroy_subscription(self._states)
+        if self._listening:
+            self._listening.close()
+        self.controls.close()
+        self.node.destroy_publisher(self._status)
+        self.output.close(self.node)
+
+    def look(self) -> Report:
+        """Look around before the arm moves; only once it was heard."""
+        setting, reading = self.setting, self.arm.reading
+        limits = setting.limits
+        arm = Arm(
+            setting.contract.robot.joints,
+            reading.position,
+            (self.node.now() - reading.stamp) / NANOSECONDS,
+            self.node.values['max_age'],
+            self.arm.rate,
+            setting.contract.policy_rate,
+            limits.lower,
+            limits.upper,
+            limits.velocity,
+            self.node.simulated,
+        )
+        notes = {**setting.notes(), 'joint order': f'{self.output.topic} takes {", ".join(self.output.joints)}'}
+        return look(self.node, self._streams(), arm, notes)
+
+    def _streams(self) -> Sequence[Stream]:
+        resolve, setting = self.node.resolve_topic_name, self.setting
+        role = 'subscription' if setting.shadow else 'publisher'
+        return [
+            Stream(resolve(setting.contract.topics.joint_states), _STATE_TYPE, 'subscription', needed=True),
+            Stream(self.commands, self.output.type_name, role, needed=not setting.shadow, alone=not setting.shadow),
+            *(Stream(resolve(topic), kind, 'publisher', needed=True) for topic, kind in setting.beside.items()),
+            Stream(resolve('~/estop'), 'std_msgs/msg/Bool', 'subscription', needed=False),
+            *(
+                Stream(resolve(topic), kind, 'subscription', needed=not topic.endswith('_static'))
+                for topic, kind in (setting.streams.topics.items() if setting.streams else ())
+            ),
+        ]
+
+    @unless_closed
+    def _on_state(self, message: JointState) -> None:
+        before, reading = self.arm.reading, self.arm.take(message, self.node.now())
+        if reading is None:
+            if self.arm.incomplete:
+                self.node.get_logger().warning(str(self.arm.complaint), throttle_duration_sec=1.0)
+            return
+        if self.setting.streams and before and reading.stamp < before.stamp:
+            self.commander.feed(self.setting.streams.forget)
+        self.commander.observe(reading.stamp, reading.position)
+
+    @unless_closed
+    def _on_stream(self, topic: str, received: int, data: bytes) -> None:
+        self.commander.feed(functools.partial(self.setting.streams.take, topic, received, data))
+        for feature in self.setting.contract.topic_features:
+            if feature.topic == topic:
+                self.commander.replace(lambda loop, name=feature.name: loop.hear(name, received))
+
+    @unless_closed
+    def _notice_silence(self) -> None:
+        self.commander.notice_silence()
+
+    @unless_closed
+    def _watch(self) -> None:
+        """Log why the arm is held, and look whether another node commands it."""
+        commander, log = self.commander, self.node.get_logger()
+        if not commander.active:
+            return
+        if not isinstance(commander.outcome, Command):
+            log.warning(f'holding: {commander.outcome.reason}', throttle_duration_sec=1.0)
+        if self.setting.shadow:
+            return
+        if others := rivals(self.node, self.commands):
+            reason = f'{", ".join(others)} commands on {self.output.topic}, too'
+            log.error(f'giving way: {reason}', throttle_duration_sec=1.0)
+            commander.give_way(reason)
+
+    @unless_closed
+    def _report(self) -> None:
+        level, text, values = self._diagnostics.status(self.commander)
+        values = {'stage': self.node.values['stage'], **values, **self.setting.values()}
+        if self.controls.pressed:
+            level, text = DiagnosticStatus.ERROR, f'emergency stop; {text}'
+        name = self.node.get_name()
+        self._status.publish(messages.to_diagnostics(self.node.now(), name, text, values, level))
