@@ -169,3 +169,10 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
         demonstrator = graph.start('demonstrator', episodes=6, recorder='recorder')
         assert [demonstrator.wait(), recorder.stop(), bridge.stop()] == [0, 0, 0]
     return folder / 'bag'
+
+
+@pytest.fixture(scope='module')
+def shared_graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    """One graph for all tests of a module."""
+    with open_graph(tmp_path_factory.mktemp('graph')) as graph:
+        yield graph

@@ -6,7 +6,9 @@ from vdd_ros.nodes.parameters import STRINGS, Parameter
 
 PARAMETERS = (
     Parameter('task', 'avoiding', 'task that is simulated and judged, unless the scene file names a model'),
-    Parameter('scene', '', 'scene file: any robot, its controllers, sensors and cameras; a file, or one that ships'),
+    Parameter(
+        'scene', '', 'scene file: any robot, its controllers, sensors and cameras; a file, or one that ships', path=True
+    ),
     Parameter(
         'mode',
         'lockstep',
@@ -25,7 +27,9 @@ PARAMETERS = (
         minimum=1.0,
         maximum=10_000.0,
     ),
-    Parameter('controller', 'arm_controller', 'name of the controller of a task; commands come on NAME/...'),
+    Parameter(
+        'controller', 'arm_controller', 'name of the controller of a task; commands come on NAME/...', topic=True
+    ),
     Parameter(
         'command_interface',
         'position',
@@ -33,7 +37,8 @@ PARAMETERS = (
         choices=('position', 'trajectory'),
     ),
     Parameter(
-        'lockstep_controllers', STRINGS, 'controllers that all must be commanded for a period; default: the first arm'
+        'lockstep_controllers', STRINGS, 'controllers that all must be commanded for a period; default: the first arm',
+        topic=True,
     ),
     Parameter(
         'step_timeout',
@@ -48,7 +53,7 @@ PARAMETERS = (
         'wait: say the last state again; go_on: simulate a period with the last command',
         choices=('wait', 'go_on'),
     ),
-    Parameter('trouble', '', 'noise, latency, loss, other worlds: a YAML file, or a scenario; empty: none'),
+    Parameter('trouble', '', 'noise, latency, loss, other worlds: a YAML file, or a scenario; empty: none', path=True),
     Parameter(
         'seed',
         0,

@@ -24,11 +24,18 @@ from vdd_ros.sim.tasks import load_task
 
 PARAMETERS = (
     Parameter('task', 'avoiding', 'task to demonstrate'),
-    Parameter('contract', 'avoiding_cartesian', 'contract that names topics and joints: a file, or one that ships'),
+    Parameter(
+        'contract', 'avoiding_cartesian', 'contract that names topics and joints: a file, or one that ships', path=True
+    ),
     Parameter('episodes', 300, 'successful demonstrations to give', minimum=1, maximum=1_000_000),
     Parameter('max_failures', 1000, 'failures after which it gives up', minimum=0, maximum=1_000_000),
     Parameter('seed', 0, 'seed of the demonstrations; the same seed gives the same ones', minimum=0, maximum=2**31 - 1),
-    Parameter('recorder', '', 'node that must be ready to record before the first demonstration; empty waits for none'),
+    Parameter(
+        'recorder',
+        '',
+        'node that must be ready to record before the first demonstration; empty waits for none',
+        topic=True,
+    ),
     Parameter('timeout', 30.0, 'silence after which it gives up [s]', minimum=1.0, maximum=3600.0),
 )
 

@@ -25,10 +25,14 @@ from vdd_ros.nodes.process import run
 _FAREWELL = 2.0
 
 PARAMETERS = (
-    Parameter('bags', STRINGS, 'folders of the bags to learn from'),
-    Parameter('output', '', 'folder for the artifacts `teacher` and `student`; what is complete there is kept'),
-    Parameter('contract', 'avoiding_cartesian', 'how topics become actions: a file, or one that ships'),
-    Parameter('config', '', 'settings of the learning: a YAML file, or the name of one that ships; empty: learning'),
+    Parameter('bags', STRINGS, 'folders of the bags to learn from', path=True),
+    Parameter(
+        'output', '', 'folder for the artifacts `teacher` and `student`; what is complete there is kept', path=True
+    ),
+    Parameter('contract', 'avoiding_cartesian', 'how topics become actions: a file, or one that ships', path=True),
+    Parameter(
+        'config', '', 'settings of the learning: a YAML file, or the name of one that ships; empty: learning', path=True
+    ),
 )
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Mapping
 from typing import Any, Callable
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock as NodeClock
 from rclpy.clock import ClockType
 from rclpy.node import Node
-from rclpy.parameter import Parameter as RclpyParameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
@@ -25,7 +24,7 @@ from vdd_ros.nodes.commanders import Commanders
 from vdd_ros.nodes.controller_topics import ControllerTopics
 from vdd_ros.nodes.lockstep import Lockstep
 from vdd_ros.nodes.messages import EpisodeEvent
-from vdd_ros.nodes.parameters import declare
+from vdd_ros.nodes.parameters import Value, declare
 from vdd_ros.nodes.physics_thread import PhysicsThread
 from vdd_ros.nodes.process import guarded, run
 from vdd_ros.nodes.sensor_topics import SensorTopics
@@ -53,7 +52,7 @@ class MujocoBridge(Node):
     def __init__(self) -> None:
         """Declare the parameters, build the scene, and offer the topics of a robot under ros2_control."""
         super().__init__('mujoco_bridge')
-        self._values = values = declare(self, PARAMETERS)
+        self._values = values = declare(self, PARAMETERS, self._apply)
         stage = open_stage(values['task'], values['scene'], values['controller'], values['command_interface'])
         trouble = load_trouble(values['trouble'])
         self._world = World(stage, values['joint_state_rate'], trouble, values['seed'])
@@ -88,7 +87,6 @@ class MujocoBridge(Node):
             self._time = PhysicsThread(self._world.chunk_duration, speed, self._advance)
         self._controllers = ControllerTopics(self, self._world, self._on_command, self._switch)
         BridgeServices(self, reset=self._reset, pause=self._pause, step=functools.partial(self._do, self._step))
-        self.add_on_set_parameters_callback(self._on_parameters)
         wall = NodeClock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._report, clock=wall)
         if self._lockstep:
@@ -164,22 +162,16 @@ class MujocoBridge(Node):
             self._advance()
         return ''
 
-    def _on_parameters(self, parameters: list[RclpyParameter]) -> SetParametersResult:
-        try:
-            for parameter in parameters:
-                if parameter.name == 'keyframe':
-                    self._check_keyframe(parameter.value)
-        except VddError as error:
-            return SetParametersResult(successful=False, reason=str(error))
-        self._values = {**self._values, **{each.name: each.value for each in parameters}}
-        for parameter in parameters:
-            if parameter.name == 'seed':
-                self._do(functools.partial(self._world.seed, parameter.value))
-            elif parameter.name == 'keyframe':
-                self._keyframe = parameter.value
-            elif parameter.name == 'speed' and self._values['mode'] == 'realtime':
-                self._time.speed = float(parameter.value)
-        return SetParametersResult(successful=True)
+    def _apply(self, changed: Mapping[str, Value]) -> None:
+        """Heed parameters that are set while the bridge runs."""
+        if 'keyframe' in changed:
+            self._check_keyframe(changed['keyframe'])
+            self._keyframe = changed['keyframe']
+        self._values = {**self._values, **changed}
+        if 'seed' in changed:
+            self._do(functools.partial(self._world.seed, changed['seed']))
+        if 'speed' in changed and self._values['mode'] == 'realtime':
+            self._time.speed = changed['speed']
 
     def _check_keyframe(self, name: str) -> None:
         if name:

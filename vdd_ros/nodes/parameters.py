@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Mapping, Sequence, Union
+from typing import Any, Mapping, Sequence, Union
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    InvalidTopicNameException,
+)
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RclpyParameter
+from rclpy.validate_topic_name import validate_topic_name
 
-from vdd_ros.errors import ConfigurationError
+from vdd_ros.errors import ConfigurationError, VddError
 
 Value = Union[bool, int, float, str, Sequence[str], Sequence[int]]
 
@@ -20,6 +28,14 @@ INTEGERS = RclpyParameter.Type.INTEGER_ARRAY
 
 # Declared by rclpy itself, or not meant for the node.
 _FOREIGN = ('use_sim_time', 'start_type_description_service', 'qos_overrides.')
+_TYPES = {
+    bool: 'true or false',
+    int: 'an integer',
+    float: 'a number',
+    str: 'a string',
+    STRINGS: 'a list of strings',
+    INTEGERS: 'a list of integers',
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +44,7 @@ class Parameter:
 
     name: str
     default: Value | RclpyParameter.Type
-    """The value unless told otherwise; its type is the parameter's type. `STRINGS` or `INTEGERS`: an empty list."""
+    """The value unless another is set; its type is the parameter's type. `STRINGS` or `INTEGERS`: an empty list."""
     description: str
     """What it does, with its unit in brackets."""
     minimum: float | None = None
@@ -36,11 +52,99 @@ class Parameter:
     choices: tuple[str, ...] = ()
     """The only values, if it is a choice."""
     dynamic: bool = False
-    """Whether it may be set while the node runs; who declares it then heeds changes of it."""
+    """Whether it may be set while the node runs."""
+    path: bool = False
+    """Whether it names files, in which a leading ``~`` is the home of the user."""
+    topic: bool = False
+    """Whether it is the name of a topic, service or node, or its beginning."""
+
+    @property
+    def type(self) -> str:
+        """Its type in words."""
+        return _TYPES[self.default if self.is_list else type(self.default)]
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it holds a list."""
+        return isinstance(self.default, RclpyParameter.Type)
+
+    @property
+    def allowed(self) -> str:
+        """Its type and which values it may have, in words."""
+        if self.choices:
+            return f'one of {", ".join(self.choices)}'
+        if self.topic:
+            return f'{self.type} as names of ROS are'
+        return self.type if self.minimum is None else f'{self.type} from {self.minimum:g} to {self.maximum:g}'
+
+    def checked(self, value: Any, node: str) -> Value:
+        """Return a value as the node works with it: of the exact type, a list as a tuple, a path without ``~``.
+
+        Raises
+        ------
+        ConfigurationError
+            It has another type, is out of range, or is none of the choices.
+
+        """
+        if not self._fits(value):
+            raise ConfigurationError(
+                expected=f'{self.allowed} for parameter {self.name} of {node}',
+                found='no value' if value is None else repr(value),
+                remedy=f'set it right ({self.description})',
+            )
+        if self.is_list:
+            return tuple(map(_expanded, value)) if self.path else tuple(value)
+        if self.path:
+            return _expanded(value)
+        return type(self.default)(value)
+
+    def _fits(self, value: Any) -> bool:
+        if self.is_list:
+            kind = str if self.default is STRINGS else int
+            if value is None or isinstance(value, (str, bytes, bool, int, float)):
+                return False
+            return all(_is(each, kind) and (not self.topic or _is_name(each)) for each in value)
+        if not _is(value, type(self.default)):
+            return False
+        if self.choices:
+            return value in self.choices
+        if self.topic:
+            return (not value and not self.default) or _is_name(value)
+        if isinstance(self.default, float) and not math.isfinite(value):
+            return False
+        return self.minimum is None or self.minimum <= value <= self.maximum
 
 
-def declare(node: Node, table: Sequence[Parameter]) -> Mapping[str, Value]:
+def _is(value: Any, kind: type) -> bool:
+    """Tell whether a value has a type; a person writes `-p speed:=2`, so an integer may stand for a number."""
+    return isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+
+
+def _is_name(value: str) -> bool:
+    try:
+        return validate_topic_name(value)
+    except InvalidTopicNameException:
+        return False
+
+
+def _expanded(path: str) -> str:
+    return os.path.expanduser(path)
+
+
+def declare(
+    node: Node, table: Sequence[Parameter], apply: Callable[[Mapping[str, Value]], None] | None = None
+) -> Mapping[str, Value]:
     """Declare a table of parameters and return their values by name.
+
+    Parameters
+    ----------
+    node
+        Whose parameters they are.
+    table
+        The parameters.
+    apply
+        Called with checked values by name when dynamic ones are set while the node runs. What it refuses by a
+        `VddError` keeps the old values, and whoever set them gets the error.
 
     Raises
     ------
@@ -48,58 +152,66 @@ def declare(node: Node, table: Sequence[Parameter]) -> Mapping[str, Value]:
         A value has another type, is out of range or no choice, or a parameter is unknown.
 
     """
+    rows = {row.name: row for row in table}
     unknown = sorted(
         name
         for name in getattr(node, '_parameter_overrides', {})
-        if name not in {row.name for row in table} and not name.startswith(_FOREIGN)
+        if name not in rows and not name.startswith(_FOREIGN)
     )
     if unknown:
         raise ConfigurationError(
             expected=f'known parameters of {node.get_name()}',
             found=', '.join(unknown),
-            remedy=f'use some of {", ".join(row.name for row in table)}',
+            remedy=f'use some of {", ".join(rows)}',
         )
-    return MappingProxyType({row.name: _declare(node, row) for row in table})
+    values = MappingProxyType({name: _declare(node, row) for name, row in rows.items()})
+
+    def on_set(parameters: list[RclpyParameter]) -> SetParametersResult:
+        try:
+            changed = {
+                each.name: rows[each.name].checked(each.value, node.get_name())
+                for each in parameters
+                if each.name in rows
+            }
+            if changed and apply is not None:
+                apply(changed)
+        except VddError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(on_set)
+    return values
 
 
 def _declare(node: Node, row: Parameter) -> Value:
     descriptor = ParameterDescriptor(description=row.description, read_only=not row.dynamic)
-    bounded = row.minimum is not None
     if row.choices:
         descriptor.additional_constraints = f'one of: {", ".join(row.choices)}'
     elif isinstance(row.default, float):
         # A person writes `-p speed:=2`; a double may be given as an integer.
         descriptor.dynamic_typing = True
-        if bounded:
-            descriptor.floating_point_range = [FloatingPointRange(from_value=row.minimum, to_value=row.maximum)]
-    elif isinstance(row.default, int) and bounded:
+        if row.minimum is not None:
+            bounds = FloatingPointRange(from_value=float(row.minimum), to_value=float(row.maximum))
+            descriptor.floating_point_range = [bounds]
+    elif isinstance(row.default, int) and row.minimum is not None:
         descriptor.integer_range = [IntegerRange(from_value=int(row.minimum), to_value=int(row.maximum), step=1)]
+    if row.is_list:
+        return _declare_list(node, row, descriptor)
     try:
         value = node.declare_parameter(row.name, row.default, descriptor).value
-    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-        raise _refusal(node, row, ' '.join(str(error).split())) from error
-    if isinstance(row.default, RclpyParameter.Type):
-        return tuple(value or ())
-    if isinstance(row.default, float):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise _refusal(node, row, f'{value!r}')
-        value = float(value)
-        if bounded and not row.minimum <= value <= row.maximum:
-            raise _refusal(node, row, f'{value:g}')
-    if row.choices and value not in row.choices:
-        raise _refusal(node, row, f'{value!r}')
+    except (InvalidParameterTypeException, InvalidParameterValueException):
+        override = node._parameter_overrides[row.name].value
+        row.checked(override, node.get_name())  # says what is wrong
+        raise
+    return row.checked(value, node.get_name())
+
+
+def _declare_list(node: Node, row: Parameter, descriptor: ParameterDescriptor) -> tuple:
+    """Declare a list: rclpy leaves one that nothing was set for without a value, and then answers for no parameter."""
+    override = getattr(node, '_parameter_overrides', {}).get(row.name)
+    value = row.checked(() if override is None or override.value is None else override.value, node.get_name())
+    node.declare_parameter(row.name, row.default, ParameterDescriptor(), ignore_override=True)
+    node.set_parameters([RclpyParameter(row.name, row.default, list(value))])
+    descriptor.type = row.default.value
+    node.set_descriptor(row.name, descriptor)
     return value
-
-
-def _refusal(node: Node, row: Parameter, found: str) -> ConfigurationError:
-    listed = isinstance(row.default, RclpyParameter.Type)
-    expected = f'{row.default.name.lower()}' if listed else type(row.default).__name__
-    if row.choices:
-        expected = f'one of {", ".join(row.choices)}'
-    elif row.minimum is not None:
-        expected = f'{expected} from {row.minimum:g} to {row.maximum:g}'
-    return ConfigurationError(
-        expected=f'{expected} for parameter {row.name} of {node.get_name()}',
-        found=found,
-        remedy=f'set it right ({row.description})',
-    )

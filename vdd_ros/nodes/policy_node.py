@@ -29,10 +29,14 @@ SWITCH_INTERVAL = 5e-4
 class PolicyNode(ArmNode):
     """Puts a student, an arm and a person together; what moves the arm is `ArmDriver`."""
 
+    # Of the class, since a node whose parameters are refused is destroyed as it is.
+    driver: ArmDriver | None = None
+
+    commander: Commander | None = None
+
     def __init__(self) -> None:
         """Declare the parameters; with autostart, begin by itself."""
         super().__init__('policy_node', PARAMETERS)
-        self.driver: ArmDriver | None = None
         self.add_on_set_parameters_callback(self._on_parameters)
 
     def destroy_node(self) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import json
 import signal
+import sys
 from types import FrameType
 from typing import Callable, Sequence
 
 import rclpy
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
 
 from vdd_ros.errors import ConfigurationError, VddError
 
@@ -32,12 +36,14 @@ def run(
 ) -> int:
     """Spin a node until it is done or a signal comes, and return the exit code of the process.
 
+    With ``--help`` among the arguments, write what the node is and which parameters it has, and start nothing.
+
     The ROS context outlives the signal: a node may still publish, and drain what has arrived, in ``destroy_node``.
 
     Parameters
     ----------
     create
-        Builds the node.
+        Builds the node: its class, whose module has the table ``PARAMETERS``.
     arguments
         Command line, for ROS to read; by default that of the process.
     attend
@@ -48,10 +54,15 @@ def run(
     0 when the node ended as it should, on SIGINT and SIGTERM too; 2 after a `VddError`, which is logged in one line.
 
     """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    own = words[: words.index('--ros-args')] if '--ros-args' in words else words
+    if {'-h', '--help'} & set(own):
+        sys.stdout.write(_help(create))
+        return 0
     stopping = _StopOnSignal()
     try:
-        _initialise(arguments)
-        node = create()
+        _initialise(words)
+        node = _created(create)
         try:
             _spin(node, lambda: stopping.asked or (attend is not None and attend(node)))
         finally:
@@ -92,15 +103,47 @@ class _StopOnSignal:
         self.asked = True
 
 
-def _initialise(arguments: Sequence[str] | None) -> None:
+def _help(create: Callable[[], Node]) -> str:
+    """Return what a node is, and a table of its parameters."""
+    module = sys.modules[create.__module__]
+    name = module.__name__ if module.__spec__ is None else module.__spec__.name
+    lines = [f'usage: {name.rpartition(".")[2]} [--ros-args -p NAME:=VALUE ... -r FROM:=TO ...]', '']
+    lines += [(module.__doc__ or '').strip().partition('\n')[0], '', 'parameters and their defaults:']
+    for row in module.PARAMETERS:
+        lines.append(f'  {row.name}: {json.dumps([] if row.is_list else row.default)}')
+        lines.append(f'      {row.description} ({row.allowed})')
+    lines += ['', 'also: use_sim_time, and what every node of ROS 2 has']
+    return '\n'.join(lines) + '\n'
+
+
+def _created(create: Callable[[], Node]) -> Node:
+    """Build a node; parameters that rclpy itself declares are refused like those of the node."""
     try:
-        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        return create()
+    except (ParameterException, NameValidationException) as error:
+        raise ConfigurationError(
+            expected='parameters of the right type, and names as ROS has them',
+            found=' '.join(str(error).split()),
+            remedy='set them right',
+        ) from error
+
+
+def _initialise(arguments: Sequence[str]) -> None:
+    try:
+        foreign = remove_ros_args(['node', *arguments])[1:]
+        rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:
         raise ConfigurationError(
             expected='ROS arguments and parameter files that can be read',
             found=' '.join(str(error).split()),
             remedy='mend them',
         ) from error
+    if foreign:
+        raise ConfigurationError(
+            expected='no arguments but those behind --ros-args',
+            found=' '.join(foreign),
+            remedy='set parameters by --ros-args -p NAME:=VALUE; --help lists them',
+        )
 
 
 def _spin(node: Node, stop: Callable[[], bool]) -> None:

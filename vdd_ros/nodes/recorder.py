@@ -29,9 +29,11 @@ from vdd_ros.nodes.streams import Stream, streams_of
 from vdd_ros.nodes.tap import Tap, installed_definition
 
 PARAMETERS = (
-    Parameter('output', '', 'folder that becomes the bag; must not exist'),
-    Parameter('contract', 'avoiding_cartesian', 'contract whose topics are recorded: a file, or one that ships'),
-    Parameter('topics', STRINGS, 'further topics to record, of whatever type they turn out to be'),
+    Parameter('output', '', 'folder that becomes the bag; must not exist', path=True),
+    Parameter(
+        'contract', 'avoiding_cartesian', 'contract whose topics are recorded: a file, or one that ships', path=True
+    ),
+    Parameter('topics', STRINGS, 'further topics to record, of whatever type they turn out to be', topic=True),
     Parameter('continuous', True, 'record all the time; false: only episodes, with pre_roll before each'),
     Parameter('pre_roll', 1.0, 'what counts of the time before a start, unless continuous [s]', minimum=0, maximum=60),
     Parameter('language', '', 'what is demonstrated, in words, until something else is said on ~/label'),

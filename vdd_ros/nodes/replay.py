@@ -36,10 +36,12 @@ _Player = Union[ArmReplay, ShadowReplay]
 class ReplayNode(ArmNode):
     """A player under a lifecycle: configure reads the bag, activate plays, deactivate brakes."""
 
+    # Of the class, since a node whose parameters are refused is destroyed as it is.
+    _player: _Player | None = None
+
     def __init__(self) -> None:
         """Declare the parameters; with autostart, begin by itself."""
         super().__init__('replay', PARAMETERS)
-        self._player: _Player | None = None
 
     def destroy_node(self) -> None:
         """Leave the arm at rest."""

@@ -23,9 +23,11 @@ from vdd_ros.nodes.parameters import Parameter, declare
 from vdd_ros.nodes.process import run
 
 PARAMETERS = (
-    Parameter('contract', 'avoiding_cartesian', 'contract whose topics are listened to: a file, or one that ships'),
+    Parameter(
+        'contract', 'avoiding_cartesian', 'contract whose topics are listened to: a file, or one that ships', path=True
+    ),
     Parameter('episodes', 20, 'episodes to judge', minimum=1, maximum=100_000),
-    Parameter('output', '', 'JSON file for the outcomes; must not exist'),
+    Parameter('output', '', 'JSON file for the outcomes; must not exist', path=True),
     Parameter('timeout', 60.0, 'how long a peer may be silent [s]', minimum=1.0, maximum=3600.0),
 )
 

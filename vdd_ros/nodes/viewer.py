@@ -23,8 +23,8 @@ from vdd_ros.sim.stage import open_stage
 from vdd_ros.sim.viewing import Picturing, Window, has_display
 
 PARAMETERS = (
-    Parameter('bridge', 'mujoco_bridge', 'name of the bridge that is looked at'),
-    Parameter('film', '', 'MP4 file to write; empty: a window where there is a display, else view.mp4'),
+    Parameter('bridge', 'mujoco_bridge', 'name of the bridge that is looked at', topic=True),
+    Parameter('film', '', 'MP4 file to write; empty: a window where there is a display, else view.mp4', path=True),
     Parameter('camera', '', 'camera of the model that the film is taken with; empty: from where the window begins'),
     Parameter('seconds', 10.0, 'length of the film [s]', minimum=0.1, maximum=3600.0),
     Parameter('width', 960, 'of the film [pixels]; even', minimum=16, maximum=4096),
