@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import imageio_ffmpeg
 import numpy as np
 from commander import Commander
-
+from std_srvs.srv import SetBool
 
 
 def test_without_a_display_the_scene_is_written_as_a_film_in_which_the_arm_moves(graph, tmp_path, monkeypatch):
@@ -30,6 +31,30 @@ def test_without_a_display_the_scene_is_written_as_a_film_in_which_the_arm_moves
     assert next(pictures)['size'] == (160, 120)
     first, *_, last = (np.frombuffer(picture, dtype=np.uint8).astype(int) for picture in pictures)
     assert np.abs(first - last).max() > 50
+
+
+def test_a_viewer_waits_while_the_bridge_is_paused_and_goes_on_with_it(graph, tmp_path):
+    graph.start('mujoco_bridge', mode='realtime')
+    Commander(graph).reset()
+    film = tmp_path / 'view.mp4'
+    size = {'width': 160, 'height': 120, 'seconds': 1.0, 'timeout': 0.5}
+    node = graph.node('person')
+    pause = node.create_client(SetBool, 'mujoco_bridge/pause')
+    graph.until(pause.service_is_ready)
+
+    def ask(paused: bool) -> None:
+        answer = pause.call_async(SetBool.Request(data=paused))
+        graph.until(answer.done)
+
+    viewer = graph.start('viewer', use_sim_time=False, film=film, **size)
+    graph.until(lambda: node.count_subscribers('mujoco_bridge/view'))
+    ask(True)
+    since = time.monotonic()
+    graph.until(lambda: time.monotonic() - since > 4 * size['timeout'] or not viewer.alive)
+    assert viewer.alive, viewer.text
+    ask(False)
+    assert viewer.wait() == 0, viewer.text
+    assert imageio_ffmpeg.count_frames_and_secs(str(film))[0] == 30
 
 
 def test_a_viewer_without_a_bridge_gives_up_and_says_what_to_start(graph, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 from rcl_interfaces.srv import GetParameters
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.subscription import Subscription
 from rclpy.task import Future
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool, Trigger
@@ -56,6 +57,7 @@ class Viewer(Node):
         self._pictures = 0
         self._heard = time.monotonic()
         self._paused = False
+        self._views: Subscription | None = None
         bridge = values['bridge']
         self._asking = self.create_client(GetParameters, f'{bridge}/get_parameters')
         self._pause = self.create_client(SetBool, f'{bridge}/pause')
@@ -79,8 +81,12 @@ class Viewer(Node):
 
     @guarded
     def _look(self) -> None:
-        """Ask the bridge for its scene until it answers; give up when it has been silent for too long."""
-        if time.monotonic() - self._heard > self._values['timeout']:
+        """Ask the bridge for its scene until it answers; give up when it has been silent for too long, or has gone.
+
+        A bridge that is paused is silent, and still there.
+        """
+        silent = time.monotonic() - self._heard > self._values['timeout']
+        if silent and not (self._views and self.count_publishers(self._views.topic_name)):
             raise InterfaceError(
                 expected=f'a bridge {self._values["bridge"]} to look at',
                 found=f'silence for {self._values["timeout"]:g} s',
@@ -106,7 +112,7 @@ class Viewer(Node):
             self._open.callback(self._window.close)
             self._show = self._window.show
         bridge = self._values['bridge']
-        self.create_subscription(Float64MultiArray, f'{bridge}/view', self._on_view, qos.CLOCK)
+        self._views = self.create_subscription(Float64MultiArray, f'{bridge}/view', self._on_view, qos.CLOCK)
         what = self._film or 'space pauses, backspace resets'
         self.get_logger().info(f'looking at {scene or task} on {bridge}: {what}')
 

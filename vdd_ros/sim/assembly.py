@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import mujoco
 
@@ -13,6 +16,10 @@ from vdd_ros.sim.model import compiled, load_spec
 from vdd_ros.sim.scene import Attachment, Gripper, SceneSettings, Servos
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.start import Start
+from vdd_ros.urdf import is_urdf
+
+_LEAST_MASS = 1e-3
+"""What a servo must move [kg] unless it has an armature: far more than the mass that MuJoCo gives to links of none."""
 
 
 def open_scene(settings: SceneSettings, folder: Path) -> Simulation:
@@ -27,7 +34,8 @@ def open_scene(settings: SceneSettings, folder: Path) -> Simulation:
 
     """
     file = _file(settings.model, folder)
-    spec = load_spec(file)
+    spec = load_spec(file, without_collision=settings.without_collision, missing_mass=settings.missing_mass)
+    links = [body.name for body in spec.bodies if body.name] if is_urdf(file) else []
     for attachment in settings.attachments:
         _attach(spec, attachment, folder)
     for servos in settings.servos:
@@ -38,11 +46,101 @@ def open_scene(settings: SceneSettings, folder: Path) -> Simulation:
     if settings.timestep is not None:
         spec.option.timestep = settings.timestep
     _compensate(spec, settings.compensate_gravity, file)
+    pairs = _named_pairs(spec, settings, folder, file)
+    home = Start(settings.keyframe, settings.start)
+    if links:
+        model = compiled(spec, file)
+        _check_inertia(model, settings, file)
+        pairs |= touching_pairs(model, links, home)
+    for first, second in sorted(pairs):
+        spec.add_exclude(bodyname1=first, bodyname2=second)
     model = compiled(spec, file)
     moved = [joint for each in settings.controllers.values() if not isinstance(each, Gripper) for joint in each.joints]
     joints = list(dict.fromkeys([*moved, *settings.joint_states]))
     passive = [joint for joint in joints if joint not in moved]
-    return Simulation(model, joints, passive=passive, home=Start(settings.keyframe, settings.start))
+    return Simulation(model, joints, passive=passive, home=home)
+
+
+def touching_pairs(model: mujoco.MjModel, links: Sequence[str], start: Start) -> set[tuple[str, str]]:
+    """Return the pairs of links of one robot that touch by design: their contacts would block its joints.
+
+    Links that one joint connects, whatever is fixed to either of them: MuJoCo leaves those out by itself, but not where
+    one of the two stands still. And links that touch each other at the start, as `Default` in an SRDF.
+    """
+    bodies = {model.body(link).id: link for link in links}
+    still = [body for body in bodies if model.body_weldid[body] == 0]
+    pairs = set()
+    for body in bodies:
+        moving = int(model.body_weldid[body])
+        if moving and model.body_weldid[model.body_parentid[moving]] == 0:
+            pairs |= {tuple(sorted((bodies[body], bodies[other]))) for other in still}
+    data = mujoco.MjData(model)
+    start.put(model, data)
+    mujoco.mj_forward(model, data)
+    for contact in data.contact[: data.ncon]:
+        first, second = (bodies.get(int(model.geom_bodyid[geom])) for geom in contact.geom)
+        if first is not None and second is not None:
+            pairs.add(tuple(sorted((first, second))))
+    return pairs
+
+
+def _named_pairs(spec: mujoco.MjSpec, settings: SceneSettings, folder: Path, file: Path) -> set[tuple[str, str]]:
+    """Return the pairs of bodies that the scene file or its SRDF excludes."""
+    names = [body.name for body in spec.bodies if body.name]
+    pairs = set()
+    for patterns in settings.exclude:
+        groups = [fnmatch.filter(names, pattern) for pattern in patterns]
+        for pattern, group in zip(patterns, groups):
+            if not group:
+                raise ModelError(
+                    expected=f'a body {pattern} in {file} to exclude contacts of',
+                    found=', '.join(names),
+                    remedy='mend `exclude` of the scene file',
+                )
+        pairs |= {tuple(sorted(pair)) for pair in itertools.product(*groups) if pair[0] != pair[1]}
+    if settings.srdf:
+        # An SRDF may be of a variant that has more links than this one.
+        pairs |= {pair for pair in disabled_pairs(folder / settings.srdf) if set(pair) <= set(names)}
+    return pairs
+
+
+def disabled_pairs(srdf: Path) -> set[tuple[str, str]]:
+    """Read the pairs of links that an SRDF disables collisions of.
+
+    Raises
+    ------
+    ModelError
+        The file is absent or no SRDF.
+
+    """
+    try:
+        root = ElementTree.parse(srdf).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise ModelError(
+            expected=f'an SRDF at {srdf}', found=str(error), remedy='mend `srdf` of the scene file'
+        ) from error
+    if root.tag != 'robot':
+        raise ModelError(expected=f'an SRDF at {srdf}', found=f'<{root.tag}>', remedy='mend `srdf` of the scene file')
+    found = root.findall('disable_collisions')
+    return {tuple(sorted((each.get('link1', ''), each.get('link2', '')))) for each in found}
+
+
+def _check_inertia(model: mujoco.MjModel, settings: SceneSettings, file: Path) -> None:
+    """Refuse servos on joints that move nothing heavy: such a motion diverges, whatever the timestep."""
+    light = [
+        joint
+        for servos in settings.servos
+        for joint in servos.joints
+        if model.body_subtreemass[model.jnt_bodyid[model.joint(joint).id]] < _LEAST_MASS
+        and model.dof_armature[model.jnt_dofadr[model.joint(joint).id]] == 0
+    ]
+    if light:
+        bodies = [model.body(model.jnt_bodyid[model.joint(joint).id]).name for joint in light]
+        raise ModelError(
+            expected=f'inertia of the links that {", ".join(light)} of {file} move',
+            found=f'none in {", ".join(bodies)}',
+            remedy='add <inertial> to them, an `armature` such as 0.1 to their servos, or set `missing_mass` [kg]',
+        )
 
 
 def _file(model: str, folder: Path) -> Path:

@@ -13,6 +13,7 @@ import mujoco
 from vdd_ros.errors import ModelError
 
 _MESHES = ('.stl', '.obj', '.msh')
+_BALL = 0.05
 _COUNTS = {
     'joint': 'njnt',
     'key': 'nkey',
@@ -24,10 +25,22 @@ _COUNTS = {
 }
 
 
-def load_spec(file: Path) -> mujoco.MjSpec:
+def load_spec(
+    file: Path, *, without_collision: Sequence[str] = (), missing_mass: float | None = None
+) -> mujoco.MjSpec:
     """Read a MJCF or URDF file into a model that can still be changed.
 
-    Of a URDF, visuals that MuJoCo cannot show are left out, and joints that mimic another follow it by a constraint.
+    Of a URDF, visuals that MuJoCo cannot show are left out, and joints that mimic another follow it by a constraint. A
+    collision mesh in Collada counts as the STL or OBJ file of the same name beside it.
+
+    Parameters
+    ----------
+    file
+        The file.
+    without_collision
+        Links of a URDF whose collision shapes are left out; ``*`` and ``?`` stand for any characters.
+    missing_mass
+        Mass of each moving link of a URDF that has no inertia [kg], as a ball of 5 cm radius; None: next to none.
 
     Raises
     ------
@@ -43,6 +56,9 @@ def load_spec(file: Path) -> mujoco.MjSpec:
         root = ElementTree.parse(file).getroot()
         if root.tag != 'robot':
             return mujoco.MjSpec.from_file(str(file))
+        _leave_out_collisions(root, without_collision, file)
+        if missing_mass is not None:
+            _weigh(root, missing_mass)
         spec = mujoco.MjSpec.from_string(_readable_urdf(root, file))
         # Older releases of MuJoCo pass over what mimics; newer ones have made the constraint by now.
         bound = {equality.name1 for equality in spec.equalities}
@@ -53,6 +69,8 @@ def load_spec(file: Path) -> mujoco.MjSpec:
                 kind = mujoco.mjtEq.mjEQ_JOINT
                 spec.add_equality(type=kind, name1=joint.get('name'), name2=mimic.get('joint'), data=line)
         return spec
+    except ModelError:
+        raise
     except (ValueError, ElementTree.ParseError) as error:
         raise malformed(file, error) from error
 
@@ -166,11 +184,12 @@ def _readable_urdf(root: ElementTree.Element, file: Path) -> str:
                     mesh.set('filename', str(path))
                 elif part.tag == 'visual':
                     link.remove(part)
+                    break
                 else:
                     raise ModelError(
                         expected=f'a collision mesh of link {link.get("name")} of {file} as {", ".join(_MESHES)}',
                         found=mesh.get('filename', 'no filename'),
-                        remedy='put the package of the mesh beside the file or above it, or convert the mesh',
+                        remedy=_mesh_remedy(mesh.get('filename', ''), link.get('name', '')),
                     )
     # A link that a fixed joint holds would be merged away; one without mass would not compile.
     compiler = {
@@ -187,7 +206,61 @@ def _readable_urdf(root: ElementTree.Element, file: Path) -> str:
     return ElementTree.tostring(root, encoding='unicode')
 
 
+def massless(root: ElementTree.Element) -> list[str]:
+    """Return the links of a URDF that a joint moves, and neither they nor what is fixed to them has an inertia."""
+    fixed: dict[str, list[str]] = {}
+    moved = []
+    for joint in root.findall('joint'):
+        child, parent = (joint.find(tag).get('link', '') for tag in ('child', 'parent'))
+        if joint.get('type') == 'fixed':
+            fixed.setdefault(parent, []).append(child)
+        else:
+            moved.append(child)
+    heavy = {link.get('name') for link in root.findall('link') if link.find('inertial') is not None}
+
+    def weighs(link: str) -> bool:
+        return link in heavy or any(weighs(other) for other in fixed.get(link, ()))
+
+    return [link for link in moved if not weighs(link)]
+
+
+def _weigh(root: ElementTree.Element, mass: float) -> None:
+    links = {link.get('name'): link for link in root.findall('link')}
+    inertia = f'{0.4 * mass * _BALL**2:.9g}'
+    for name in massless(root):
+        inertial = ElementTree.SubElement(links[name], 'inertial')
+        ElementTree.SubElement(inertial, 'mass', value=f'{mass:.9g}')
+        moments = dict.fromkeys(('ixx', 'iyy', 'izz'), inertia) | dict.fromkeys(('ixy', 'ixz', 'iyz'), '0')
+        ElementTree.SubElement(inertial, 'inertia', moments)
+
+
+def _leave_out_collisions(root: ElementTree.Element, patterns: Sequence[str], file: Path) -> None:
+    links = {link.get('name', ''): link for link in root.findall('link')}
+    for pattern in patterns:
+        matched = fnmatch.filter(links, pattern)
+        if not matched:
+            raise ModelError(
+                expected=f'a link {pattern} in {file}',
+                found=', '.join(links) or 'no link',
+                remedy='mend `without_collision` of the scene file',
+            )
+        for name in matched:
+            for part in links[name].findall('collision'):
+                links[name].remove(part)
+
+
+def _mesh_remedy(name: str, link: str) -> str:
+    skip = f'set `without_collision: [{link}]` in the scene file'
+    if name.lower().endswith(_MESHES):
+        return f'put the package of the mesh beside the file or above it, or {skip}'
+    return f'convert the mesh to STL beside it, or {skip}'
+
+
 def _mesh_path(name: str, file: Path) -> Path | None:
+    """Return where a mesh is that MuJoCo can read, or the one beside it of the same name; None if there is none."""
+    if name.lower().endswith('.dae'):
+        others = (_mesh_path(name[:-4] + suffix, file) for suffix in ('.stl', '.STL', '.obj'))
+        return next((path for path in others if path is not None), None)
     if not name.lower().endswith(_MESHES):
         return None
     relative = name.partition('://')[2] if '://' in name else name

@@ -153,6 +153,15 @@ class SceneSettings(Settings):
     """MJCF or URDF file, from the folder of the scene file; or the name of a model that ships. Empty: the task's."""
     timestep: Annotated[float, Field(gt=0, le=0.1)] | None = None
     """Physics timestep [s], in place of the model's."""
+    srdf: str = ''
+    """SRDF file of a URDF, from the folder of the scene file: links paired by ``disable_collisions`` do not collide."""
+    exclude: tuple[tuple[str, str], ...] = ()
+    """Pairs of bodies that do not collide with each other; ``*`` and ``?`` stand for any characters."""
+    without_collision: tuple[str, ...] = ()
+    """Links of a URDF whose collision shapes are left out, such as meshes that MuJoCo cannot read; ``*`` and ``?``."""
+    missing_mass: Annotated[float, Field(gt=0)] | None = None
+    """Mass of every moving link of a URDF without an inertia [kg]: a ball of 5 cm radius at its origin. None: the
+    collision shapes of such a link weigh as much as water, and a servo that moves nothing needs an `armature`."""
     attachments: tuple[Attachment, ...] = ()
     """What is mounted, in this order."""
     servos: tuple[Servos, ...] = ()
@@ -175,7 +184,18 @@ class SceneSettings(Settings):
     """By name."""
 
 
-_BUILT = ('timestep', 'attachments', 'servos', 'compensate_gravity', 'keyframe', 'start')
+_BUILT = (
+    'timestep',
+    'srdf',
+    'exclude',
+    'without_collision',
+    'missing_mass',
+    'attachments',
+    'servos',
+    'compensate_gravity',
+    'keyframe',
+    'start',
+)
 
 
 def load_scene(path: str | Path) -> tuple[SceneSettings, Path]:

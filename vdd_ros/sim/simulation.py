@@ -211,7 +211,7 @@ class Simulation:
             raise SimulationError(
                 expected='finite motion',
                 found=f'divergence at {self._stamp} ns',
-                remedy='shorten the timestep of the model',
+                remedy='shorten the timestep, or add `armature` to the servos of light links',
             )
 
     def site_position(self, site: str) -> np.ndarray:
