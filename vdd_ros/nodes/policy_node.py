@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from rcl_interfaces.msg import SetParametersResult
-from rclpy.parameter import Parameter as RclpyParameter
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
+from rclpy.service import Service
 
+from vdd_ros.artifact import load_artifact
 from vdd_ros.contract import NANOSECONDS, load_contract
-from vdd_ros.errors import ConfigurationError, VddError
+from vdd_ros.errors import ConfigurationError, GateError, VddError
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes.arm.driver import ArmDriver, Setting
 from vdd_ros.nodes.arm.lifecycle import ArmNode, transition
 from vdd_ros.nodes.arm.parameters import control_period, deployment_of
-from vdd_ros.nodes.gatekeeper import admit
+from vdd_ros.nodes.gatekeeper import admit, outlook
 from vdd_ros.nodes.listening import live_streams
+from vdd_ros.nodes.parameters import Value
 from vdd_ros.nodes.policy_parameters import PARAMETERS, build_loop
 from vdd_ros.nodes.policy_reload import Reload
 from vdd_ros.nodes.policy_view import View
@@ -36,8 +40,10 @@ class PolicyNode(ArmNode):
 
     def __init__(self) -> None:
         """Declare the parameters; with autostart, begin by itself."""
-        super().__init__('policy_node', PARAMETERS)
-        self.add_on_set_parameters_callback(self._on_parameters)
+        super().__init__('policy_node', PARAMETERS, self._apply)
+        self._passage = ''
+        self._loaded: dict[str, tuple[bool, str]] = {}
+        self.reload = Reload(self)
 
     def destroy_node(self) -> None:
         """Leave the arm at rest."""
@@ -59,11 +65,31 @@ class PolicyNode(ArmNode):
         """Whether joints of the contract are missing in what the arm reports."""
         return self.driver.arm.incomplete
 
+    @property
+    def artifact_path(self) -> str:
+        """The folder that the parameter `artifact` names now."""
+        return os.path.expanduser(self.get_parameter('artifact').value)
+
+    def preflight(self) -> tuple[bool, str]:
+        """Return whether the arm may move, and a line for each thing that was looked at; in every state."""
+        if self.driver is not None:
+            return self.driver.preflight()
+        lines = [super().preflight()[1]]
+        try:
+            artifact = load_artifact(self.artifact_path, kind='student')
+            lines.append(f'fine: artifact: {artifact.path} ({artifact.hash[:12]})')
+            lines.append(f'fine: gate: {outlook(self.values, artifact, simulated=self.simulated)}')
+        except GateError as error:
+            lines.append(f'failure: gate: {error}')
+        except VddError as error:
+            lines.append(f'failure: artifact: {error}')
+        return False, '\n'.join(lines)
+
     @transition
     def on_configure(self) -> None:
         """Load the artifact, and listen to the arm."""
         values = self.values
-        path = self.get_parameter('artifact').value
+        path = self.artifact_path
         if not path:
             raise ConfigurationError(
                 expected='the folder of a student', found='no artifact', remedy='set -p artifact:=PATH'
@@ -86,7 +112,7 @@ class PolicyNode(ArmNode):
             shadow=shadow,
         )
         self.driver = ArmDriver(self, loop, setting)
-        self._view, self._reload = View(self), Reload(self)
+        self._view = View(self)
         self.driver.open(self._view.shadow() if shadow else None)
         self.get_logger().info(
             f'{path}: {contract.name}, stage {values["stage"]}, '
@@ -98,7 +124,10 @@ class PolicyNode(ArmNode):
     def admitted(self, policy: DistilledPolicy) -> DistilledPolicy:
         """Return a policy if it may command this arm; else raise a `GateError`."""
         passage = admit(self.values, policy.artifact, simulated=self.simulated)
-        if passage is not None:
+        if passage is None:
+            self._passage = outlook(self.values, policy.artifact, simulated=self.simulated)
+        else:
+            self._passage = passage.text
             tell = self.get_logger().warning if passage.overridden else self.get_logger().info
             tell(f'{policy.artifact.path}: {passage.text}')
         return policy
@@ -128,7 +157,7 @@ class PolicyNode(ArmNode):
         if self.driver is None:
             return
         self.driver.halt(reason)
-        self._reload.close()
+        self.reload.close()
         self._view.close()
         self.driver.close(reason)
         self.driver = None
@@ -138,27 +167,44 @@ class PolicyNode(ArmNode):
         return {
             'artifact': f'{artifact.path} ({artifact.hash[:12]}), of vdd_ros {artifact.manifest.version}',
             'contract': f'{contract.name} ({contract.hash[:12]})',
+            'gate': self._passage,
             'stage': self.values['stage'],
         }
 
     def _further_values(self) -> Mapping[str, object]:
-        return {'artifact': self.policy.artifact.hash[:12], **self._view.values(), **self._reload.values()}
+        return {'artifact': self.policy.artifact.hash[:12], **self._view.values(), **self.reload.values()}
 
-    def _on_parameters(self, parameters: list[RclpyParameter]) -> SetParametersResult:
-        """Heed those that may be set while the node runs."""
-        if self.driver is None:
-            return SetParametersResult(successful=True)
-        for parameter in parameters:
-            if parameter.name == 'rules':
-                try:
-                    experts = self.policy.expert_count
-                    routing = deployment_of(self.values).routing_of(self.contract, parameter.value, experts)
-                except VddError as error:
-                    return SetParametersResult(successful=False, reason=str(error))
-                self.driver.commander.replace(lambda loop: loop.replace_routing(routing))
-            elif parameter.name == 'artifact':
-                self._reload.reload(parameter.value)
-        return SetParametersResult(successful=True)
+    def create_service(self, kind: type, name: str, callback: Callable[..., Any], **how: Any) -> Service:
+        """Offer a service; one that sets parameters loads an artifact first, beside the one that acts."""
+        if kind in (SetParameters, SetParametersAtomically):
+            callback = self._loading_first(callback)
+        return super().create_service(kind, name, callback, **how)
+
+    def _loading_first(self, set_parameters: Callable[..., Any]) -> Callable[..., Any]:
+        async def call(request: Any, response: Any) -> Any:
+            for each in request.parameters:
+                if each.name == 'artifact' and self.driver is not None:
+                    path = os.path.expanduser(each.value.string_value)
+                    self._loaded[path] = await self.reload.begin(path)
+            return set_parameters(request, response)
+
+        return call
+
+    def _apply(self, changed: Mapping[str, Value]) -> None:
+        """Heed parameters that are set while the node runs: rules on experts, another artifact."""
+        if self.driver is not None and 'rules' in changed:
+            experts = self.policy.expert_count
+            routing = deployment_of(self.values).routing_of(self.contract, changed['rules'], experts)
+            self.driver.commander.replace(lambda loop: loop.replace_routing(routing))
+        if path := changed.get('artifact'):
+            if self.driver is None:
+                load_artifact(path, kind='student')
+                return
+            taken, text = self._loaded.pop(path, (False, 'it was not loaded: set it by ros2 param set, or ~/reload'))
+            if not taken:
+                raise ConfigurationError(
+                    expected='an artifact that may take over', found=text, remedy='mend it, and set it again'
+                )
 
 
 def main() -> int:

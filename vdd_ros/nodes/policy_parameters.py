@@ -18,8 +18,15 @@ from vdd_ros.nodes.parameters import INTEGERS, Parameter, Value
 from vdd_ros.policy import DistilledPolicy
 
 PARAMETERS = (
-    Parameter('artifact', '', 'folder of the student to act by; set it anew to act by another one', dynamic=True),
-    Parameter('contract', '', 'contract that the artifact must be of: a file, or one that ships; empty asks for none'),
+    Parameter(
+        'artifact', '', 'folder of the student to act by; set it anew to act by another one', dynamic=True, path=True
+    ),
+    Parameter(
+        'contract',
+        '',
+        'contract that the artifact must be of: a file, or one that ships; empty asks for none',
+        path=True,
+    ),
     Parameter('stage', 'full', 'shadow infers and compares, never commands', choices=('shadow', 'slow', 'full')),
     Parameter('stream_max_age', 0.5, 'the same for topics of their own [s]', minimum=0.001, maximum=60.0),
     Parameter('max_skew', 0.0, 'greatest difference of two streams [s]; 0: any', minimum=0.0, maximum=60.0),
@@ -35,7 +42,13 @@ PARAMETERS = (
     Parameter('keep_above', 0.0, 'an expert acts on while so likely beside the best; 0: off', minimum=0.0, maximum=1.0),
     Parameter('same_way', 0.0, 'and while its way turns by no more than this cosine; 0: off', minimum=0.0, maximum=1.0),
     Parameter('forbidden_experts', INTEGERS, 'experts that must not act'),
-    Parameter('rules', '', 'YAML with rules on experts: forbid, prefer, pin; may be set while it acts', dynamic=True),
+    Parameter(
+        'rules',
+        '',
+        'YAML with rules on experts: forbid, prefer, pin; may be set while it acts',
+        dynamic=True,
+        path=True,
+    ),
     Parameter(
         'novelty',
         'act',

@@ -16,21 +16,19 @@ if TYPE_CHECKING:
 
 
 class Reload:
-    """The service of one configured node."""
+    """The service of one node, for as long as the node lives: its answers come, whatever becomes of the node."""
 
     def __init__(self, node: PolicyNode) -> None:
         """Offer it."""
         self._node = node
-        self._service = node.create_service(Trigger, '~/reload', self._on_reload)
-        threads = node.get_parameter('threads').value
-        self._reloader = Reloader(lambda path: node.admitted(load_alike(path, node.policy, threads)))
+        node.create_service(Trigger, '~/reload', self._on_reload)
+        self._reloader = Reloader(self._load)
         self._reloaded = self._refused = 0
         self._last = ''
 
     def close(self) -> None:
-        """Withdraw it."""
+        """Wait for a loading that is under way."""
         self._reloader.close()
-        self._node.destroy_service(self._service)
 
     def values(self) -> dict[str, object]:
         """Return what diagnostics tell of reloading."""
@@ -38,7 +36,7 @@ class Reload:
             return {}
         return {'reloaded': self._reloaded, 'reloads_refused': self._refused, 'reload': self._last}
 
-    def reload(self, path: str) -> Future:
+    def begin(self, path: str) -> Future:
         """Load another artifact beside the one that acts; the answer is whether it took over, and in words."""
         node, future = self._node, Future(executor=self._node.executor)
 
@@ -57,11 +55,20 @@ class Reload:
             future.set_result((policy is not None, self._last))
 
         if node.driver is None:
-            future.set_result((False, 'the node was cleaned up'))
+            future.set_result((False, 'the node is not configured'))
         elif not self._reloader.begin(path, done):
             future.set_result((False, 'another artifact is being loaded'))
         return future
 
+    def _load(self, path: str) -> DistilledPolicy:
+        """Load a policy that may take over: whatever it does not go with is found before it does."""
+        node = self._node
+        policy = node.admitted(load_alike(path, node.policy, node.values['threads']))
+        deployment = deployment_of(node.values)
+        deployment.novelty_of(policy)
+        deployment.routing_of(node.contract, node.get_parameter('rules').value, policy.expert_count)
+        return policy
+
     async def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success, response.message = await self.reload(self._node.get_parameter('artifact').value)
+        response.success, response.message = await self.begin(self._node.artifact_path)
         return response

@@ -16,17 +16,23 @@ from vdd_ros.nodes.process import run
 from vdd_ros.nodes.shadow_replay import ShadowReplay
 
 PARAMETERS = (
-    Parameter('bag', '', 'the bag'),
-    Parameter('contract', 'avoiding_cartesian', 'contract that the bag is read by: a file, or one that ships'),
-    Parameter('arm_contract', '', 'contract of the arm that plays, if topics, names or units differ from the bag'),
+    Parameter('bag', '', 'the bag', path=True),
+    Parameter(
+        'contract', 'avoiding_cartesian', 'contract that the bag is read by: a file, or one that ships', path=True
+    ),
+    Parameter(
+        'arm_contract', '', 'contract of the arm that plays, if topics, names or units differ from the bag', path=True
+    ),
     Parameter('episode', 0, 'which episode, from 0; -1 is the last', minimum=-1_000_000, maximum=1_000_000),
     Parameter('mode', 'commands', 'what is played, and to whom', choices=('commands', 'shadow')),
     Parameter('stage', 'full', 'slow plays at slow_speed, under lower limits', choices=('slow', 'full')),
     Parameter('speed', 1.0, 'times the speed of the recording', minimum=0.01, maximum=10.0),
-    Parameter('reset', '', 'service (Trigger) that puts the scene back before, as mujoco_bridge/reset; or none'),
-    Parameter('policy', 'policy_node', 'in the shadow: the node that is shown the observations'),
+    Parameter(
+        'reset', '', 'service (Trigger) that puts the scene back before, as mujoco_bridge/reset; or none', topic=True
+    ),
+    Parameter('policy', 'policy_node', 'in the shadow: the node that is shown the observations', topic=True),
     Parameter('patience', 1.0, 'in the shadow: how long an answer is waited for [s]', minimum=0.01, maximum=60.0),
-    Parameter('output', '', 'in the shadow: JSON file for the differences; empty writes none'),
+    Parameter('output', '', 'in the shadow: JSON file for the differences; empty writes none', path=True),
     *arm_parameters.PARAMETERS,
 )
 

@@ -176,6 +176,13 @@ class Commander:
         with self._lock:
             return self.loop.resume(self._stamp if self._simulated else self._now())
 
+    @property
+    def advice(self) -> str:
+        """How a stop is ended; empty where there is none, or none that waits for a person."""
+        if not isinstance(self.outcome, Stop) or not self.active:
+            return ''
+        return 'deactivate and activate the node to go on' if self._silent else '~/resume goes on'
+
     def halt(self, reason: str, patience: float = 5.0) -> None:
         """Brake until the arm is at rest, or ``patience`` [s] is over, and tick no more."""
         if not self.active:

@@ -1,4 +1,4 @@
-"""What a person asks of a node that moves an arm: stop, resume, emergency stop, preflight."""
+"""What a person asks of a node that moves an arm: stop, resume, emergency stop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Controls:
-    """The services ``~/stop``, ``~/resume`` and ``~/preflight`` and the emergency stop ``~/estop`` of one driver."""
+    """The services ``~/stop`` and ``~/resume`` and the emergency stop ``~/estop`` of one driver."""
 
     def __init__(self, driver: ArmDriver) -> None:
         """Offer them."""
@@ -23,10 +23,11 @@ class Controls:
         self.closed = False
         self.pressed = False
         """Whether the emergency stop is pressed."""
+        self.asked = False
+        """Whether a person asked for a stop, and has not resumed."""
         self._services = [
             self._node.create_service(Trigger, '~/stop', self._on_stop),
             self._node.create_service(Trigger, '~/resume', self._on_resume),
-            self._node.create_service(Trigger, '~/preflight', self._on_preflight),
         ]
         self._estop = self._node.create_subscription(Bool, '~/estop', self._on_estop, qos.ESTOP)
 
@@ -39,6 +40,7 @@ class Controls:
 
     @unless_closed
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self.asked = True
         self._driver.commander.stop('stop was asked for')
         response.success, response.message = True, 'braking; ~/resume goes on'
         return response
@@ -46,20 +48,13 @@ class Controls:
     @unless_closed
     def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         refusal = 'the emergency stop is pressed' if self.pressed else self._driver.commander.resume()
+        self.asked = self.asked and refusal is not None
         response.success, response.message = refusal is None, refusal or 'going on'
-        return response
-
-    @unless_closed
-    def _on_preflight(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if unheard := self._driver.unheard:
-            response.success, response.message = False, f'failure: {unheard}'
-            return response
-        report = self._driver.look()
-        response.success, response.message = not report.failures, report.text
         return response
 
     @unless_closed
     def _on_estop(self, message: Bool) -> None:
         self.pressed = message.data
         if message.data:
+            self.asked = True
             self._driver.commander.stop('emergency stop')

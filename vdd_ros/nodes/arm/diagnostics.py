@@ -51,7 +51,7 @@ def _verdict(commander: Commander, counters: Counters) -> tuple[bytes, str]:
     if not commander.active:
         return DiagnosticStatus.OK, 'inactive'
     if isinstance(outcome, Stop):
-        return DiagnosticStatus.ERROR, f'stopped: {outcome.reason}'
+        return DiagnosticStatus.ERROR, f'stopped: {outcome.reason}; {commander.advice}'
     if not isinstance(outcome, Command):
         return DiagnosticStatus.WARN, f'holding: {outcome.reason}'
     if counters.level != 'fine' or outcome.reason:

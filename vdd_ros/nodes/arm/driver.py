@@ -12,7 +12,7 @@ from sensor_msgs.msg import JointState
 from vdd_ros.contract import NANOSECONDS, Contract
 from vdd_ros.control.control_loop import ControlLoop
 from vdd_ros.control.limits import Limits
-from vdd_ros.control.outcome import Command, Outcome
+from vdd_ros.control.outcome import Command, Outcome, Stop
 from vdd_ros.data.live import LiveStreams
 from vdd_ros.errors import InterfaceError, VddError
 from vdd_ros.nodes import messages, qos
@@ -181,8 +181,21 @@ class ArmDriver:
             limits.velocity,
             self.node.simulated,
         )
-        notes = {**setting.notes(), 'joint order': f'{self.output.topic} takes {", ".join(self.output.joints)}'}
-        return look(self.node, self._streams(), arm, notes)
+        return look(self.node, self._streams(), arm, self.notes)
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """Lines of the preflight that depend on nothing that was heard, by subject."""
+        order = f'{self.output.topic} takes {", ".join(self.output.joints)}'
+        return {**self.setting.notes(), 'joint order': order}
+
+    def preflight(self) -> tuple[bool, str]:
+        """Return whether the arm may move, and a line for each thing that was looked at."""
+        if self.unheard is None:
+            report = self.look()
+            return not report.failures, report.text
+        lines = [f'fine: {subject}: {text}' for subject, text in self.notes.items()]
+        return False, '\n'.join([*lines, f'failure: {self.unheard}'])
 
     def _streams(self) -> Sequence[Stream]:
         resolve, setting = self.node.resolve_topic_name, self.setting
@@ -227,8 +240,12 @@ class ArmDriver:
         if not commander.active:
             return
         if not isinstance(commander.outcome, Command):
-            log.warning(f'holding: {commander.outcome.reason}', throttle_duration_sec=1.0)
+            advice = commander.advice and f'; {commander.advice}'
+            log.warning(f'holding: {commander.outcome.reason}{advice}', throttle_duration_sec=1.0)
         if self.setting.shadow:
+            # Nothing moves by its commands: only a person makes it stop, and what it found wrong is compared on.
+            if isinstance(commander.outcome, Stop) and not self.controls.asked:
+                commander.resume()
             return
         if others := rivals(self.node, self.commands):
             reason = f'{", ".join(others)} commands on {self.output.topic}, too'

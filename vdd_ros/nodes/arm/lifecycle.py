@@ -11,6 +11,7 @@ from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from std_srvs.srv import Trigger
 
 from vdd_ros.errors import VddError
 from vdd_ros.nodes.parameters import Parameter, Value, declare
@@ -62,10 +63,12 @@ class ArmNode(LifecycleNode):
     The table has `autostart` and `startup_timeout`.
     """
 
-    def __init__(self, name: str, table: Sequence[Parameter]) -> None:
-        """Declare the parameters; errors as those of `declare`."""
+    def __init__(
+        self, name: str, table: Sequence[Parameter], apply: Callable[[Mapping[str, Value]], None] | None = None
+    ) -> None:
+        """Declare the parameters, and offer ``~/preflight``; arguments and errors as those of `declare`."""
         super().__init__(name)
-        self.values: Mapping[str, Value] = declare(self, table)
+        self.values: Mapping[str, Value] = declare(self, table, apply)
         """The parameters by name, as they were at the start."""
         self.simulated: bool = self.get_parameter('use_sim_time').value
         """Whether time is that of a simulation."""
@@ -76,6 +79,15 @@ class ArmNode(LifecycleNode):
         self.complaint: Exception | None = None
         """What let the last transition fail."""
         self._waiting_since = 0.0
+        self.create_service(Trigger, '~/preflight', self._on_preflight)
+
+    def preflight(self) -> tuple[bool, str]:
+        """Return whether the arm may move, and a line for each thing that was looked at; in every state."""
+        return False, f'failure: lifecycle: the node is not configured: ros2 lifecycle set {self.get_name()} configure'
+
+    def _on_preflight(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = self.preflight()
+        return response
 
     @property
     @abc.abstractmethod

@@ -10,7 +10,7 @@ from vdd_ros.nodes.parameters import STRINGS, Parameter, Value
 
 PARAMETERS = (
     Parameter('slow_speed', 0.25, 'speed of stage slow, as a share of the full one', minimum=0.01, maximum=1.0),
-    Parameter('controller', '', 'its name; empty: the commands topic of the contract'),
+    Parameter('controller', '', 'its name; empty: the commands topic of the contract', topic=True),
     Parameter(
         'interface',
         'position',
@@ -33,7 +33,7 @@ PARAMETERS = (
     Parameter('warn_age', 0.0, 'age that is complained of [s]; 0: half of max_age', minimum=0.0, maximum=10.0),
     Parameter('coast', 0.0, 'how long the arm goes on with its plan after that [s]', minimum=0.0, maximum=10.0),
     Parameter('stale_stop', False, 'whether a stop for want of joint states waits for ~/resume'),
-    Parameter('joint_limits', '', 'joint_limits.yaml, or a name of config/robots; the stricter limit wins'),
+    Parameter('joint_limits', '', 'joint_limits.yaml, or a name of config/robots; the stricter limit wins', path=True),
     Parameter('velocity_scale', 1.0, 'share of the velocity limits', minimum=0.01, maximum=1.0),
     Parameter('acceleration_time', 0.5, 'to full speed, where no acceleration is told [s]', minimum=0.01, maximum=10.0),
     Parameter('jerk_time', 0.1, 'to full acceleration, where no jerk is told [s]', minimum=0.001, maximum=10.0),

@@ -222,7 +222,7 @@ def _arm(arm: Arm) -> Iterator[Finding]:
             'speed limits',
             expected='a greatest speed of every joint',
             found=f'none for {", ".join(unlimited)}',
-            remedy='give the model velocity limits, or set the parameter velocity_limits',
+            remedy='give the model velocity limits, or name a file of limits by the parameter joint_limits',
         )
     if not (outside.any() or unlimited):
         yield Finding('joint states', 'fine', f'{len(arm.joints)} joints within their limits, {arm.rate:.0f} Hz')
