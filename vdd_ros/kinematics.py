@@ -429,6 +429,25 @@ class Kinematics:
         return change[self._places]
 
 
+def joint_ranges(file: str | Path) -> dict[str, tuple[float, float]]:
+    """Return the lower and upper limit of each hinge and slide joint of an MJCF or URDF [rad, m]; infinite without one.
+
+    Raises
+    ------
+    ModelError
+        The file is absent or malformed.
+
+    """
+    model = _load(Path(file))
+    kinds = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
+    ranges = {}
+    for joint in range(model.njnt):
+        if model.jnt_type[joint] in kinds:
+            lower, upper = model.jnt_range[joint] if model.jnt_limited[joint] else (-math.inf, math.inf)
+            ranges[model.joint(joint).name] = (float(lower), float(upper))
+    return ranges
+
+
 def _load(file: Path) -> mujoco.MjModel:
     if not file.is_file():
         raise ModelError(

@@ -15,9 +15,10 @@ CONTRACT = {
     'name': 'frames',
     'robot': {'model': 'none.xml', 'tool': 'tool', 'joints': ['a']},
     'policy_rate': 20,
-    'observation': [
-        {'name': 'tag', 'topic': 'tf', 'type': 'TFMessage', 'frames': ['base', 'camera', 'tag'], 'align': {'max_age': 0.1}}
-    ],
+    'observation': [{
+        'name': 'tag', 'topic': 'tf', 'type': 'TFMessage', 'frames': ['base', 'camera', 'tag'],
+        'align': {'max_age': 0.1},
+    }],
     'action': {'name': 'step', 'source': 'commanded', 'space': 'joint'},
     'episodes': {'by': 'bag'},
 }  # fmt: skip
@@ -27,7 +28,8 @@ WALL = 1_700_000_000 * SECOND
 def transforms(stamp: int, parent: str, child: str, x: float):
     """A message that says where a frame is."""
     move = make('geometry_msgs/msg/Transform', vector('Vector3', x, 0, 0), vector('Quaternion', 0, 0, 0, 1))
-    return make('tf2_msgs/msg/TFMessage', [make('geometry_msgs/msg/TransformStamped', header(stamp, parent), child, move)])
+    stamped = make('geometry_msgs/msg/TransformStamped', header(stamp, parent), child, move)
+    return make('tf2_msgs/msg/TFMessage', [stamped])
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ def rows(seconds: int, pauses: tuple[tuple[float, float], ...] = ()) -> list:
 def marked(begin: float, last: str, index: int, **labels: str) -> list:
     """An episode of one second, by its start and how it ends."""
     stamps = SECOND + round(begin * SECOND), 2 * SECOND + round(begin * SECOND)
-    return [('/episode', at, mark(at, event, index=str(index), **more)) for at, event, more in zip(stamps, ('start', last), ({}, labels))]  # fmt: skip
+    said = zip(stamps, ('start', last), ({}, labels))
+    return [('/episode', at, mark(at, event, index=str(index), **more)) for at, event, more in said]
 
 
 @pytest.fixture(scope='module')

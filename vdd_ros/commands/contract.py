@@ -30,32 +30,44 @@ class Init:
     """The bag: rosbag2 (MCAP or sqlite3) or ROS 1."""
     output: Path | None = None
     """Where to write the contract; left out, it is printed."""
+    model: Path | None = None
+    """MJCF or URDF of the arm: its joints show which of those in the bag are the arm's, and its limits their units."""
+    tool: str = ''
+    """The link or site of the model that is the tool point."""
 
     def run(self) -> None:
         """Do it."""
         from vdd_ros.artifact import claim_output
-        from vdd_ros.data.draft import draft
+        from vdd_ros.data.draft import Model, draft
         from vdd_ros.data.survey import survey
 
         output = claim_output(self.output) if self.output is not None else None
+        model = None
+        if self.model is not None:
+            from vdd_ros.kinematics import joint_ranges
+
+            model = Model(str(self.model), self.tool, joint_ranges(self.model))
         with Bars(out) as bars:
-            found = survey(self.bag, lambda share: bars('read', round(100 * share), 100, {}))
-        text = draft(self.bag, found)
+            found = survey(self.bag, progress=lambda share: bars('read', round(100 * share), 100, {}), values=True)
+        text = draft(found, model)
         if output is None:
             out.print(text, end='', markup=False, highlight=False, soft_wrap=True)
             return
         aside = output.with_name(f'.{output.name}.partial')
         aside.write_text(text, encoding='utf-8')
         aside.replace(output)
-        say(f'wrote {output}; give the model of the arm, then: vdd contract check {self.bag} {output}')
+        given = '' if model is not None and self.tool else ' name the model of the arm and its tool,'
+        say(f'wrote {output};{given} then: vdd contract check {self.bag} {output}')
 
 
 @dataclass(frozen=True)
 class Check:
-    """Check a bag against a contract: what fits, what does not, and what would become of it.
+    """Check whether a policy can be learned from a bag by a contract.
 
-    Each stream with its messages, rate, longest pause and delay; then the demonstrations that the bag would give, and
-    everything that would be dropped on the way, with the reason. Exits with 1 if something does not fit.
+    Loads the model of the robot and reads the bag as training does. Shows each stream with its messages, rate, longest
+    pause and delay, the demonstrations, and everything that is dropped, with the reason. Exits with 1 if training would
+    fail or learn nothing: a stream or the model is missing, clocks do not match, ticks are unusable, actions are
+    constant.
     """
 
     bag: Annotated[Path, tyro.conf.Positional]
@@ -67,10 +79,16 @@ class Check:
         """Do it."""
         from vdd_ros.contract import load_contract
         from vdd_ros.data.check import check
+        from vdd_ros.kinematics import Kinematics
 
         contract = load_contract(self.contract)
         with Bars(out) as bars:
-            verdict = check(self.bag, contract, lambda share: bars('read', round(100 * share), 100, {}))
+            verdict = check(
+                self.bag,
+                contract,
+                lambda: Kinematics.from_contract(contract),
+                lambda share: bars('read', round(100 * share), 100, {}),
+            )
         out.print(_table(verdict))
         for fit in verdict.fits:
             for remark in fit.remarks:
@@ -79,11 +97,15 @@ class Check:
             say(line)
         if verdict.unused:
             say(f'not used: {", ".join(verdict.unused)}')
-        say(f'{verdict.episodes} episodes, {verdict.ticks} ticks at {contract.policy_rate:g} Hz')
+        for remark in verdict.remarks:
+            say(remark)
+        found = verdict.tally
+        say(f'demonstrations: {found}; {found.training} for training')
+        say(f'{found.ticks} ticks at {contract.policy_rate:g} Hz in {found.parts} parts without a gap')
         for complaint in verdict.complaints:
             out.print(f'[bold red]does not fit:[/] {escape(complaint)}', highlight=False)
         if not verdict.complaints:
-            out.print('[bold green]the bag fits the contract[/]', highlight=False)
+            out.print('[bold green]the bag fits the contract: a policy can be learned from it[/]', highlight=False)
         return 1 if verdict.complaints else 0
 
 

@@ -28,8 +28,15 @@ _ROLES = ('signal', 'discard', 'outcome', 'language')
 class RecordingReader:
     """The streams of a contract, as they are read from an open bag."""
 
-    def __init__(self, bag: Bag, contract: Contract) -> None:
+    def __init__(self, bag: Bag, contract: Contract, *, complaints: dict[str, str] | None = None) -> None:
         """Find the topics.
+
+        Parameters
+        ----------
+        bag, contract
+            The bag, and what to read of it.
+        complaints
+            Where to note the streams and signals that cannot be read, and why; left out, that is an error.
 
         Raises
         ------
@@ -37,6 +44,7 @@ class RecordingReader:
             One is absent, is there several times, or has another type than the contract says.
 
         """
+        self._complaints = complaints
         self._bag, self._contract, self.account = bag, contract, bag.account
         self._topics: dict[str, str] = {}
         self._definitions: dict[str, tuple[Definitions, bool]] = {}
@@ -44,7 +52,7 @@ class RecordingReader:
         wanted = sources(contract)
         shared = Counter(source.topic for source in wanted)
         for source in wanted:
-            if self._find(source.topic, source.type, optional=source.optional):
+            if self._find(source.topic, source.type, source.stream, optional=source.optional):
                 name = self._topics[source.topic] + f' as {source.stream}' * (shared[source.topic] > 1)
                 self._readers.append((source, name, decoder(contract, source, self._described)))
         self.tracks = {
@@ -57,13 +65,13 @@ class RecordingReader:
         rules = contract.episodes
         for role in _ROLES:
             signal = getattr(rules, role)
-            if signal is not None and self._find(signal.topic, signal.type):
+            if signal is not None and self._find(signal.topic, signal.type, role):
                 definitions, ros1 = self._described(signal.topic)
                 self._words[role] = WordReader(
                     signal.type, definitions, signal.field, by_header=signal.by_header, ros1=ros1
                 )
         if rules.by == 'marks':
-            self._find(contract.topics.episode, _MARKS)
+            self._find(contract.topics.episode, _MARKS, 'episode')
 
     @property
     def topics(self) -> frozenset[str]:
@@ -88,7 +96,8 @@ class RecordingReader:
                 words = reader.read(messages, self.account, self._topics[topic])
                 self._said[role] = _shortened(self._said[role], words) if role in _STATES else self._said[role] + words
         topic = self._contract.topics.episode
-        if self._contract.episodes.by == 'marks' and (messages := block.get(self._topics[topic])) is not None:
+        by_marks = self._contract.episodes.by == 'marks' and topic in self._topics
+        if by_marks and (messages := block.get(self._topics[topic])) is not None:
             self._marks += read_marks(messages, self._described(topic), self.account, self._topics[topic])
 
     def _note_late(self, stream: str, found: Decoded) -> None:
@@ -144,7 +153,23 @@ class RecordingReader:
             self._definitions[topic] = (self._bag.definitions(name), self._bag.topics[name].ros1)
         return self._definitions[topic]
 
-    def _find(self, topic: str, kind: str, *, optional: bool = False) -> bool:
+    def name_of(self, stream: str) -> tuple[str, ...]:
+        """Return how the account names a stream, and the topic that it is read from; nothing where it is not read."""
+        for source, name, _ in self._readers:
+            if source.stream == stream:
+                return name, self._topics[source.topic]
+        return ()
+
+    def _find(self, topic: str, kind: str, stream: str, *, optional: bool = False) -> bool:
+        try:
+            return self._found(topic, kind, optional=optional)
+        except BagError as error:
+            if self._complaints is None:
+                raise
+            self._complaints[stream] = f'expected {error.expected}; found {error.found}'
+            return False
+
+    def _found(self, topic: str, kind: str, *, optional: bool) -> bool:
         name = find_topic(self._bag.topics, topic)
         if name is None and optional:
             return False

@@ -26,7 +26,8 @@ from vdd_ros.data.episode import Episode
 from vdd_ros.errors import BagError, TrainingError
 from vdd_ros.progress import Progress
 
-_LEAST_EPISODES = 5
+LEAST_EPISODES = 5
+"""Demonstrations without which there is no training."""
 _WORTH_A_PROCESS = 64 << 20
 
 MakeKinematics = Callable[[], ToolPoint]
@@ -106,10 +107,10 @@ def load_demonstrations(
             if item.success is not False:
                 episodes.setdefault((prints[-1], item.index), []).append(item)
     progress('read', len(bags), len(bags), {'episodes': len(episodes)})
-    if len(episodes) < _LEAST_EPISODES:
+    if len(episodes) < LEAST_EPISODES:
         reasons = '; '.join(str(loss) for loss in account.losses if loss.kind != 'note')
         raise TrainingError(
-            expected=f'at least {_LEAST_EPISODES} demonstrations that succeeded',
+            expected=f'at least {LEAST_EPISODES} demonstrations that succeeded',
             found=f'{len(episodes)} in {", ".join(map(str, bags))}' + f' ({reasons[:300]})' * bool(reasons),
             remedy='record more',
         )

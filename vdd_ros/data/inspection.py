@@ -11,22 +11,19 @@ import numpy as np
 
 from vdd_ros.contract import Contract
 from vdd_ros.data.account import Account
-from vdd_ros.data.bag import Bag
-from vdd_ros.data.bag_recording import RecordingReader
 from vdd_ros.data.dataset import cut
 from vdd_ros.data.decode import ToolPoint
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.episode_quality import Coverage, EpisodeQuality, measure_episodes
 from vdd_ros.data.findings import Finding, findings_of, gaps_within
-from vdd_ros.data.naming import action_changes, expected_rates, observation_names, of_topic
-from vdd_ros.data.quality import Gap, JointQuality, StreamQuality, measure_joint, measure_stream
+from vdd_ros.data.naming import action_changes, observation_names
+from vdd_ros.data.quality import Gap, JointQuality, StreamQuality, measure_joint
 from vdd_ros.data.recording import Recording
 from vdd_ros.data.recovery import settle
 from vdd_ros.data.spans import Span, spans_of
-from vdd_ros.data.stamps import Stamps
+from vdd_ros.data.survey import survey
 from vdd_ros.data.tally import Tally, tally
 
-_MARKS = 'diagnostic_msgs/msg/DiagnosticArray'
 _BINS = 600
 _DENSITY_BINS = 60
 _TRACE_POINTS = 200
@@ -145,51 +142,9 @@ def inspect(
         There is no bag, it cannot be read, or it lacks what the contract names.
 
     """
-    path = Path(path)
-    settle(path)
-    account = Account()
-    with Bag(path, account) as bag:
-        stamps = {name: Stamps(info, bag) for name, info in bag.topics.items()}
-        reader = RecordingReader(bag, contract) if contract is not None else None
-        for block in bag.blocks(bag.topics, progress):
-            for topic, messages in block.items():
-                stamps[topic].take(messages)
-            if reader is not None:
-                reader.take({topic: messages for topic, messages in block.items() if topic in reader.topics})
-        recording = None
-        if reader is not None:
-            reader.complete()
-            recording = reader.recording()
-    return _judge(path, contract, kinematics, limits, account, stamps, recording)
-
-
-def _judge(
-    path: Path,
-    contract: Contract | None,
-    kinematics: ToolPoint | None,
-    limits: Limits | None,
-    account: Account,
-    stamps: Mapping[str, Stamps],
-    recording: Recording | None,
-) -> Inspection:
-    rates = expected_rates(contract) if contract is not None else {}
-    streams = tuple(
-        measure_stream(
-            name,
-            item.info.type,
-            item.received,
-            item.headers,
-            expected_rate=of_topic(rates, name),
-            sensor=item.headers is not None,
-            events=item.info.type == _MARKS,
-        )
-        for name, item in stamps.items()
-    )
-    times = {
-        name: np.sort(item.received if item.headers is None else item.headers)
-        for name, item in stamps.items()
-        if len(item.received)
-    }
+    settle(Path(path))
+    found = survey(path, contract, progress)
+    account, recording, times = found.account, found.recording, found.times
     joints: tuple[JointQuality, ...] = ()
     episodes: list[Episode] = []
     spans: list[Span] = []
@@ -200,28 +155,27 @@ def _judge(
             episodes += cut(recording, contract, span, index, kinematics, account)
     names = observation_names(contract) if contract is not None else []
     changes = action_changes(contract) if contract is not None else np.zeros(0, dtype=bool)
-    qualities, coverage = measure_episodes(episodes, names, changes, contract.period if contract else 1)
-    drawn = tuple(DrawnSpan(item.start, item.end, _success(item), item.dropped) for item in spans)
+    period = contract.period if contract is not None else None
+    qualities, coverage = measure_episodes(episodes, names, changes, period or 1)
     bounds = {index: (item.start, item.end) for index, item in enumerate(spans) if not item.dropped}
+    streams = tuple(seen.quality for seen in found.topics.values())
     ends = [(int(item[0]), int(item[-1])) for item in times.values()]
     whole = (min(first for first, _ in ends), max(last for _, last in ends)) if ends else (0, 0)
     is_path = contract is not None and (contract.action.space == 'tool' or contract.action_size == 2)
     width = 2 if is_path else len(contract.robot.joints) if contract is not None else 0
     return Inspection(
-        path=path,
+        path=found.path,
         contract=contract,
-        size=sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob('*')) if file.is_file()),
+        size=found.size,
         span=whole,
         streams=streams,
         joints=joints,
         episodes=qualities,
         coverage=coverage,
-        findings=findings_of(
-            streams, joints, qualities, account, bounds, period=contract.period if contract is not None else None
-        ),
+        findings=findings_of(streams, joints, qualities, account, bounds, period=period),
         account=account,
         tally=tally(spans, episodes),
-        spans=drawn,
+        spans=tuple(DrawnSpan(item.start, item.end, _success(item), item.dropped) for item in spans),
         activity={name: np.histogram(item, _BINS, (whole[0], whole[1] + 1))[0] for name, item in times.items()},
         intervals={name: _intervals(item) for name, item in times.items() if len(item) > 1},
         densities=_densities(recording, joints),

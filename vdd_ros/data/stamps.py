@@ -39,11 +39,14 @@ class Stamps:
 
 def header_stamps(messages: Messages, *, ros1: bool) -> np.ndarray:
     """Return the stamps [ns] of messages that begin with a header, shape (message,), without deserialising them."""
+    if not len(messages.buffer):
+        return np.zeros(len(messages), dtype=np.int64)
     places = messages.offsets[:, None] + 4 + np.arange(8)
-    places = np.minimum(places, max(len(messages.buffer) - 1, 0))
+    places = np.minimum(places, len(messages.buffer) - 1)
     data = np.ascontiguousarray(messages.buffer[places])
     little = data.view('<u4').astype(np.int64)
     if not ros1:  # the second byte tells the order of the others
         big = data.view('>u4').astype(np.int64)
-        little = np.where((messages.buffer[messages.offsets + 1] & 1)[:, None].astype(bool), little, big)
+        order = np.minimum(messages.offsets + 1, len(messages.buffer) - 1)
+        little = np.where((messages.buffer[order] & 1)[:, None].astype(bool), little, big)
     return little[:, 0] * 1_000_000_000 + little[:, 1]
