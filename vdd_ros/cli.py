@@ -12,6 +12,7 @@ from rich.console import Console
 from vdd_ros.commands.contract import ContractCommand
 from vdd_ros.commands.dataset import DatasetCommand
 from vdd_ros.commands.demo import Demo
+from vdd_ros.commands.edit import EditCommand
 from vdd_ros.commands.inspect import Inspect
 from vdd_ros.commands.learn import Distill, TrainTeacher
 from vdd_ros.commands.record import Record, RecordLive
@@ -33,6 +34,7 @@ _Command = Union[
     Annotated[Replay, tyro.conf.subcommand('replay')],
     Annotated[DatasetCommand, tyro.conf.subcommand('dataset')],
     Annotated[Inspect, tyro.conf.subcommand('inspect')],
+    Annotated[EditCommand, tyro.conf.subcommand('edit')],
     Annotated[Recover, tyro.conf.subcommand('recover')],
     Annotated[TrainTeacher, tyro.conf.subcommand('train-teacher')],
     Annotated[Distill, tyro.conf.subcommand('distill')],

@@ -33,6 +33,24 @@ class Definition:
     """RIHS01; empty where it is not known."""
 
 
+def definition_of(kind: str) -> Definition:
+    """Return the definition of a type of ROS itself.
+
+    Raises
+    ------
+    OutputError
+        It is another type.
+
+    """
+    typestore = get_typestore(Stores.ROS2_HUMBLE)
+    try:
+        return Definition(typestore.generate_msgdef(kind, ros_version=2)[0], type_hash=typestore.hash_rihs01(kind))
+    except (TypesysError, KeyError) as error:
+        raise OutputError(
+            expected=f'the definition of {kind}', found='none that ships', remedy='hand it to the writer'
+        ) from error
+
+
 class BagWriter:
     """Writes one rosbag2 (MCAP, zstd chunks with checksums), visible under its name only when it is whole.
 
@@ -185,17 +203,7 @@ class BagWriter:
         self.count = found.count
 
     def _define(self, kind: str) -> Definition:
-        if kind in self._given:
-            return self._given[kind]
-        typestore = get_typestore(Stores.ROS2_HUMBLE)
-        try:
-            return Definition(
-                typestore.generate_msgdef(kind, ros_version=2)[0], type_hash=typestore.hash_rihs01(kind)
-            )
-        except (TypesysError, KeyError) as error:
-            raise OutputError(
-                expected=f'the definition of {kind}', found='none that ships', remedy='hand it to the writer'
-            ) from error
+        return self._given[kind] if kind in self._given else definition_of(kind)
 
     @contextlib.contextmanager
     def _rescued(self) -> Iterator[None]:

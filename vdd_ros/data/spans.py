@@ -33,7 +33,7 @@ def spans_of(recording: Recording, contract: Contract, account: Account) -> list
     """Return the demonstrations of a recording, in their order; those that do not end are noted and left out."""
     rules = contract.episodes
     if rules.by == 'marks':
-        spans = _by_marks(recording.marks, account)
+        spans = spans_by_marks(recording.marks, account)
     elif rules.by in ('topic', 'button'):
         signal = recording.words.get('signal', ())
         spans = (_by_topic if rules.by == 'topic' else _by_button)(signal, contract, account)
@@ -46,7 +46,8 @@ def spans_of(recording: Recording, contract: Contract, account: Account) -> list
     ]
 
 
-def _by_marks(marks: tuple[EpisodeMark, ...], account: Account) -> list[Span]:
+def spans_by_marks(marks: tuple[EpisodeMark, ...], account: Account) -> list[Span]:
+    """Return the demonstrations that marks tell apart; those that do not end are noted and left out."""
     spans: list[Span] = []
     by_index: dict[str, int] = {}
     start: EpisodeMark | None = None
@@ -77,6 +78,8 @@ def _by_marks(marks: tuple[EpisodeMark, ...], account: Account) -> list[Span]:
             reason = labels.pop(_DISCARD, '')
             spans.append(Span(start.stamp, mark.stamp, None, labels, reason))
             start = discarded = None
+        elif mark.event == 'trim' and index in by_index:
+            spans[by_index[index]] = _trimmed(spans[by_index[index]], mark, account)
         elif mark.event in ('label', 'discard'):
             said = {key: value for key, value in mark.labels.items() if key != 'index'}
             if mark.event == 'discard':
@@ -97,6 +100,18 @@ def _by_marks(marks: tuple[EpisodeMark, ...], account: Account) -> list[Span]:
 
 
 _DISCARD = '\0discard'
+
+
+def _trimmed(span: Span, mark: EpisodeMark, account: Account) -> Span:
+    """Return a demonstration without some of its beginning and its end, as a mark says."""
+    try:
+        begin, end = (nanoseconds(float(mark.labels.get(name, '0'))) for name in ('begin', 'end'))
+        if min(begin, end) < 0 or span.start + begin >= span.end - end:
+            raise ValueError
+    except (ValueError, OverflowError):
+        account.add('note', 'marks', 'a trim that leaves nothing, or is no time', 1, _at(mark))
+        return span
+    return replace(span, start=span.start + begin, end=span.end - end)
 
 
 def _at(mark: EpisodeMark | None) -> str:

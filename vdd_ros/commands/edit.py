@@ -1,0 +1,151 @@
+"""Edit demonstrations after recording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Union
+
+import tyro
+from rich.markup import escape
+from rich.table import Table
+
+from vdd_ros.commands.say import out, say
+
+if TYPE_CHECKING:
+    from vdd_ros.contract import Contract
+
+
+def _loaded(contract: str | None) -> Contract | None:
+    from vdd_ros.contract import load_contract
+
+    return load_contract(contract) if contract is not None else None
+
+
+@dataclass(frozen=True)
+class _Bag:
+    bag: Annotated[Path, tyro.conf.Positional]
+    """The bag: rosbag2 as MCAP."""
+    contract: str | None = None
+    """What tells demonstrations apart: a YAML file, or the name of a contract that ships. Left out: the marks of the
+    recorder."""
+
+
+@dataclass(frozen=True)
+class List(_Bag):
+    """List the demonstrations of a bag, with the numbers that the other commands take."""
+
+    def run(self) -> None:
+        """Do it."""
+        from vdd_ros.data.bag_edit import demonstrations_of
+
+        found = demonstrations_of(self.bag, _loaded(self.contract))
+        first = found.spans[0].start if found.spans else 0
+        table = Table()
+        for name in ('', 'starts [s]', 'length [s]', 'outcome', 'labels', 'left out'):
+            table.add_column(name, overflow='fold')
+        for number, span in enumerate(found.spans):
+            labels = ', '.join(f'{key}={text}' for key, text in span.labels.items() if key not in ('index', 'outcome'))
+            times = f'{(span.start - first) / 1e9:.2f}', f'{(span.end - span.start) / 1e9:.2f}'
+            outcome = span.labels.get('outcome', '')
+            table.add_row(str(number), *times, *map(escape, (outcome, labels, span.dropped)))
+        out.print(table)
+
+
+@dataclass(frozen=True)
+class _Output(_Bag):
+    output: Path = tyro.MISSING
+    """The bag to write: a folder that does not exist yet."""
+
+    def _write(self, **changes) -> None:
+        from vdd_ros.data.bag_edit import demonstrations_of, edit
+
+        contract = _loaded(self.contract)
+        edit(self.bag, self.output, contract, **changes)
+        count = len(demonstrations_of(self.bag, contract).spans)
+        say(f'wrote {self.output}: {count} demonstrations, every message as it was')
+        if contract is not None and contract.episodes.by != 'marks':
+            say(f'its demonstrations are marked on {contract.topics.episode}: set `episodes: {{by: marks}}`')
+
+
+@dataclass(frozen=True)
+class Drop(_Output):
+    """Leave demonstrations out."""
+
+    episodes: tuple[int, ...] = tyro.MISSING
+    """Their numbers."""
+
+    def run(self) -> None:
+        """Do it."""
+        self._write(drop=self.episodes)
+
+
+@dataclass(frozen=True)
+class Trim(_Output):
+    """Cut from the beginning and the end of demonstrations."""
+
+    episodes: tuple[int, ...] = tyro.MISSING
+    """Their numbers."""
+    begin: float = 0.0
+    """How much to cut from the beginning [s]."""
+    end: float = 0.0
+    """How much to cut from the end [s]."""
+
+    def run(self) -> None:
+        """Do it."""
+        self._write(trim={number: (self.begin, self.end) for number in self.episodes})
+
+
+@dataclass(frozen=True)
+class Relabel(_Output):
+    """Say something else of demonstrations."""
+
+    episodes: tuple[int, ...] = tyro.MISSING
+    """Their numbers."""
+    outcome: str = ''
+    """success, failure, or any other word; left out, it stays."""
+    language: str = ''
+    """What is demonstrated, in words; left out, it stays."""
+
+    def run(self) -> None:
+        """Do it."""
+        labels = {name: text for name in ('outcome', 'language') if (text := getattr(self, name))}
+        self._write(labels={number: labels for number in self.episodes})
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Write one bag of several that were recorded one after the other."""
+
+    bags: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """The bags: rosbag2 as MCAP."""
+    output: Path
+    """The bag to write: a folder that does not exist yet."""
+
+    def run(self) -> None:
+        """Do it."""
+        from vdd_ros.data.bag_edit import merge
+
+        say(f'wrote {self.output}: {merge(self.bags, self.output)} messages of {len(self.bags)} bags')
+
+
+@dataclass(frozen=True)
+class EditCommand:
+    """List, drop, trim, relabel and merge demonstrations after recording.
+
+    Originals stay as they are: a new bag is written, with every message as it was, and with marks that say what was
+    decided.
+    """
+
+    action: Union[
+        Annotated[List, tyro.conf.subcommand('list', prefix_name=False)],
+        Annotated[Drop, tyro.conf.subcommand('drop', prefix_name=False)],
+        Annotated[Trim, tyro.conf.subcommand('trim', prefix_name=False)],
+        Annotated[Relabel, tyro.conf.subcommand('relabel', prefix_name=False)],
+        Annotated[Merge, tyro.conf.subcommand('merge', prefix_name=False)],
+    ]
+    """What to do."""
+
+    def run(self) -> None:
+        """Do it."""
+        self.action.run()
