@@ -159,7 +159,7 @@ def graph(tmp_path: Path) -> Iterator[Graph]:
         yield graph
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bag of a few demonstrations."""
     folder = tmp_path_factory.mktemp('recording')
