@@ -1,10 +1,28 @@
 """A distilled policy and the simulated arm that it commands, in the ROS domain of the terminal: not that of a robot."""
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
+
+
+ARGUMENTS = (
+    'model_path',
+    'contract_file',
+    'task',
+    'scene',
+    'trouble',
+    'seed',
+    'mode',
+    'speed',
+    'autostart',
+    'stage',
+    'output',
+    'controller',
+    'namespace',
+    'log_level',
+)
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -44,35 +62,42 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument('namespace', default_value='', description='Namespace of nodes and topics.'),
             DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(PathJoinSubstitution([share, 'launch', 'simulation.launch.py'])),
-                launch_arguments={
-                    **common,
-                    'task': LaunchConfiguration('task'),
-                    'mode': LaunchConfiguration('mode'),
-                    'speed': LaunchConfiguration('speed'),
-                    'output': LaunchConfiguration('output'),
-                    'scene': LaunchConfiguration('scene'),
-                    'trouble': LaunchConfiguration('trouble'),
-                    'seed': LaunchConfiguration('seed'),
-                    'command_interface': 'position',
-                    # Includes share one scope: each side is told its own file, or it would see the other's.
-                    'params_file': PathJoinSubstitution([share, 'config', 'simulation.yaml']),
-                }.items(),
-            ),
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(PathJoinSubstitution([share, 'launch', 'policy.launch.py'])),
-                launch_arguments={
-                    **common,
-                    'model_path': LaunchConfiguration('model_path'),
-                    'autostart': LaunchConfiguration('autostart'),
-                    'use_sim_time': 'true',
-                    'command_interface': 'position',
-                    'stage': LaunchConfiguration('stage'),
-                    # A simulated arm asks for no report.
-                    **dict.fromkeys(('report', 'override_name', 'override_reason'), ''),
-                    'params_file': PathJoinSubstitution([share, 'config', 'policy.yaml']),
-                }.items(),
+            # A scope of its own: what the included files are given here cannot be set from outside, and is not shown.
+            GroupAction(
+                forwarding=False,
+                launch_configurations={name: LaunchConfiguration(name) for name in ARGUMENTS},
+                actions=[
+                    IncludeLaunchDescription(
+                        PythonLaunchDescriptionSource(PathJoinSubstitution([share, 'launch', 'simulation.launch.py'])),
+                        launch_arguments={
+                            **common,
+                            'task': LaunchConfiguration('task'),
+                            'mode': LaunchConfiguration('mode'),
+                            'speed': LaunchConfiguration('speed'),
+                            'output': LaunchConfiguration('output'),
+                            'scene': LaunchConfiguration('scene'),
+                            'trouble': LaunchConfiguration('trouble'),
+                            'seed': LaunchConfiguration('seed'),
+                            'command_interface': 'position',
+                            # Includes share one scope: each side is told its own file, or it would see the other's.
+                            'params_file': PathJoinSubstitution([share, 'config', 'simulation.yaml']),
+                        }.items(),
+                    ),
+                    IncludeLaunchDescription(
+                        PythonLaunchDescriptionSource(PathJoinSubstitution([share, 'launch', 'policy.launch.py'])),
+                        launch_arguments={
+                            **common,
+                            'model_path': LaunchConfiguration('model_path'),
+                            'autostart': LaunchConfiguration('autostart'),
+                            'use_sim_time': 'true',
+                            'command_interface': 'position',
+                            'stage': LaunchConfiguration('stage'),
+                            # A simulated arm asks for no report.
+                            **dict.fromkeys(('report', 'override_name', 'override_reason'), ''),
+                            'params_file': PathJoinSubstitution([share, 'config', 'policy.yaml']),
+                        }.items(),
+                    ),
+                ],
             ),
         ]
     )

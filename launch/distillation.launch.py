@@ -8,9 +8,27 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from vdd_ros.nodes.launching import ending_with
+
 
 def generate_launch_description() -> LaunchDescription:
     """Describe the arguments and the node."""
+    distillation_node = Node(
+        package='vdd_ros',
+        executable='distillation_node',
+        name='distillation_node',
+        namespace=LaunchConfiguration('namespace'),
+        parameters=[
+            {
+                'bags': ParameterValue(LaunchConfiguration('bags'), value_type=List[str]),
+                'output': ParameterValue(LaunchConfiguration('output'), value_type=str),
+                'contract': ParameterValue(LaunchConfiguration('contract_file'), value_type=str),
+                'config': ParameterValue(LaunchConfiguration('config'), value_type=str),
+            },
+        ],
+        ros_arguments=['--log-level', LaunchConfiguration('log_level')],
+        output='screen',
+    )
     return LaunchDescription(
         [
             DeclareLaunchArgument('bags', description='Bags to learn from: a YAML list of folders, [bag1, bag2].'),
@@ -21,21 +39,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument('config', default_value='', description='Settings of the learning; empty: defaults.'),
             DeclareLaunchArgument('namespace', default_value='', description='Namespace of the node.'),
             DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),
-            Node(
-                package='vdd_ros',
-                executable='distillation_node',
-                name='distillation_node',
-                namespace=LaunchConfiguration('namespace'),
-                parameters=[
-                    {
-                        'bags': ParameterValue(LaunchConfiguration('bags'), value_type=List[str]),
-                        'output': ParameterValue(LaunchConfiguration('output'), value_type=str),
-                        'contract': ParameterValue(LaunchConfiguration('contract_file'), value_type=str),
-                        'config': ParameterValue(LaunchConfiguration('config'), value_type=str),
-                    },
-                ],
-                ros_arguments=['--log-level', LaunchConfiguration('log_level')],
-                output='screen',
-            ),
+            distillation_node,
+            *ending_with(distillation_node),
         ]
     )

@@ -7,10 +7,35 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from vdd_ros.nodes.launching import ending_with, existing_file
+
 
 def generate_launch_description() -> LaunchDescription:
     """Describe the arguments and the node."""
     defaults = PathJoinSubstitution([FindPackageShare('vdd_ros'), 'config', 'policy.yaml'])
+    policy_node = LifecycleNode(
+        package='vdd_ros',
+        executable='policy_node',
+        name='policy_node',
+        namespace=LaunchConfiguration('namespace'),
+        parameters=[
+            LaunchConfiguration('params_file'),
+            {
+                'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool),
+                'artifact': ParameterValue(LaunchConfiguration('model_path'), value_type=str),
+                'contract': ParameterValue(LaunchConfiguration('contract_file'), value_type=str),
+                'controller': ParameterValue(LaunchConfiguration('controller'), value_type=str),
+                'interface': ParameterValue(LaunchConfiguration('command_interface'), value_type=str),
+                'stage': ParameterValue(LaunchConfiguration('stage'), value_type=str),
+                'report': ParameterValue(LaunchConfiguration('report'), value_type=str),
+                'override_name': ParameterValue(LaunchConfiguration('override_name'), value_type=str),
+                'override_reason': ParameterValue(LaunchConfiguration('override_reason'), value_type=str),
+                'autostart': ParameterValue(LaunchConfiguration('autostart'), value_type=bool),
+            },
+        ],
+        ros_arguments=['--log-level', LaunchConfiguration('log_level')],
+        output='screen',
+    )
     return LaunchDescription(
         [
             DeclareLaunchArgument('model_path', description='Folder of the artifact that the policy is loaded from.'),
@@ -50,28 +75,8 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument('namespace', default_value='', description='Namespace of the node and its topics.'),
             DeclareLaunchArgument('params_file', default_value=defaults, description='Parameters; or of config/robots.'),
             DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),
-            LifecycleNode(
-                package='vdd_ros',
-                executable='policy_node',
-                name='policy_node',
-                namespace=LaunchConfiguration('namespace'),
-                parameters=[
-                    LaunchConfiguration('params_file'),
-                    {
-                        'use_sim_time': ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool),
-                        'artifact': ParameterValue(LaunchConfiguration('model_path'), value_type=str),
-                        'contract': ParameterValue(LaunchConfiguration('contract_file'), value_type=str),
-                        'controller': ParameterValue(LaunchConfiguration('controller'), value_type=str),
-                        'interface': ParameterValue(LaunchConfiguration('command_interface'), value_type=str),
-                        'stage': ParameterValue(LaunchConfiguration('stage'), value_type=str),
-                        'report': ParameterValue(LaunchConfiguration('report'), value_type=str),
-                        'override_name': ParameterValue(LaunchConfiguration('override_name'), value_type=str),
-                        'override_reason': ParameterValue(LaunchConfiguration('override_reason'), value_type=str),
-                        'autostart': ParameterValue(LaunchConfiguration('autostart'), value_type=bool),
-                    },
-                ],
-                ros_arguments=['--log-level', LaunchConfiguration('log_level')],
-                output='screen',
-            ),
+            existing_file('params_file'),
+            policy_node,
+            *ending_with(policy_node),
         ]
     )

@@ -11,11 +11,52 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from vdd_ros.nodes.launching import ending_with, existing_file
+
 
 def generate_launch_description() -> LaunchDescription:
     """Describe the arguments and the nodes."""
     defaults = PathJoinSubstitution([FindPackageShare('vdd_ros'), 'config', 'simulation.yaml'])
     log_level = ['--log-level', LaunchConfiguration('log_level')]
+    mujoco_bridge = Node(
+        package='vdd_ros',
+        executable='mujoco_bridge',
+        name='mujoco_bridge',
+        namespace=LaunchConfiguration('namespace'),
+        parameters=[
+            LaunchConfiguration('params_file'),
+            {
+                'task': ParameterValue(LaunchConfiguration('task'), value_type=str),
+                'mode': ParameterValue(LaunchConfiguration('mode'), value_type=str),
+                'speed': ParameterValue(LaunchConfiguration('speed'), value_type=float),
+                'controller': ParameterValue(LaunchConfiguration('controller'), value_type=str),
+                'scene': ParameterValue(LaunchConfiguration('scene'), value_type=str),
+                'trouble': ParameterValue(LaunchConfiguration('trouble'), value_type=str),
+                'seed': ParameterValue(LaunchConfiguration('seed'), value_type=int),
+                'command_interface': ParameterValue(
+                    LaunchConfiguration('command_interface'), value_type=str
+                ),
+            },
+        ],
+        ros_arguments=log_level,
+        output='screen',
+    )
+    recorder = Node(
+        package='vdd_ros',
+        executable='recorder',
+        name='recorder',
+        namespace=LaunchConfiguration('namespace'),
+        condition=IfCondition(PythonExpression(["'", LaunchConfiguration('output'), "' != ''"])),
+        parameters=[
+            {
+                'use_sim_time': True,
+                'output': ParameterValue(LaunchConfiguration('output'), value_type=str),
+                'contract': ParameterValue(LaunchConfiguration('contract_file'), value_type=str),
+            }
+        ],
+        ros_arguments=log_level,
+        output='screen',
+    )
     return LaunchDescription(
         [
             DeclareLaunchArgument('namespace', default_value='', description='Namespace of nodes and topics.'),
@@ -49,44 +90,9 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument('output', default_value='', description='Folder for a bag; empty records nothing.'),
             DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),
-            Node(
-                package='vdd_ros',
-                executable='mujoco_bridge',
-                name='mujoco_bridge',
-                namespace=LaunchConfiguration('namespace'),
-                parameters=[
-                    LaunchConfiguration('params_file'),
-                    {
-                        'task': ParameterValue(LaunchConfiguration('task'), value_type=str),
-                        'mode': ParameterValue(LaunchConfiguration('mode'), value_type=str),
-                        'speed': ParameterValue(LaunchConfiguration('speed'), value_type=float),
-                        'controller': ParameterValue(LaunchConfiguration('controller'), value_type=str),
-                        'scene': ParameterValue(LaunchConfiguration('scene'), value_type=str),
-                        'trouble': ParameterValue(LaunchConfiguration('trouble'), value_type=str),
-                        'seed': ParameterValue(LaunchConfiguration('seed'), value_type=int),
-                        'command_interface': ParameterValue(
-                            LaunchConfiguration('command_interface'), value_type=str
-                        ),
-                    },
-                ],
-                ros_arguments=log_level,
-                output='screen',
-            ),
-            Node(
-                package='vdd_ros',
-                executable='recorder',
-                name='recorder',
-                namespace=LaunchConfiguration('namespace'),
-                condition=IfCondition(PythonExpression(["'", LaunchConfiguration('output'), "' != ''"])),
-                parameters=[
-                    {
-                        'use_sim_time': True,
-                        'output': ParameterValue(LaunchConfiguration('output'), value_type=str),
-                        'contract': ParameterValue(LaunchConfiguration('contract_file'), value_type=str),
-                    }
-                ],
-                ros_arguments=log_level,
-                output='screen',
-            ),
+            existing_file('params_file'),
+            mujoco_bridge,
+            recorder,
+            *ending_with(mujoco_bridge, recorder),
         ]
     )

@@ -89,6 +89,46 @@ class IncludeLaunchDescription:
 
 
 @dataclass(frozen=True)
+class GroupAction:
+    """Actions in a scope of their own."""
+
+    actions: list
+    scoped: bool = True
+    forwarding: bool = True
+    launch_configurations: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OpaqueFunction:
+    """A function that is called at launch."""
+
+    function: Any
+    args: list = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Shutdown:
+    """The end of a launch."""
+
+    reason: str = ''
+
+
+@dataclass(frozen=True)
+class OnProcessExit:
+    """What is done when a process has ended."""
+
+    target_action: Any
+    on_exit: Any
+
+
+@dataclass(frozen=True)
+class RegisterEventHandler:
+    """The registration of what is done at an event."""
+
+    event_handler: Any
+
+
+@dataclass(frozen=True)
 class Node:
     """A node that is started."""
 
@@ -111,8 +151,16 @@ class LifecycleNode(Node):
 
 _MODULES = {
     'launch': [LaunchDescription],
-    'launch.actions': [DeclareLaunchArgument, IncludeLaunchDescription],
+    'launch.actions': [
+        DeclareLaunchArgument,
+        GroupAction,
+        IncludeLaunchDescription,
+        OpaqueFunction,
+        RegisterEventHandler,
+        Shutdown,
+    ],
     'launch.conditions': [IfCondition],
+    'launch.event_handlers': [OnProcessExit],
     'launch.launch_description_sources': [PythonLaunchDescriptionSource],
     'launch.substitutions': [LaunchConfiguration, PathJoinSubstitution, PythonExpression],
     'launch_ros': [],

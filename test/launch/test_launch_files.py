@@ -6,11 +6,15 @@ import importlib
 import importlib.util
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Iterator
 
 import fake_launch
 import pytest
 import yaml
+
+from vdd_ros.errors import ConfigurationError, InterfaceError
+from vdd_ros.nodes.launching import check_file, end_with
 
 from vdd_ros.entry import EXECUTABLES
 
@@ -26,7 +30,15 @@ def describe(name: str) -> fake_launch.LaunchDescription:
 
 def of_kind(name: str, kind: type) -> list:
     """Return the entities of a kind in a launch file."""
-    return [entity for entity in describe(name).entities if isinstance(entity, kind)]
+    return [entity for entity in flat(describe(name).entities) if isinstance(entity, kind)]
+
+
+def flat(entities: list) -> Iterator[object]:
+    """Yield entities, and those of groups."""
+    for entity in entities:
+        yield entity
+        if isinstance(entity, fake_launch.GroupAction):
+            yield from flat(entity.actions)
 
 
 def substitutions(value: object) -> Iterator[object]:
@@ -118,3 +130,54 @@ def test_launch_itself_understands_the_file_where_it_is_installed(name):
     else:
         description = describe(name)
     assert description.entities
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_a_launch_ends_with_every_node_that_it_starts(name):
+    watched = [each.event_handler.target_action for each in of_kind(name, fake_launch.RegisterEventHandler)]
+    assert watched == of_kind(name, fake_launch.Node)
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_a_parameter_file_is_looked_for_before_a_node_starts(name):
+    declared = {argument.name for argument in of_kind(name, fake_launch.DeclareLaunchArgument)}
+    checks = [tuple(each.args) for each in of_kind(name, fake_launch.OpaqueFunction)]
+    assert checks == ([('params_file',)] if 'params_file' in declared else [])
+
+
+def context(**configurations: str) -> SimpleNamespace:
+    """Return what launch hands to its functions, as far as these look at it."""
+    return SimpleNamespace(launch_configurations=configurations, is_shutdown=False)
+
+
+def test_a_parameter_file_that_is_absent_is_named(tmp_path, monkeypatch):
+    (tmp_path / 'there.yaml').touch()
+    monkeypatch.setenv('HOME', str(tmp_path))
+    found = context(params_file='~/there.yaml')
+    check_file(found, 'params_file')
+    assert found.launch_configurations['params_file'] == str(tmp_path / 'there.yaml')
+    with pytest.raises(ConfigurationError, match='nowhere.yaml; found none; set params_file'):
+        check_file(context(params_file='nowhere.yaml'), 'params_file')
+
+
+def test_a_node_that_died_fails_the_launch_and_one_that_is_done_ends_it():
+    with fake_launch.installed():
+        event = SimpleNamespace(process_name='replay-1', returncode=0)
+        (end,) = end_with(event, context())
+        assert end.reason == 'replay-1 has done its job'
+        with pytest.raises(InterfaceError, match='expected replay-1 to run; found exit code 2'):
+            end_with(SimpleNamespace(process_name='replay-1', returncode=2), context())
+        ending = context()
+        ending.is_shutdown = True
+        assert end_with(SimpleNamespace(process_name='replay-1', returncode=-2), ending) == []
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_included_files_show_no_argument_that_cannot_be_set(name):
+    """What a group does not forward is out of reach from the command line, and launch does not show it."""
+    for group in of_kind(name, fake_launch.GroupAction):
+        assert not group.forwarding
+        declared = [argument.name for argument in of_kind(name, fake_launch.DeclareLaunchArgument)]
+        assert list(group.launch_configurations) == declared
+    included = [each for each in describe(name).entities if isinstance(each, fake_launch.IncludeLaunchDescription)]
+    assert not included
