@@ -65,6 +65,7 @@ setup(
         (f'share/{PACKAGE}', ['package.xml']),
         shipped('launch', '*.launch.py'),
         shipped('config', '*.yaml'),
+        shipped('config', '*.rviz'),
         shipped('config/contracts', '*.yaml'),
         shipped('config/robots', '*.yaml'),
         shipped('config/scenes', '*.yaml'),

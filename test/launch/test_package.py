@@ -13,11 +13,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from catkin_pkg.package import parse_package
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from vdd_ros.entry import EXECUTABLES, explain
+from vdd_ros.sim.frames import WORLD_FRAME
 
 ROOT = Path(__file__).parents[2]
 IGNORED = shutil.ignore_patterns(
@@ -159,7 +161,11 @@ ABSENT = 'import sys; sys.modules[sys.argv.pop(1)] = None; from vdd_ros.entry im
 
 @pytest.mark.parametrize(
     ('executable', 'module', 'told'),
-    [*((name, 'numpy', 'numpy<3,>=1.24') for name in EXECUTABLES), ('recorder', 'yaml', 'pyyaml<7,>=6')],
+    [
+        ('vdd', 'numpy', 'numpy<3,>=1.24'),
+        ('recorder', 'yaml', 'pyyaml<7,>=6'),
+        *((name, 'pydantic', 'pydantic<3,>=2.5') for name in EXECUTABLES if name != 'vdd'),
+    ],
 )
 def test_a_missing_package_ends_an_executable_with_one_line_that_has_the_remedy(executable, module, told):
     command = [sys.executable, '-c', ABSENT, module, executable]
@@ -194,3 +200,10 @@ def test_colcon_puts_vdd_on_the_path():
         done = subprocess.run([sys.executable, '-c', code, command], cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert "('bin', ['resource/vdd'])" in done.stdout, done.stderr
     assert os.access(ROOT / 'resource' / 'vdd', os.X_OK)
+
+
+def test_the_rviz_configuration_shows_topics_of_the_package_in_the_frame_of_the_markers():
+    manager = yaml.safe_load((ROOT / 'config' / 'vdd.rviz').read_text(encoding='utf-8'))['Visualization Manager']
+    assert manager['Global Options']['Fixed Frame'] == WORLD_FRAME
+    shown = {display['Topic']['Value'] for display in manager['Displays'] if 'Topic' in display}
+    assert {'/policy_node/ways', '/eye/image_raw', '/eye/points'} <= shown

@@ -22,6 +22,7 @@ MESSAGES = {
     'sensor_msgs',
     'std_msgs',
     'std_srvs',
+    'tf2_msgs',
     'trajectory_msgs',
     'visualization_msgs',
 }

@@ -17,8 +17,8 @@ import numpy as np
 from rclpy.node import Node
 
 from vdd_ros.errors import SimulationError
-from vdd_ros.nodes.sensor_topics import WORLD_FRAME
 from vdd_ros.sim import scene
+from vdd_ros.sim.frames import WORLD_FRAME
 from vdd_ros.sim.renderer import save_compiled
 from vdd_ros.sim.sensors import Schedule, check_rate
 from vdd_ros.sim.simulation import Simulation
@@ -31,6 +31,11 @@ READY, DRAWN, FAILED = b'r', b'd', b'f'
 _PATIENCE = 60.0
 WIDEST = 2**20
 """Octets of the largest message between the two processes."""
+
+
+def optical_frame(name: str) -> str:
+    """Return the frame of a camera's pictures: z along the line of sight, x to the right (REP-103)."""
+    return f'{name}_optical_frame'
 
 
 class Cameras:
@@ -146,7 +151,7 @@ class Cameras:
                 **camera.model_dump(mode='json'),
                 'camera': camera.camera or name,
                 'noise': self._trouble[name].noise,
-                'frame': f'{name}_optical_frame',
+                'frame': optical_frame(name),
                 'world': WORLD_FRAME,
                 'topics': {topic: node.resolve_topic_name(f'{name}/{topic}') for topic in _TOPICS},
             }

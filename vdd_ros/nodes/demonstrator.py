@@ -158,7 +158,8 @@ class DemonstratorNode(Node):
         text = ' '.join(f'{key}={value}' for key, value in values.items())
         self.get_logger().info(f'demonstrations: {text}')
         stamp = self.get_clock().now().nanoseconds
-        self._diagnostics.publish(messages.to_diagnostics(stamp, self.get_name(), 'demonstrating', values))
+        name = self.get_fully_qualified_name()
+        self._diagnostics.publish(messages.to_diagnostics(stamp, name, 'demonstrating', values))
 
 
 class _Demonstration:

@@ -129,7 +129,7 @@ class DistillationNode(Node):
         with self._lock:
             text, state = self._text, self._state
         stamp = self.get_clock().now().nanoseconds
-        self._diagnostics.publish(messages.to_diagnostics(stamp, self.get_name(), text, state))
+        self._diagnostics.publish(messages.to_diagnostics(stamp, self.get_fully_qualified_name(), text, state))
 
 
 def main() -> int:

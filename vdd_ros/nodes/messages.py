@@ -204,10 +204,16 @@ def from_trajectory(message: JointTrajectory, joints: Sequence[str]) -> np.ndarr
 def to_diagnostics(
     stamp: int, name: str, message: str, values: Mapping[str, object], level: bytes = DiagnosticStatus.OK
 ) -> DiagnosticArray:
-    """Convert one status to a message; the values are written as text."""
+    """Convert one status to a message; the values are written as text.
+
+    The name is that of a node with its namespace. The namespace is the hardware, as of two arms each has its own; a
+    node without one names none.
+    """
+    name = name.lstrip('/')
     status = DiagnosticStatus(
         level=level,
         name=name,
+        hardware_id=name.rpartition('/')[0] or 'none',
         message=message,
         values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
     )

@@ -19,7 +19,7 @@ from vdd_ros.errors import VddError
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.bridge_parameters import PARAMETERS
 from vdd_ros.nodes.bridge_services import BridgeServices
-from vdd_ros.nodes.cameras import Cameras
+from vdd_ros.nodes.cameras import Cameras, optical_frame
 from vdd_ros.nodes.commanders import Commanders
 from vdd_ros.nodes.controller_topics import ControllerTopics
 from vdd_ros.nodes.lockstep import Lockstep
@@ -28,8 +28,10 @@ from vdd_ros.nodes.parameters import Value, declare
 from vdd_ros.nodes.physics_thread import PhysicsThread
 from vdd_ros.nodes.process import guarded, run
 from vdd_ros.nodes.sensor_topics import SensorTopics
+from vdd_ros.nodes.transforms import Transforms
 from vdd_ros.nodes.world import World
 from vdd_ros.sim.controllers import Controller
+from vdd_ros.sim.frames import FrameTree
 from vdd_ros.sim.snapshot import snapshot
 from vdd_ros.sim.stage import open_stage
 from vdd_ros.sim.start import Start
@@ -79,6 +81,9 @@ class MujocoBridge(Node):
             self._world.state_rate,
             wait=self._lockstep,
         )
+        sites = [each.site for each in stage.settings.sensors.values() if hasattr(each, 'site')]
+        optical = {optical_frame(name): each.camera or name for name, each in stage.settings.cameras.items()}
+        self._transforms = Transforms(self, FrameTree(self._world.simulation, sites, optical))
         self._tell()
         if self._lockstep:
             self._time = Lockstep(self._world, values['lockstep_controllers'], self._advance)
@@ -191,6 +196,7 @@ class MujocoBridge(Node):
         for reading in world.readings():
             self._sensor_topics.publish(reading)
         self._cameras.look()
+        self._transforms.publish(world.stamp)
         self._published = time.monotonic()
         if self._published - self._viewed > _VIEW_PERIOD:
             self._show()
@@ -243,7 +249,8 @@ class MujocoBridge(Node):
             values |= {'behind_ms': f'{thread.behind * 1e3:.2f}', 'given_up_s': f'{thread.given_up:.3f}'}
         text = 'paused' if thread.paused else 'episode runs' if world.running else 'waiting for ~/reset'
         level = DiagnosticStatus.WARN if self._controllers.refused else DiagnosticStatus.OK
-        self._diagnostics.publish(messages.to_diagnostics(world.stamp, self.get_name(), text, values, level))
+        name = self.get_fully_qualified_name()
+        self._diagnostics.publish(messages.to_diagnostics(world.stamp, name, text, values, level))
 
 
 def main() -> int:

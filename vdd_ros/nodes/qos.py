@@ -22,6 +22,9 @@ CLOCK = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 DIAGNOSTICS = QoSProfile(depth=10)
 
+TRANSFORMS = QoSProfile(depth=100)
+"""As tf2_ros publishes /tf."""
+
 
 def recording(reliability: ReliabilityPolicy) -> QoSProfile:
     """Return what a recorder subscribes with: as reliable as the publishers offer, with room for a stalled disk."""

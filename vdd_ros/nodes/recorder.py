@@ -240,7 +240,7 @@ class Recorder(Node):
         self._diagnostics.publish(
             messages.to_diagnostics(
                 self.get_clock().now().nanoseconds,
-                self.get_name(),
+                self.get_fully_qualified_name(),
                 text,
                 {
                     'output': self._output,

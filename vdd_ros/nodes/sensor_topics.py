@@ -12,9 +12,8 @@ from visualization_msgs.msg import MarkerArray
 
 from vdd_ros.nodes import sensor_messages as convert
 from vdd_ros.sim import scene
+from vdd_ros.sim.frames import WORLD_FRAME
 from vdd_ros.sim.sensors import Reading
-
-WORLD_FRAME = 'world'
 
 
 class SensorTopics:

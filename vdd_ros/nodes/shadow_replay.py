@@ -138,7 +138,8 @@ class ShadowReplay:
         values = {'shown': f'{self._place / len(self._tape):.3f}', 'answers': len(self._answers)}
         level = DiagnosticStatus.WARN if self._unanswered else DiagnosticStatus.OK
         values['unanswered'] = self._unanswered
-        status = messages.to_diagnostics(self._node.now(), self._node.get_name(), self._phase, values, level)
+        name = self._node.get_fully_qualified_name()
+        status = messages.to_diagnostics(self._node.now(), name, self._phase, values, level)
         self._status.publish(status)
 
     def _step(self) -> None:

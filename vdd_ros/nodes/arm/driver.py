@@ -258,5 +258,5 @@ class ArmDriver:
         values = {'stage': self.node.values['stage'], **values, **self.setting.values()}
         if self.controls.pressed:
             level, text = DiagnosticStatus.ERROR, f'emergency stop; {text}'
-        name = self.node.get_name()
+        name = self.node.get_fully_qualified_name()
         self._status.publish(messages.to_diagnostics(self.node.now(), name, text, values, level))
