@@ -16,6 +16,7 @@ EXECUTABLES = {
         for name in (
             'demonstrator',
             'distillation_node',
+            'domain_check',
             'mujoco_bridge',
             'policy_node',
             'recorder',
