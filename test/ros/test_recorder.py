@@ -39,9 +39,11 @@ class Robot:
         self._node = node
         self._graph = graph
         self.messages = 0
+        self.said = ''
         node.create_subscription(DiagnosticArray, '/diagnostics', self._note, qos.DIAGNOSTICS)
 
     def _note(self, message: DiagnosticArray) -> None:
+        self.said = message.status[0].message
         self.messages = int({item.key: item.value for item in message.status[0].values}['messages'])
 
     def recorded(self, count: int) -> None:
@@ -102,6 +104,21 @@ def test_without_sim_time_messages_carry_the_wall_time_of_their_publication(grap
     bag = read(tmp_path / 'bag')
     assert [topic for topic, _, _ in bag] == ['/joint_states', '/arm_controller/commands']
     assert before < bag[0][1] < bag[1][1] < after
+
+
+@pytest.mark.parametrize('simulated', [False, True])
+def test_a_simulation_that_is_recorded_without_its_clock_is_reported(graph, tmp_path, simulated):
+    recorder = graph.start('recorder', use_sim_time=simulated, output=tmp_path / 'bag')
+    robot = Robot(graph)
+    robot.wait()
+    for tick in range(20):
+        robot.state(5_000_000_000 + tick * PERIOD)
+        robot.command(tick)
+    robot.recorded(40)
+    graph.until(lambda: robot.said)
+    expected = 'record with use_sim_time (`vdd record-live --sim-time`)'
+    assert (expected in robot.said) != simulated
+    assert recorder.stop() == 0
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

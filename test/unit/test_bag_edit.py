@@ -70,7 +70,7 @@ def test_edits_are_marks_in_a_new_bag_that_holds_every_message_as_it_was(bag, tm
     assert [item for item in new if item in held] == held and len(added) == 3
     first, second, third = demonstrations_of(tmp_path / 'new').spans
     assert (first.labels['outcome'], first.labels['language']) == ('success', 'pick it')
-    assert second.dropped == 'discarded by the operator dropped by vdd edit'
+    assert second.dropped == 'discarded by vdd edit'
     assert (third.start, third.end) == (18 * SECOND + SECOND // 2, 20 * SECOND - SECOND // 4)
     account = Account()
     episodes = [*convert(tmp_path / 'new', Contract.model_validate(CONTRACT), None, account)]

@@ -208,7 +208,7 @@ def _marks(
         if number in labels:
             yield _Mark(received, stamp, 'label', {**named, **labels[number]})
         if number in drop or (span.dropped and not found.is_marked):
-            reason = span.dropped or 'dropped by vdd edit'
+            reason = span.dropped or 'discarded by vdd edit'
             yield _Mark(received, stamp, 'discard', {**named, 'reason': reason})
 
 

@@ -83,7 +83,9 @@ def spans_by_marks(marks: tuple[EpisodeMark, ...], account: Account) -> list[Spa
         elif mark.event in ('label', 'discard'):
             said = {key: value for key, value in mark.labels.items() if key != 'index'}
             if mark.event == 'discard':
-                said = {_DISCARD: f'discarded by the operator {said.get("reason", "")}'.strip()}
+                reason = said.get('reason', '')
+                whole = reason.startswith('discarded')
+                said = {_DISCARD: reason if whole else f'discarded by the operator {reason}'.strip()}
             if start is not None and start.labels.get('index', '') == index:
                 running.update(said)
                 discarded = mark if mark.event == 'discard' else discarded

@@ -44,6 +44,8 @@ PARAMETERS = (
 
 _SETTLING = 1.0
 """How long both sides of a connection take to know of each other, on a loaded machine too [s]."""
+_OTHER_CLOCK = 1_000_000_000
+"""Offset between the headers of joint states and their publication over which they are of another clock [ns]."""
 _WINDOW = 200_000_000
 _DRAIN_PERIOD = 0.005
 _DRAW_PERIOD = 0.1
@@ -98,6 +100,8 @@ class Recorder(Node):
         self._taps = [Tap(self._taps_node, self.resolve_topic_name(stream.topic), stream) for stream in streams]
         self._wanted = {f'/{topic.lstrip("/")}' for topic in values['topics']} - set(self._writer.topics)
         self._rates = Rates()
+        self._stamped_by_header = contract.measured.stamp != 'receive'
+        self._offset = 0
         self._began = 0.0
         self._connected: float | None = None
         self._done = False
@@ -159,6 +163,23 @@ class Recorder(Node):
             header = messages.header_stamp(data) if tap.stream.keeps_time else None
             published = time.time_ns() if tap.is_latched else info['source_timestamp']
             self._order.add(published, tap.stream.name, header, data)
+            if tap is self._taps[0] and header is not None:
+                self._compare(published - header)
+
+    def _compare(self, offset: int) -> None:
+        """Warn, once, of joint states whose headers are of another clock than all else that is recorded."""
+        known = abs(self._offset) > _OTHER_CLOCK
+        simulated = self.get_parameter('use_sim_time').value or not self._stamped_by_header
+        self._offset = 0 if simulated else offset
+        if abs(self._offset) > _OTHER_CLOCK and not known:
+            self.get_logger().warning(self._clock_trouble())
+
+    def _clock_trouble(self) -> str:
+        return (
+            f'the headers of {self._taps[0].topic} are {self._offset / 1e9:.6g} s behind the clock of the recorder: no '
+            'episode will be usable; of a simulation, record with use_sim_time (`vdd record-live --sim-time`); else '
+            'synchronise the clocks, or set `measured: {stamp: receive}` in the contract'
+        )
 
     def _write(self, bag: BagThread, now: int | None) -> None:
         for message in self._order.release(now):
@@ -275,6 +296,7 @@ class Recorder(Node):
         control = self._control
         late, backlog = self._order.late, self._bag.backlog
         trouble = [f'{late} messages came late: their order may be wrong'] * bool(late)
+        trouble += [self._clock_trouble()] * (abs(self._offset) > _OTHER_CLOCK)
         trouble += [f'the disk is slow: {backlog} messages wait'] * (backlog > 10_000)
         return Status(
             running=control.running,
