@@ -2,9 +2,14 @@
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription
+from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+
+from vdd_ros.nodes.launching import ending_with
 
 
 ARGUMENTS = (
@@ -28,6 +33,21 @@ ARGUMENTS = (
 def generate_launch_description() -> LaunchDescription:
     """Describe the arguments and include both sides; what is not named here keeps the default of its own file."""
     share = FindPackageShare('vdd_ros')
+    validator = Node(
+        package='vdd_ros',
+        executable='validator',
+        name='validator',
+        namespace=LaunchConfiguration('namespace'),
+        condition=IfCondition(LaunchConfiguration('autostart')),
+        parameters=[
+            {
+                'contract': ParameterValue(LaunchConfiguration('contract_file'), value_type=str),
+                'episodes': 0,
+            }
+        ],
+        ros_arguments=['--log-level', LaunchConfiguration('log_level')],
+        output='screen',
+    )
     common = {name: LaunchConfiguration(name) for name in ('namespace', 'contract_file', 'controller', 'log_level')}
     return LaunchDescription(
         [
@@ -52,7 +72,7 @@ def generate_launch_description() -> LaunchDescription:
                 description='realtime: by the wall clock; lockstep: one policy period per command; fast: unpaced.',
             ),
             DeclareLaunchArgument('speed', default_value='1.0', description='Simulated seconds per second, realtime.'),
-            DeclareLaunchArgument('autostart', default_value='true', description='Configure and activate the policy.'),
+            DeclareLaunchArgument('autostart', default_value='true', description='Run episode after episode.'),
             DeclareLaunchArgument(
                 'stage', default_value='full', choices=['shadow', 'slow', 'full'], description='Stage of the policy.'
             ),
@@ -88,7 +108,7 @@ def generate_launch_description() -> LaunchDescription:
                         launch_arguments={
                             **common,
                             'model_path': LaunchConfiguration('model_path'),
-                            'autostart': LaunchConfiguration('autostart'),
+                            'autostart': 'false',  # the validator activates it
                             'use_sim_time': 'true',
                             'command_interface': 'position',
                             'stage': LaunchConfiguration('stage'),
@@ -99,5 +119,7 @@ def generate_launch_description() -> LaunchDescription:
                     ),
                 ],
             ),
+            validator,
+            *ending_with(validator),
         ]
     )

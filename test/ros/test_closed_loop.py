@@ -55,3 +55,12 @@ def test_a_validator_without_a_policy_says_whom_it_waits_for(graph, tmp_path):
     assert 'expected the service' in validator.text
     assert 'policy_node/get_state' in validator.text
     assert not output.exists()
+
+
+def test_without_a_bound_episode_follows_episode_until_the_validator_is_ended(graph, tmp_path):
+    artifact = save_student(tmp_path / 'student', [[0.0, 0.01]])
+    bridge = graph.start('mujoco_bridge')
+    node = graph.start('policy_node', artifact=artifact)
+    validator = graph.start('validator', use_sim_time=False, episodes=0)
+    graph.until(lambda: 'rollouts: done=3 of=endless successes=0' in validator.text)
+    assert [validator.stop(), node.stop(), bridge.stop()] == [0, 0, 0]

@@ -257,6 +257,10 @@ def test_wrong_parameters_end_every_node_in_one_line_with_exit_code_2(tmp_path):
         ('viewer', ['--ros-args', '-p', 'bridge:=a b'], 'a string as names of ROS are for parameter bridge'),
         ('viewer', ['--ros-args', '-p', 'use_sim_time:=maybe'], 'use_sim_time'),
         ('viewer', ['--ros-args', '--params-file', 'nowhere.yaml'], 'nowhere.yaml'),
+        ('viewer', ['--ros-args', '-p', 'width:=17'], 'expected an even width'),
+        ('validator', [], 'expected a free path'),
+        ('recorder', [], 'expected a folder for the bag'),
+        ('distillation_node', [], 'expected bags'),
         ('viewer', ['width:=2'], 'expected no arguments but those behind --ros-args; found width:=2'),
     ]
     environment = os.environ | {'ROS_LOG_DIR': str(tmp_path)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import queue
 import threading
@@ -26,7 +27,7 @@ PARAMETERS = (
     Parameter(
         'contract', 'avoiding_cartesian', 'contract whose topics are listened to: a file, or one that ships', path=True
     ),
-    Parameter('episodes', 20, 'episodes to judge', minimum=1, maximum=100_000),
+    Parameter('episodes', 20, 'episodes to judge; 0: until the node is ended', minimum=0, maximum=100_000),
     Parameter('output', '', 'JSON file for the outcomes; must not exist', path=True),
     Parameter('timeout', 60.0, 'how long a peer may be silent [s]', minimum=1.0, maximum=3600.0),
 )
@@ -38,12 +39,16 @@ _ACTIVATION_PERIOD = 0.2
 class Validator(Node):
     """Before each episode the policy is deactivated, the arm reset, and the policy activated: as a person would."""
 
+    # Of the class, since a node whose parameters are refused is destroyed as it is.
+    _script: threading.Thread | None = None
+
     def __init__(self) -> None:
         """Declare the parameters, and begin in a thread of its own."""
         super().__init__('validator')
         self._values = declare(self, PARAMETERS)
         self._output = Path(self._values['output'])
-        if not self._values['output'] or self._output.exists():
+        self._endless = not self._values['episodes']
+        if (not self._values['output'] and not self._endless) or (self._values['output'] and self._output.exists()):
             raise ConfigurationError(
                 expected='a free path for the outcomes',
                 found=self._values['output'] or 'no output',
@@ -69,8 +74,9 @@ class Validator(Node):
 
     def destroy_node(self) -> None:
         """Leave the script, then the graph."""
-        self._leaving.set()
-        self._script.join()
+        if self._script is not None:
+            self._leaving.set()
+            self._script.join()
         super().destroy_node()
 
     def _on_episode(self, message: DiagnosticArray) -> None:
@@ -87,20 +93,31 @@ class Validator(Node):
     def _validate(self) -> None:
         if self._call(self._state, GetState.Request()).current_state.id == State.PRIMARY_STATE_UNCONFIGURED:
             self._transition(Transition.TRANSITION_CONFIGURE, 'configure')
-        for count in range(self._values['episodes']):
+        for count in itertools.count() if self._endless else range(self._values['episodes']):
             if self._call(self._state, GetState.Request()).current_state.id == State.PRIMARY_STATE_ACTIVE:
                 self._transition(Transition.TRANSITION_DEACTIVATE, 'deactivate')
             self._call(self._reset, Trigger.Request())
             start = self._event('start')
             self._transition(Transition.TRANSITION_ACTIVATE, 'activate', patience=_ACTIVATION_PATIENCE)
-            end = self._event('end')
-            self._outcomes.append({'outcome': end.outcome, 'way': end.way, 'steps': end.steps, 'index': start.index})
+            self._outcomes.append({**self._ended(), 'index': start.index})
             successes = sum(item['outcome'] == 'success' for item in self._outcomes)
-            self.get_logger().info(f'rollouts: done={count + 1} of={self._values["episodes"]} successes={successes}')
+            of = self._values['episodes'] or 'endless'
+            self.get_logger().info(f'rollouts: done={count + 1} of={of} successes={successes}')
         aside = self._output.with_name(f'{self._output.name}.part')
         aside.write_text(json.dumps(self._outcomes, indent=1), encoding='utf-8')
         aside.replace(self._output)
         self._finished = True
+
+    def _ended(self) -> dict[str, object]:
+        """Wait for the end of an episode, and return how it was; without a bound on episodes one may be given up."""
+        try:
+            end = self._event('end')
+        except InterfaceError as error:
+            if not self._endless:
+                raise
+            self.get_logger().warning(f'given up, a failure: {error}')
+            return {'outcome': 'given up', 'way': '', 'steps': 0}
+        return {'outcome': end.outcome, 'way': end.way, 'steps': end.steps}
 
     def _transition(self, number: int, name: str, patience: float = 0.0) -> None:
         """Ask for a transition, again and again for ``patience`` [s]: a node just come may not have heard the arm."""

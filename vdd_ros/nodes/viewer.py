@@ -40,6 +40,9 @@ _SPACE, _BACKSPACE = 32, 259
 class Viewer(Node):
     """Builds the scene that the bridge says it has, and puts it where the bridge's snapshots say."""
 
+    # Of the class, since a node whose parameters are refused is destroyed as it is.
+    _open: ExitStack | None = None
+
     def __init__(self) -> None:
         """Declare the parameters and ask the bridge what it simulates."""
         super().__init__('viewer')
@@ -74,6 +77,9 @@ class Viewer(Node):
 
     def destroy_node(self) -> None:
         """Finish the film or close the window."""
+        if self._open is None:
+            super().destroy_node()
+            return
         self._open.close()
         if self._pictures and self._film:
             self.get_logger().info(f'{self._pictures} pictures in {self._film}')
