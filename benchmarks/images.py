@@ -2,8 +2,9 @@
 
 One demonstration with two cameras of 640 x 480 pixels, JPEG at 30 Hz and raw at 15 Hz, and joint states at 500 Hz, is
 converted to pictures of 96 x 96 at 20 Hz by `vdd_ros.data.convert`, and by a plain loop: `rosbags` reads and
-deserialises, Pillow decodes and shrinks, numpy aligns. Each runs in a process of its own, in turn. The bag is made in a
-temporary folder.
+deserialises, Pillow decodes and shrinks, numpy aligns. Each runs in a process of its own, in turn, three times; the
+least processor time of each counts, which depends least on what else the machine does. The bag is made in a temporary
+folder.
 """
 
 from __future__ import annotations
@@ -86,18 +87,18 @@ def write_demonstration(folder: Path, seconds: float) -> Path:
 def by_convert(path: Path, side: int) -> dict[str, Any]:
     """Convert a bag; return seconds, ticks and the mean of the pictures at each tick."""
     account = Account()
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     (episode,) = convert(path, camera_contract(side), None, account)
-    seconds = time.perf_counter() - began
+    taken = {'seconds': time.perf_counter() - began, 'cpu_s': time.process_time() - used}
     if any(loss.kind != 'note' and loss.kind != 'tick' for loss in account.losses):
         raise RuntimeError(f'{path}: {account.losses}')
     means = [row[7:].reshape(2, -1).mean(axis=1).tolist() for row in episode.observation]
-    return {'seconds': seconds, 'ticks': len(episode), 'stamps': episode.stamps.tolist(), 'means': means}
+    return {**taken, 'ticks': len(episode), 'stamps': episode.stamps.tolist(), 'means': means}
 
 
 def by_plain_loop(path: Path, side: int) -> dict[str, Any]:
     """Do the same by `rosbags` and Pillow: the newest of every stream at each tick."""
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     stamps: dict[str, list[int]] = {}
     values: dict[str, list[np.ndarray]] = {}
     with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_HUMBLE)) as reader:
@@ -121,9 +122,9 @@ def by_plain_loop(path: Path, side: int) -> dict[str, Any]:
     rows = {name: np.searchsorted(item, ticks, side='right') - 1 for name, item in stamps.items()}
     observed = [np.stack([values[name][row] for row in rows[name]]) for name in ('joint_states', WRIST, FRONT)]
     np.stack([values['arm_controller/commands'][row] for row in rows['arm_controller/commands']])
-    seconds = time.perf_counter() - began
+    taken = {'seconds': time.perf_counter() - began, 'cpu_s': time.process_time() - used}
     means = [[float(image[row].mean()) / 255 for image in observed[1:]] for row in range(len(ticks))]
-    return {'seconds': seconds, 'ticks': len(ticks), 'stamps': ticks.tolist(), 'means': means}
+    return {**taken, 'ticks': len(ticks), 'stamps': ticks.tolist(), 'means': means}
 
 
 WAYS = {'vdd_ros': by_convert, 'rosbags and Pillow': by_plain_loop}
@@ -144,10 +145,11 @@ def compare(path: Path, side: int, repeats: int) -> tuple[list[dict[str, Any]], 
     for _ in range(repeats):
         for way, runs in found.items():
             runs.append(_alone(way, path, side))
-    best = {way: min(runs, key=lambda run: run['seconds']) for way, runs in found.items()}
+    best = {way: min(runs, key=lambda run: run['cpu_s']) for way, runs in found.items()}
     rows = [
         {
-            **{'pictures': f'{side} x {side}', 'way': way, 'seconds': run['seconds'], 'ticks': run['ticks']},
+            **{'pictures': f'{side} x {side}', 'way': way, 'seconds': min(item['seconds'] for item in found[way])},
+            **{'cpu_s': run['cpu_s'], 'ticks': run['ticks']},
             'peak_MB': max(item['peak'] for item in found[way]),
         }
         for way, run in best.items()
@@ -158,7 +160,7 @@ def compare(path: Path, side: int, repeats: int) -> tuple[list[dict[str, Any]], 
     mine, other = (np.array([means[way][stamp] for stamp in shared]) for way in WAYS)
     name = f'{side} x {side}'
     return rows, [
-        Bar(f'{name}: time against the plain loop', ours['seconds'] / theirs['seconds'], 1.0, at_most=True),
+        Bar(f'{name}: processor time against the plain loop', ours['cpu_s'] / theirs['cpu_s'], 1.0, at_most=True),
         Bar(f'{name}: peak memory [MB]', rows[0]['peak_MB'], PEAK, at_most=True),
         Bar(f'{name}: ticks that both have, of those of the plain loop', len(shared) / theirs['ticks'], 0.99),
         Bar(f'{name}: greatest difference of a mean brightness', float(np.abs(mine - other).max()), 0.005, at_most=True),

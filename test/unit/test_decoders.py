@@ -13,13 +13,14 @@ from PIL import Image as Pillow
 from ros_messages import COMMAND, JOINT_STATE, STORE, STORE1, cdr, command, header, make, state, vector
 
 from vdd_ros.contract import Contract, load_contract
-from vdd_ros.data import frames
+from vdd_ros.data import frames, pictures
 from vdd_ros.data.account import Account
 from vdd_ros.data.bag_definitions import standard
 from vdd_ros.data.decoders import Decoded
 from vdd_ros.data.recording import Stream
 from vdd_ros.data.serialized import Messages, Undecodable, walk
 from vdd_ros.data.sources import decoder, sources, topic_values
+from vdd_ros.features import Image
 
 JOINTS = ['a', 'b']
 
@@ -368,3 +369,19 @@ def test_commands_by_header_are_refused_where_there_is_none():
     assert sources(contract())[1].type == COMMAND
     with pytest.raises(ValueError, match='has no header'):
         Contract.model_validate({**contract().model_dump(mode='json'), 'commanded': {'stamp': 'header'}})
+
+
+@pytest.mark.parametrize('kind', ['u1', 'u2'])
+@pytest.mark.parametrize('source', [(5, 7), (6, 8), (1, 1), (300, 2), (3, 400), (37, 61)])
+@pytest.mark.parametrize('target', [(1, 1), (2, 3), (6, 8), (5, 7), (9, 20)])
+def test_pictures_of_any_size_are_averaged_over_whole_pixels(kind, source, target):
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (*source, 1), endpoint=True).astype(kind)
+    pixels[:2] = np.iinfo(kind).max
+    shape = Image(height=target[0], width=target[1], color='gray')
+    encoding = {'u1': 'mono8', 'u2': 'mono16'}[kind]
+    step = pixels.itemsize * source[1]
+    found = pictures.raw_image(pixels.view(np.uint8).ravel(), *source, step, encoding, False, shape)
+    edges = [np.append(np.arange(parts) * size // parts, size) for parts, size in zip(target, source)]
+    shares = [[slice(begin, max(end, begin + 1)) for begin, end in zip(edge, edge[1:])] for edge in edges]
+    expected = [pixels[rows, columns].mean() / np.iinfo(kind).max for rows in shares[0] for columns in shares[1]]
+    np.testing.assert_allclose(frames.real(found), expected, atol=SIXTEEN_BITS)

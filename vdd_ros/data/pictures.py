@@ -6,6 +6,7 @@ import io
 import struct
 import threading
 import warnings
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -112,31 +113,45 @@ def _shrunk(pixels: np.ndarray, wanted: Image, colors: tuple[int, ...] = ()) -> 
         raise Undecodable('no colours in a picture of depth')
     full = np.iinfo(pixels.dtype).max
     values = _summed(pixels, shares)
-    if colors:
+    if colors not in ((), (0, 1, 2)) or (colors and values.shape[2] > 3):
         values = values[..., list(colors)]
     if wanted.color == 'gray' and values.shape[2] == 3:
-        values = (values * _LUMA).sum(axis=2, keepdims=True)
-        return _sixteen_bits(values, shares[2] * (full * 1000))
-    if wanted.color == 'rgb' and values.shape[2] == 1:
+        values, full = (values.astype(np.int64) * _LUMA).sum(axis=2, keepdims=True), full * 1000
+    elif wanted.color == 'rgb' and values.shape[2] == 1:
         values = np.repeat(values, 3, axis=2)
-    if full == 255 and shares[2].max() == 1:
+    if full == 255 and shares.most == (1, 1):
         return values.astype(np.uint8).ravel()
-    return _sixteen_bits(values, shares[2] * full)
+    return (values * (65535 / full / shares.pixels) + 0.5).astype(np.uint16).ravel()
 
 
-def _sixteen_bits(values: np.ndarray, full: np.ndarray) -> np.ndarray:
-    return np.rint(values * (65535 / full)).astype(np.uint16).ravel()
+@dataclass(frozen=True)
+class _Shares:
+    """How a picture is cut into equal shares, each of rows and columns that follow each other."""
 
-
-_Shares = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], np.ndarray]
+    rows: np.ndarray
+    """The first row of each share."""
+    heights: np.ndarray
+    """How many rows each has."""
+    columns: np.ndarray
+    """The first column of each share."""
+    most: tuple[int, int]
+    """The most rows and columns that one has."""
+    pixels: np.ndarray
+    """Shape (height, width, 1): how many pixels each has."""
+    lines: tuple[tuple[slice | np.ndarray, np.ndarray], ...]
+    """Of the second row of each share that has so many, the third and so on: which shares, and which rows."""
 
 
 @lru_cache(maxsize=64)
 def _shares(rows: int, columns: int, height: int, width: int) -> _Shares:
-    """Return, of rows and of columns, where each share begins and how many it has; and how many pixels, (h, w, 1)."""
-    row = _cut(rows, height)
-    column = _cut(columns, width)
-    return row, column, (row[1][:, None] * column[1])[..., None]
+    row, heights = _cut(rows, height)
+    column, widths = _cut(columns, width)
+    most = int(heights.max()), int(widths.max())
+    lines = []
+    for line in range(1, most[0] if most[0] <= height else 0):
+        more = heights > line
+        lines.append((slice(None) if more.all() else np.flatnonzero(more), row[more] + line))
+    return _Shares(row, heights, column, most, (heights[:, None] * widths)[..., None], tuple(lines))
 
 
 def _cut(size: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
@@ -145,30 +160,29 @@ def _cut(size: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _summed(pixels: np.ndarray, shares: _Shares) -> np.ndarray:
-    """Sum pixels of shape (row, column, channel) over shares of rows and columns, without overflow."""
-    (row, heights), (column, widths), _ = shares
+    """Sum pixels of shape (row, column, channel) over shares, in the narrowest type that has room."""
     lines = pixels.reshape(len(pixels), -1)
-    wide, wider = _sum_types(pixels.dtype, int(heights.max()), int(widths.max()))
-    if heights.max() <= len(row):  # the first line of each share, then the second, and so on
-        total = lines[row].astype(wide)
-        for line in range(1, int(heights.max())):
-            more = heights > line
-            if more.all():
-                total += lines[row + line]
-            else:
-                total[more] += lines[row[more] + line]
+    wide, wider = _sum_types(pixels.dtype, *shares.most)
+    if shares.most[0] <= len(shares.rows):  # the first row of each share, then the second, and so on
+        total = lines[shares.rows].astype(wide)
+        for some, row in shares.lines:
+            total[some] += lines[row]
     else:
-        total = np.stack([lines[begin : begin + size].sum(axis=0, dtype=wide) for begin, size in zip(row, heights)])
-    total = total.reshape(len(row), *pixels.shape[1:])
-    return np.add.reduceat(total, column, axis=1, dtype=wider).astype(np.float64 if wider.kind == 'f' else np.int64)
+        ends = zip(shares.rows.tolist(), shares.heights.tolist())
+        total = np.stack([lines[begin : begin + size].sum(axis=0, dtype=wide) for begin, size in ends])
+    total = total.reshape(len(total), *pixels.shape[1:])
+    if len(shares.columns) == total.shape[1]:
+        return total
+    return np.add.reduceat(total, shares.columns, axis=1, dtype=wider)
 
 
+@lru_cache(maxsize=64)
 def _sum_types(kind: np.dtype, rows: int, columns: int) -> tuple[np.dtype, np.dtype]:
     """Return the narrowest types in which the sums of some rows, and of columns of these, have room."""
     if kind.kind == 'f':
         return np.dtype(np.float64), np.dtype(np.float64)
     greatest = int(np.iinfo(kind).max) * rows
-    return np.min_scalar_type(greatest), np.min_scalar_type(max(greatest * columns, 1 << 16))
+    return np.min_scalar_type(greatest), np.min_scalar_type(greatest * columns)
 
 
 def cloud(
