@@ -29,7 +29,7 @@ MESSAGES = {
 # What may be imported only where; a folder ends in a slash.
 WALLS = {
     'ROS': (MESSAGES | {'rclpy', 'sensor_msgs_py', 'tf2_ros', 'launch', 'launch_ros'}, ('vdd_ros/nodes/',)),
-    'MuJoCo': ({'mujoco', 'mink', 'daqp'}, ('vdd_ros/sim/', 'vdd_ros/kinematics.py')),
+    'MuJoCo': ({'mujoco', 'daqp'}, ('vdd_ros/sim/', 'vdd_ros/kinematics.py')),
     'bags': (
         {'rosbags', 'mcap', 'mcap_ros2', 'rosbag2_py', 'sqlite3', 'apsw'},
         ('vdd_ros/data/bag', 'vdd_ros/data/mcap_'),
@@ -103,7 +103,7 @@ def test_a_library_is_imported_only_behind_its_wall(wall):
 
 
 def test_control_knows_neither_torch_nor_ros_nor_mujoco_not_even_through_others():
-    forbidden = {'torch', 'rclpy', 'mujoco', 'mink', 'rosbags'} | MESSAGES
+    forbidden = {'torch', 'rclpy', 'mujoco', 'rosbags'} | MESSAGES
     offenders = {
         str(other): sorted(tops(at_import(other)) & forbidden)
         for path in FILES
