@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 from commander import PERIOD, Commander
 from geometry_msgs.msg import PoseStamped
+from PIL import Image as Pillow
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from vdd_ros.nodes import messages
 
 _SENSORS = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 _TOPICS = {
     'image_raw': Image,
+    'image_raw/compressed': CompressedImage,
     'camera_info': CameraInfo,
     'depth/image_raw': Image,
     'depth/camera_info': CameraInfo,
@@ -64,6 +67,10 @@ def test_in_lockstep_every_picture_comes_with_depth_cloud_and_calibration_of_one
     assert (picture.encoding, picture.height, picture.width, picture.step) == ('rgb8', 120, 160, 480)
     assert (depth.encoding, depth.step) == ('32FC1', 640)
     assert {each.header.frame_id for each in (picture, depth, cloud, info)} == {'eye_optical_frame'}
+    compressed = watcher.heard['image_raw/compressed'][-1]
+    assert compressed.format == 'rgb8; jpeg compressed bgr8' and compressed.header == picture.header
+    pixels = np.asarray(Pillow.open(io.BytesIO(bytes(compressed.data)), formats=['JPEG'])).astype(int)
+    assert np.abs(pixels - np.frombuffer(picture.data, dtype='u1').reshape(pixels.shape)).mean() < 3
     assert watcher.heard['pose'][-1].header.frame_id == 'world'
 
     # The cloud is the depth, thinned out, through the calibration.

@@ -16,18 +16,19 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from vdd_ros.errors import SimulationError
 from vdd_ros.nodes.cameras import DRAWN, FAILED, READY, REQUEST, WIDEST
-from vdd_ros.nodes.image_messages import to_camera_info, to_image, to_points
+from vdd_ros.nodes.image_messages import to_camera_info, to_compressed, to_image, to_points
 from vdd_ros.nodes.sensor_messages import to_header, to_pose
 from vdd_ros.sim.renderer import Renderer
 
 _NICENESS = 5
 _KINDS = {
     'image_raw': Image,
+    'image_raw/compressed': CompressedImage,
     'camera_info': CameraInfo,
     'depth/image_raw': Image,
     'depth/camera_info': CameraInfo,
@@ -61,7 +62,7 @@ class _CameraTopics:
         info = to_camera_info(header, *self._size, self._pinhole)
         place = to_pose(stamp, self._description['world'], self._renderer.place(self._camera))
         messages: dict[str, Any] = {'camera_info': info, 'depth/camera_info': info, 'pose': place}
-        if heard & {'depth/image_raw', 'points', 'image_raw'}:
+        if heard - set(messages):
             messages |= self._pictures(header, seed, heard)
         for topic in heard:
             self._publishers[topic].publish(messages[topic])
@@ -71,7 +72,9 @@ class _CameraTopics:
         picture, depth = self._renderer.draw(self._camera, self._size, deep=self._deep)
         if intensity:
             picture = np.clip(picture + noise.normal(scale=intensity, size=picture.shape), 0, 255).astype(np.uint8)
-        messages = {'image_raw': to_image(header, picture)}
+        messages: dict[str, Any] = {'image_raw': to_image(header, picture)}
+        if 'image_raw/compressed' in heard:
+            messages['image_raw/compressed'] = to_compressed(header, picture)
         if depth is not None:
             if distance:
                 depth = depth + noise.normal(scale=distance, size=depth.shape).astype(np.float32)

@@ -204,4 +204,4 @@ class Cameras:
         )
 
 
-_TOPICS = ('image_raw', 'camera_info', 'depth/image_raw', 'depth/camera_info', 'points', 'pose')
+_TOPICS = ('image_raw', 'image_raw/compressed', 'camera_info', 'depth/image_raw', 'depth/camera_info', 'points', 'pose')

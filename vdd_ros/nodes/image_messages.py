@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from array import array
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from PIL import Image as Pillow
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from vdd_ros.sim.camera import Pinhole
@@ -32,6 +34,13 @@ def to_image(header: Header, picture: np.ndarray) -> Image:
         step=picture.shape[1] * (3 if colour else 4),
         data=_octets(picture if colour else picture.astype('<f4', copy=False)),
     )
+
+
+def to_compressed(header: Header, picture: np.ndarray) -> CompressedImage:
+    """Convert a picture, shape (height, width, 3), uint8, to JPEG as the transport `compressed` of image_transport."""
+    octets = io.BytesIO()
+    Pillow.fromarray(picture).save(octets, format='JPEG', quality=95)
+    return CompressedImage(header=header, format='rgb8; jpeg compressed bgr8', data=array('B', octets.getvalue()))
 
 
 def to_camera_info(header: Header, width: int, height: int, pinhole: Pinhole) -> CameraInfo:
