@@ -29,7 +29,7 @@ colcon: $(VENV)/installed
 	@PATH="$(abspath $(VENV))/bin:$$PATH" $(COLCON) test $(COLCON_BASES) --return-code-on-test-failure \
 		--event-handlers console_direct+ --pytest-args test/launch
 
-# Models of other makers to try the bridge on. Without what robosuite itself needs: only its models are read.
+# Models of other makers to try the bridge on, without what robosuite itself needs: these releases are old.
 %/robosuite: %/installed
 	@$*/bin/python -m pip --disable-pip-version-check install --quiet --no-deps robosuite==1.5.2
 	@touch $@
