@@ -57,7 +57,8 @@ def rows(count: int = 6, *, clock: int = 0, state_of=None, command_of=None) -> l
 
 def judged(tmp_path: Path, messages: list, model: str = MODEL, **changes) -> Verdict:
     """Write a bag and a model, and check the bag with them."""
-    path = write_bag(tmp_path / 'bag', sorted(messages, key=lambda row: row[1]))
+    kinds = {topic: message.__msgtype__ for topic, _, message in messages if not isinstance(message, bytes)}
+    path = write_bag(tmp_path / 'bag', sorted(messages, key=lambda row: row[1]), topics=kinds)
     (tmp_path / 'arm.xml').write_text(model)
     contract = Contract.model_validate(values(**changes))
     robot = contract.robot
@@ -178,3 +179,13 @@ def test_the_commands_draft_once_and_accept_the_draft_only_with_a_model(tmp_path
     whole.write_text(whole.read_text().replace('arm_controller/commands', 'nobody'))
     assert main(['contract', 'check', str(path), str(whole)]) == 1
     assert 'expected one topic nobody' in ' '.join(capsys.readouterr().out.split())
+
+
+def test_a_few_messages_that_are_dropped_are_a_remark_and_many_a_complaint(tmp_path):
+    verdict = judged(tmp_path, [*rows(), ('/joint_states', 130 * SECOND, b'')])
+    (measured, _) = verdict.fits
+    assert not verdict.complaints and (measured.read, measured.dropped) == (1200, 1)
+    assert any('1 message dropped' in remark for remark in measured.remarks)
+    (tmp_path / 'many').mkdir()
+    bad = [('/joint_states', (130 + at) * SECOND, b'') for at in range(13)]
+    assert any('13 messages dropped' in item for item in judged(tmp_path / 'many', [*rows(), *bad]).complaints)

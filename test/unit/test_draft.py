@@ -114,6 +114,11 @@ def test_a_bag_without_joint_states_is_answered_with_what_is_in_it(tmp_path):
     path = write_bag(tmp_path / 'bag', [('/load', 1, make('std_msgs/msg/Float64', 1.0))])
     with pytest.raises(BagError, match='JointState with positions in .*found /load'):
         draft(survey(path, values=True))
+    rows = [('/joint_states', at, b'{"name": ["j1"]}') for at in (1, 2)]
+    kinds = {'/joint_states': 'sensor_msgs/msg/JointState'}
+    path = write_bag(tmp_path / 'json', rows, topics=kinds)
+    with pytest.raises(BagError, match='no message can be decoded: no CDR encapsulation'):
+        draft(survey(path, values=True))
 
 
 def test_everything_that_does_not_fit_is_told_at_once(tmp_path):

@@ -58,10 +58,15 @@ def draft(found: Survey, model: Model | None = None) -> str:
     if arm is None:
         raise BagError(
             expected=f'sensor_msgs/msg/JointState with positions in {found.path}',
-            found=', '.join(f'{name} ({seen.info.type})' for name, seen in found.topics.items()) or 'no topics',
+            found=', '.join(map(_described, found.topics.values())) or 'no topics',
             remedy='record the joint states of the arm',
         )
     return '\n'.join(_Draft(found, arm, model).lines()) + '\n'
+
+
+def _described(seen: Seen) -> str:
+    trouble = f', no message can be decoded: {seen.trouble}' if seen.trouble else ''
+    return f'{seen.info.name} ({seen.info.type}{trouble})'
 
 
 class _Draft:

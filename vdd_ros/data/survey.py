@@ -59,6 +59,8 @@ class Seen:
     """Shape (message,) [ns]: the stamps of the headers; None where there are none, or all are 0."""
     layout: Layout | None = None
     """Where the fields of the first message lie that can be decoded."""
+    trouble: str = ''
+    """Why no message can be decoded, if none can."""
     tables: tuple[Table, ...] = ()
     """What joints and arrays say, the most frequent first; only where a survey asks for `values`."""
 
@@ -165,7 +167,7 @@ def survey(
             events=item.info.type == MARKS,
         )
         look = looks.get(name)
-        seen = (look.layout, look.tables()) if look is not None else ()
+        seen = (look.layout, look.trouble, look.tables()) if look is not None else ()
         topics[name] = Seen(item.info, quality, item.received, item.headers, *seen)
     size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob('*')) if file.is_file())
     return Survey(path, size, topics, account, recording, reader, complaints)
@@ -179,6 +181,7 @@ class _Look:
         self._definitions: Definitions | None = None
         self._decoder: _Positions | None = None
         self.layout: Layout | None = None
+        self.trouble = ''
 
     def take(self, messages: Messages) -> None:
         kind = self._info.type
@@ -190,9 +193,10 @@ class _Look:
         for index in range(len(messages) if self.layout is None else 0):
             try:
                 self.layout = walk(messages.data(index), kind, self._definitions, self._info.ros1)
+                self.trouble = ''
                 break
-            except Undecodable:
-                continue
+            except Undecodable as error:
+                self.trouble = str(error)
         if self._decoder is not None:
             self._decoder.gather(messages, self._topic)
 
