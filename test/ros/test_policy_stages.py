@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 from arms import ANSWERED, HOME, JOINTS, Arm, tool
 from diagnostic_msgs.msg import DiagnosticArray
@@ -123,4 +125,26 @@ def test_slowly_to_a_trajectory_controller_while_a_person_watches(graph, tmp_pat
         assert float(values[name]) >= 0
     for part in ('decide', 'plan', 'lateness'):
         assert float(values[f'{part}_p50_us']) <= float(values[f'{part}_p95_us']) <= float(values[f'{part}_p99_us'])
+    assert node.stop() == 0
+
+
+def test_in_the_shadow_what_a_policy_gets_wrong_ends_without_a_person(graph, tmp_path):
+    artifact = tmp_path / 'student'
+    save_student(artifact, [[0.0, 0.001]], change={'prediction_horizon': 4}, nan_above=-9.0)
+    node = graph.start('policy_node', use_sim_time=False, artifact=artifact, stage='shadow', control_rate=100)
+    arm = Arm(graph)
+    arm.activate()
+    told = []
+    watcher = graph.node('watcher')
+    watcher.create_subscription(JointState, 'policy_node/shadow', told.append, qos.COMMANDS)
+    graph.until(lambda: arm.live() and 'holding: the policy answered with what is not finite' in node.text)
+    shutil.rmtree(artifact)
+    save_student(artifact, [[0.0, 0.001]], change={'prediction_horizon': 4})
+    assert arm.ask('reload').success
+    graph.until(lambda: arm.live() and told and told[-1].header.frame_id == '0')
+    assert arm.ask('stop').success
+    graph.until(lambda: arm.live() and 'holding: stop was asked for' in node.text)
+    seen = len(told)
+    graph.until(lambda: arm.live() and len(told) > seen + 60)
+    assert told[-1].header.frame_id == ''
     assert node.stop() == 0
