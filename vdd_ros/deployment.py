@@ -16,6 +16,7 @@ from vdd_ros.control.exchange import Streams
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
+from vdd_ros.control.measurement_guard import MeasurementGuard
 from vdd_ros.control.novelty import Novelty, thresholds
 from vdd_ros.control.planner import Student
 from vdd_ros.control.playback import NEAR, PathFollower, Playback, Track
@@ -130,8 +131,11 @@ class Deployment(Settings):
         period: int,
         generator: np.random.Generator,
         streams: Streams | None = None,
+        guarded: bool = True,
     ) -> ControlLoop:
         """Assemble the control loop of a policy whose commands leave every ``period`` [ns].
+
+        ``guarded`` stops an arm that is measured where it cannot be, or does not follow; a simulated arm may jump.
 
         Raises
         ------
@@ -160,11 +164,19 @@ class Deployment(Settings):
             start_gate=StartGate(self.start_threshold, self.start, self.start_speed),
             novelty=self.novelty_of(policy),
             streams=streams,
+            guard=_guard_of(kinematics) if guarded else None,
         )
 
 
     def build_playback(
-        self, contract: Contract, track: Track, kinematics: Kinematics, *, period: int, speed: float = 1.0
+        self,
+        contract: Contract,
+        track: Track,
+        kinematics: Kinematics,
+        *,
+        period: int,
+        speed: float = 1.0,
+        guarded: bool = True,
     ) -> tuple[ControlLoop, Playback]:
         """Assemble a control loop that plays the commands of an episode every ``period`` [ns], and what it plays.
 
@@ -189,6 +201,7 @@ class Deployment(Settings):
             start_gate=StartGate(NEAR, 'approach', self.start_speed),
             source=playback,
             pursuit=PathFollower(playback, limits, period, lockstep=lockstep),
+            guard=_guard_of(kinematics) if guarded else None,
         )
         return loop, playback
 
@@ -238,6 +251,10 @@ def deployment_parameters(file: Path) -> dict[str, Any]:
             found=f'{type(error).__name__} {" ".join(str(error).split())}',
             remedy='give a parameter file as policy.launch.py takes it',
         ) from error
+
+
+def _guard_of(kinematics: Kinematics) -> MeasurementGuard:
+    return MeasurementGuard(kinematics.velocity_limits, np.isinf(kinematics.lower) & np.isinf(kinematics.upper))
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -10,6 +10,7 @@ from vdd_ros.control.exchange import Exchange, PlanSource, Streams
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness, Measurements
 from vdd_ros.control.limits import Limits
+from vdd_ros.control.measurement_guard import MeasurementGuard
 from vdd_ros.control.novelty import Novelty
 from vdd_ros.control.outcome import Command, Counters, Hold, Outcome, PlanRecord, Stop
 from vdd_ros.control.planner import Asking, Planner, Proposal, Student, answered
@@ -17,6 +18,9 @@ from vdd_ros.control.pursuit import Interpolation, Lockstep, Pursuit
 from vdd_ros.control.routing import Routing
 from vdd_ros.control.start_gate import Approach, StartGate
 from vdd_ros.control.tracker import Tracker
+
+_STALL = 200_000_000
+"""A gap between two ticks after which the arm counts as at rest [ns]: the process was suspended."""
 
 
 class ControlLoop:
@@ -45,6 +49,7 @@ class ControlLoop:
         streams: Streams | None = None,
         source: PlanSource | None = None,
         pursuit: Pursuit | None = None,
+        guard: MeasurementGuard | None = None,
     ) -> None:
         """Assemble a loop that is not started.
 
@@ -64,6 +69,8 @@ class ControlLoop:
             Features that have topics of their own: while one is not known, no plan is made.
         source, pursuit
             Where plans come from, and how they are carried out; None: from the policy, along a smooth motion.
+        guard
+            Stops the arm if it is measured where it cannot be, or does not follow; None: every measurement is trusted.
 
         """
         self._period = contract.period if control_period is None else control_period
@@ -82,6 +89,8 @@ class ControlLoop:
             pursuit = Lockstep(contract.period) if lockstep else Interpolation(self._period, contract.period, blend)
         self._pursuit = pursuit
         self._measurements = Measurements(freshness)
+        self._guard, self._newest, self._doubt = guard, (0, np.zeros(0)), ''
+        self._gives_in, self._return = False, None
         self._exchange = Exchange(self._source, contract.span, streams)
         self._started = self._approached = False
         self._latched: str | None = 'not started'
@@ -111,12 +120,20 @@ class ControlLoop:
 
     def start(self, stamp: int, position: np.ndarray) -> None:
         """Anchor the arm at its measured position, shape (joint,) [rad], and let the policy act from ``stamp`` [ns]."""
-        self._measurements.anchor(stamp, position)
+        self._trust(stamp, position)
         self._tracker.reset(position)
         self._started, self._approached = True, False
         self._latched, self._refused = None, ''
         self._stepped = stamp - self._period
         self._begin(stamp)
+
+    def _trust(self, stamp: int, position: np.ndarray) -> None:
+        """Take a measured position for true, whatever came before."""
+        self._measurements.anchor(stamp, position)
+        self._newest, self._doubt, self._return = (stamp, position), '', None
+        self._gives_in = False
+        if self._guard is not None:
+            self._guard.anchor(stamp, position)
 
     def stop(self, reason: str) -> None:
         """Brake, then hold until `start` or `resume`."""
@@ -124,6 +141,10 @@ class ControlLoop:
 
     def resume(self, now: int) -> str | None:
         """End a stop: go on from the present command at ``now`` [ns]. Return None, or why that is refused."""
+        if self._doubt:
+            return self._doubt
+        if self._started and self._guard is not None and self._latched is not None:
+            self._trust(*self._newest)  # whoever resumes has seen where the arm is
         level, reason = self._measurements.judge(now) if self._started else ('stop', 'not started')
         if level in ('coast', 'stop'):
             return reason
@@ -137,10 +158,28 @@ class ControlLoop:
         """Take in a measured position, shape (joint,) [rad], of ``stamp`` [ns].
 
         Not taken in is what is not finite, and what comes out of order. A stamp that is older than the newest by more
-        than the freshness rule's ``max_age`` says that time has been set back: everything seen before is void.
+        than the freshness rule's ``max_age`` says that time has been set back: everything seen before is void. With a
+        guard, what is not finite holds the arm until a sound measurement comes, and a position where it cannot be stops
+        it.
         """
+        if self._guard is not None and self._started:
+            if not np.isfinite(position).all():
+                joint = int((~np.isfinite(position)).argmax())
+                self.distrust(f'joint {joint} is measured at {position[joint]} rad')
+            else:
+                position = self._guard.unwrapped(position)
+                self._newest = stamp, position
+                if fault := self._guard.judge(stamp, position):
+                    self._latched = self._latched or fault
+                    return
+                self._doubt = ''
         if not self._measurements.observe(stamp, position):
             self._rewind(stamp)
+
+    def distrust(self, reason: str) -> None:
+        """Hold the arm until a sound measurement comes: the newest one was none."""
+        if self._guard is not None:
+            self._doubt = reason
 
     def hear(self, stream: str, stamp: int) -> None:
         """Note that another stream was heard, with ``stamp`` [ns]."""
@@ -207,14 +246,27 @@ class ControlLoop:
         if now < self._now - self._freshness.max_age:
             self._measurements.forget()
             self._rewind(now)
+        if not self.is_lockstep and now - self._now > max(_STALL, 3 * self._period):
+            # Commands ceased meanwhile, and the arm has come to rest where the newest one led it.
+            self._tracker.reset(self._tracker.position)
+            self._drop()
         self._stepped += min(now - self._now, 0)  # set back a little, the clock must not keep the arm waiting
         self._now = now
         if self._latched is None:
             level, reason = self._measurements.judge(now)
+            if self._guard is not None and (self._doubt or level != 'fresh'):
+                self._guard.pause()
+            if self._doubt:
+                self._drop()
+                return self._rest(Hold, self._doubt)
             if level == 'stop' and not self._freshness.latched:
                 self._drop()
                 return self._rest(Hold, reason)
             self._latched = reason if level == 'stop' else None
+            if self._guard is not None and level == 'fresh' and not self.is_lockstep:
+                fault = self._guard.follow(now, self._tracker.position, self._measurements.position)
+                if fault:
+                    self._latched, self._gives_in = fault, True
             self._note_tick(now, level)
             self._take()
         if self._latched is not None:
@@ -242,10 +294,16 @@ class ControlLoop:
         return Command(tracker.position, tracker.velocity, tracker.acceleration, self._expert, clamped, reason)
 
     def _rest(self, kind: type[Hold] | type[Stop], reason: str) -> Hold | Stop:
-        """Brake, then stay."""
+        """Brake, then stay; an arm that did not follow is met where it is, so that it does not leap when released."""
         tracker = self._tracker
         if 2 * (self._now - self._stepped) >= self._period:
-            tracker.brake()
+            if self._gives_in and kind is Stop and not tracker.moving and self._return is None:
+                goal = self._measurements.position
+                self._return = Approach(self._limits, self._seconds, tracker.position, goal, self._gate.speed)
+            if self._return is None:
+                tracker.brake()
+            else:
+                tracker.step(self._return.next(), self._measurements.position)
             self._stepped = self._now
         return kind(tracker.position, tracker.velocity, tracker.acceleration, reason, tracker.moving)
 

@@ -48,7 +48,12 @@ class ArmReplay:
         period = control_period(values, contract, simulated=node.simulated)
         deployment = deployment_of(values)
         loop, self._playback = deployment.build_playback(
-            contract, self._episode.track, kinematics, period=period, speed=values['speed']
+            contract,
+            self._episode.track,
+            kinematics,
+            period=period,
+            speed=values['speed'],
+            guarded=not node.simulated,
         )
         setting = Setting(
             contract,

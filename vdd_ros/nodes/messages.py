@@ -133,6 +133,13 @@ class JointReader:
                 found=f'no {", ".join(missing)} among {", ".join(message.name) or "no joints at all"}',
                 remedy='remap joint_states to the arm of the contract, or name its joints in the contract',
             )
+        twice = sorted({joint for joint in self._joints if list(message.name).count(joint) > 1})
+        if twice:
+            raise InterfaceError(
+                expected=f'each of the joints {", ".join(self._joints)} once in joint_states',
+                found=f'{", ".join(twice)} several times',
+                remedy='look at who merges joint_states',
+            )
         self._order = [list(message.name).index(joint) for joint in self._joints]
         self._names = list(message.name)
 

@@ -100,7 +100,8 @@ class PolicyNode(ArmNode):
         kinematics = Kinematics.from_contract(contract)
         period = control_period(values, contract, simulated=self.simulated)
         streams = live_streams(contract) if contract.topic_features else None
-        loop = build_loop(values, self.policy, kinematics, period=period, streams=streams)
+        rules = {'period': period, 'streams': streams, 'simulated': self.simulated}
+        loop = build_loop(values, self.policy, kinematics, **rules)
         shadow = values['stage'] == 'shadow'
         setting = Setting(
             contract,

@@ -74,8 +74,9 @@ def build_loop(
     *,
     period: int,
     streams: LiveStreams | None,
+    simulated: bool = False,
 ) -> ControlLoop:
-    """Assemble the control loop of a deployment.
+    """Assemble the control loop of a deployment; a simulated arm may jump.
 
     Raises
     ------
@@ -97,4 +98,5 @@ def build_loop(
         period=period,
         generator=np.random.default_rng(values['seed']),
         streams=streams,
+        guarded=not simulated and values['stage'] != 'shadow',
     )

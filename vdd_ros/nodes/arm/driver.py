@@ -216,6 +216,7 @@ class ArmDriver:
         before, reading = self.arm.reading, self.arm.take(message, self.node.now())
         if reading is None:
             if self.arm.incomplete:
+                self.commander.replace(lambda loop: loop.distrust(str(self.arm.complaint)))
                 self.node.get_logger().warning(str(self.arm.complaint), throttle_duration_sec=1.0)
             return
         if self.setting.streams and before and reading.stamp < before.stamp:
@@ -252,9 +253,20 @@ class ArmDriver:
             log.error(f'giving way: {reason}', throttle_duration_sec=1.0)
             commander.give_way(reason)
 
+    def _publishers(self) -> str:
+        """Return in words who publishes joint states, if there are several."""
+        topic = self.node.resolve_topic_name(self.setting.contract.topics.joint_states)
+        infos = self.node.get_publishers_info_by_topic(topic)
+        names = sorted(f'{info.node_namespace.rstrip("/")}/{info.node_name}' for info in infos)
+        return f'{len(names)} publishers of {topic}: {", ".join(names)}' if len(names) > 1 else ''
+
     @unless_closed
     def _report(self) -> None:
         level, text, values = self._diagnostics.status(self.commander)
+        if self.commander.active and (several := self._publishers()):
+            values['joint_states'] = several
+            if not isinstance(self.commander.outcome, Command):
+                text = f'{text}; {several}'
         values = {'stage': self.node.values['stage'], **values, **self.setting.values()}
         if self.controls.pressed:
             level, text = DiagnosticStatus.ERROR, f'emergency stop; {text}'

@@ -1,0 +1,98 @@
+"""Twelve kinds of faulty joint states at 250 Hz, over real DDS: what the arm receives, and what diagnostics say."""
+
+from __future__ import annotations
+
+from time import time_ns
+
+import numpy as np
+import pytest
+from arms import ANSWERED, JOINTS, Arm
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from ros_fixtures import open_graph
+from students import save_student
+
+from benchmarks.measurement_faults import FAULTS
+from vdd_ros.contract import load_contract
+from vdd_ros.control.tracker import Tracker
+from vdd_ros.deployment import Deployment
+from vdd_ros.kinematics import Kinematics
+from vdd_ros.nodes import qos
+
+RATE = 250
+BEYOND = 5e-3
+
+
+@pytest.fixture(scope='module')
+def graph(tmp_path_factory):
+    """One graph for all faults."""
+    with open_graph(tmp_path_factory.mktemp('faults')) as graph:
+        yield graph
+
+
+@pytest.fixture(scope='module')
+def node(graph, tmp_path_factory):
+    """One policy node for all faults; it leads the tool slowly on: what is bounded here is no delay of the machine."""
+    change = {'prediction_horizon': 4}
+    artifact = save_student(tmp_path_factory.mktemp('artifact') / 'student', [[0.0, 0.0001]], change=change)
+    return graph.start('policy_node', use_sim_time=False, artifact=artifact, **ANSWERED, control_rate=RATE)
+
+
+@pytest.fixture(scope='module')
+def body(graph, node):
+    """One arm for all faults."""
+    arm = Arm(graph)
+    arm.statuses = []
+    on_status = lambda message: arm.statuses.append(message.status[0].message)  # noqa: E731
+    graph.node('watcher').create_subscription(DiagnosticArray, '/diagnostics', on_status, qos.DIAGNOSTICS)
+    return arm
+
+
+@pytest.fixture
+def arm(body):
+    """The arm in motion; afterwards it is at rest."""
+    body.commands.clear()
+    body.statuses.clear()
+    body.activate()
+    body.moves(0.001)
+    yield body
+    body.live()
+    assert body.change(Transition.TRANSITION_DEACTIVATE)
+
+
+def braking_distance(commands: list[np.ndarray]) -> float:
+    """Return how far the quickest stop leads any joint from the speed of the newest commands [rad]."""
+    contract = load_contract('avoiding_cartesian')
+    limits = Deployment().limits_of(contract, Kinematics.from_contract(contract), lockstep=False)
+    tracker = Tracker(limits, 1 / RATE)
+    path = np.array(commands[-40:])
+    path = path[np.concatenate([[True], np.any(np.diff(path, axis=0) != 0, axis=1)])]
+    tracker.reset(path[0])
+    for target in path[1:]:
+        tracker.step(target)
+    begin = tracker.position
+    while tracker.moving:
+        tracker.brake()
+    return float(np.abs(tracker.position - begin).max())
+
+
+@pytest.mark.parametrize('name', FAULTS)
+def test_a_faulty_measurement_stops_the_arm_within_its_braking_distance_and_with_its_reason(graph, arm, name):
+    distance, begin, count = braking_distance(arm.commands), len(arm.commands), 0
+
+    def faulty() -> bool:
+        nonlocal count
+        for names, position in FAULTS[name](JOINTS, arm.commands[-1], count):
+            arm.say(time_ns(), position, names, clock=False)
+        count += 1
+        return True
+
+    faulty()
+    faulty()
+    seen = len(arm.commands)
+    graph.until(lambda: faulty() and len(arm.commands) > seen + 30 and arm.rests(30))
+    reasons = ('no arm moves so fast', 'is measured at', 'found no joint7', 'several times')
+    graph.until(lambda: faulty() and any(reason in text for text in arm.statuses for reason in reasons))
+    moved = np.abs(np.array(arm.commands[begin:]) - arm.commands[begin - 1]).max()
+    assert moved < distance + BEYOND
+    assert any(text.startswith(('stopped: ', 'holding: ')) for text in arm.statuses)
