@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vdd_ros.artifact import Artifact
+from vdd_ros.control.routing import SPREAD, Routing
 from vdd_ros.policy import DistilledPolicy, TeacherPolicy
 
 
@@ -57,7 +58,9 @@ def compare(
     """Measure ``teacher_eager``, ``teacher_same_runtime`` and ``student`` on the same observation and one thread.
 
     The eager teacher is called as published code calls it: the torch module, once for each noise level. In the
-    student's runtime it is the same network through onnxruntime, called as often. What is not given is not measured.
+    student's runtime it is the same network through onnxruntime, called as often. The student answers as the control
+    loop asks it: network, choice of the expert, its deviation, and the scores of what it has seen if it is calibrated.
+    What is not given is not measured.
     """
     generator = np.random.default_rng(0)
     answers: dict[str, Callable[[], object]] = {}
@@ -67,8 +70,25 @@ def compare(
         answers['teacher_same_runtime'] = lambda: slow.plan(window, generator)
     if student is not None:
         seen, fast = _window(student), DistilledPolicy(student)
-        answers['student'] = lambda: fast.plan(seen, generator)
+        answers['student'] = _node_answer(fast, seen, generator)
     return measure(answers, progress, rounds=rounds, calls=calls)
+
+
+def _node_answer(
+    policy: DistilledPolicy, window: np.ndarray, generator: np.random.Generator
+) -> Callable[[], np.ndarray]:
+    routing = Routing()
+
+    def answer() -> np.ndarray:
+        experts = policy.experts(window)
+        expert = routing.at(window[0]).choose(experts.log_gating[0], generator.random())
+        action = experts.mean[0].astype(np.float64)[expert] + SPREAD * policy.deviation(experts, expert, generator)
+        if policy.calibration is not None:
+            policy.signals(window, experts)
+            policy.likelihood(experts, action[0])
+        return action
+
+    return answer
 
 
 def _window(artifact: Artifact) -> np.ndarray:
