@@ -8,6 +8,7 @@ from typing import Annotated, Union
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from vdd_ros.commands.contract import ContractCommand
 from vdd_ros.commands.dataset import DatasetCommand
@@ -16,6 +17,7 @@ from vdd_ros.commands.edit import EditCommand
 from vdd_ros.commands.inspect import Inspect
 from vdd_ros.commands.learn import Distill, TrainTeacher
 from vdd_ros.commands.record import Record, RecordLive
+from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.recover import Recover
 from vdd_ros.commands.replay import Replay
 from vdd_ros.commands.validate import Validate
@@ -54,9 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if isinstance(command, ReadsBags):
+            command.prepare()
         code = command.run()
     except VddError as error:
-        _error.print(f'[bold red]error:[/] {error}', highlight=False)
+        _error.print(f'[bold red]error:[/] {escape(str(error))}', highlight=False)
         return EXIT_ERROR
     except KeyboardInterrupt:
         _error.print('interrupted', highlight=False)

@@ -243,6 +243,31 @@ def test_gray_is_the_luma_of_colours_and_sixteen_bits_reach_one_too():
     np.testing.assert_array_equal(values([image(deep, 'mono16')], type='Image', image=shape), [[1.0]])
 
 
+def test_encodings_of_cameras_give_the_colours_of_their_pixels():
+    shape = {'height': 2, 'width': 2, 'color': 'rgb'}
+
+    def read(pixels, encoding):
+        return values([image(pixels, encoding)], type='Image', image=shape).reshape(2, 2, 3)
+
+    colors = np.array([[[250, 10, 20], [30, 240, 40]], [[50, 60, 230], [70, 80, 90]]], dtype=np.uint8)
+    with_alpha = np.concatenate([colors[..., ::-1], colors[..., :1]], axis=2)
+    np.testing.assert_allclose(read(with_alpha, '8UC4'), colors / 255, atol=SIXTEEN_BITS)
+    np.testing.assert_allclose(read(colors.astype(np.uint16) * 257, 'rgb16'), colors / 255, atol=SIXTEEN_BITS)
+    four = np.repeat(np.repeat(colors, 2, axis=0), 2, axis=1)
+    for pattern in ('rggb', 'bggr', 'gbrg', 'grbg'):
+        mosaic = np.zeros((4, 4), dtype=np.uint8)
+        for place, letter in enumerate(pattern):
+            mosaic[place // 2 :: 2, place % 2 :: 2] = four[place // 2 :: 2, place % 2 :: 2, 'rgb'.index(letter)]
+        np.testing.assert_allclose(read(mosaic, f'bayer_{pattern}8'), colors / 255, atol=SIXTEEN_BITS)
+    # ITU-R BT.601 in the range of video: white, black, and the saturated red of its colour bars.
+    for (bright, blue, red), expected in (((235, 128, 128), 1.0), ((16, 128, 128), 0.0), ((81, 90, 240), (1, 0, 0))):
+        for encoding, places in (('yuv422_yuy2', (0, 2, 1, 3)), ('yuv422', (1, 3, 0, 2))):
+            pair = np.zeros(4, dtype=np.uint8)
+            pair[list(places)] = bright, bright, blue, red
+            pixels = np.tile(pair, (4, 2)).reshape(4, 4, 2)
+            np.testing.assert_allclose(read(pixels, encoding), np.broadcast_to(expected, (2, 2, 3)), atol=0.01)
+
+
 def test_depth_is_in_metres_and_forgets_what_is_unknown():
     shape = {'height': 1, 'width': 2, 'color': 'depth'}
     millimetres = np.array([[1000, 0, 500, 1500], [3000, 0, 0, 0]], dtype=np.uint16)
@@ -273,7 +298,7 @@ def test_compressed_pictures_are_what_their_pixels_are():
 @pytest.mark.parametrize(
     ('data', 'told'),
     [
-        (image(PIXELS, 'bayer_rggb8'), 'encoding'),
+        (image(PIXELS, 'nv12'), 'encoding'),
         (image(PIXELS[..., 0], 'rgb8'), 'bytes for'),
         (image(np.zeros((2, 2), np.float32), '32FC1'), 'no colours'),
     ],

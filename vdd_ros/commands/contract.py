@@ -10,6 +10,7 @@ import tyro
 from rich.markup import escape
 from rich.table import Table
 
+from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import out, say
 from vdd_ros.console import Bars
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Init:
+class Init(ReadsBags):
     """Draft a contract from what is found in a bag.
 
     The contract says which topics and fields the policy observes, what it commands, and how often; the same file reads
@@ -61,7 +62,7 @@ class Init:
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(ReadsBags):
     """Check whether a policy can be learned from a bag by a contract.
 
     Loads the model of the robot and reads the bag as training does. Shows each stream with its messages, rate, longest

@@ -9,12 +9,13 @@ from typing import Annotated, Union
 
 import tyro
 
+from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import out, say
 from vdd_ros.console import Bars
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(ReadsBags):
     """Write the demonstrations of some bags as a LeRobot dataset (version 3).
 
     Holds what a policy of the contract sees and does, at its rate: observation.state, observation.images.NAME, action;

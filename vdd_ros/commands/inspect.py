@@ -8,12 +8,13 @@ from typing import Annotated
 
 import tyro
 
+from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import out, say
 from vdd_ros.console import Bars
 
 
 @dataclass(frozen=True)
-class Inspect:
+class Inspect(ReadsBags):
     """Look at a recording before learning from it: streams, joints, demonstrations, and all that was dropped.
 
     Tells rates, gaps, jitter and clocks of every topic; with a contract also where the joints were, against their

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import tyro
 
+from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import out, say
 from vdd_ros.console import Bars, Interruption
 
 
 @dataclass(frozen=True)
-class TrainTeacher:
+class TrainTeacher(ReadsBags):
     """Train the teacher, a diffusion policy, on rosbag demonstrations.
 
     The next step is `vdd distill`. Ctrl-C saves a checkpoint; --resume goes on from it.
@@ -53,7 +54,7 @@ class TrainTeacher:
 
 
 @dataclass(frozen=True)
-class Distill:
+class Distill(ReadsBags):
     """Distil a teacher into the student, a mixture of experts that answers in one network call.
 
     The next step is `vdd validate`. Ctrl-C saves a checkpoint; --resume goes on from it.

@@ -15,13 +15,14 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import beside, out, say
 from vdd_ros.console import Bars
 from vdd_ros.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replay(ReadsBags):
     """Play a recorded episode: on the simulated arm, on your robot, or as a question to a policy.
 
     --simulate plays its commands in MuJoCo, on the robot of the contract, and reports what came of it. --robot plays

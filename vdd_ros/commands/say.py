@@ -13,7 +13,7 @@ out = Console()
 
 def say(text: str) -> None:
     """Print a line."""
-    out.print(text, highlight=False)
+    out.print(text, highlight=False, markup=False)
 
 
 def beside(path: Path, name: str) -> Path:

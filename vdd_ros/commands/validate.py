@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import beside, out, summarize
 from vdd_ros.console import Bars
 
 
 @dataclass(frozen=True)
-class Validate:
+class Validate(ReadsBags):
     """Roll a policy out in simulation, in every kind of trouble, and judge whether it may command an arm.
 
     Give a student, and its teacher to compare it with; or only one of them; or bags, whose recorded actions are done

@@ -40,8 +40,18 @@ class TopicInfo:
     type: str
     count: int | None
     """Messages, as the bag itself tells; None if it does not."""
-    ros1: bool
-    """Whether they are serialised as in ROS 1."""
+    encoding: str = 'cdr'
+    """How they are serialised."""
+
+    @property
+    def ros1(self) -> bool:
+        """Whether they are serialised as in ROS 1."""
+        return self.encoding == 'ros1'
+
+    @property
+    def decodable(self) -> bool:
+        """Whether they are serialised in a way that this package reads."""
+        return self.encoding in ('cdr', 'ros1', '')
 
 
 class Bag:
@@ -92,7 +102,7 @@ class Bag:
         for file in self._files:
             for channel in file.channels.values():
                 schema = file.schemas.get(channel.schema)
-                if channel.topic == topic and schema is not None and schema.name == info.type and schema.text:
+                if channel.topic == topic and schema is not None and schema.text and _type(file, channel) == info.type:
                     text = schema.text.decode(errors='replace')
                     return definitions_of(info.type, schema.encoding, text, self.account, ros1=info.ros1)
         return definitions_of(info.type, '', '', self.account, ros1=info.ros1)
@@ -178,10 +188,11 @@ class Bag:
         found = [path for path in listed if path in there] or sorted(there)
         if not found:
             inside = ', '.join(sorted(path.name for path in self._root.iterdir())[:5]) or 'nothing'
+            bags = sum(any(map(_storage, folder.iterdir())) for folder in self._root.iterdir() if folder.is_dir())
             raise BagError(
                 expected=f'a rosbag2 at {self.path}, with files {", ".join(_STORAGES)}',
-                found=f'{inside} in it',
-                remedy='give the folder that holds metadata.yaml',
+                found=f'{bags} folders of bags ({inside})' if bags else f'{inside} in it',
+                remedy=f'give the bags: {self.path}/*' if bags else 'give the folder that holds metadata.yaml',
             )
         return found
 
@@ -220,28 +231,29 @@ class Bag:
         for item in self._information.get('topics_with_message_count') or []:
             with contextlib.suppress(KeyError, TypeError):
                 told[item['topic_metadata']['name']] = int(item['message_count'])
-        found: dict[str, TopicInfo] = {}
+        found: dict[str, dict[tuple[str, str], int]] = {}
+        counted = True
         for file in self._files:
             if isinstance(file, McapFile) and not file.tells_all:
                 file.survey()
+            counts = file.counts if file.counts is not None else getattr(file, 'surveyed', {})
+            counted &= file.counts is not None
             for number, channel in file.channels.items():
-                before = found.get(channel.topic)
-                counts = file.counts
-                count = (before.count if before else 0) if counts is not None else None
-                if count is not None:
-                    count += counts.get(number, 0)
-                kind = before.type if before else _type(file, channel)
-                found[channel.topic] = TopicInfo(channel.topic, kind, count, channel.encoding == 'ros1')
-        return {
-            name: replace(info, count=told.get(name) if info.count is None else info.count)
-            for name, info in found.items()
-        }
+                kinds = found.setdefault(channel.topic, {})
+                kind = (_type(file, channel), channel.encoding)
+                kinds[kind] = kinds.get(kind, 0) + counts.get(number, 0)
+        topics = {}
+        for name, kinds in found.items():
+            # Where several types share a topic, that of most messages is what it is; a wrong node said the others.
+            kind, encoding = max(kinds, key=lambda item: kinds[item])
+            topics[name] = TopicInfo(name, kind, sum(kinds.values()) if counted else told.get(name), encoding)
+        return topics
 
 
 def _type(file: _File, channel: Channel) -> str:
     schema = file.schemas.get(channel.schema)
-    parts = schema.name.split('/') if schema is not None else ['']
-    return f'{parts[0]}/msg/{parts[-1]}' if len(parts) > 1 else parts[0]
+    name = schema.name if schema is not None else ''
+    return name.replace('/', '/msg/') if name.count('/') == 1 else name  # ROS 1 leaves the middle out
 
 
 def _storage(path: Path) -> type | None:

@@ -6,6 +6,7 @@ import os
 import re
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,6 +105,8 @@ class McapFile:
         self.schemas: dict[int, Schema] = {}
         self.counts: dict[int, int] | None = None
         """Messages by channel, as the file itself tells; None if it does not."""
+        self.surveyed: Counter[int] = Counter()
+        """Messages by channel, as `survey` found them."""
         self.closed = False
         """Whether it ends as a file that was closed."""
         self.damages: list[DamagedPart] = []
@@ -160,7 +163,13 @@ class McapFile:
     def survey(self) -> None:
         """Find the channels of a file whose summary does not hold them, by reading all of it."""
         account, self._account, self._surveying = self._account, Account(), True
-        undefined = {number for part in self.parts() for number in part.undefined}
+        undefined: set[int] = set()
+        self.surveyed = Counter()
+        for part in self.parts():
+            undefined |= part.undefined
+            for run in part.runs:
+                numbers, counts = np.unique(run.channels, return_counts=True)
+                self.surveyed.update(dict(zip(numbers.tolist(), counts.tolist())))
         self._account, self._surveying = account, False
         for number in sorted(undefined):
             self.channel(number)

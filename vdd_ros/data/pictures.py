@@ -16,6 +16,11 @@ from PIL import UnidentifiedImageError
 from vdd_ros.data.serialized import Undecodable
 from vdd_ros.features import Image
 
+
+def _places(pattern: str, color: str) -> list[int]:
+    return [place for place, letter in enumerate(pattern) if letter == color]
+
+
 # numpy code, channels, the places of red, green and blue
 _ENCODINGS = {
     'rgb8': ('u1', 3, (0, 1, 2)),
@@ -23,12 +28,28 @@ _ENCODINGS = {
     'rgba8': ('u1', 4, (0, 1, 2)),
     'bgra8': ('u1', 4, (2, 1, 0)),
     '8UC3': ('u1', 3, (2, 1, 0)),
+    '8UC4': ('u1', 4, (2, 1, 0)),
+    'rgb16': ('u2', 3, (0, 1, 2)),
+    'bgr16': ('u2', 3, (2, 1, 0)),
+    'rgba16': ('u2', 4, (0, 1, 2)),
+    'bgra16': ('u2', 4, (2, 1, 0)),
     'mono8': ('u1', 1, ()),
     '8UC1': ('u1', 1, ()),
     'mono16': ('u2', 1, ()),
     '16UC1': ('u2', 1, ()),
     '32FC1': ('f4', 1, ()),
 }
+# Of two pixels in a row that share their colour, the places of both brightnesses, of blue and of red.
+_SHARED_COLORS = {name: (1, 3, 0, 2) for name in ('yuv422', 'uyvy')} | {
+    name: (0, 2, 1, 3) for name in ('yuv422_yuy2', 'yuyv')
+}
+# Of four pixels behind a colour filter, by rows: the places of red, of both greens, and of blue.
+_FILTERED = {
+    f'bayer_{pattern}{bits}': (f'u{bits // 8}', tuple(place for color in 'rgb' for place in _places(pattern, color)))
+    for pattern in ('rggb', 'bggr', 'gbrg', 'grbg')
+    for bits in (8, 16)
+}
+_KNOWN = (*_ENCODINGS, *_SHARED_COLORS, *_FILTERED)
 _LUMA = np.array([299, 587, 114])
 _MILLIMETER = 1e-3
 _FILTERS = threading.Lock()
@@ -46,16 +67,42 @@ def raw_image(
         The encoding is not known, does not give what is wanted, or the bytes do not make such an image.
 
     """
-    if encoding not in _ENCODINGS:
-        raise Undecodable(f'encoding {encoding!r}; known are {", ".join(_ENCODINGS)}')
-    code, channels, colors = _ENCODINGS[encoding]
+    if encoding not in _KNOWN:
+        raise Undecodable(f'encoding {encoding!r}; known are {", ".join(_KNOWN)}')
+    if encoding in _SHARED_COLORS:
+        code, channels, colors = 'u1', 2, ()
+    else:
+        code, channels, colors = _ENCODINGS.get(encoding) or (_FILTERED[encoding][0], 1, ())
     kind = np.dtype(f'{">" if big_endian else "<"}{code}')
     row = width * channels * kind.itemsize
     if not height or not width or step < row or len(data) < (height - 1) * step + row:
         raise Undecodable(f'{len(data)} bytes for {height} rows of {step} bytes, {width} pixels of {encoding}')
     rows = np.lib.stride_tricks.as_strided(data, (height, row), (step, 1))
     pixels = np.ascontiguousarray(rows).view(kind).reshape(height, width, channels)
+    if encoding not in _ENCODINGS:
+        if width < 2 or width % 2 or (encoding in _FILTERED and (height < 2 or height % 2)):
+            raise Undecodable(f'{height} x {width} pixels of {encoding}, of which two make one colour')
+        pixels = _separated(pixels, encoding) if encoding in _SHARED_COLORS else _unfiltered(pixels[..., 0], encoding)
     return _shrunk(pixels, wanted, colors)
+
+
+def _separated(pixels: np.ndarray, encoding: str) -> np.ndarray:
+    """Return red, green and blue of YUV 4:2:2 in the range of video (ITU-R BT.601), shape (row, column, 3) uint8."""
+    height, width, _ = pixels.shape
+    pairs = pixels.reshape(height, width // 2, 4).astype(np.float32)
+    first, second, blue, red = (pairs[..., place] for place in _SHARED_COLORS[encoding])
+    bright = np.stack([first, second], axis=2).reshape(height, width) - 16
+    u, v = (np.repeat(item - 128, 2, axis=1) for item in (blue, red))
+    bright = 255 / 219 * bright
+    colors = (bright + 1.596027 * v, bright - 0.391762 * u - 0.812968 * v, bright + 2.017232 * u)
+    return np.clip(np.rint(np.stack(colors, axis=2)), 0, 255).astype(np.uint8)
+
+
+def _unfiltered(pixels: np.ndarray, encoding: str) -> np.ndarray:
+    """Return red, green and blue of pixels behind a colour filter: four make one, shape (row / 2, column / 2, 3)."""
+    four = [pixels[place // 2 :: 2, place % 2 :: 2].astype(np.uint32) for place in range(4)]
+    red, one, other, blue = (four[place] for place in _FILTERED[encoding][1])
+    return np.stack([red, (one + other + 1) // 2, blue], axis=2).astype(pixels.dtype.newbyteorder('='))
 
 
 def compressed_image(data: bytes, form: str, wanted: Image) -> np.ndarray:

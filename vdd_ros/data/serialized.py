@@ -17,6 +17,11 @@ _SIZES = {
     **{'bool': 'u1', 'byte': 'u1', 'char': 'u1', 'octet': 'u1', 'int8': 'i1', 'uint8': 'u1', 'int16': 'i2'},
     **{'uint16': 'u2', 'int32': 'i4', 'uint32': 'u4', 'int64': 'i8', 'uint64': 'u8', 'float32': 'f4', 'float64': 'f8'},
 }
+_ENCAPSULATIONS = {
+    **{bytes([0, number]): 'parameter list CDR' for number in (2, 3)},
+    **{bytes([0, number]): f'XCDR2 (0x{number:04x})' for number in range(6, 12)},
+}
+"""What the first bytes of a message say that is serialised in another way."""
 _BYTES = {name: np.dtype(code).itemsize for name, code in _SIZES.items()}
 
 
@@ -71,6 +76,13 @@ class Messages:
         places = None if self.places is None else self.places[index:]
         return replace(
             self, offsets=self.offsets[index:], sizes=self.sizes[index:], received=self.received[index:], places=places
+        )
+
+    def only(self, mine: np.ndarray) -> Messages:
+        """Return some of the messages, by a mask of shape (message,)."""
+        places = None if self.places is None else self.places[mine]
+        return replace(
+            self, offsets=self.offsets[mine], sizes=self.sizes[mine], received=self.received[mine], places=places
         )
 
     @classmethod
@@ -145,7 +157,10 @@ def walk(data: bytes, type_name: str, definitions: Definitions, ros1: bool = Fal
         walker = _Walker(data, definitions, '<', 0, packed=True)
     else:
         if len(data) < 4 or data[0] != 0 or data[1] not in (0, 1):
-            raise Undecodable('no CDR encapsulation at its beginning')
+            other = _ENCAPSULATIONS.get(bytes(data[:2])) if len(data) >= 4 else None
+            raise Undecodable(
+                f'it is serialised as {other}, not as plain CDR' if other else 'no CDR encapsulation at its beginning'
+            )
         walker = _Walker(data, definitions, '<' if data[1] else '>', 4, packed=False)
     walker.message(type_name, '', 0)
     left = len(data) - walker.position
@@ -168,8 +183,10 @@ class _Walker:
         if depth > _MAX_DEPTH:
             raise Undecodable(f'{type_name} within itself')
         fields = self._definitions.get(type_name)
+        if fields is None and type_name.rpartition('/')[2] == 'wstring':
+            raise Undecodable(f'{path} is a wstring, which every middleware serialises in its own way')
         if fields is None:
-            raise Undecodable(f'no definition of {type_name}')
+            raise Undecodable(f'no definition of {type_name}; give the folder of its package by --definitions')
         if not fields and not self._packed:
             self._skip(1)  # what holds nothing is serialised as one byte
         for name, kind in fields:

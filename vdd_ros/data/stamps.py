@@ -7,6 +7,9 @@ import numpy as np
 from vdd_ros.data.bag import Bag, TopicInfo
 from vdd_ros.data.serialized import Messages
 
+_SHORTEST = 12
+"""Bytes up to the end of the stamp of a header."""
+
 
 class Stamps:
     """Gathers the stamps of one topic."""
@@ -15,12 +18,18 @@ class Stamps:
         """Find out whether the topic's type begins with a header."""
         self.info = info
         fields = bag.definitions(info.name).get(info.type, ())
-        self._stamped = bool(fields) and fields[0][1].base.endswith('/Header') and fields[0][1].count is None
+        self._account = bag.account
+        first = fields[0][1] if fields and info.decodable else None
+        self._stamped = first is not None and first.base.endswith('/Header') and first.count is None
         self._received: list[np.ndarray] = []
         self._headers: list[np.ndarray] = []
 
     def take(self, messages: Messages) -> None:
         """Take in some of its messages."""
+        if self._stamped and (short := messages.sizes < _SHORTEST).any():
+            place = messages.place(int(np.flatnonzero(short)[0]))
+            self._account.add('note', self.info.name, 'messages too short to hold a header', int(short.sum()), place)
+            messages = messages.only(~short)
         self._received.append(messages.received)
         if self._stamped:
             self._headers.append(header_stamps(messages, ros1=self.info.ros1))

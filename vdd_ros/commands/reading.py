@@ -1,0 +1,21 @@
+"""What all commands share that read bags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadsBags:
+    """A command that reads bags."""
+
+    definitions: tuple[Path, ...] = ()
+    """Folders with packages of message definitions, for types that neither the bag nor ROS defines."""
+
+    def prepare(self) -> None:
+        """Look into these folders, too; `BagError` where one holds no definition."""
+        if self.definitions:
+            from vdd_ros.data.bag_definitions import search_in
+
+            search_in(self.definitions)
