@@ -14,7 +14,7 @@ from vdd_ros.processes import FOUND
 
 _SETTLED = 0.8
 """How long discovery is given where nothing is seen: for middlewares that use no ports of the domain [s]."""
-_NAMED = 3.0
+_NAMED = 8.0
 """How long it is given to name those of whom a port or an endpoint is seen [s]."""
 _COMPLETE = 0.3
 """How long further names are waited for after that [s]."""
