@@ -32,14 +32,15 @@ def save_student(
     path, steps, contract
         Where to, one step for each expert (in every step of a chunk), and the contract.
     change
-        Entries of the contract to replace.
+        Entries of the contract to replace; without any, it plans anew after every step.
     nan_above
         If the last entry of the newest observation is greater than this, the answer is NaN.
     products
         Products of large matrices that are computed besides: each takes long.
 
     """
-    bound = Contract.model_validate({**load_contract(contract).model_dump(mode='json'), **(change or {})})
+    values = {**load_contract(contract).model_dump(mode='json'), 'action_horizon': 1, **(change or {})}
+    bound = Contract.model_validate(values)
     experts, size, horizon = len(steps), bound.action_size, bound.prediction_horizon
     mean = np.repeat(np.array(steps, dtype=np.float32)[:, None, :], horizon, axis=1)
     outputs = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +22,7 @@ from vdd_ros.control.measurement_guard import MeasurementGuard
 from vdd_ros.control.novelty import Novelty, thresholds
 from vdd_ros.control.planner import Student
 from vdd_ros.control.playback import NEAR, PathFollower, Playback, Track
-from vdd_ros.control.routing import SPREAD, Routing
+from vdd_ros.control.routing import Routing
 from vdd_ros.control.start_gate import StartGate
 from vdd_ros.errors import ConfigurationError
 from vdd_ros.joint_limits import load_joint_limits
@@ -28,6 +30,9 @@ from vdd_ros.kinematics import Kinematics
 from vdd_ros.rules import Rules, load_rules
 from vdd_ros.settings import Settings
 from vdd_ros.share import share_path
+
+_WALL_RATE = 250.0
+"""How often commands leave in wall time where nothing else is set [Hz]."""
 
 
 class Deployment(Settings):
@@ -37,6 +42,7 @@ class Deployment(Settings):
     """
 
     stage: Literal['shadow', 'slow', 'full'] = 'full'
+    control_rate: float = 0.0
     slow_speed: float = 0.25
     max_age: float = 0.25
     warn_age: float = 0.0
@@ -54,11 +60,11 @@ class Deployment(Settings):
     start: Literal['refuse', 'approach'] = 'refuse'
     start_speed: float = 0.1
     replan_steps: int = 0
-    coast_steps: int = 4
-    smoothing: float = 0.7
+    coast_steps: int = 8
+    smoothing: float = 3.0
     blend: float = 1.0
-    coherence: float = 0.0
-    spread: float = SPREAD
+    coherence: float = 0.2
+    spread: float = 0.0
     routing: Literal['sample', 'likeliest'] = 'sample'
     temperature: float = 1.0
     keep_above: float = 0.0
@@ -69,6 +75,35 @@ class Deployment(Settings):
     novelty_warn: float = 0.01
     novelty_reach: float = 1.0
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Those parameters of the policy node that are set, by name."""
+        values = self.model_dump(mode='json', exclude_defaults=True)
+        paths = {name: str(Path(values[name]).absolute()) for name in ('rules', 'joint_limits') if name in values}
+        if 'joint_limits' in paths:
+            paths['joint_limits'] = str(self._limits_file.absolute())
+        return {**values, **paths}
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the rules that commands are under, files included; the operating mode is not among them."""
+        values = self.model_dump(mode='json', exclude={'stage'})
+        if self.joint_limits:
+            values['joint_limits'] = _digest(self._limits_file)
+        if self.rules:
+            values['rules'] = _digest(Path(self.rules))
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def _limits_file(self) -> Path:
+        file = Path(self.joint_limits)
+        return file if file.suffix else share_path('config', 'robots', f'{self.joint_limits}_joint_limits.yaml')
+
+    def control_period(self, contract: Contract, *, simulated: bool) -> int:
+        """Return the time between two commands [ns]; in simulated time the policy period unless a rate is set."""
+        rate = self.control_rate or (0.0 if simulated else max(_WALL_RATE, contract.policy_rate))
+        return round(NANOSECONDS / rate) if rate else contract.period
+
     def limits_of(self, contract: Contract, kinematics: Kinematics, *, lockstep: bool) -> Limits:
         """Merge the limits of the robot model with those that are set here.
 
@@ -78,10 +113,7 @@ class Deployment(Settings):
         bounds = kinematics.lower, kinematics.upper, kinematics.velocity_limits
         limits = Limits(*bounds, self.max_lag, mode=self.limits)
         if self.joint_limits:
-            file = Path(self.joint_limits)
-            if not file.suffix:
-                file = share_path('config', 'robots', f'{self.joint_limits}_joint_limits.yaml')
-            limits = limits.tightened(**load_joint_limits(file, contract.robot.joints))
+            limits = limits.tightened(**load_joint_limits(self._limits_file, contract.robot.joints))
         scale = self.velocity_scale * (self.slow_speed if self.stage == 'slow' else 1.0)
         limits = limits.tightened(velocity=limits.velocity * scale)
         if lockstep:
@@ -255,6 +287,23 @@ def deployment_parameters(file: Path) -> dict[str, Any]:
 
 def _guard_of(kinematics: Kinematics) -> MeasurementGuard:
     return MeasurementGuard(kinematics.velocity_limits, np.isinf(kinematics.lower) & np.isinf(kinematics.upper))
+
+
+def _digest(file: Path) -> str:
+    """Return the SHA-256 of a file.
+
+    Raises
+    ------
+    ConfigurationError
+        It cannot be read.
+
+    """
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigurationError(
+            expected=f'a file at {file}', found=str(error.strerror), remedy='mend the path in the deployment parameters'
+        ) from error
 
 
 def _nanoseconds(seconds: float) -> int:

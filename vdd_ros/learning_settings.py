@@ -8,6 +8,7 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
+from vdd_ros.contract import Contract
 from vdd_ros.data.augmentation import AugmentationSettings
 from vdd_ros.diffusion.teacher import TeacherSettings
 from vdd_ros.distillation.distiller import DistillerSettings
@@ -67,11 +68,18 @@ class LearningSettings(Settings):
         return self.student_augmentation or self.augmentation if kind == 'student' else self.augmentation
 
 
+def preset(contract: Contract) -> str:
+    """Return the name of the shipped settings that suit a contract."""
+    if contract.action.space == 'joint':
+        return 'learning_joint'
+    return 'learning_chunked' if contract.prediction_horizon > 1 else 'learning'
+
+
 def load_settings(path: str | Path | None = None) -> LearningSettings:
     """Read settings from YAML: a file, or the name of one that ships, by default ``learning``.
 
-    Of those in ``config``, `learning` was tuned on Cartesian steps, `learning_joint` on joint motions, and
-    `learning_chunked` on chunks.
+    Of those in ``config``, `learning` was tuned on single Cartesian steps, `learning_joint` on chunks of joint motions,
+    and `learning_chunked` on chunks of Cartesian steps; `preset` chooses among them.
 
     Raises
     ------

@@ -16,13 +16,14 @@ from typing import Any
 from vdd_ros import learning
 from vdd_ros.artifact import claim_output
 from vdd_ros.console import Interruption
-from vdd_ros.contract import Contract, load_contract
+from vdd_ros.contract import NANOSECONDS, Contract, load_contract
 from vdd_ros.data.demonstrations import Demonstrations, load_demonstrations
 from vdd_ros.errors import InterfaceError
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.learning_settings import LearningSettings
 from vdd_ros.processes import NodeGraph
 from vdd_ros.progress import Progress
+from vdd_ros.sim.demonstration import CONTROL_PERIOD
 from vdd_ros.sim.tasks import load_task
 from vdd_ros.validation.report_file import REPORT
 from vdd_ros.validation.validate import Plan, validate
@@ -31,6 +32,8 @@ train_teacher, distill = learning.train_teacher, learning.distill
 
 _TROUBLE_SHARE = 4
 """Every scenario but the nominal one gets that part of a demo's rollouts."""
+_DEPLOYED_SHARE = 2
+"""The rollouts as deployed are that part of them."""
 
 
 def record(
@@ -78,7 +81,8 @@ def record(
             progress('record', done, episodes, {'failures': failures, 'ways': ways})
 
     with NodeGraph(logs) as graph:
-        graph.start('mujoco_bridge', {'task': task, 'mode': 'lockstep'})
+        bridge = {'task': task, 'mode': 'lockstep', 'command_rate': NANOSECONDS / CONTROL_PERIOD}
+        graph.start('mujoco_bridge', bridge)
         graph.start('recorder', {'output': str(output.absolute()), 'contract': contract, 'use_sim_time': True})
         settings = {'task': task, 'contract': contract, 'episodes': episodes, 'seed': seed, 'recorder': 'recorder'}
         graph.start('demonstrator', {**settings, 'use_sim_time': True}, listen=listen)
@@ -154,6 +158,7 @@ def demo(
             task=task,
             episodes=rollouts,
             trouble_episodes=max(1, rollouts // _TROUBLE_SHARE),
+            deployed_episodes=max(1, rollouts // _DEPLOYED_SHARE),
             ros_episodes=ros_episodes,
             seed=seed,
         ),

@@ -164,7 +164,7 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bag of a few demonstrations."""
     folder = tmp_path_factory.mktemp('recording')
     with open_graph(folder) as graph:
-        bridge = graph.start('mujoco_bridge')
+        bridge = graph.start('mujoco_bridge', command_rate=200.0)
         recorder = graph.start('recorder', output=folder / 'bag')
         demonstrator = graph.start('demonstrator', episodes=6, recorder='recorder')
         assert [demonstrator.wait(), recorder.stop(), bridge.stop()] == [0, 0, 0]

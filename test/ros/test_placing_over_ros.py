@@ -17,7 +17,7 @@ from vdd_ros.validation.rollout import Recorded, rollout
 
 def test_recorded_session_of_placing_holds_what_was_demonstrated_and_can_be_done_again(graph, tmp_path):
     contract = load_contract('placing_cartesian')
-    bridge = graph.start('mujoco_bridge', task='placing')
+    bridge = graph.start('mujoco_bridge', task='placing', command_rate=200.0)
     recorder = graph.start('recorder', output=tmp_path / 'bag', contract='placing_cartesian')
     demonstrator = graph.start(
         'demonstrator', task='placing', contract='placing_cartesian', episodes=2, seed=3, recorder='recorder'

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from vdd_ros.contract import load_contract
 from vdd_ros.errors import ConfigurationError
 from vdd_ros.kinematics import Kinematics
-from vdd_ros.sim.demonstration import Teleoperation, demonstrate
+from vdd_ros.sim.demonstration import CONTROL_PERIOD, Teleoperation, demonstrate
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks import load_task
 from vdd_ros.sim.tasks.avoiding.demonstrator import AvoidingDemonstrator, DemonstratorSettings
@@ -243,11 +243,11 @@ def test_steps_of_physics_are_fine_enough(task: Avoiding):
         task.reset(scene)
     hand.begin(scenes[0].position)
     apart = []
-    while not hand.demonstrator.finished:
+    while not hand.finished:
         command = hand.command()
         for scene in scenes:
             scene.set_command(command)
-            scene.step(_TICK)
+            scene.step(CONTROL_PERIOD)
         one, other = (scene.site_position(task.tool) for scene in scenes)
         apart.append(np.linalg.norm(one - other))
     assert scenes[0].timestep == 5_000_000

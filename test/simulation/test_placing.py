@@ -103,7 +103,9 @@ def test_rows_of_a_demonstration_add_up_gripper_included(task: Placing, contract
     episode = demonstrate(task, contract, 1, seed=2)[0]
     commanded = episode.observation[:, -contract.action_size :]
     np.testing.assert_allclose(np.diff(commanded, axis=0), episode.action[:-1], atol=1e-12)
-    assert np.abs(episode.action[:, -1]).max() == pytest.approx(DemonstratorSettings().grip_step)
+    largest = np.abs(episode.action[:, -1]).max()
+    # The script moves the fingers by steps; smoothing in time takes a little off the fastest.
+    assert 0.9 * DemonstratorSettings().grip_step < largest <= DemonstratorSettings().grip_step * (1 + 1e-9)
 
 
 def test_equal_seeds_give_equal_demonstrations_to_the_last_bit(task: Placing):

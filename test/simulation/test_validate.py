@@ -11,7 +11,6 @@ import pytest
 
 from vdd_ros.artifact import load_artifact
 from vdd_ros.contract import load_contract
-from vdd_ros.control.routing import SPREAD
 from vdd_ros.deployment import Deployment, load_deployment
 from vdd_ros.errors import ConfigurationError, GateError, SimulationError
 from vdd_ros.progress import silent
@@ -21,7 +20,7 @@ from vdd_ros.sim.tasks import load_task
 from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation.films import worth_seeing
 from vdd_ros.validation.gate import Gate, Threshold, require
-from vdd_ros.validation.report_file import read_report
+from vdd_ros.validation.report_file import FORMAT, read_report
 from vdd_ros.validation.rollout import Recorded, Rollouts, Trial, rollout, rollout_all
 from vdd_ros.validation.scenarios import described, load_scenarios
 from vdd_ros.validation.validate import Plan, validate
@@ -47,6 +46,7 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scenario_file=folder / 'worlds.yaml',
         episodes=4,
         trouble_episodes=2,
+        deployed_episodes=4,
         ros_episodes=0,
         gate=folder / 'gate.yaml',
     )
@@ -56,8 +56,8 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_report_holds_every_world_with_figures_and_episodes(validated):
     report = read_report(validated / 'student.report')
-    assert [item['name'] for item in report['scenarios']] == ['nominal', 'calm', 'loud']
-    nominal, calm, _ = report['scenarios']
+    assert [item['name'] for item in report['scenarios']] == ['nominal', 'calm', 'loud', 'deployed', 'deployed_slow']
+    nominal, calm, _, deployed, slow = report['scenarios']
     assert nominal['student']['episodes'] == 4 and calm['student']['episodes'] == 2
     assert nominal['student']['outcomes']['success'] == [False] * 4
     # Straight on, the rod meets the first post: nothing else is as near as that.
@@ -67,7 +67,19 @@ def test_report_holds_every_world_with_figures_and_episodes(validated):
     subject = report['subject']
     assert (subject['artifact'], subject['contract']) == (artifact.hash, artifact.manifest.contract_hash)
     assert subject['scene'] == load_task('avoiding').scene_hash and subject['period'] == 0.035
-    assert report['deployment']['spread'] == SPREAD
+    assert report['deployment']['spread'] == Deployment().spread
+    assert subject['deployment'] == Deployment().fingerprint
+
+
+def test_report_shows_the_student_as_deployed_with_causes_and_limits_that_acted(validated):
+    *_, deployed, slow = read_report(validated / 'student.report')['scenarios']
+    assert 'commands at 250 Hz under all limits' in deployed['description'] and 'slow mode' in slow['description']
+    assert (deployed['student']['episodes'], slow['student']['episodes']) == (4, 1)
+    assert deployed['student']['causes'] == {'collision': 4} and deployed['teacher'] is None
+    # From rest to the policy's speed at once is beyond what the joints can accelerate by.
+    assert max(deployed['student']['limited_seconds']['acceleration'].values()) > 0
+    page = (validated / 'student.report' / 'report.html').read_text()
+    assert page.index('Why episodes failed') < page.index('4 x collision') < page.index('Which limits acted')
 
 
 def test_student_that_fails_is_told_so_and_does_not_come_through(validated):
@@ -75,8 +87,9 @@ def test_student_that_fails_is_told_so_and_does_not_come_through(validated):
     assert not report['gate']['passes'] and 'nominal: success is 0' in report['gate']['text']
     gate = Gate(scenarios={'nominal': Threshold(success=0.5)})
     with pytest.raises(GateError, match='nominal: success is 0'):
-        require(None, load_artifact(validated / 'student'), gate=gate)
-    assert require(None, load_artifact(validated / 'student'), gate=Gate(others=Threshold(episodes=1)))
+        require(None, load_artifact(validated / 'student'), Deployment(), gate=gate)
+    lenient = Gate(others=Threshold(episodes=1))
+    assert require(None, load_artifact(validated / 'student'), Deployment(), gate=lenient)
 
 
 def test_page_says_the_verdict_first_and_needs_no_other_file(validated):
@@ -88,7 +101,7 @@ def test_page_says_the_verdict_first_and_needs_no_other_file(validated):
 
 
 def test_films_are_whole_within_the_page_and_nothing_half_written_is_left(validated, tmp_path):
-    plan = Plan(scenarios=('nominal',), episodes=1, ros_episodes=0, films=True)
+    plan = Plan(scenarios=('nominal',), episodes=1, deployed_episodes=0, ros_episodes=0, films=True)
     validate(tmp_path / 'r', plan, student=validated / 'student', progress=silent)
     assert [path.name for path in (tmp_path / 'r' / 'films').iterdir()] == ['nominal.mp4']
     assert (tmp_path / 'r' / 'films' / 'nominal.mp4').read_bytes()[4:8] == b'ftyp'
@@ -232,4 +245,4 @@ def test_pictures_of_a_film_are_all_alike_and_an_error_leaves_none(tmp_path):
 
 def test_report_survives_json(validated):
     text = (validated / 'student.report' / 'report.json').read_text()
-    assert 'NaN' not in text and json.loads(text)['report_version'] == 1
+    assert 'NaN' not in text and json.loads(text)['report_version'] == FORMAT

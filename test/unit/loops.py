@@ -24,6 +24,14 @@ LIMITS = Limits(
 )
 
 
+ONE_STEP = {'prediction_horizon': 1, 'action_horizon': 1}
+"""A contract without chunks, for loops in lockstep."""
+SHORT = {'prediction_horizon': 3, 'action_horizon': 1}
+"""Plans at every tick, and two more steps, which a smooth motion at control rate needs."""
+EXACT = Execution(spread=0.0, smoothing=0.0, coherence=0.0)
+"""Every waypoint is passed, and every plan stands for itself."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """A mixture, as far as control looks at one."""
@@ -48,10 +56,16 @@ class AnsweringPolicy:
         mean = np.asarray(self._answer(self.calls, observation[0, -1]), dtype=float)
         self.calls += 1
         mean = mean.reshape(-1, *mean.shape[-2:])
+        if mean.shape[1] == 1:  # what is answered for one step is answered for those after it, too
+            mean = np.repeat(mean, SHORT['prediction_horizon'], axis=1)
         return Answer(np.full((1, len(mean)), -np.log(len(mean))), mean[None])
 
     def deviation(self, experts: Answer, expert: int, generator: np.random.Generator) -> np.ndarray:
         return generator.standard_normal(experts.mean.shape[2:])
+
+    def coherence(self, experts: Answer, actions: np.ndarray) -> np.ndarray:
+        """Return how near each expert's chunk is to what is left of the one under way."""
+        return -((experts.mean[0, :, : len(actions)] - actions) ** 2).sum(axis=(1, 2))
 
     def signals(self, observation: np.ndarray, experts: Answer) -> dict[str, float]:
         return {'familiarity': self.familiarity}
@@ -65,9 +79,8 @@ def two_joint_contract(**change) -> Contract:
     """Return a contract of two joints at 50 Hz, with some entries changed."""
     values = load_contract('avoiding_joint').model_dump(mode='json')
     values['robot']['joints'] = ['a', 'b']
-    return Contract.model_validate(
-        {**values, 'schema_version': 2, 'policy_rate': 50.0, 'observation_horizon': 1, **change}
-    )
+    fixed = {'schema_version': 2, 'policy_rate': 50.0, 'observation_horizon': 1, **SHORT}
+    return Contract.model_validate({**values, **fixed, **change})
 
 
 def new_loop(policy: AnsweringPolicy, *, rules: dict | None = None, **change) -> ControlLoop:
@@ -82,7 +95,7 @@ def new_loop(policy: AnsweringPolicy, *, rules: dict | None = None, **change) ->
             'routing': Routing(),
             'generator': np.random.default_rng(0),
             'control_period': MILLISECOND,
-            'execution': Execution(spread=0.0),
+            'execution': EXACT,
             **(rules or {}),
         },
     )
@@ -141,6 +154,11 @@ def gentle(call: int, _: np.ndarray) -> list:
     """Ask for steps of a motion that begins gently."""
     time = call * 0.02
     return [[0.01 * np.sin(time) ** 2, -0.005 * np.sin(time) ** 2]]
+
+
+def gentle_ahead(call: int, seen: np.ndarray) -> list:
+    """Return a chunk of a gentle motion: what `gentle` answers now and in the two calls after it."""
+    return [gentle(call + step, seen)[0] for step in range(SHORT['prediction_horizon'])]
 
 
 def assert_limits_hold(commands: np.ndarray, limits: Limits, seconds: float) -> None:

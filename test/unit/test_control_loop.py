@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loops import EXACT, ONE_STEP
 
 from vdd_ros.contract import Contract, load_contract
 from vdd_ros.control.control_loop import Command, ControlLoop, Hold, Stop
-from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.routing import Routing
@@ -43,7 +43,7 @@ class _Scripted:
 def _contract(**change) -> Contract:
     values = load_contract('avoiding_joint').model_dump(mode='json')
     values['robot']['joints'] = ['a', 'b']
-    return Contract.model_validate({**values, **change})
+    return Contract.model_validate({**values, **ONE_STEP, **change})
 
 
 def _loop(policy: object, **change) -> ControlLoop:
@@ -55,7 +55,7 @@ def _loop(policy: object, **change) -> ControlLoop:
         freshness=Freshness(3 * PERIOD),
         routing=Routing(),
         generator=np.random.default_rng(0),
-        execution=Execution(spread=0.0),
+        execution=EXACT,
     )
 
 

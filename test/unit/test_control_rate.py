@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from loops import (
+    EXACT,
     LIMITS,
     MILLISECOND,
+    SHORT,
     AnsweringPolicy,
     assert_limits_hold,
     from_rest,
     gentle,
+    gentle_ahead,
     positions_of,
     run,
     run_beside,
@@ -19,7 +24,6 @@ from loops import (
 
 from vdd_ros.contract import load_contract
 from vdd_ros.control.control_loop import Command, ControlLoop, Hold
-from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.routing import Routing
@@ -27,11 +31,11 @@ from vdd_ros.kinematics import POSITION_TOLERANCE, Kinematics
 
 
 def test_each_waypoint_is_reached_by_the_next_tick_and_between_them_the_motion_is_smooth():
-    loop = started_loop(AnsweringPolicy(gentle))
+    loop = started_loop(AnsweringPolicy(gentle_ahead))
     outcomes = run(loop, 0, 4000)
     positions = positions_of(outcomes)
     expected = np.cumsum([gentle(call, None)[0] for call in range(200)], axis=0)
-    np.testing.assert_allclose(positions[19::20], expected, atol=1e-12)
+    np.testing.assert_allclose(positions[19::20], expected, atol=1e-8)
     assert_limits_hold(from_rest(outcomes), LIMITS, 1e-3)
     assert all(isinstance(outcome, Command) and not outcome.clamped for outcome in outcomes)
     # What interpolation adds to the motion's own jerk of 1 rad/s^3 is little beside what the arm is allowed.
@@ -40,17 +44,17 @@ def test_each_waypoint_is_reached_by_the_next_tick_and_between_them_the_motion_i
 
 @pytest.mark.parametrize('milliseconds', [20, 5, 1])
 def test_what_the_policy_sees_does_not_depend_on_how_many_commands_lead_to_a_waypoint(milliseconds):
-    policy = AnsweringPolicy(gentle)
+    policy = AnsweringPolicy(gentle_ahead)
     loop = started_loop(policy, rules={'control_period': milliseconds * MILLISECOND}, observation_horizon=2)
     for now in range(0, 2000, milliseconds):
         loop.observe(now * MILLISECOND, loop.commanded)
         loop.advance(now * MILLISECOND)
     reached = np.cumsum([gentle(call, None)[0] for call in range(99)], axis=0)
-    np.testing.assert_allclose([window[-1, 2:] for window in policy.windows[1:]], reached, atol=1e-12)
+    np.testing.assert_allclose([window[-1, 2:] for window in policy.windows[1:]], reached, atol=1e-8)
 
 
 def test_a_plan_in_tool_space_moves_the_tool_and_holds_what_it_does_not_command():
-    contract = load_contract('avoiding_cartesian')
+    contract = load_contract('avoiding_cartesian').model_copy(update=SHORT)
     kinematics = Kinematics.from_contract(contract)
     home = np.array([-0.4, 0.3, 0.0, -2.2, 0.0, 2.5, 0.4])
     limits = Limits(
@@ -70,7 +74,7 @@ def test_a_plan_in_tool_space_moves_the_tool_and_holds_what_it_does_not_command(
         routing=Routing(),
         generator=np.random.default_rng(0),
         control_period=5 * MILLISECOND,
-        execution=Execution(spread=0.0),
+        execution=EXACT,
     )
     loop.start(0, home)
     commands = [home]
@@ -87,7 +91,7 @@ def test_a_plan_in_tool_space_moves_the_tool_and_holds_what_it_does_not_command(
 
 @pytest.mark.parametrize('latency', [1, 5, 12])
 def test_late_plans_are_joined_smoothly_and_the_motion_keeps_its_pace(latency):
-    loop, outcomes = run_beside(AnsweringPolicy(gentle), 4000, latency)
+    loop, outcomes = run_beside(AnsweringPolicy(gentle_ahead), 4000, latency)
     assert_limits_hold(from_rest(outcomes), LIMITS, 1e-3)
     expected = np.sum([gentle(call, None)[0] for call in range(200)], axis=0)
     np.testing.assert_allclose(outcomes[-1].position, expected, rtol=0.03)
@@ -116,7 +120,7 @@ def test_ticks_that_find_the_planner_busy_are_counted_and_seen_all_the_same():
 def test_while_a_plan_is_late_the_rest_of_the_chunk_is_done_and_then_the_arm_comes_to_rest():
     policy = AnsweringPolicy(lambda call, seen: np.full((6, 2), 0.0004))
     loop = started_loop(
-        policy, prediction_horizon=6, action_horizon=2, rules={'execution': Execution(coast_steps=3, spread=0.0)}
+        policy, prediction_horizon=6, action_horizon=2, rules={'execution': replace(EXACT, coast_steps=3)}
     )
     outcomes = run(loop, 0, 1) + run(loop, 1, 600, plans=False)
     positions = positions_of(outcomes)
@@ -139,11 +143,11 @@ def test_another_policy_takes_over_without_a_jump():
 
 def test_an_expert_acts_with_a_share_of_its_own_spread():
     policy = AnsweringPolicy(lambda call, seen: [[0.0, 0.0]])
-    loop = started_loop(policy, rules={'execution': Execution(spread=1e-4), 'generator': np.random.default_rng(5)})
+    loop = started_loop(policy, rules={'execution': replace(EXACT, spread=1e-4), 'generator': np.random.default_rng(5)})
     run(loop, 0, 1)
     same = np.random.default_rng(5)
     same.random()  # draws the expert
-    np.testing.assert_array_equal(loop.last_plan.waypoints, 1e-4 * same.standard_normal((1, 2)))
+    np.testing.assert_allclose(loop.last_plan.waypoints, 1e-4 * same.standard_normal((3, 2)).cumsum(axis=0), rtol=1e-12)
 
 
 def test_an_expert_that_leads_the_same_way_goes_on_and_the_arm_does_not_dither():
@@ -161,7 +165,7 @@ def _expert_changes(policy: AnsweringPolicy, routing: Routing) -> int:
 
 
 def test_a_plan_says_what_it_answers():
-    policy = AnsweringPolicy(gentle)
+    policy = AnsweringPolicy(gentle_ahead)
     loop = started_loop(policy, observation_horizon=2)
     run(loop, 0, 61)
     plan = loop.last_plan

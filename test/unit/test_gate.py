@@ -10,11 +10,12 @@ import pytest
 
 from vdd_ros.artifact import Artifact, DataRecord, Manifest, load_artifact, save_artifact
 from vdd_ros.contract import load_contract
+from vdd_ros.deployment import Deployment
 from vdd_ros.errors import ConfigurationError, GateError
 from vdd_ros.validation.gate import Gate, Override, Threshold, find_report, load_gate, require
 from vdd_ros.validation.judgement import judge
 from vdd_ros.validation.outcomes import Outcomes, outcomes_of, path_length, root_mean_square_jerk
-from vdd_ros.validation.report_file import sealed
+from vdd_ros.validation.report_file import FORMAT, sealed
 
 GATE = Gate(
     scenarios={'nominal': Threshold(episodes=10, success=0.8, success_low=0.5, entropy=0.5, near_miss=0.001)},
@@ -40,8 +41,14 @@ def outcomes(successes: int, episodes: int = 20, *, ways: int = 4, clearance: fl
 def report(artifact: Artifact, **scenarios: Outcomes) -> dict:
     """Return the values of a report of an artifact."""
     return {
-        'report_version': 1,
-        'subject': {'artifact': artifact.hash, 'contract': artifact.manifest.contract_hash, 'period': 0.035},
+        'report_version': FORMAT,
+        'subject': {
+            'artifact': artifact.hash,
+            'contract': artifact.manifest.contract_hash,
+            'period': 0.035,
+            'deployment': Deployment().fingerprint,
+        },
+        'deployment': Deployment().model_dump(mode='json'),
         'way_names': ['a', 'b', 'c', 'd'],
         'scenarios': [
             {'name': name, 'student': {'outcomes': each.values()}, 'teacher': None}
@@ -84,9 +91,29 @@ def write(path: Path, values: dict) -> Path:
     return path
 
 
+def test_verdict_holds_for_the_deployment_parameters_of_the_validation_alone(artifact, tmp_path):
+    write(tmp_path / 'student.report', report(artifact))
+    with pytest.raises(GateError, match='found max_lag 0.4 instead of 0.5; validate with these ones'):
+        require(None, artifact, Deployment(max_lag=0.4), gate=GATE)
+    assert not require(None, artifact, Deployment(stage='slow'), gate=GATE).overridden
+
+
+def test_changed_contents_of_a_limits_file_are_another_deployment(artifact, tmp_path):
+    limits = tmp_path / 'limits.yaml'
+    limits.write_text('joint_limits: {joint1: {has_velocity_limits: true, max_velocity: 1.0}}')
+    deployment = Deployment(joint_limits=str(limits))
+    values = report(artifact) | {'deployment': deployment.model_dump(mode='json')}
+    values['subject'] |= {'deployment': deployment.fingerprint}
+    write(tmp_path / 'student.report', values)
+    assert not require(None, artifact, deployment, gate=GATE).overridden
+    limits.write_text('joint_limits: {joint1: {has_velocity_limits: true, max_velocity: 2.0}}')
+    with pytest.raises(GateError, match='other contents of joint_limits or rules'):
+        require(None, artifact, deployment, gate=GATE)
+
+
 def test_artifact_with_a_passing_report_of_its_own_comes_through(artifact, tmp_path):
     write(tmp_path / 'student.report', report(artifact))
-    passage = require(None, artifact, gate=GATE)
+    passage = require(None, artifact, Deployment(), gate=GATE)
     assert not passage.overridden and 'passed' in passage.text
     assert not list(tmp_path.glob('*.jsonl'))
 
@@ -106,14 +133,14 @@ def test_artifact_with_a_passing_report_of_its_own_comes_through(artifact, tmp_p
 )
 def test_what_does_not_reach_a_threshold_is_named(artifact, tmp_path, scenarios, told):
     with pytest.raises(GateError, match=told):
-        require(write(tmp_path / 'r', report(artifact, **scenarios)), artifact, gate=GATE)
+        require(write(tmp_path / 'r', report(artifact, **scenarios)), artifact, Deployment(), gate=GATE)
 
 
 def test_slow_answers_do_not_pass(artifact, tmp_path):
     values = report(artifact)
     values['latency_us']['student']['p99'] = 18_000.0
     with pytest.raises(GateError, match=r'latency, of the policy period is 0\.514'):
-        require(write(tmp_path / 'r', values), artifact, gate=GATE)
+        require(write(tmp_path / 'r', values), artifact, Deployment(), gate=GATE)
 
 
 def test_student_far_behind_its_teacher_does_not_pass(artifact):
@@ -131,43 +158,43 @@ def test_gate_that_asks_nothing_lets_nothing_through(artifact):
 def test_report_of_another_artifact_is_no_pass(artifact, tmp_path):
     other = save(tmp_path / 'other', action_scale=2.0)
     with pytest.raises(GateError, match=f'expected a report of the artifact {artifact.hash[:12]}'):
-        require(write(tmp_path / 'r', report(other)), artifact, gate=GATE)
+        require(write(tmp_path / 'r', report(other)), artifact, Deployment(), gate=GATE)
 
 
 def test_edited_report_is_noticed_and_an_edited_verdict_is_not_even_read(artifact, tmp_path):
     values = report(artifact, nominal=outcomes(2))
     folder = write(tmp_path / 'r', {**values, 'gate': {'passes': True}})
     with pytest.raises(GateError, match=r'success is 0\.1,'):
-        require(folder, artifact, gate=GATE)
+        require(folder, artifact, Deployment(), gate=GATE)
     text = (folder / 'report.json').read_text()
     (folder / 'report.json').write_text(text.replace('false', 'true'))
     with pytest.raises(GateError, match='found another digest'):
-        require(folder, artifact, gate=GATE)
+        require(folder, artifact, Deployment(), gate=GATE)
 
 
 @pytest.mark.parametrize('text', ['', '[]', '{"report_version": 1}', '{"report_version": 7}', '\0\1'])
 def test_what_is_no_report_is_refused(artifact, tmp_path, text):
     (tmp_path / 'report.json').write_text(text)
     with pytest.raises(GateError):
-        require(tmp_path / 'report.json', artifact, gate=GATE)
+        require(tmp_path / 'report.json', artifact, Deployment(), gate=GATE)
 
 
 @pytest.mark.parametrize('missing', ['scenarios', 'way_names', 'latency_us'])
 def test_report_that_lacks_something_is_refused(artifact, tmp_path, missing):
     values = {name: value for name, value in report(artifact).items() if name != missing}
     with pytest.raises(GateError, match='validate anew'):
-        require(write(tmp_path / 'r', values), artifact, gate=GATE)
+        require(write(tmp_path / 'r', values), artifact, Deployment(), gate=GATE)
 
 
 def test_artifact_without_a_report_is_refused_and_told_how_to_get_one(artifact):
     assert find_report(artifact.path) is None
     with pytest.raises(GateError, match='vdd validate --student'):
-        require(None, artifact, gate=GATE)
+        require(None, artifact, Deployment(), gate=GATE)
 
 
 def test_person_who_gives_name_and_reason_is_obeyed_and_written_down(artifact, tmp_path):
     for reason in ('a demonstration', 'another'):
-        passage = require(None, artifact, gate=GATE, override=Override('Ada', reason))
+        passage = require(None, artifact, Deployment(), gate=GATE, override=Override('Ada', reason))
         assert passage.overridden and 'Ada' in passage.text and 'found none beside it' in passage.text
     entries = [json.loads(line) for line in (tmp_path / 'student.overrides.jsonl').read_text().splitlines()]
     assert [entry['reason'] for entry in entries] == ['a demonstration', 'another']
@@ -177,18 +204,18 @@ def test_person_who_gives_name_and_reason_is_obeyed_and_written_down(artifact, t
 @pytest.mark.parametrize('override', [Override('', 'why'), Override('Ada', '  ')])
 def test_override_without_name_or_reason_is_refused(artifact, tmp_path, override):
     with pytest.raises(GateError, match='the name of who lets this policy through'):
-        require(None, artifact, gate=GATE, override=override)
+        require(None, artifact, Deployment(), gate=GATE, override=override)
     assert not list(tmp_path.glob('*.jsonl'))
 
 
 def test_override_that_cannot_be_written_down_is_none(artifact, tmp_path):
     with pytest.raises(GateError, match='write the override down'):
-        require(None, artifact, gate=GATE, override=Override('Ada', 'why'), record=tmp_path / 'nowhere' / 'file')
+        require(None, artifact, Deployment(), gate=GATE, override=Override('Ada', 'why'), record=tmp_path / 'nowhere' / 'file')
 
 
 def test_passing_artifact_needs_no_override_and_none_is_written(artifact, tmp_path):
     write(tmp_path / 'student.report', report(artifact))
-    assert not require(None, artifact, gate=GATE, override=Override('Ada', 'why')).overridden
+    assert not require(None, artifact, Deployment(), gate=GATE, override=Override('Ada', 'why')).overridden
     assert not list(tmp_path.glob('*.jsonl'))
 
 
@@ -224,4 +251,4 @@ def test_contract_of_the_report_counts_too(artifact, tmp_path):
     values = report(artifact)
     values['subject']['contract'] = load_contract('avoiding_joint').hash
     with pytest.raises(GateError, match='a report of the contract'):
-        require(write(tmp_path / 'r', values), artifact, gate=GATE)
+        require(write(tmp_path / 'r', values), artifact, Deployment(), gate=GATE)

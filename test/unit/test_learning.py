@@ -147,7 +147,7 @@ def test_learning_on_a_gpu_needs_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('name', 'start'), [('learning', 'teacher'), ('learning_joint', 'teacher'), ('learning_chunked', 'demonstrations')]
+    ('name', 'start'), [('learning', 'teacher'), ('learning_joint', 'demonstrations'), ('learning_chunked', 'demonstrations')]
 )
 def test_shipped_settings_are_found_by_name_and_start_students_where_measured(name, start, tmp_path, monkeypatch):
     """Whatever else is of that name where one works; those begun at a teacher with its features: trunks are equal."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vdd_ros.control.limits import Limits
 from vdd_ros.control.plan_clock import PlanClock
 from vdd_ros.control.trajectory import State, Trajectory, Waypoints
 
@@ -12,11 +13,13 @@ PERIOD = 0.035
 REST = State(np.zeros(2), np.zeros(2), np.zeros(2))
 
 
-def _waypoints(
-    steps: np.ndarray, start: State = REST, time: float = 0.0, before: np.ndarray | None = None
-) -> Waypoints:
-    before = start.position - start.velocity * PERIOD if before is None else before
-    return Waypoints(start, steps, before=before, time=time, period=PERIOD, acceleration=np.full(2, 10.0))
+LIMITS = Limits(
+    np.full(2, -3.0), np.full(2, 3.0), np.full(2, 2.0), 0.5, acceleration=np.full(2, 10.0), jerk=np.full(2, 5000.0)
+)
+
+
+def _waypoints(steps: np.ndarray, start: State = REST, time: float = 0.0, smoothing: float = 0.0) -> Waypoints:
+    return Waypoints(start, steps, time=time, period=PERIOD, limits=LIMITS, smoothing=smoothing)
 
 
 def _steps(seed: int, count: int) -> np.ndarray:
@@ -43,24 +46,48 @@ def test_a_plan_hits_its_waypoints_at_their_ticks_and_is_continuous_to_its_rest(
     steps = _steps(0, count)
     plan = _waypoints(steps, time=2.0)
     for index, step in enumerate(steps):
-        np.testing.assert_allclose(plan.state(2.0 + (index + 1) * PERIOD).position, step, atol=1e-15)
+        np.testing.assert_allclose(plan.state(2.0 + (index + 1) * PERIOD).position, step, atol=1e-7)
     _assert_continuous(plan.state, [2.0 + PERIOD * index for index in range(1, count + 2)] + [plan.rest])
     rest = plan.state(plan.rest)
     np.testing.assert_allclose([rest.velocity, rest.acceleration], 0, atol=1e-9)
     np.testing.assert_allclose(plan.state(plan.rest + 9).position, rest.position, atol=1e-15)
 
 
+@pytest.mark.parametrize('smoothing', [0.0, 1.0])
 @pytest.mark.parametrize('count', [1, 3])
-def test_motions_of_constant_acceleration_are_reproduced(count):
+def test_motions_of_constant_acceleration_are_reproduced(count, smoothing):
     start = State(np.array([0.1, 0.0]), np.array([0.2, -0.3]), np.array([1.0, -2.0]))
 
     def exact(time: float) -> np.ndarray:
         return start.position + start.velocity * time + start.acceleration * time**2 / 2
 
     steps = np.array([exact((index + 1) * PERIOD) for index in range(count)])
-    plan = _waypoints(steps, start, before=exact(-PERIOD))
+    plan = _waypoints(steps, start, smoothing=smoothing)
     for time in np.linspace(0, count * PERIOD, 50):
-        np.testing.assert_allclose(plan.state(time).position, exact(time), atol=1e-15)
+        np.testing.assert_allclose(plan.state(time).position, exact(time), atol=1e-12)
+
+
+def test_smoothing_takes_away_what_alternates_and_keeps_what_lasts():
+    """A sine of angular frequency w passes with the gain 1 / (1 + (w smoothing)^6), but for the ends of the plan."""
+    ticks = np.arange(1, 41)
+    for frequency, gain in ((0.2, 1.0), (1.0, 0.5), (np.pi, 1 / (1 + np.pi**6))):
+        steps = 0.01 * np.cos(frequency * ticks)[:, None] * [1.0, 0.5]
+        plan = _waypoints(steps, smoothing=1.0)
+        inner = [plan.state((tick + 1) * PERIOD).position[0] for tick in range(10, 30)]
+        np.testing.assert_allclose(inner, gain * steps[10:30, 0], atol=3e-4)
+
+
+def test_followed_at_the_pace_a_plan_keeps_the_limits_and_its_path():
+    steps = _steps(4, 8)
+    plan = _waypoints(steps, smoothing=1.0)
+    clock, times, seconds = PlanClock(1e-3), [], 1e-3
+    while clock.time < plan.rest:
+        pace = plan.pace(clock.time)
+        clock.advance(seconds, pace.speed, pace.rate, pace.turn)
+        times.append(clock.time)
+    positions = np.array([plan.state(time).position for time in times])
+    velocity = np.abs(np.diff(positions, axis=0)).max(axis=0) / seconds
+    assert (velocity < LIMITS.velocity).all() and len(times) * seconds > plan.rest
 
 
 def test_where_a_plan_ends_it_goes_on_for_a_period_and_then_brakes_at_half_of_the_limit():

@@ -30,7 +30,8 @@ class Demo:
     ros_episodes: int = 20
     """Rollouts of the student over ROS."""
     settings: Path | None = None
-    """How to learn: a YAML file, or the name of one that ships, as `vdd train-teacher` takes it."""
+    """How to learn: a YAML file, or the name of one that ships, as `vdd train-teacher` takes it. By default the
+    one that suits the contract."""
     seed: int = 0
     """Draws the demonstrations and the rollouts."""
     resume: bool = False
@@ -38,18 +39,22 @@ class Demo:
 
     def run(self) -> None:
         """Do it."""
-        from vdd_ros.learning_settings import load_settings
+        from vdd_ros.contract import load_contract
+        from vdd_ros.learning_settings import load_settings, preset
         from vdd_ros.pipeline import demo
+        from vdd_ros.sim.tasks import load_task
+
+        contract = self.contract or load_task(self.task).contract
 
         with Bars(out) as bars:
             report = demo(
                 self.output,
                 task=self.task,
-                contract=self.contract,
+                contract=contract,
                 episodes=self.episodes,
                 rollouts=self.rollouts,
                 ros_episodes=self.ros_episodes,
-                settings=load_settings(self.settings),
+                settings=load_settings(self.settings or preset(load_contract(contract))),
                 seed=self.seed,
                 resume=self.resume,
                 progress=bars,

@@ -27,19 +27,22 @@ class TrainTeacher(ReadsBags):
     contract: str = 'avoiding_cartesian'
     """How topics become observations and actions: a YAML file, or the name of one that ships."""
     settings: Path | None = None
-    """How to learn: a YAML file, or a shipped one by name: learning (the default), learning_joint, learning_chunked."""
+    """How to learn: a YAML file, or a shipped one by name: learning_chunked, learning_joint, learning (single steps).
+    By default the one that suits the contract."""
     resume: bool = False
     """Go on from the checkpoint that an interrupted run left."""
 
     def run(self) -> None:
         """Do it."""
+        from vdd_ros.contract import load_contract
         from vdd_ros.data.augmentation import undisplaced
-        from vdd_ros.learning_settings import load_settings
+        from vdd_ros.learning_settings import load_settings, preset
         from vdd_ros.pipeline import load, train_teacher
 
-        settings = load_settings(self.settings)
+        contract = load_contract(self.contract)
+        settings = load_settings(self.settings or preset(contract))
         with Bars(out) as bars, Interruption() as interruption:
-            demonstrations = load(self.bags, self.contract, settings, bars)
+            demonstrations = load(self.bags, contract, settings, bars)
             for line in demonstrations.account.lines():
                 say(f'left out: {line}')
             if hidden := undisplaced(demonstrations.contract, settings.augmentation_of('teacher')):
@@ -67,18 +70,19 @@ class Distill(ReadsBags):
     output: Path
     """The artifact to write: a folder that does not exist yet."""
     settings: Path | None = None
-    """How to learn: a YAML file, or a shipped one by name: learning (the default), learning_joint, learning_chunked."""
+    """How to learn: a YAML file, or a shipped one by name: learning_chunked, learning_joint, learning (single steps).
+    By default the one that suits the contract."""
     resume: bool = False
     """Go on from the checkpoint that an interrupted run left."""
 
     def run(self) -> None:
         """Do it."""
         from vdd_ros.artifact import load_artifact
-        from vdd_ros.learning_settings import load_settings
+        from vdd_ros.learning_settings import load_settings, preset
         from vdd_ros.pipeline import distill, load
 
-        settings = load_settings(self.settings)
         contract = load_artifact(self.teacher, kind='teacher').manifest.contract
+        settings = load_settings(self.settings or preset(contract))
         with Bars(out) as bars, Interruption() as interruption:
             demonstrations = load(self.bags, contract, settings, bars)
             artifact = distill(

@@ -38,6 +38,11 @@ class Validate(ReadsBags):
     """Rollouts of each policy in the nominal world."""
     trouble_episodes: int = 120
     """Rollouts of each policy in every other one."""
+    deployed_episodes: int = 240
+    """Rollouts of the student as it is deployed: commands at control rate, all limits, planning beside them; 0 for
+    none. A quarter of them in slow mode, too."""
+    latency_scale: float = 1.0
+    """By how much the robot's computer plans slower than this one."""
     ros_episodes: int = 20
     """Rollouts of the student over ROS, policy and arm in processes of their own; 0 for none."""
     ros_scenarios: tuple[str, ...] = ('nominal',)
@@ -63,6 +68,8 @@ class Validate(ReadsBags):
             scenario_file=self.scenario_file,
             episodes=self.episodes,
             trouble_episodes=self.trouble_episodes,
+            deployed_episodes=self.deployed_episodes,
+            latency_scale=self.latency_scale,
             ros_episodes=self.ros_episodes,
             ros_scenarios=self.ros_scenarios,
             seed=self.seed,

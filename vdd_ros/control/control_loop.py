@@ -18,6 +18,11 @@ from vdd_ros.control.pursuit import Interpolation, Lockstep, Pursuit
 from vdd_ros.control.routing import Routing
 from vdd_ros.control.start_gate import Approach, StartGate
 from vdd_ros.control.tracker import Tracker
+from vdd_ros.control.trajectory import settling
+from vdd_ros.errors import ConfigurationError
+
+_SETTLES = 0.95
+"""From plan to plan a disturbance of the motion must shrink at least by this factor."""
 
 _STALL = 200_000_000
 """A gap between two ticks after which the arm counts as at rest [ns]: the process was suspended."""
@@ -72,6 +77,11 @@ class ControlLoop:
         guard
             Stops the arm if it is measured where it cannot be, or does not follow; None: every measurement is trusted.
 
+        Raises
+        ------
+        ConfigurationError
+            Commands leave faster than plans, and chunks are too short for a motion that settles.
+
         """
         self._period = contract.period if control_period is None else control_period
         self.is_lockstep = self._period >= contract.period
@@ -81,6 +91,8 @@ class ControlLoop:
         if source is None:
             rules = {'limits': limits, 'routing': routing, 'execution': execution, 'novelty': novelty}
             source = Planner(contract, policy, kinematics, **rules, generator=generator, lockstep=self.is_lockstep)
+            if not self.is_lockstep:
+                _check_settles(contract, source)
         self._source = source
         self._tracker = Tracker(limits, self._seconds)
         if pursuit is None:
@@ -374,3 +386,16 @@ class ControlLoop:
         self._resets += 1
         self._stepped = now - self._period
         self._begin(now)
+
+
+def _check_settles(contract: Contract, planner: Planner) -> None:
+    """Refuse plans that end where the next one begins: at control rate the motion through them oscillates."""
+    growth = settling(planner.steps, planner.replan_steps, planner.smoothing)
+    if growth > _SETTLES:
+        raise ConfigurationError(
+            expected='chunks that reach at least two steps beyond the next plan where commands leave faster than plans',
+            found=f'plans of {planner.steps} steps, made anew after {planner.replan_steps}; a disturbance of the '
+            f'motion is multiplied by {growth:.2f} from plan to plan',
+            remedy=f'learn {contract.name} with a prediction_horizon of at least {planner.replan_steps + 2}, lower '
+            'replan_steps, raise coast_steps, or command at the policy rate',
+        )

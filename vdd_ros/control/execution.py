@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vdd_ros.control.routing import SPREAD
 from vdd_ros.errors import ConfigurationError
 
 
@@ -15,16 +14,18 @@ class Execution:
     replan_steps: int = 0
     """Policy ticks from one plan to the next; 0: the contract's `action_horizon`. With 1 the arm plans at every tick at
     which the plan before is ready, and executes the rest of its chunk at the others."""
-    coast_steps: int = 4
-    """Steps of a chunk beyond those that are due until the next plan: what is done if that plan is late."""
-    smoothing: float = 0.7
-    """Time constant of the smoothing of waypoints, in policy periods; 0: every waypoint is passed exactly."""
+    coast_steps: int = 8
+    """Steps of a chunk beyond those that are due until the next plan: what is done if that plan is late, and what the
+    motion is smoothed towards."""
+    smoothing: float = 3.0
+    """Time constant of the smoothing of waypoints, in policy periods, and at most half of the steps by which a plan
+    reaches beyond the next one; 0: every waypoint is passed exactly."""
     blend: float = 1.0
     """How long a plan that arrives late leads over from the motion under way, in policy periods."""
-    coherence: float = 0.0
+    coherence: float = 0.2
     """How strongly an expert is chosen by the likelihood, under it, of what is left of the chunk under way: 1
     conditions the mixture on it exactly, 0 draws anew for every plan."""
-    spread: float = SPREAD
+    spread: float = 0.0
     """How much of its own spread an expert acts with, drawn for each plan: 0 is its mean, 1 the student's own."""
     speed: float = 1.0
     """How fast plans are carried out, 1 for as planned: the same way, only slower. Not in lockstep."""

@@ -161,7 +161,10 @@ class Planner:
         """Policy ticks from one call of `proposing` to the next."""
         self._chunk = Chunk(self.replan_steps)
         ahead = self.replan_steps + (0 if lockstep else execution.coast_steps)
-        self._ahead = min(ahead, contract.prediction_horizon)
+        self.steps = min(ahead, contract.prediction_horizon)
+        """Steps of a chunk that a plan goes on for."""
+        self.smoothing = min(execution.smoothing, (self.steps - self.replan_steps) / 2)
+        """Time constant of the smoothing spline; a plan must reach two of them beyond the next one."""
         self._epoch = self._serial = -1
         self._acting = policy
         self._successor: tuple[Student, Monitor | None] | None = None
@@ -213,7 +216,7 @@ class Planner:
             fault = yield from self._infer(window, left)
             if fault:
                 return Proposal.faulty(tick, fault)
-        actions = self._chunk.next()[None] if self._lockstep else self._action[: self._ahead]
+        actions = self._chunk.next()[None] if self._lockstep else self._action[: self.steps]
         steps, unreachable, slowed = self.embodiment.waypoints(actions, tick.reference.position)
         if len(steps) < min(self.replan_steps, len(actions)):
             return Proposal(tick, -1, steps, None, broken=f'step {len(steps) + 1}: {unreachable}')
@@ -230,7 +233,7 @@ class Planner:
                 time=tick.time,
                 period=self._seconds,
                 limits=self._limits,
-                smoothing=self._execution.smoothing,
+                smoothing=self.smoothing,
             )
         broken = ''
         if self._limits.mode == 'reject':

@@ -83,6 +83,17 @@ def smoothing_matrices(steps: int, smoothing: float) -> tuple[np.ndarray, np.nda
     return solved[..., :3], solved[..., 3:]
 
 
+def settling(steps: int, replan: int, smoothing: float) -> float:
+    """Return by which factor a disturbance of the motion shrinks from one plan to the next; above 1 it grows.
+
+    A plan of so many ``steps`` starts from the state of the motion, and the next one follows after ``replan`` steps:
+    the disturbance of velocity and acceleration is multiplied by a matrix, whose spectral radius this is. A plan that
+    ends where the next one begins leaves its last state free, and oscillates.
+    """
+    by_state, _ = smoothing_matrices(steps, smoothing)
+    return float(np.abs(np.linalg.eigvals(by_state[replan - 1][1:, 1:])).max())
+
+
 class Waypoints:
     """A plan as a motion of its own, from where it was made near all its steps to rest; made where there is time."""
 

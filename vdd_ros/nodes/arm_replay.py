@@ -17,7 +17,7 @@ from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.arm.driver import ArmDriver, Setting
 from vdd_ros.nodes.arm.lifecycle import ArmNode
-from vdd_ros.nodes.arm.parameters import control_period, deployment_of
+from vdd_ros.nodes.arm.parameters import deployment_of
 from vdd_ros.nodes.episode_reader import RecordedEpisode, read_episode
 from vdd_ros.nodes.tap import message_class
 
@@ -45,7 +45,7 @@ class ArmReplay:
         beside = {item.topic: item.type for item in contract.further_actions if item.source == 'topic'}
         self._episode: RecordedEpisode = read_episode(values['bag'], recorded, values['episode'], [*beside])
         kinematics = Kinematics.from_contract(contract)
-        period = control_period(values, contract, simulated=node.simulated)
+        period = deployment_of(values).control_period(contract, simulated=node.simulated)
         deployment = deployment_of(values)
         loop, self._playback = deployment.build_playback(
             contract,

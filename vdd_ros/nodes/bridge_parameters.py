@@ -28,6 +28,14 @@ PARAMETERS = (
         maximum=10_000.0,
     ),
     Parameter(
+        'command_rate',
+        0.0,
+        'how often a commander answers in lockstep mode [Hz], rounded to a whole number of joint states; 0: once per '
+        'policy period',
+        minimum=0.0,
+        maximum=10_000.0,
+    ),
+    Parameter(
         'controller', 'arm_controller', 'name of the controller of a task; commands come on NAME/...', topic=True
     ),
     Parameter(

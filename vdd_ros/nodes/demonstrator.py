@@ -19,7 +19,7 @@ from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.parameters import Parameter, declare
 from vdd_ros.nodes.process import guarded, run
-from vdd_ros.sim.demonstration import Teleoperation
+from vdd_ros.sim.demonstration import CONTROL_PERIOD, Teleoperation
 from vdd_ros.sim.tasks import load_task
 
 PARAMETERS = (
@@ -48,9 +48,9 @@ class DemonstratorNode(Node):
         super().__init__('demonstrator')
         self._values = declare(self, PARAMETERS)
         contract = load_contract(self._values['contract'])
-        self._task = load_task(self._values['task'])
-        script = self._task.new_demonstrator(np.random.default_rng(self._values['seed']))
-        self._teleoperation = Teleoperation(Kinematics.from_contract(contract), self._task, script)
+        task = load_task(self._values['task'])
+        script = task.new_demonstrator(np.random.default_rng(self._values['seed']))
+        self._teleoperation = Teleoperation(Kinematics.from_contract(contract), task, script)
         self._reader = messages.JointReader(contract.robot.joints)
         self._demonstration: _Demonstration | None = None
         self._latest: messages.JointReading | None = None
@@ -107,7 +107,7 @@ class DemonstratorNode(Node):
         event = messages.from_episode(message)
         self._heard = time.monotonic()
         if event.kind == 'start' and self._asked:
-            self._demonstration = _Demonstration(event.stamp, self._task.period, self._teleoperation)
+            self._demonstration = _Demonstration(event.stamp, self._teleoperation)
             self._steer()
         elif event.kind == 'end' and self._demonstration is not None:
             self._finish(event)
@@ -165,22 +165,25 @@ class DemonstratorNode(Node):
 class _Demonstration:
     """One demonstration under way: answers the states at its ticks with joint commands."""
 
-    def __init__(self, start: int, period: int, teleoperation: Teleoperation) -> None:
+    def __init__(self, start: int, teleoperation: Teleoperation) -> None:
         self._next = start
-        self._period = period
         self._teleoperation = teleoperation
-        self._begun = False
+        self._last: np.ndarray | None = None
 
     def answer(self, reading: messages.JointReading) -> np.ndarray | None:
-        """Return joints of shape (joint,) [rad] to command, or None where the next tick is still to come."""
+        """Return joints of shape (joint,) [rad] to command, or None where the next tick is still to come.
+
+        Where the motion has ended, its last command is held.
+        """
         if reading.stamp < self._next:
             return None
         while self._next <= reading.stamp:
-            self._next += self._period
-        if not self._begun:
+            self._next += CONTROL_PERIOD
+        if self._last is None:
             self._teleoperation.begin(reading.position)
-            self._begun = True
-        return self._teleoperation.command()
+        if not self._teleoperation.finished:
+            self._last = self._teleoperation.command()
+        return self._last
 
 
 def main() -> int:

@@ -15,9 +15,10 @@ from std_srvs.srv import Trigger
 
 from vdd_ros import pipeline
 from vdd_ros.artifact import Artifact
+from vdd_ros.contract import load_contract
 from vdd_ros.errors import ConfigurationError, OutputError
 from vdd_ros.learning import checkpoint_path
-from vdd_ros.learning_settings import load_settings
+from vdd_ros.learning_settings import load_settings, preset
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.parameters import STRINGS, Parameter, declare
 from vdd_ros.nodes.process import run
@@ -31,7 +32,10 @@ PARAMETERS = (
     ),
     Parameter('contract', 'avoiding_cartesian', 'how topics become actions: a file, or one that ships', path=True),
     Parameter(
-        'config', '', 'settings of the learning: a YAML file, or the name of one that ships; empty: learning', path=True
+        'config',
+        '',
+        'settings of the learning: a YAML file, or the name of one that ships; empty: the one that suits the contract',
+        path=True,
     ),
 )
 
@@ -54,7 +58,7 @@ class DistillationNode(Node):
             raise OutputError(
                 expected=f'no student in {self._values["output"]}', found='one', remedy='choose another output'
             )
-        self._settings = load_settings(self._values['config'] or None)
+        self._settings = load_settings(self._values['config'] or preset(load_contract(self._values['contract'])))
         self.failure: Exception | None = None
         self.finished = False
         """Whether the job has ended, by success or by cancellation."""

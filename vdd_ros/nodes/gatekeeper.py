@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vdd_ros.artifact import Artifact
+from vdd_ros.deployment import Deployment
 from vdd_ros.nodes.parameters import Parameter, Value
 from vdd_ros.validation.gate import Override, Passage, load_gate, require
 
@@ -22,7 +23,9 @@ PARAMETERS = (
 )
 
 
-def outlook(values: Mapping[str, Value], artifact: Artifact, *, simulated: bool) -> str:
+def outlook(
+    values: Mapping[str, Value], artifact: Artifact, deployment: Deployment, *, simulated: bool
+) -> str:
     """Return whether an artifact would pass the gate, in words; nothing is recorded.
 
     Raises
@@ -37,10 +40,12 @@ def outlook(values: Mapping[str, Value], artifact: Artifact, *, simulated: bool)
         return f'asks for nothing {"in simulated time" if simulated else "in stage shadow"}'
     if values['override_name'] and values['override_reason']:
         return f'{values["override_name"]} answers for it: {values["override_reason"]}'
-    return require(values['report'] or None, artifact, gate=load_gate(values['gate'] or None)).text
+    return require(values['report'] or None, artifact, deployment, gate=load_gate(values['gate'] or None)).text
 
 
-def admit(values: Mapping[str, Value], artifact: Artifact, *, simulated: bool) -> Passage | None:
+def admit(
+    values: Mapping[str, Value], artifact: Artifact, deployment: Deployment, *, simulated: bool
+) -> Passage | None:
     """Let an artifact through to an arm; None where there is no real arm: in simulated time, and in the shadow stage.
 
     Raises
@@ -59,6 +64,7 @@ def admit(values: Mapping[str, Value], artifact: Artifact, *, simulated: bool) -
     return require(
         values['report'] or None,
         artifact,
+        deployment,
         gate=load_gate(values['gate'] or None),
         override=override,
         record=values['override_record'] or None,

@@ -57,7 +57,9 @@ class MujocoBridge(Node):
         self._values = values = declare(self, PARAMETERS, self._apply)
         stage = open_stage(values['task'], values['scene'], values['controller'], values['command_interface'])
         trouble = load_trouble(values['trouble'])
-        self._world = World(stage, values['joint_state_rate'], trouble, values['seed'])
+        self._world = World(
+            stage, values['joint_state_rate'], trouble, values['seed'], command_rate=values['command_rate']
+        )
         self._joints = list(self._world.simulation.joints)
         self._keyframe = values['keyframe']
         self._check_keyframe(self._keyframe)

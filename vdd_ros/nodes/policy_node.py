@@ -16,7 +16,7 @@ from vdd_ros.errors import ConfigurationError, GateError, VddError
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes.arm.driver import ArmDriver, Setting
 from vdd_ros.nodes.arm.lifecycle import ArmNode, transition
-from vdd_ros.nodes.arm.parameters import control_period, deployment_of
+from vdd_ros.nodes.arm.parameters import deployment_of
 from vdd_ros.nodes.gatekeeper import admit, outlook
 from vdd_ros.nodes.listening import live_streams
 from vdd_ros.nodes.parameters import Value
@@ -78,7 +78,7 @@ class PolicyNode(ArmNode):
         try:
             artifact = load_artifact(self.artifact_path, kind='student')
             lines.append(f'fine: artifact: {artifact.path} ({artifact.hash[:12]})')
-            lines.append(f'fine: gate: {outlook(self.values, artifact, simulated=self.simulated)}')
+            lines.append(f'fine: gate: {outlook(self.values, artifact, deployment_of(self.values), simulated=self.simulated)}')
         except GateError as error:
             lines.append(f'failure: gate: {error}')
         except VddError as error:
@@ -98,7 +98,7 @@ class PolicyNode(ArmNode):
         self.policy = self.admitted(DistilledPolicy.load(path, contract=expected, threads=values['threads']))
         self.contract = contract = self.policy.contract
         kinematics = Kinematics.from_contract(contract)
-        period = control_period(values, contract, simulated=self.simulated)
+        period = deployment_of(values).control_period(contract, simulated=self.simulated)
         streams = live_streams(contract) if contract.topic_features else None
         rules = {'period': period, 'streams': streams, 'simulated': self.simulated}
         loop = build_loop(values, self.policy, kinematics, **rules)
@@ -124,9 +124,10 @@ class PolicyNode(ArmNode):
 
     def admitted(self, policy: DistilledPolicy) -> DistilledPolicy:
         """Return a policy if it may command this arm; else raise a `GateError`."""
-        passage = admit(self.values, policy.artifact, simulated=self.simulated)
+        deployment = deployment_of(self.values)
+        passage = admit(self.values, policy.artifact, deployment, simulated=self.simulated)
         if passage is None:
-            self._passage = outlook(self.values, policy.artifact, simulated=self.simulated)
+            self._passage = outlook(self.values, policy.artifact, deployment, simulated=self.simulated)
         else:
             self._passage = passage.text
             tell = self.get_logger().warning if passage.overridden else self.get_logger().info

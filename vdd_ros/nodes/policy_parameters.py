@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from vdd_ros.control.control_loop import ControlLoop
-from vdd_ros.control.routing import SPREAD
 from vdd_ros.data.live import LiveStreams
 from vdd_ros.errors import ConfigurationError
 from vdd_ros.kinematics import Kinematics
@@ -34,11 +33,19 @@ PARAMETERS = (
     Parameter('start_threshold', 0.5, 'how far the first waypoint may be [rad]', minimum=0.001, maximum=10.0),
     Parameter('start', 'refuse', 'if it is farther: refuse, or approach slowly', choices=('refuse', 'approach')),
     Parameter('replan_steps', 0, "policy periods between plans; 0: the contract's", minimum=0, maximum=32),
-    Parameter('coast_steps', 4, 'further steps of a chunk if the next plan is late', minimum=0, maximum=32),
-    Parameter('smoothing', 0.7, 'time constant of the smoothing [policy periods]; 0: none', minimum=0.0, maximum=10.0),
-    Parameter('blend', 1.0, 'duration in which a late plan takes over [policy periods]', minimum=0.01, maximum=10.0),
-    Parameter('coherence', 0.0, 'how strongly a chunk goes on with the one before; 0: off', minimum=0.0, maximum=10.0),
-    Parameter('spread', SPREAD, "share of an expert's own spread that it acts with; 0: calm", minimum=0.0, maximum=1.0),
+    Parameter('coast_steps', 8, 'further steps of a chunk if the next plan is late', minimum=0, maximum=32),
+    Parameter(
+        'smoothing', 3.0, 'time constant that smooths the waypoints [policy periods]', minimum=0.0, maximum=10.0
+    ),
+    Parameter('blend', 1.0, 'duration of the seam of a late plan [policy periods]', minimum=0.01, maximum=10.0),
+    Parameter(
+        'coherence',
+        0.2,
+        'how strongly the rest of the chunk under way weighs in the choice of the next expert; 0: not at all',
+        minimum=0.0,
+        maximum=10.0,
+    ),
+    Parameter('spread', 0.0, "share of an expert's spread that it acts with; 0: its mean", minimum=0.0, maximum=1.0),
     Parameter('routing', 'sample', 'how the expert is chosen from the gating', choices=('sample', 'likeliest')),
     Parameter('temperature', 1.0, 'of the gating; below 1 the likely get likelier', minimum=0.01, maximum=100.0),
     Parameter('keep_above', 0.0, 'an expert acts on while so likely beside the best; 0: off', minimum=0.0, maximum=1.0),

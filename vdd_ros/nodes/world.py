@@ -24,7 +24,15 @@ class World:
     Controllers are updated at the beginning of every chunk, as a controller manager does at the rate of its hardware.
     """
 
-    def __init__(self, stage: Stage, state_rate: float, trouble: Trouble = Trouble(), seed: int = 0) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        state_rate: float,
+        trouble: Trouble = Trouble(),
+        seed: int = 0,
+        *,
+        command_rate: float = 0.0,
+    ) -> None:
         """Put the robot at its start, with no episode running.
 
         Parameters
@@ -38,11 +46,15 @@ class World:
             What happens to messages, and what is drawn anew in every episode.
         seed
             Draws all of that.
+        command_rate
+            How often a commander answers in lockstep [Hz]; 0: once per policy period. Rounded so that a whole number of
+            states lies between two commands.
 
         Raises
         ------
         ConfigurationError
-            States are wanted oftener than physics steps, or a sensor is to measure oftener than states.
+            States are wanted oftener than physics steps, or a sensor is to measure oftener than states, or commands are
+            to come oftener than states or more rarely than policy periods.
         ModelError
             A sensor or the trouble names what is not in the scene.
 
@@ -60,6 +72,15 @@ class World:
         self._substeps = max(1, stage.period // self.simulation.timestep)
         self.chunks = min(max(1, round(stage.period * state_rate / NANOSECONDS)), self._substeps)
         """States per policy period."""
+        commands = command_rate or NANOSECONDS / stage.period
+        self._answer_chunks = round(self.state_rate / commands)
+        if not 1 <= self._answer_chunks <= self.chunks:
+            raise ConfigurationError(
+                expected=f'a command_rate from {NANOSECONDS / stage.period:g} Hz, the policy rate, to '
+                f'{self.state_rate:g} Hz, that of the joint states',
+                found=f'{command_rate:g} Hz',
+                remedy='change it, or raise joint_state_rate',
+            )
         self.arm = SimulatedArm(self.simulation, trouble, state_period=None)
         self.sensors = SensorSuite(self.simulation, stage.settings.sensors, trouble.sensors, self.state_rate)
         self._chunk = 0
@@ -129,8 +150,10 @@ class World:
         self.arm.send(deliver)
 
     def await_answer(self) -> None:
-        """In lockstep: the next state that is wanted is that of one period later."""
-        self._due += self.stage.period
+        """In lockstep: the next state that is wanted is that of one command period later."""
+        ends = self._due_chunk + self._answer_chunks
+        self._due += self._time_of(ends) - self._time_of(self._due_chunk)
+        self._due_chunk = ends % self.chunks
 
     @property
     def is_answered(self) -> bool:
@@ -184,6 +207,11 @@ class World:
             verdict = 'failure'
         return None if verdict == 'running' else self._end(verdict, self.stamp, self._referee)
 
+    def _time_of(self, chunk: int) -> int:
+        """Return when a chunk begins, counted from the beginning of a period; it may lie in a later one [ns]."""
+        periods, chunk = divmod(chunk, self.chunks)
+        return periods * self.stage.period + self._boundary(chunk)
+
     def _boundary(self, chunk: int) -> int:
         """Return when a chunk begins within its period [ns]: on a physics step, and the last ends with the period."""
         if chunk == self.chunks:
@@ -212,3 +240,4 @@ class World:
             controller.start()
         self._chunk = 0
         self._newest = self._due = self.stamp
+        self._due_chunk = 0

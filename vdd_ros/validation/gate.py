@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import Field
@@ -22,6 +22,9 @@ from vdd_ros.settings import Settings
 from vdd_ros.share import share_path
 from vdd_ros.validation.judgement import Verdict, judge
 from vdd_ros.validation.report_file import REPORT, read_report
+
+if TYPE_CHECKING:
+    from vdd_ros.deployment import Deployment
 
 
 class Threshold(Settings):
@@ -114,6 +117,7 @@ def find_report(artifact: Path) -> Path | None:
 def require(
     report: str | Path | None,
     artifact: Artifact,
+    deployment: Deployment,
     *,
     gate: Gate | None = None,
     override: Override | None = None,
@@ -127,6 +131,8 @@ def require(
         The folder of the report or the file ``report.json``; None: the one that lies beside the artifact.
     artifact
         What shall command an arm; read and checked by `load_artifact`.
+    deployment
+        The rules that its commands will be under; a verdict holds for those of the validation alone.
     gate
         The thresholds; by default those that ship, or those of the workspace that overlays them.
     override
@@ -137,15 +143,15 @@ def require(
     Raises
     ------
     GateError
-        There is no report, it is of another artifact or contract, was altered, or does not pass, and nobody answers for
-        it; or whoever does gives no name or no reason, or it cannot be written down.
+        There is no report, it is of another artifact, contract or deployment, was altered, or does not pass, and nobody
+        answers for it; or whoever does gives no name or no reason, or it cannot be written down.
     ConfigurationError
         The thresholds that ship cannot be read.
 
     """
     gate = load_gate() if gate is None else gate
     try:
-        verdict = _verdict(report, artifact, gate)
+        verdict = _verdict(report, artifact, deployment, gate)
     except GateError as refusal:
         if override is None:
             raise
@@ -153,7 +159,7 @@ def require(
     return Passage(f'passed its validation: {verdict.text}')
 
 
-def _verdict(report: str | Path | None, artifact: Artifact, gate: Gate) -> Verdict:
+def _verdict(report: str | Path | None, artifact: Artifact, deployment: Deployment, gate: Gate) -> Verdict:
     place = find_report(artifact.path) if report is None else Path(report)
     if place is None:
         raise GateError(
@@ -171,6 +177,12 @@ def _verdict(report: str | Path | None, artifact: Artifact, gate: Gate) -> Verdi
                 found=f'one of {subject[what][:12]} at {place}',
                 remedy=f'validate this very artifact: vdd validate --student {artifact.path}',
             )
+    if subject['deployment'] != deployment.fingerprint:
+        raise GateError(
+            expected='the deployment parameters of the validation',
+            found=_changed(values['deployment'], deployment),
+            remedy=f'validate with these ones: vdd validate --student {artifact.path} --deployment FILE',
+        )
     verdict = judge(values, gate)
     if not verdict.passes:
         raise GateError(
@@ -179,6 +191,17 @@ def _verdict(report: str | Path | None, artifact: Artifact, gate: Gate) -> Verdi
             remedy='train further, or look at the report and answer for it by name and reason',
         )
     return verdict
+
+
+def _changed(validated: Mapping[str, Any], deployment: Deployment) -> str:
+    """Return which parameters differ from those of a validation."""
+    present = deployment.model_dump(mode='json', exclude={'stage'})
+    changes = [
+        f'{name} {value!r} instead of {validated.get(name)!r}'
+        for name, value in present.items()
+        if validated.get(name) != value
+    ]
+    return ', '.join(changes) or 'other contents of joint_limits or rules'
 
 
 def _overridden(artifact: Artifact, override: Override, refusal: GateError, record: str | Path | None) -> Passage:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vdd_ros.artifact import load_artifact
+from vdd_ros.deployment import Deployment
 from vdd_ros.processes import NodeGraph, Value
 from vdd_ros.progress import Progress
 from vdd_ros.sim.trouble import Trouble
@@ -23,6 +24,7 @@ def rollout_over_ros(
     episodes: int = 20,
     seed: int = 0,
     trouble: Trouble = Trouble(),
+    deployment: Deployment = Deployment(),
     logs: Path,
     progress: Progress,
 ) -> tuple[Outcome, ...]:
@@ -55,7 +57,8 @@ def rollout_over_ros(
 
     with NodeGraph(logs) as graph:
         graph.start('mujoco_bridge', bridge)
-        graph.start('policy_node', {'artifact': str(Path(student).absolute()), 'seed': seed, 'use_sim_time': True})
+        policy = {'artifact': str(Path(student).absolute()), 'seed': seed, 'use_sim_time': True, 'control_rate': 0.0}
+        graph.start('policy_node', {**deployment.parameters, **policy})
         settings = {'contract': str(contract), 'episodes': episodes, 'output': str(outcomes)}
         graph.start('validator', settings, listen=listen)
         graph.wait('validator')

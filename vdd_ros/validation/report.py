@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from vdd_ros.artifact import Artifact
 from vdd_ros.contract import NANOSECONDS, Contract
@@ -24,8 +26,8 @@ from vdd_ros.validation.latency import Latency
 from vdd_ros.validation.metrics import summarise, wilson_interval
 from vdd_ros.validation.over_ros import Outcome
 from vdd_ros.validation.report_file import FORMAT, REPORT, sealed
-from vdd_ros.validation.scenarios import EVERYTHING, NOMINAL, described
-from vdd_ros.validation.trial import Rollouts
+from vdd_ros.validation.scenarios import EVERYTHING, NOMINAL, SLOW, described
+from vdd_ros.validation.trial import Rollouts, Timing
 
 PAPER = (
     'Zhou et al., NeurIPS 2024, report for Avoiding, with human demonstrations and other servos (comparable protocol): '
@@ -56,6 +58,10 @@ class Findings:
     """The rules that commands were under."""
     films: Mapping[str, Path] = field(default_factory=dict)
     """By scenario."""
+    timings: Mapping[str, Timing] = field(default_factory=dict)
+    """Of the scenarios in which the student was tried as it is deployed."""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Parts of the validation that broke off, and why."""
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
@@ -70,6 +76,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
             'period': findings.contract.period / NANOSECONDS,
             'task': findings.task.name,
             'scene': findings.task.scene_hash,
+            'deployment': findings.deployment.fingerprint,
         },
         'way_names': list(findings.task.way_names),
         'scenarios': [_scenario(findings, name) for name in findings.scenarios],
@@ -78,6 +85,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
         'contract': {'name': findings.contract.name, 'hash': findings.contract.hash},
         'deployment': findings.deployment.model_dump(mode='json'),
         'seconds': dict(findings.seconds),
+        'failures': dict(findings.failures),
         **environment(),
     }
     nominal = findings.rollouts.get(NOMINAL, next(iter(findings.rollouts.values())))
@@ -148,16 +156,40 @@ def _scenario(findings: Findings, name: str) -> dict[str, Any]:
     trouble, student = findings.scenarios[name], findings.student
     values: dict[str, Any] = {
         'name': name,
-        'description': described(trouble),
+        'description': _as_deployed(findings, name) if name in findings.timings else described(trouble),
         'trouble': trouble.model_dump(mode='json', exclude_defaults=True),
         **dict.fromkeys(('student', 'teacher', 'recorded', 'ros')),
     }
     for who, rollouts in findings.rollouts[name].items():
         experts = _experts(student) if who == 'student' and student is not None else 0
-        values[who] = {**_summary(rollouts, experts), 'outcomes': rollouts.outcomes.values()}
+        values[who] = {
+            **_summary(rollouts, experts),
+            'outcomes': rollouts.outcomes.values(),
+            'causes': dict(Counter(cause for cause in rollouts.causes if cause).most_common()),
+            'limited_seconds': _limited(rollouts, findings.contract.robot.joints),
+        }
     if name in findings.over_ros:
         values['ros'] = _of_ros(findings.over_ros[name])
     return values
+
+
+def _as_deployed(findings: Findings, name: str) -> str:
+    timing = findings.timings[name]
+    latency = 1e3 * np.median(timing.latency) * timing.latency_scale
+    return (
+        f'as deployed: commands at {NANOSECONDS / timing.control_period:g} Hz under all limits, planning beside them '
+        f'in {latency:.1f} ms, joint states at {NANOSECONDS / timing.state_period:g} Hz and '
+        f'{timing.state_delay / 1e6:g} ms late' + (', slow mode' if name == SLOW else '')
+    )
+
+
+def _limited(rollouts: Rollouts, joints: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return how long each kind of limit changed the command of each joint, in the mean of the episodes [s]."""
+    return {
+        kind: {joint: float(value) / len(rollouts) for joint, value in zip(joints, seconds) if value}
+        for kind, seconds in rollouts.limited.items()
+        if np.any(seconds)
+    }
 
 
 def _summary(rollouts: Rollouts, experts: int = 0) -> dict[str, Any]:

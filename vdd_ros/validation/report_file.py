@@ -11,7 +11,7 @@ from typing import Any
 from vdd_ros.errors import GateError
 
 REPORT = 'report.json'
-FORMAT = 1
+FORMAT = 2
 _DIGEST = 'digest'
 
 

@@ -19,9 +19,9 @@ from vdd_ros.sim.tasks import Task, load_task
 from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation.policies import Planner, PlannerFactory, Recorded
 from vdd_ros.validation.runner import Record, Runner, batches_of
-from vdd_ros.validation.trial import Rollouts, Trial
+from vdd_ros.validation.trial import Rollouts, Timing, Trial
 
-__all__ = ['BATCH', 'Planner', 'PlannerFactory', 'Recorded', 'Rollouts', 'Trial', 'rollout', 'rollout_all']
+__all__ = ['BATCH', 'Planner', 'PlannerFactory', 'Recorded', 'Rollouts', 'Timing', 'Trial', 'rollout', 'rollout_all']
 
 BATCH = 60
 """Episodes side by side. Each batch draws from a generator of its own: results do not depend on the processes."""
@@ -111,15 +111,24 @@ def rollout_all(
     for (name, _), (batch, spent) in zip(jobs, run(task, recipe, jobs, processes, report)):
         records[name] += batch
         seconds[name] += spent
-    return {name: _collected(task, contract, records[name], seconds[name]) for name in trials}
+    return {
+        name: _collected(task, contract, records[name], seconds[name], trial.timing) for name, trial in trials.items()
+    }
 
 
-def _collected(task: Task, contract: Contract, records: list[Record], seconds: float) -> Rollouts:
+def _collected(
+    task: Task, contract: Contract, records: list[Record], seconds: float, timing: Timing | None
+) -> Rollouts:
+    period = contract.period if timing is None else timing.control_period
+    limited: dict[str, np.ndarray] = {}
+    for record in records:
+        for kind, counts in record.clamps.items():
+            limited[kind] = limited.get(kind, 0.0) + np.array(counts) * period / NANOSECONDS
     return Rollouts(
         success=np.array([record.verdict == 'success' for record in records]),
         way=np.array([-1 if record.way is None else record.way for record in records]),
         steps=np.array([len(record.experts) for record in records]),
-        clamped=np.array([record.clamped for record in records]),
+        clamped=np.array([record.clamped * period / contract.period for record in records]),
         clearance=np.array([record.clearance for record in records]),
         paths=tuple(np.array(record.path) for record in records),
         states=tuple(np.array(record.states) for record in records),
@@ -127,6 +136,9 @@ def _collected(task: Task, contract: Contract, records: list[Record], seconds: f
         way_names=task.way_names,
         period=contract.period / NANOSECONDS,
         seconds=seconds,
+        causes=tuple(record.cause for record in records),
+        limited=limited,
+        commands=tuple(np.array(record.commands) for record in records),
     )
 
 
@@ -144,7 +156,8 @@ class _Runs:
     """Runs the batches of some trials in one process; makes each policy once."""
 
     def __init__(self, task: Task, recipe: _Recipe) -> None:
-        self._runner = Runner(task, recipe.contract, recipe.deployment)
+        self._task, self._recipe = task, recipe
+        self._runners: dict[tuple[Timing | None, Deployment], Runner] = {}
         self._trials = recipe.trials
         self._seed = np.random.SeedSequence(recipe.seed)
         self._policies: dict[int, Planner] = {}
@@ -154,8 +167,15 @@ class _Runs:
         trial = self._trials[name]
         policy = trial.policy if isinstance(trial.policy, Recorded) else self._made(trial.policy)
         began = time.perf_counter()
-        records = self._runner.run(policy, trial.trouble, numbers, self._seed, ended)
+        records = self._runner_of(trial).run(policy, trial.trouble, numbers, self._seed, ended)
         return records, time.perf_counter() - began
+
+    def _runner_of(self, trial: Trial) -> Runner:
+        key = trial.timing, trial.deployment or self._recipe.deployment
+        if key not in self._runners:
+            timing, deployment = key
+            self._runners[key] = Runner(self._task, self._recipe.contract, deployment, timing)
+        return self._runners[key]
 
     def _made(self, factory: PlannerFactory) -> Planner:
         if id(factory) not in self._policies:

@@ -24,22 +24,7 @@ from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks import Referee, Task, Verdict
 from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation.policies import Asked, Recorded, asked
-
-@dataclass(frozen=True)
-class Timing:
-    """The timing of a deployment: how often commands leave, how late plans and joint states arrive."""
-
-    control_period: int
-    """Time between two commands [ns]."""
-    latency: tuple[float, ...] = (0.0,)
-    """Measured durations of planning [s]; one is drawn for every plan."""
-    latency_scale: float = 1.0
-    """By how much the robot's computer is slower than the one that they were measured on."""
-    state_period: int = 5_000_000
-    """Time between two joint states [ns]."""
-    state_delay: int = 1_000_000
-    """From the measurement of a joint state to its arrival [ns]."""
-
+from vdd_ros.validation.trial import Timing
 
 _FAR = 0.25
 """Obstacles further away than that are not told apart [m]."""
@@ -61,7 +46,7 @@ class Record:
     clamps: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Commands that a limit changed, by kind of limit and joint."""
     commands: list[np.ndarray] = field(default_factory=list)
-    """What was commanded in every control period; as deployed only."""
+    """What was commanded in every control period, if `Timing.keeps_commands`, shape (joint,) [rad] each."""
 
 
 @dataclass
@@ -226,7 +211,8 @@ class Runner:
             episode.pending = None
             _finished(planning, mixture)
         outcome = loop.decide(now)
-        record.commands.append(outcome.position)
+        if self._timing.keeps_commands:
+            record.commands.append(outcome.position)
         if isinstance(outcome, Stop):
             record.verdict, record.cause = 'failure', outcome.reason
             return None

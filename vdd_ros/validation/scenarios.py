@@ -12,6 +12,8 @@ from vdd_ros.sim.tasks import Task
 from vdd_ros.sim.trouble import Trouble, read_yaml
 
 NOMINAL, EVERYTHING = 'nominal', 'everything'
+DEPLOYED, SLOW = 'deployed', 'deployed_slow'
+"""The nominal world in the timing of the deployment, in full and in slow mode."""
 
 
 def load_scenarios(task: Task, wanted: Sequence[str] = (), file: Path | None = None) -> dict[str, Trouble]:

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Union
 
 import numpy as np
 
+from vdd_ros.deployment import Deployment
 from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation.outcomes import Outcomes, path_length, root_mean_square_jerk
 from vdd_ros.validation.policies import PlannerFactory, Recorded
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The timing of a deployment: how often commands leave, how late plans and joint states arrive."""
+
+    control_period: int
+    """Time between two commands [ns]."""
+    latency: tuple[float, ...] = (0.0,)
+    """Measured durations of planning [s]; one is drawn for every plan."""
+    latency_scale: float = 1.0
+    """By how much the robot's computer is slower than the one that they were measured on."""
+    state_period: int = 5_000_000
+    """Time between two joint states [ns]."""
+    state_delay: int = 1_000_000
+    """From the measurement of a joint state to its arrival [ns]."""
+    keeps_commands: bool = False
+    """Whether every command is kept."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +42,10 @@ class Trial:
     """How often; of a recording, from its first episode on."""
     trouble: Trouble = Trouble()
     """What is made worse than in the model."""
+    timing: Timing | None = None
+    """That of the deployment; None: the simulation waits for the policy (lockstep)."""
+    deployment: Deployment | None = None
+    """The rules that commands are under, if they are others than those of the other trials."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +59,7 @@ class Rollouts:
     steps: np.ndarray
     """Policy periods until the episode ended, shape (episode,) int."""
     clamped: np.ndarray
-    """Policy periods whose command a limit changed, shape (episode,) int."""
+    """Policy periods in which a limit changed the command, shape (episode,); as deployed, the time of such commands."""
     clearance: np.ndarray
     """The least distance to an obstacle at the end of a policy period, shape (episode,) [m]."""
     paths: tuple[np.ndarray, ...]
@@ -50,6 +74,12 @@ class Rollouts:
     """Policy period [s]."""
     seconds: float
     """How long it took [s], all processes together."""
+    causes: tuple[str, ...] = ()
+    """Why each episode failed, empty for one that succeeded."""
+    limited: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """By kind of limit, how long it changed the command of each joint in all episodes together, shape (joint,) [s]."""
+    commands: tuple[np.ndarray, ...] = ()
+    """What was commanded in every control period, shape (time, joint) each [rad], if `Timing.keeps_commands`."""
 
     def __len__(self) -> int:
         """Return the number of episodes."""

@@ -13,8 +13,8 @@ from typing import Any
 from vdd_ros.artifact import Artifact, claim_output, load_artifact
 from vdd_ros.contract import Contract, load_contract
 from vdd_ros.data.demonstrations import converted
-from vdd_ros.deployment import load_deployment
-from vdd_ros.errors import BagError, ConfigurationError
+from vdd_ros.deployment import Deployment, load_deployment
+from vdd_ros.errors import BagError, ConfigurationError, InterfaceError
 from vdd_ros.kinematics import Kinematics
 from vdd_ros.policy import DistilledPolicy, TeacherPolicy
 from vdd_ros.progress import Progress
@@ -22,14 +22,14 @@ from vdd_ros.sim.tasks import Task, load_task
 from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation.films import film_all
 from vdd_ros.validation.gate import load_gate
-from vdd_ros.validation.latency import compare
+from vdd_ros.validation.latency import Latency, compare
 from vdd_ros.validation.over_ros import Outcome, rollout_over_ros
 from vdd_ros.validation.policies import Recorded
 from vdd_ros.validation.report import Findings, write_report
 from vdd_ros.validation.report_file import REPORT
 from vdd_ros.validation.rollout import rollout_all
-from vdd_ros.validation.scenarios import NOMINAL, load_scenarios
-from vdd_ros.validation.trial import Trial
+from vdd_ros.validation.scenarios import DEPLOYED, NOMINAL, SLOW, load_scenarios
+from vdd_ros.validation.trial import Timing, Trial
 
 STUDENT, TEACHER, RECORDED = 'student', 'teacher', 'recorded'
 _PROCESSES = os.cpu_count() or 1
@@ -49,6 +49,11 @@ class Plan:
     """Episodes of each policy in the nominal scenario."""
     trouble_episodes: int = 120
     """Episodes of each policy in every other one."""
+    deployed_episodes: int = 240
+    """Episodes of the student as it is deployed: control rate, all limits, asynchronous planning; 0 for none. In slow
+    mode a quarter of them."""
+    latency_scale: float = 1.0
+    """By how much the robot's computer plans slower than this one."""
     ros_episodes: int = 20
     """Episodes of the student over ROS, in each of `ros_scenarios`; 0 for none."""
     ros_scenarios: tuple[str, ...] = (NOMINAL,)
@@ -103,6 +108,8 @@ def validate(
         An artifact is absent, damaged, of the wrong kind, or the two are not of one contract.
     ConfigurationError
         There is nothing to validate, or no scenario or task of a name.
+    InterfaceError
+        A node failed in the rollouts over ROS; the report of everything else is written before.
 
     """
     began = time.perf_counter()
@@ -125,11 +132,21 @@ def validate(
         )
     claim_output(output / REPORT)
     trials = _trials(plan, scenarios, master, pupil, _recorded(bags, agreed, progress))
+    latency = compare(master, pupil, partial(_told, progress, 'latency')) if pupil or master else {}
+    timings: dict[str, Timing] = {}
+    if pupil is not None and plan.deployed_episodes:
+        deployed = _deployed(plan, pupil, agreed, deployment, latency[STUDENT])
+        trials |= {_key(STUDENT, name): trial for name, trial in deployed.items()}
+        scenarios = {**scenarios, **{name: trial.trouble for name, trial in deployed.items()}}
+        timings = {name: trial.timing for name, trial in deployed.items() if trial.timing is not None}
     rollouts = rollout_all(task, agreed, trials, plan.seed, _PROCESSES, _Tally(trials, progress), deployment)
     over_ros: dict[str, tuple[Outcome, ...]] = {}
+    broken: InterfaceError | None = None
     if pupil is not None and plan.ros_episodes:
-        over_ros = _over_ros(pupil, task, plan, scenarios, output, progress)
-    latency = compare(master, pupil, partial(_told, progress, 'latency')) if pupil or master else {}
+        try:
+            over_ros = _over_ros(pupil, task, plan, scenarios, deployment, output, progress)
+        except InterfaceError as error:  # what was rolled out before is reported all the same
+            broken = error
     spent = dict(seconds or {})
     spent['validate'] = time.perf_counter() - began
     spent['total'] = sum(value for value in spent.values() if value is not None)
@@ -151,10 +168,14 @@ def validate(
         gate,
         deployment,
         films,
+        timings,
+        {} if broken is None else {'ros': str(broken)},
     )
     progress('report', 0, 1, {})
     values = write_report(findings, output)
     progress('report', 1, 1, {})
+    if broken is not None:
+        raise broken
     return values
 
 
@@ -196,6 +217,23 @@ def _trials(
     return trials
 
 
+def _deployed(
+    plan: Plan, pupil: Artifact, contract: Contract, deployment: Deployment, latency: Latency
+) -> dict[str, Trial]:
+    """Return the trials of a student as it is deployed, in full and in slow mode.
+
+    Planning takes the measured median but for two plans of a hundred, which take the 99th percentile.
+    """
+    planning = (latency.p50 * 1e-6,) * 98 + (latency.p99 * 1e-6,) * 2
+    timing = Timing(deployment.control_period(contract, simulated=False), planning, plan.latency_scale)
+    load = partial(DistilledPolicy.load, pupil.path)
+    modes = {DEPLOYED: ('full', plan.deployed_episodes), SLOW: ('slow', max(1, plan.deployed_episodes // 4))}
+    return {
+        name: Trial(load, episodes, timing=timing, deployment=deployment.model_copy(update={'stage': stage}))
+        for name, (stage, episodes) in modes.items()
+    }
+
+
 class _Tally:
     """Tells the progress of trials policy by policy, over all scenarios."""
 
@@ -234,7 +272,13 @@ def _recorded(bags: Sequence[str | Path], contract: Contract, progress: Progress
 
 
 def _over_ros(
-    pupil: Artifact, task: Task, plan: Plan, scenarios: Mapping[str, Trouble], output: Path, progress: Progress
+    pupil: Artifact,
+    task: Task,
+    plan: Plan,
+    scenarios: Mapping[str, Trouble],
+    deployment: Deployment,
+    output: Path,
+    progress: Progress,
 ) -> dict[str, tuple[Outcome, ...]]:
     return {
         name: rollout_over_ros(
@@ -243,6 +287,7 @@ def _over_ros(
             episodes=plan.ros_episodes,
             seed=plan.seed,
             trouble=scenarios[name],
+            deployment=deployment,
             logs=output / 'logs' / name,
             progress=progress,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vdd_ros.contract import NANOSECONDS, Contract
+
 from vdd_ros.deployment import Deployment
 from vdd_ros.nodes.parameters import STRINGS, Parameter, Value
 
@@ -40,14 +40,6 @@ PARAMETERS = (
     Parameter('max_lag', 0.5, 'how far a command may be from the measured position [rad]', minimum=0.01, maximum=3.2),
     Parameter('start_speed', 0.1, 'speed of the approach to the start [rad/s]', minimum=0.001, maximum=3.0),
 )
-
-_WALL_RATE = 250.0
-
-
-def control_period(values: Mapping[str, Value], contract: Contract, *, simulated: bool) -> int:
-    """Return the time between two commands [ns]."""
-    rate = values['control_rate'] or (0.0 if simulated else max(_WALL_RATE, contract.policy_rate))
-    return round(NANOSECONDS / rate) if rate else contract.period
 
 
 def deployment_of(values: Mapping[str, Value]) -> Deployment:
