@@ -266,6 +266,7 @@ class Runner:
             self._kinematics,
             period=self._contract.period if self._timing is None else self._timing.control_period,
             generator=chance,
+            guarded=self._timing is not None,
         )
         loop.start(simulation.stamp, arm.measured.position)
         record = Record(path=[simulation.site_position(self._task.tool)], states=[simulation.data.qpos.copy()])
