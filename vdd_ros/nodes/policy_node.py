@@ -78,7 +78,9 @@ class PolicyNode(ArmNode):
         try:
             artifact = load_artifact(self.artifact_path, kind='student')
             lines.append(f'fine: artifact: {artifact.path} ({artifact.hash[:12]})')
-            lines.append(f'fine: gate: {outlook(self.values, artifact, deployment_of(self.values), simulated=self.simulated)}')
+            deployment = deployment_of(self.values)
+            found = outlook(self.values, artifact, deployment, simulated=self.simulated)
+            lines.append(f'fine: gate: {found}')
         except GateError as error:
             lines.append(f'failure: gate: {error}')
         except VddError as error:
