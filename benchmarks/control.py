@@ -51,13 +51,15 @@ _TICKS = os.sysconf('SC_CLK_TCK')
 def contract_at(rate: float) -> Contract:
     """Return the joint contract of Avoiding at a policy rate [Hz], with positions for actions."""
     values = load_contract('avoiding_joint').model_dump(mode='json')
-    return Contract.model_validate({**values, 'policy_rate': rate, 'action_mode': 'absolute'})
+    chunk = {'prediction_horizon': 3, 'action_horizon': 1}
+    return Contract.model_validate({**values, **chunk, 'policy_rate': rate, 'action_mode': 'absolute'})
 
 
 def save_mirror(path: Path, contract: Contract) -> None:
     """Save a student with the default network that commands each joint to be where it was measured."""
     settings = load_settings().student
-    shape = PolicyShape(contract.observation_horizon, contract.observation_size, contract.action_size)
+    size = contract.prediction_horizon * contract.action_size
+    shape = PolicyShape(contract.observation_horizon, contract.observation_size, size)
     one = Normalizers(
         Normalizer(np.zeros(contract.observation_size), np.ones(contract.observation_size)),
         Normalizer(np.zeros(contract.action_size), np.ones(contract.action_size)),
@@ -98,7 +100,7 @@ def mirrored(network: bytes, contract: Contract, experts: int) -> bytes:
         'last': np.array([newest + 1, joints], dtype=np.int64),
         'axes': np.array([1, 2], dtype=np.int64),
         'flat': np.array([-1, joints], dtype=np.int64),
-        'copies': np.array([1, experts], dtype=np.int64),
+        'copies': np.array([1, experts * contract.prediction_horizon], dtype=np.int64),
     }
     graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in numbers.items())
     graph.node.extend(
@@ -111,8 +113,12 @@ def mirrored(network: bytes, contract: Contract, experts: int) -> bytes:
         ]
     )
     (place,) = [index for index, output in enumerate(graph.output) if output.name == 'mean']
-    graph.output[place].CopyFrom(helper.make_tensor_value_info('mean', TensorProto.FLOAT, [None, experts * joints]))
+    graph.output[place].CopyFrom(_mean_of(experts * contract.prediction_horizon * joints))
     return model.SerializeToString()
+
+
+def _mean_of(size: int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info('mean', TensorProto.FLOAT, [None, size])
 
 
 @contextmanager
@@ -180,6 +186,7 @@ def main(quick: bool = False, check: bool = False, seconds: float | None = None)
             'autostart': 'true',
             'control_rate': RATE,
             'spread': 0.0,
+            'smoothing': 0.0,
             'novelty': 'watch',
             'startup_timeout': 60.0,
             'override_name': 'benchmarks.control',

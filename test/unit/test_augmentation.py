@@ -22,7 +22,8 @@ COUNT = 20_000
 
 
 def _contract(**change) -> Contract:
-    return Contract.model_validate({**load_contract('avoiding_cartesian').model_dump(mode='json'), **change})
+    values = load_contract('avoiding_cartesian').model_dump(mode='json')
+    return Contract.model_validate({**values, 'prediction_horizon': 1, 'action_horizon': 1, **change})
 
 
 def _arrays(contract: Contract, count: int = 64) -> WindowArrays:
