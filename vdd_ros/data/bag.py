@@ -80,6 +80,10 @@ class Bag:
                 raise BagError(
                     expected=f'a bag at {self.path}', found='no file that can be read', remedy='copy it again'
                 )
+            if self._root.is_dir() and not (self._root / METADATA).exists():
+                closed = all(isinstance(file, McapFile) and file.closed for file in self._files)
+                why = 'no metadata.yaml: ' + ('`vdd recover` writes it' if closed else 'it was not closed')
+                self.account.add('note', self.path.name, why)
             self.topics = self._found_topics()
             """By name."""
         except BaseException:
@@ -166,8 +170,6 @@ class Bag:
     def _metadata(self) -> dict[str, Any]:
         file = self._root / METADATA
         if not file.exists():
-            if self._root.is_dir():
-                self.account.add('note', self.path.name, 'no metadata.yaml: it was not closed')
             return {}
         try:
             return parsed_metadata(file)

@@ -66,8 +66,7 @@ class _Index:
         self._metadata: list[bytes] = []
 
     def add_messages(self, run: Run) -> None:
-        numbers, counts = np.unique(run.channels, return_counts=True)
-        self.counts.update(dict(zip(numbers.tolist(), counts.tolist())))
+        self.counts.update(run.counts)
         low, high = int(run.stamps.min()), int(run.stamps.max())
         first, last = self.span or (low, high)
         self.span = (min(first, low), max(last, high))
@@ -130,7 +129,7 @@ def message_index(part: Part) -> dict[int, bytes]:
     """Return the index of the messages of a chunk: a record for each channel."""
     rows: dict[int, list[np.ndarray]] = {}
     for run in part.runs:
-        for number in np.unique(run.channels).tolist():
+        for number in run.numbers:
             mine = run.channels == number
             places = np.stack([run.stamps[mine], run.offsets[mine] - 31], axis=1)
             rows.setdefault(number, []).append(places.astype('<u8'))
@@ -391,7 +390,7 @@ class _Writer:
 
     def _write_chunk(self, part: Part) -> None:
         head = part.chunk
-        numbers = {number for run in part.runs for number in np.unique(run.channels).tolist()}
+        numbers = {number for run in part.runs for number in run.numbers}
         given = {(code, struct.unpack_from('<H', body)[0]) for code, body in part.definitions}
         self._define(numbers, given)
         offset = self._position

@@ -168,8 +168,7 @@ class McapFile:
         for part in self.parts():
             undefined |= part.undefined
             for run in part.runs:
-                numbers, counts = np.unique(run.channels, return_counts=True)
-                self.surveyed.update(dict(zip(numbers.tolist(), counts.tolist())))
+                self.surveyed.update(run.counts)
         self._account, self._surveying = account, False
         for number in sorted(undefined):
             self.channel(number)
@@ -411,7 +410,7 @@ class McapFile:
         """Leave the messages out of whose channel nothing is known."""
         unknown: dict[int, int] = {}
         for run in part.runs:
-            for number in np.unique(run.channels).tolist():
+            for number in run.numbers:
                 if number not in self.channels and (self._surveying or self.channel(number) is None):
                     unknown[number] = unknown.get(number, 0) + int((run.channels == number).sum())
         if not unknown:
@@ -427,7 +426,7 @@ class McapFile:
 
     def _block(self, run: Run, where: str, key_of: KeyOf) -> Block:
         groups: dict[Key, list[int]] = {}
-        present = np.unique(run.channels).tolist()
+        present = run.numbers
         for number in present:
             if (key := key_of(self.channels[number])) is not None:
                 groups.setdefault(key, []).append(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 import threading
 import zlib
@@ -96,6 +97,18 @@ class Run:
     """Shape (message,), int64: bytes of each payload."""
     stamps: np.ndarray
     """Shape (message,), int64: when each was logged [ns]."""
+
+    @functools.cached_property
+    def counts(self) -> dict[int, int]:
+        """How many messages each channel has."""
+        counts = np.bincount(self.channels)
+        numbers = np.flatnonzero(counts)
+        return dict(zip(numbers.tolist(), counts[numbers].tolist()))
+
+    @property
+    def numbers(self) -> list[int]:
+        """The channels of the messages, ascending."""
+        return [*self.counts]
 
     def only(self, mine: np.ndarray) -> Run:
         """Return some of the messages, told by a mask of shape (message,)."""

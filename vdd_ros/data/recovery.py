@@ -159,7 +159,7 @@ def recover(path: str | Path, output: str | Path | None = None, progress: Progre
     _refuse_nothing(path, scans)
     if output is None and all(found.complete for found in scans):
         if folder.is_dir() and not (folder / METADATA).exists():
-            write_metadata_of(folder, scans)
+            _describe(folder, scans)
         return _account(path, scans, None)
     output = _free(path) if output is None else Path(output)
     if output.exists() or partial_path(output).exists():
@@ -182,6 +182,18 @@ def recover(path: str | Path, output: str | Path | None = None, progress: Progre
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return _account(output, scans, folder)
+
+
+def _describe(folder: Path, scans: Sequence[McapScan]) -> None:
+    """Write the `metadata.yaml` that a whole bag lacks."""
+    try:
+        write_metadata_of(folder, scans)
+    except OSError as error:
+        raise OutputError(
+            expected=f'a place for {METADATA} in {folder}, whose files are whole',
+            found=error.strerror or str(error),
+            remedy='make the folder writable, or write a copy with --output',
+        ) from error
 
 
 def _growing(path: Path) -> BagError:
