@@ -45,7 +45,7 @@ def test_hash_changes_with_the_meaning(change):
     [
         ({'polcy_rate': 20.0}, 'known keys: .*policy_rate'),
         ({'policy_rate': -1.0}, 'policy_rate'),
-        ({'action_horizon': 9}, 'exceeds prediction_horizon'),
+        ({'action_horizon': 13}, 'exceeds prediction_horizon'),
         ({'action': {'name': 'a', 'source': 'measured', 'space': 'joint'}}, 'source to `commanded`'),
         ({'observation': [{'name': 'a', 'source': 'measured', 'space': 'tool'}]}, 'axes go with'),
         ({'robot': {'model': 'panda', 'tool': 't', 'joints': ['a', 'a']}}, 'named twice'),
@@ -98,9 +98,10 @@ def test_hash_knows_rotation_and_weights_and_is_as_before_without_them():
     plain, pose = load_contract('placing_cartesian'), Contract.model_validate(_with_pose())
     weighed = Contract.model_validate(_with_pose({'tool_weights': {'rotation': [1, 1, 0]}}))
     assert len({plain.hash, pose.hash, weighed.hash}) == 3
-    assert plain.hash == PLACING
+    assert plain.model_copy(update=ONE_STEP).hash == PLACING
 
 
+ONE_STEP = {'prediction_horizon': 1, 'action_horizon': 1}
 PLACING = '34ec6e50e71cf0af2b00d2dff6ecc2495486ad561212018bc66a7a8cdaa944f0'
 
 HASHES = {
@@ -111,7 +112,8 @@ HASHES = {
 
 @pytest.mark.parametrize('name', HASHES)
 def test_contracts_of_version_1_keep_the_hash_that_artifacts_are_bound_to(name):
-    assert load_contract(name).hash == HASHES[name]
+    # Those that ship predict chunks since then; what artifacts of single steps are bound to has none.
+    assert load_contract(name).model_copy(update=ONE_STEP).hash == HASHES[name]
 
 
 PICK = """\

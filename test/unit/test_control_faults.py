@@ -266,8 +266,8 @@ def test_no_fault_of_policy_arm_or_clock_breaks_a_limit(seed, mode, horizon):
     )
     start = generator.uniform(LIMITS.lower, LIMITS.upper)
     loop.start(0, start)
-    now, commands, planned = 0, [start], 0
-    while planned < 90 and len(commands) < 1500:
+    now, decided, commands, planned, count = 0, 0, [start], 0, 0
+    while planned < 90 and count < 1500:
         fault = generator.choice(['none', 'silence', 'nan', 'back', 'burst', 'late', 'stop'], p=[0.9] + [0.1 / 6] * 6)
         if fault == 'back':
             now -= int(generator.integers(0, 500)) * MILLISECOND
@@ -280,10 +280,14 @@ def test_no_fault_of_policy_arm_or_clock_breaks_a_limit(seed, mode, horizon):
             if fault != 'silence':
                 loop.observe(now, np.full(2, np.nan) if fault == 'nan' else measured)
             planned += generator.random() < 0.7 and loop.plan()
-            outcome = loop.decide(now)
+            if now - decided > 200 * MILLISECOND:  # commands ceased for so long that the arm has come to rest
+                assert_limits_hold(np.array(commands), LIMITS, 4e-3)
+                commands = commands[-1:]
+            outcome, decided = loop.decide(now), now
             # A repeated command is the very same array.
             if outcome.position is not commands[-1]:
                 commands.append(outcome.position)
+                count += 1
             now += 4 * MILLISECOND if fault != 'burst' else 10_000
         if isinstance(outcome, Stop):
             loop.resume(now)

@@ -21,7 +21,7 @@ PERIOD = 35_000_000
 def _contract(**change) -> Contract:
     joint = load_contract('avoiding_joint').model_dump(mode='json')
     joint['robot']['joints'] = ['a', 'b']
-    return Contract.model_validate({**joint, **change})
+    return Contract.model_validate({**joint, 'prediction_horizon': 1, 'action_horizon': 1, **change})
 
 
 def _recording(ticks: int = 6, start: int = 1_000_000_000, chunks: int = 7) -> Recording:

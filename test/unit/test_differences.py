@@ -30,7 +30,7 @@ class TwoWays:
 def contract() -> Contract:
     """One step at a time, and no past."""
     values = load_contract('avoiding_cartesian').model_dump(mode='json')
-    return Contract.model_validate({**values, 'observation_horizon': 1})
+    return Contract.model_validate({**values, 'observation_horizon': 1, 'prediction_horizon': 1, 'action_horizon': 1})
 
 
 @pytest.fixture
