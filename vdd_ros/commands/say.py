@@ -27,7 +27,8 @@ def summarize(report: dict, output: Path) -> None:
     policies = [who for who in ('student', 'teacher', 'recorded') if first[who]]
     table = Table('world', *(f'{who}: {figure}' for who in policies for figure in ('success', 'entropy')), box=SIMPLE)
     for scenario in report['scenarios']:
-        figures = [f'{scenario[who][figure]:.3f}' for who in policies for figure in ('success', 'entropy')]
+        found = [scenario[who] or {} for who in policies]
+        figures = [f'{each[name]:.3f}' if name in each else '' for each in found for name in ('success', 'entropy')]
         table.add_row(scenario['name'].replace('_', ' '), *figures)
     out.print(table)
     if report['ros']['episodes']:
