@@ -79,7 +79,7 @@ def compare(node: PolicyNode, player: Node, spin: Callable[[], None], rows: list
     if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
         raise node.complaint
     seen = _Seen(node.policy)
-    node.commander.replace(lambda loop: loop.replace_policy(seen, None))
+    node.driver.commander.replace(lambda loop: loop.replace_policy(seen, None))
     play = _Play(node, player, spin)
     for topic, received, _, data in rows:
         if topic in play.topics and received <= episode.stamps[-1]:

@@ -233,7 +233,8 @@ class Planner:
                 time=tick.time,
                 period=self._seconds,
                 limits=self._limits,
-                smoothing=self.smoothing,
+                # A plan that ends early, where the arm cannot reach further, looks less far ahead.
+                smoothing=max(0.0, min(self.smoothing, (len(steps) - self.replan_steps) / 2)),
             )
         broken = ''
         if self._limits.mode == 'reject':
