@@ -168,7 +168,7 @@ def compare(path: Path, side: int, repeats: int) -> tuple[list[dict[str, Any]], 
         Bar(f'{name}: processor time against the plain loop', ours['cpu_s'] / theirs['cpu_s'], 1.0, at_most=True),
         Bar(f'{name}: peak memory [MB]', rows[0]['peak_MB'], PEAK, at_most=True),
         Bar(f'{name}: ticks that both have, of those of the plain loop', len(shared) / theirs['ticks'], 0.99),
-        Bar(f'{name}: greatest difference of a mean brightness', float(np.abs(mine - other).max()), 0.005, at_most=True),
+        Bar(f'{name}: greatest difference of a brightness', float(np.abs(mine - other).max()), 0.005, at_most=True),
     ]
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Union
+from typing import TYPE_CHECKING, Annotated, Literal, Optional, Union
 
 import tyro
 
 from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import out, say
 from vdd_ros.console import Bars
+
+if TYPE_CHECKING:
+    from vdd_ros.data.account import Account
+    from vdd_ros.data.demonstrations import Converted
+    from vdd_ros.data.episode import Episode
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,13 @@ class Export(ReadsBags):
     """How topics become observations and actions: a YAML file, or the name of one that ships."""
     failures: bool = False
     """Also write the demonstrations that failed."""
+    video: Optional[Literal['h264', 'av1']] = None
+    """Write pictures as films of this codec: smaller, and not exact. Left out, they are PNG."""
 
     def run(self) -> None:
         """Do it."""
         from vdd_ros.contract import load_contract
+        from vdd_ros.data.account import Account
         from vdd_ros.data.demonstrations import converted
         from vdd_ros.data.lerobot import export_episodes
         from vdd_ros.kinematics import Kinematics
@@ -41,10 +50,22 @@ class Export(ReadsBags):
         contract = load_contract(self.contract)
         with Bars(out) as bars:
             found = converted(self.bags, contract, partial(Kinematics.from_contract, contract), bars)
-            episodes = (item for bag in found for item in bag.episodes)
-            kept = (item for item in episodes if self.failures or item.success is not False)
-            count = export_episodes(kept, contract, self.output)
+            account = Account()
+            count = export_episodes(self._kept(found, account), contract, self.output, video=self.video)
+        for line in account.lines():
+            say(f'left out: {line}')
         say(f'wrote {count} episodes to {self.output}')
+
+
+    def _kept(self, bags: Iterable[Converted], account: Account) -> Iterator[Episode]:
+        """Yield the episodes to write, and note the others and all that was dropped before."""
+        for bag in bags:
+            account.merge(bag.account)
+            for episode in bag.episodes:
+                if self.failures or episode.success is not False:
+                    yield episode
+                else:
+                    account.add('episode', bag.bag, 'it failed (--failures writes it)', 1, f'episode {episode.index}')
 
 
 @dataclass(frozen=True)
@@ -72,6 +93,8 @@ class Import:
             found = import_dataset(
                 self.dataset, self.output, model=self.model, progress=lambda done: bars('import', done, total, {})
             )
+        for loss in found.account.losses:
+            say(f'note: {loss}' if loss.kind == 'note' else f'left out: {loss}')
         say(f'wrote {found.episodes} episodes, {found.frames} frames to {found.bag}')
         say(f'the contract {found.contract} is a draft: look through it')
 

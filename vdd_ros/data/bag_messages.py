@@ -23,12 +23,14 @@ MARK = 'diagnostic_msgs/msg/DiagnosticArray'
 def joint_state(stamp: int, names: Sequence[str], position: np.ndarray) -> bytes:
     """Serialise positions of shape (joint,) [rad], measured at ``stamp`` [ns]."""
     none = np.zeros(0)
-    return _bytes(JOINT_STATE, _header(stamp), list(names), np.asarray(position, dtype=np.float64), none, none)
+    position = np.ascontiguousarray(position, dtype=np.float64)
+    return _bytes(JOINT_STATE, _header(stamp), list(names), position, none, none)
 
 
 def numbers(values: np.ndarray) -> bytes:
     """Serialise numbers of shape (number,), as position controllers take them."""
-    return _bytes(NUMBERS, _make('std_msgs/msg/MultiArrayLayout', [], 0), np.asarray(values, dtype=np.float64))
+    values = np.ascontiguousarray(values, dtype=np.float64)
+    return _bytes(NUMBERS, _make('std_msgs/msg/MultiArrayLayout', [], 0), values)
 
 
 def pose(stamp: int, position: Sequence[float], orientation: Sequence[float], frame: str = '') -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterable, Sequence
@@ -16,21 +17,25 @@ from vdd_ros.artifact import claim_output
 from vdd_ros.contract import Contract
 from vdd_ros.data import lerobot_tables as tables
 from vdd_ros.data.episode import Episode
+from vdd_ros.data.lerobot_films import FilmWriter
 from vdd_ros.data.lerobot_tables import Column
 from vdd_ros.data.naming import action_names, observation_names
-from vdd_ros.errors import TrainingError
+from vdd_ros.errors import OutputError, TrainingError, VddError
 from vdd_ros.features import TopicFeature
 
 CONTRACT = 'meta/vdd_contract.json'
 """Beside what LeRobot reads: the contract, by which the numbers came about."""
 
 
-def export_episodes(episodes: Iterable[Episode], contract: Contract, output: str | Path) -> int:
+def export_episodes(
+    episodes: Iterable[Episode], contract: Contract, output: str | Path, *, video: str | None = None
+) -> int:
     """Write demonstrations as a LeRobot dataset; return how many.
 
     The numbers are those that a policy of the contract sees and does, at its rate, in single precision:
-    ``observation.state`` and ``action``; pictures are ``observation.images.NAME``, as PNG. Tasks are the instructions
-    in words. Outcome and labels of an episode stand beside its entry in ``meta/episodes``.
+    ``observation.state`` and ``action``; pictures are ``observation.images.NAME``, as PNG or, on request, as films,
+    which are smaller and lose something. Tasks are the instructions in words. Outcome and labels of an episode stand
+    beside its entry in ``meta/episodes``.
 
     Parameters
     ----------
@@ -40,11 +45,13 @@ def export_episodes(episodes: Iterable[Episode], contract: Contract, output: str
         What the numbers mean.
     output
         The folder to write; must not exist.
+    video
+        One of `lerobot_films.CODECS` for films, ``h264`` or ``av1``; left out, pictures lie in the tables as PNG.
 
     Raises
     ------
     OutputError
-        The output is occupied or cannot be written.
+        The output is occupied or cannot be written, or the pictures cannot be encoded.
     TrainingError
         There are no episodes.
 
@@ -52,13 +59,18 @@ def export_episodes(episodes: Iterable[Episode], contract: Contract, output: str
     output = claim_output(output)
     partial = output.with_name(f'.{output.name}.partial')
     shutil.rmtree(partial, ignore_errors=True)
+    writer = _Writer(partial, contract, video)
     try:
-        writer = _Writer(partial, contract)
         for episode in episodes:
             writer.add(episode)
         writer.close()
         partial.rename(output)
+    except OSError as error:
+        raise OutputError(
+            expected=f'a place for the dataset at {output}', found=str(error), remedy='choose another path'
+        ) from error
     finally:
+        writer.abandon()
         shutil.rmtree(partial, ignore_errors=True)
     return writer.count
 
@@ -66,9 +78,16 @@ def export_episodes(episodes: Iterable[Episode], contract: Contract, output: str
 class _Writer:
     """Writes one dataset, episode by episode."""
 
-    def __init__(self, folder: Path, contract: Contract) -> None:
+    def __init__(self, folder: Path, contract: Contract, video: str | None) -> None:
         self._folder, self._contract = folder, contract
-        self._columns = columns_of(contract)
+        self._all = columns_of(contract, films=video is not None)
+        self._columns = tuple(column for column in self._all if not column.is_film)
+        self._films: dict[str, FilmWriter] = {}
+        for column in self._all:
+            if column.is_film:
+                pattern = tables.VIDEO_PATH.replace('{video_key}', column.key)
+                size = (column.shape[0], column.shape[1])
+                self._films[column.key] = FilmWriter(folder, pattern, size, contract.policy_rate, video)
         self._file = [0, 0]
         self._parquet: pq.ParquetWriter | None = None
         self._tasks: dict[str, int] = {}
@@ -103,7 +122,11 @@ class _Writer:
             'outcome': outcome,
             'labels': json.dumps(dict(episode.labels), sort_keys=True),
         }
-        for column in self._columns:
+        for key, film in self._films.items():
+            stretch = film.add(values[key], tables.VIDEO_MEGABYTES * 2**20, tables.CHUNK_FILES)
+            row |= {f'videos/{key}/chunk_index': stretch.file[0], f'videos/{key}/file_index': stretch.file[1]}
+            row |= {f'videos/{key}/from_timestamp': stretch.begin, f'videos/{key}/to_timestamp': stretch.end}
+        for column in self._all:
             found = tables.statistics(values[column.key], is_image=column.is_image)
             row |= {f'stats/{column.key}/{name}': value for name, value in found.items()}
         self._rows.append(row)
@@ -114,6 +137,8 @@ class _Writer:
         if not self._rows:
             raise TrainingError(expected='at least one episode', found='none', remedy='record demonstrations')
         self._parquet.close()
+        for film in self._films.values():
+            film.close()
         meta = self._folder / tables.EPISODES / f'{tables.FILE.format(chunk_index=0, file_index=0)}.parquet'
         meta.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist(self._rows), meta)
@@ -133,17 +158,31 @@ class _Writer:
                 'fps': int(rate) if rate == int(rate) else rate,
                 'splits': {'train': f'0:{self.count}'},
                 'data_path': tables.DATA_PATH,
-                'video_path': None,
-                'features': tables.described_features(self._columns),
+                'video_path': tables.VIDEO_PATH if self._films else None,
+                'features': self._described(),
             },
         )
         stats = {}
-        for column in self._columns:
+        for column in self._all:
             start = f'stats/{column.key}/'
             parts = [{key[len(start) :]: row[key] for key in row if key.startswith(start)} for row in self._rows]
             stats[column.key] = tables.joined_statistics(parts)
         self._write_json(tables.STATS, stats)
         self._write_json(CONTRACT, self._contract.model_dump(mode='json'))
+
+    def abandon(self) -> None:
+        """Let go of the files, whole or not."""
+        with contextlib.suppress(VddError, OSError):
+            if self._parquet is not None:
+                self._parquet.close()
+        for film in self._films.values():
+            film.abandon()
+
+    def _described(self) -> dict[str, Any]:
+        found = tables.described_features(self._all)
+        for key, film in self._films.items():
+            found[key]['info'] = film.describe()
+        return found
 
     def _write(self, table: pa.Table) -> None:
         """Append the frames of an episode as one group of rows, in a new file if the present one is large."""
@@ -168,14 +207,14 @@ class _Writer:
         path.write_text(json.dumps(values, indent=4), encoding='utf-8')
 
 
-def columns_of(contract: Contract) -> tuple[Column, ...]:
-    """Return the features that a dataset of a contract has."""
+def columns_of(contract: Contract, *, films: bool = False) -> tuple[Column, ...]:
+    """Return the features that a dataset of a contract has, with pictures in films or in the tables."""
     names = [name for name, kept in zip(observation_names(contract), _is_number(contract)) if kept]
     columns = [Column('observation.state', (len(names),), tuple(names))] if names else []
     for feature in _pictures(contract):
         shape = (feature.image.height, feature.image.width, 3)
         names = ('height', 'width', 'channels')
-        columns.append(Column(f'observation.images.{feature.name}', shape, names, is_image=True))
+        columns.append(Column(f'observation.images.{feature.name}', shape, names, is_image=True, is_film=films))
     columns.append(Column('action', (contract.action_size,), tuple(action_names(contract))))
     return tuple(columns)
 

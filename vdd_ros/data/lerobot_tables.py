@@ -18,6 +18,7 @@ VERSION = 'v3.0'
 INFO, STATS, TASKS, EPISODES = 'meta/info.json', 'meta/stats.json', 'meta/tasks.parquet', 'meta/episodes'
 FILE = 'chunk-{chunk_index:03d}/file-{file_index:03d}'
 DATA_PATH = f'data/{FILE}.parquet'
+VIDEO_PATH = f'videos/{{video_key}}/{FILE}.mp4'
 CHUNK_FILES, DATA_MEGABYTES, VIDEO_MEGABYTES = 1000, 100, 200
 INDICES = ('frame_index', 'episode_index', 'index', 'task_index')
 _QUANTILES = {'q01': 0.01, 'q10': 0.1, 'q50': 0.5, 'q90': 0.9, 'q99': 0.99}
@@ -34,10 +35,12 @@ class Column:
     names: tuple[str, ...]
     """Of its numbers, or of the axes of a picture."""
     is_image: bool = False
+    is_film: bool = False
+    """Whether its pictures are in films, and not in the tables."""
 
     def describe(self) -> dict[str, Any]:
         """Return what `info.json` says of it."""
-        kind = 'image' if self.is_image else 'float32'
+        kind = 'video' if self.is_film else 'image' if self.is_image else 'float32'
         return {'dtype': kind, 'shape': list(self.shape), 'names': list(self.names)}
 
     def arrow(self, values: np.ndarray) -> pa.Array:
