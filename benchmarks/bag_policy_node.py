@@ -97,7 +97,8 @@ class _Play:
 
     def __init__(self, node: PolicyNode, player: Node, spin: Callable[[], None]) -> None:
         self._node, self._spin = node, spin
-        self.topics = {**node.streams.topics, 'joint_states': JOINT_STATE, 'arm_controller/commands': COMMAND}
+        streams = node.driver.setting.streams
+        self.topics = {**streams.topics, 'joint_states': JOINT_STATE, 'arm_controller/commands': COMMAND}
         self._clock = player.create_publisher(Clock, '/clock', qos.CLOCK)
         profile = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
         self._publishers = {
@@ -124,12 +125,12 @@ class _Play:
             return node.now() == received
 
         self.until(reached)
-        before = node.streams.account.read.get(topic, 0)
+        before = node.driver.setting.streams.account.read.get(topic, 0)
         self._publishers[topic].publish(data)
-        if topic in node.streams.topics:
-            self.until(lambda: node.streams.account.read.get(topic, 0) > before)
+        if topic in node.driver.setting.streams.topics:
+            self.until(lambda: node.driver.setting.streams.account.read.get(topic, 0) > before)
         if topic == 'joint_states':
             self.until(lambda: node.arm.reading is not None and node.arm.reading.stamp == received)
-        elif topic == 'arm_controller/commands' and node.commander.active:
+        elif topic == 'arm_controller/commands' and node.driver.commander.active:
             wanted = node.output.position(deserialize_message(data, Float64MultiArray))
-            self.until(lambda: np.array_equal(node.commander.loop.commanded, wanted))
+            self.until(lambda: np.array_equal(node.driver.commander.loop.commanded, wanted))
