@@ -130,7 +130,8 @@ class _Play:
         if topic in node.driver.setting.streams.topics:
             self.until(lambda: node.driver.setting.streams.account.read.get(topic, 0) > before)
         if topic == 'joint_states':
-            self.until(lambda: node.arm.reading is not None and node.arm.reading.stamp == received)
+            arm = node.driver.arm
+            self.until(lambda: arm.reading is not None and arm.reading.stamp == received)
         elif topic == 'arm_controller/commands' and node.driver.commander.active:
             wanted = node.output.position(deserialize_message(data, Float64MultiArray))
             self.until(lambda: np.array_equal(node.driver.commander.loop.commanded, wanted))
