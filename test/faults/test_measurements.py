@@ -6,7 +6,7 @@ from time import time_ns
 
 import numpy as np
 import pytest
-from arms import ANSWERED, JOINTS, Arm
+from arms import ANSWERED, JOINTS, Arm, assert_smooth
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from ros_fixtures import open_graph
@@ -32,9 +32,9 @@ def graph(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def node(graph, tmp_path_factory):
-    """One policy node for all faults; it leads the tool slowly on: what is bounded here is no delay of the machine."""
+    """One policy node for all faults; it leads the tool on at 30 mm/s."""
     change = {'prediction_horizon': 4}
-    artifact = save_student(tmp_path_factory.mktemp('artifact') / 'student', [[0.0, 0.0001]], change=change)
+    artifact = save_student(tmp_path_factory.mktemp('artifact') / 'student', [[0.0, 0.001]], change=change)
     return graph.start('policy_node', use_sim_time=False, artifact=artifact, **ANSWERED, control_rate=RATE)
 
 
@@ -56,6 +56,7 @@ def arm(body):
     body.activate()
     body.moves(0.001)
     yield body
+    assert_smooth(body.commands, RATE)
     body.live()
     assert body.change(Transition.TRANSITION_DEACTIVATE)
 
