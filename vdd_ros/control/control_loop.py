@@ -276,7 +276,7 @@ class ControlLoop:
                 return self._rest(Hold, reason)
             self._latched = reason if level == 'stop' else None
             if self._guard is not None and level == 'fresh' and not self.is_lockstep:
-                fault = self._guard.follow(now, self._tracker.position, self._measurements.position)
+                fault = self._guard.follow(now, self._tracker.position, *self._newest)
                 if fault:
                     self._latched, self._gives_in = fault, True
             self._note_tick(now, level)

@@ -76,13 +76,14 @@ class MeasurementGuard:
         self._stamp, self._position = stamp, position
         return ''
 
-    def follow(self, now: int, commanded: np.ndarray, measured: np.ndarray) -> str:
+    def follow(self, now: int, commanded: np.ndarray, stamp: int, measured: np.ndarray) -> str:
         """Return which joint does not follow its commands, if one does not.
 
-        To be called at every tick with the newest command and measurement, shape (joint,) [rad], at ``now`` [ns].
+        To be called at every tick with the newest command, of ``now`` [ns], and the newest measurement, of ``stamp``
+        [ns], shape (joint,) [rad] each. Commands after the measurement prove nothing: it may be under way.
         """
         self._sent.append((now, commanded))
-        while len(self._sent) > 1 and self._sent[1][0] <= now - _DELAY * NANOSECONDS:
+        while len(self._sent) > 1 and self._sent[1][0] <= stamp - _DELAY * NANOSECONDS:
             self._sent.popleft()
         due = self._sent[0][1]
         if self._still is None:

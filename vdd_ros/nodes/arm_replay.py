@@ -94,11 +94,13 @@ class ArmReplay:
     @property
     def is_done(self) -> bool:
         """Whether the episode has been played to its end, and nothing more is to come of it."""
+        if self._outcome:  # the scene has judged it, and takes no further command
+            return True
         if self._playback.share < 1 or not self._playback.is_playing:
             return False
         self._done_since = self._done_since or time.monotonic()
         if self._reset is not None:  # a scene judges it
-            return bool(self._outcome) or time.monotonic() - self._done_since > _VERDICT
+            return time.monotonic() - self._done_since > _VERDICT
         return self._node.simulated or not self._driver.commander.loop.moving
 
     def start(self) -> None:
