@@ -227,14 +227,15 @@ class Planner:
         self.record = PlanRecord(tick.stamp, *answer, expert, tick.reference.position, steps)
         waypoints = None
         if not self._lockstep:
+            # Where the arm cannot reach further, the plan comes to rest: joints move far for little there.
+            rest = np.repeat(steps[-1:], len(actions) - len(steps), axis=0)
             waypoints = Waypoints(
                 tick.reference,
-                steps,
+                np.concatenate([steps, rest]),
                 time=tick.time,
                 period=self._seconds,
                 limits=self._limits,
-                # A plan that ends early, where the arm cannot reach further, looks less far ahead.
-                smoothing=max(0.0, min(self.smoothing, (len(steps) - self.replan_steps) / 2)),
+                smoothing=self.smoothing,
             )
         broken = ''
         if self._limits.mode == 'reject':
