@@ -105,7 +105,8 @@ def _labour(products: int) -> Sequence[NodeProto]:
         return [_constant('labour', np.float32(0))]
     nodes = [
         _constant('large', np.array([_WEIGHT, _WEIGHT], dtype=np.int64)),
-        _constant('tiny', np.float32(1e-20)),
+        # Products stay among the normal numbers: those below take a hundred times as long.
+        _constant('tiny', np.float32(1e-10)),
         helper.make_node('ReduceMean', ['observation'], ['average'], keepdims=0),
         helper.make_node('Mul', ['average', 'tiny'], ['small']),
         helper.make_node('Expand', ['small', 'large'], ['product0']),

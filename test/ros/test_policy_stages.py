@@ -93,7 +93,12 @@ def test_slowly_to_a_trajectory_controller_while_a_person_watches(graph, tmp_pat
     ways = listen(person, MarkerArray, 'policy_node/ways', qos.DIAGNOSTICS)
     status = listen(person, DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
     arm.activate()
-    graph.until(lambda: arm.live() and len(trajectories) > 2.5 * RATE)
+
+    def follows() -> bool:  # the controller leads the arm where the newest trajectory ends
+        newest = trajectories[-1].points[-1].positions[::-1] if trajectories else HOME
+        return arm.live(position=np.array(newest))
+
+    graph.until(lambda: follows() and len(trajectories) > 2.5 * RATE)
     for message in trajectories:
         (point,) = message.points
         assert message.joint_names == order and message.header.stamp.sec == 0 and not len(point.velocities)
@@ -104,7 +109,7 @@ def test_slowly_to_a_trajectory_controller_while_a_person_watches(graph, tmp_pat
     assert abs(travelled[0]) < 1e-4
 
     def acting() -> list[Marker] | None:  # the first ones were drawn before any expert acted
-        arm.live()
+        follows()
         return next((array.markers for array in ways if any('acts' in marker.text for marker in array.markers)), None)
 
     graph.until(acting)
@@ -117,7 +122,7 @@ def test_slowly_to_a_trajectory_controller_while_a_person_watches(graph, tmp_pat
         points = np.array([[point.x, point.y, point.z] for point in lines[expert].points])
         np.testing.assert_allclose(points[-1] - points[0], [sideways, 0.04, 0.0], atol=2e-4)
 
-    graph.until(lambda: arm.live() and len(status) > 2)
+    graph.until(lambda: follows() and len(status) > 2)
     values = {item.key: item.value for item in status[-1].status[0].values}
     assert status[-1].status[0].message == 'commanding'
     assert values['stage'] == 'slow' and values['speed'] == '0.25' and values['expert'] == '0'

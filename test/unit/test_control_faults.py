@@ -289,6 +289,18 @@ def test_no_fault_of_policy_arm_or_clock_breaks_a_limit(seed, mode, horizon):
                 commands.append(outcome.position)
                 count += 1
             now += 4 * MILLISECOND if fault != 'burst' else 10_000
-        if isinstance(outcome, Stop) and loop.resume(now) is None:
-            decided = now  # it begins anew there
+        if isinstance(outcome, Stop):
+            loop.resume(now)
     assert_limits_hold(np.array(commands), LIMITS, 4e-3)
+
+
+def test_joint_states_of_an_hour_ago_brake_the_arm_within_its_limits():
+    """They set the time of the measurements back, not that of the commands: the arm has not stood still meanwhile."""
+    loop = started_loop(AnsweringPolicy(lambda call, seen: [[0.002, 0.001]]))
+    outcomes = run(loop, 0, 400)
+    assert outcomes[-1].velocity[0] > 0.09
+    for tick in range(400, 800):
+        loop.observe((tick - 3_600_000) * MILLISECOND, loop.commanded)
+        outcomes.append(loop.decide(tick * MILLISECOND))
+    assert not outcomes[-1].moving
+    assert_limits_hold(from_rest(outcomes), LIMITS, 1e-3)

@@ -105,6 +105,8 @@ class ControlLoop:
         self._gives_in, self._return = False, None
         self._exchange = Exchange(self._source, contract.span, streams)
         self._started = self._approached = False
+        self._decided: int | None = None
+        """When the newest command was decided on [ns]."""
         self._latched: str | None = 'not started'
         self._refused = self._remark = ''
         self._expert, self._stepped, self._outdated, self._rejected, self._resets = -1, 0, 0, 0, 0
@@ -136,6 +138,7 @@ class ControlLoop:
         self._tracker.reset(position)
         self._started, self._approached = True, False
         self._latched, self._refused = None, ''
+        self._decided = None
         self._stepped = stamp - self._period
         self._begin(stamp)
 
@@ -258,7 +261,10 @@ class ControlLoop:
         if now < self._now - self._freshness.max_age:
             self._measurements.forget()
             self._rewind(now)
-        if not self.is_lockstep and now - self._now > max(_STALL, 3 * self._period):
+        # By the commands themselves: joint states that set the time back are no gap between commands.
+        gap = 0 if self._decided is None else now - self._decided
+        self._decided = now
+        if not self.is_lockstep and gap > max(_STALL, 3 * self._period):
             # Commands ceased meanwhile, and the arm has come to rest where the newest one led it.
             self._tracker.reset(self._tracker.position)
             self._drop()
