@@ -173,4 +173,5 @@ def assert_limits_hold(commands: np.ndarray, limits: Limits, seconds: float) -> 
     rounding = np.finfo(float).eps * max(1.0, np.abs(commands).max())
     for order, limit in ((1, limits.velocity), (2, limits.acceleration), (3, limits.jerk)):
         excess = np.abs(np.diff(path, order, axis=0)) - limit * seconds**order * (1 + 1e-12)
-        assert excess.max() <= 2**order * rounding, f'difference {order} exceeds its limit by {excess.max()}'
+        most = excess.max(initial=-np.inf)
+        assert most <= 2**order * rounding, f'difference {order} exceeds its limit by {most}'
