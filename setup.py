@@ -57,7 +57,7 @@ setup(
     package_data={
         PACKAGE: [
             *('sim/models/*.xml', 'sim/tasks/*/*.xml', 'sim/tasks/*/*.yaml'),
-            *('validation/*.html', 'inspection/*.html'),
+            *('validation/*.html', 'data/quality/pages/*.html'),
         ]
     },
     data_files=[

@@ -16,27 +16,27 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import FOLDER
-from vdd_ros import learning
-from vdd_ros.artifact import Artifact, DataRecord, load_artifact
-from vdd_ros.baselines.consistency import ConsistencyModel, ConsistencySettings
-from vdd_ros.baselines.em import likelihood_loss, save_fitted
-from vdd_ros.contract import Contract, load_contract
+from vdd_ros.common.progress import silent
+from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.control.chunk import Plan
-from vdd_ros.data.augmentation import AugmentedWindows
 from vdd_ros.data.dataset import windows_of
 from vdd_ros.data.demonstrations import Demonstrations
-from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
-from vdd_ros.distillation.distiller import PAPER
-from vdd_ros.distillation.noise_levels import NoiseLevels
-from vdd_ros.distillation.start import place_experts
-from vdd_ros.learning_settings import LearningSettings, load_settings
-from vdd_ros.mixture.student import Student
-from vdd_ros.networks import PolicyShape
-from vdd_ros.policy import DistilledPolicy
-from vdd_ros.progress import silent
+from vdd_ros.learning import jobs as learning
+from vdd_ros.learning.augmentation import AugmentedWindows
+from vdd_ros.learning.baselines.consistency import ConsistencyModel, ConsistencySettings
+from vdd_ros.learning.baselines.em import likelihood_loss, save_fitted
+from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
+from vdd_ros.learning.distillation.distiller import PAPER
+from vdd_ros.learning.distillation.noise_levels import NoiseLevels
+from vdd_ros.learning.distillation.start import place_experts
+from vdd_ros.learning.learning_settings import LearningSettings, load_settings
+from vdd_ros.learning.mixture.student import Student
+from vdd_ros.learning.networks import PolicyShape
+from vdd_ros.learning.training import Ema, SingleLoss, fit
+from vdd_ros.policy.artifact import Artifact, DataRecord, load_artifact
+from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.sim.demonstration import demonstrate
 from vdd_ros.sim.tasks import load_task
-from vdd_ros.training import Ema, SingleLoss, fit
 from vdd_ros.validation.metrics import summarise
 from vdd_ros.validation.rollout import Planner, rollout
 

@@ -25,10 +25,10 @@ from rosbags.rosbag2 import Writer as Ros2Writer
 from rosbags.typesys import Stores, get_typestore
 
 from benchmarks.bag_making import COMMAND, JOINT_STATE, MARK, SECOND, STORE, Making, command, mark
-from vdd_ros.contract import Contract
-from vdd_ros.data.account import Account
+from vdd_ros.common.errors import VddError
+from vdd_ros.contract.contract import Contract
 from vdd_ros.data.convert import convert
-from vdd_ros.errors import VddError
+from vdd_ros.data.decode.account import Account
 
 JOINTS = ('a', 'b')
 STATES, COMMANDS, SPANS = '/joint_states', '/arm_controller/commands', '/episode'

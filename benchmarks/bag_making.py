@@ -12,8 +12,8 @@ from mcap.writer import CompressionType
 from mcap.writer import Writer as McapWriter
 from rosbags.typesys import Stores, get_typestore
 
-from vdd_ros.contract import Contract
-from vdd_ros.data.bag_metadata import BagFile, Topic, write_metadata
+from vdd_ros.contract.contract import Contract
+from vdd_ros.data.bag.bag_metadata import BagFile, Topic, write_metadata
 
 STORE = get_typestore(Stores.ROS2_HUMBLE)
 MILLISECOND, SECOND = 1_000_000, 1_000_000_000

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bag_making import Row
-from vdd_ros.contract import Contract
-from vdd_ros.data.bag_definitions import standard
+from vdd_ros.contract.contract import Contract
+from vdd_ros.data.bag.bag_definitions import standard
+from vdd_ros.data.decode.live import LiveStreams
 from vdd_ros.data.episode import Episode
-from vdd_ros.data.live import LiveStreams
 
 _PATIENCE = 30.0
 
@@ -55,7 +55,7 @@ def over_dds(
 
     from vdd_ros.nodes import messages, qos
     from vdd_ros.nodes.listening import Listening, live_streams
-    from vdd_ros.nodes.tap import message_class
+    from vdd_ros.nodes.recorder.tap import message_class
 
     live, heard = live_streams(contract, arm=True), []
 

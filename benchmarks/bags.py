@@ -38,14 +38,14 @@ from benchmarks.bag_making import (
     write_rows,
 )
 from benchmarks.harness import Bar, finish
-from vdd_ros.contract import Contract
-from vdd_ros.data.account import Account
-from vdd_ros.data.bag import Bag
+from vdd_ros.common.domain import in_domain, private_domain
+from vdd_ros.common.progress import silent
+from vdd_ros.contract.contract import Contract
+from vdd_ros.data.bag.bag import Bag
 from vdd_ros.data.convert import convert
+from vdd_ros.data.decode.account import Account
 from vdd_ros.data.demonstrations import converted
 from vdd_ros.data.episode import Episode
-from vdd_ros.domain import in_domain, private_domain
-from vdd_ros.progress import silent
 
 MEGABYTE = 1 << 20
 _MEMORY = """

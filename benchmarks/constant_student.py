@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from vdd_ros.artifact import DataRecord, Manifest, save_artifact
-from vdd_ros.contract import Contract, load_contract
+from vdd_ros.contract.contract import Contract, load_contract
+from vdd_ros.policy.artifact import DataRecord, Manifest, save_artifact
 
 _WEIGHT = 1500
 

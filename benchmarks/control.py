@@ -32,15 +32,15 @@ from rich.console import Console
 
 from benchmarks.control_arm import RATE
 from benchmarks.harness import Bar, finish
-from vdd_ros.artifact import Calibration, DataRecord, Manifest, normalizer_entries, save_artifact
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.domain import domain_environment, private_domain
-from vdd_ros.export import export_student
-from vdd_ros.familiarity import fit_familiarity
-from vdd_ros.learning_settings import load_settings
-from vdd_ros.mixture.student import Student
-from vdd_ros.networks import PolicyShape
-from vdd_ros.normalization import Normalizer, Normalizers
+from vdd_ros.common.domain import domain_environment, private_domain
+from vdd_ros.contract.contract import Contract, load_contract
+from vdd_ros.learning.export import export_student
+from vdd_ros.learning.learning_settings import load_settings
+from vdd_ros.learning.mixture.student import Student
+from vdd_ros.learning.networks import PolicyShape
+from vdd_ros.policy.artifact import Calibration, DataRecord, Manifest, normalizer_entries, save_artifact
+from vdd_ros.policy.familiarity import fit_familiarity
+from vdd_ros.policy.normalization import Normalizer, Normalizers
 
 PLANNING_RATE = 200.0
 _SECONDS, _RELOADING = 60.0, 10.0
@@ -196,7 +196,7 @@ def main(quick: bool = False, check: bool = False, seconds: float | None = None)
         console.print(f'watching an echo for {span:g} s, then the policy node for {span + reloading:g} s')
         with running('benchmarks.control_echo', environment, folder / 'echo.txt') as process:
             found = {'echo': watch(process, environment, span, 0.0)['steady']}
-        with running('vdd_ros.nodes.policy_node', environment, folder / 'node.txt', '--ros-args', *asked) as process:
+        with running('vdd_ros.nodes.policy.policy_node', environment, folder / 'node.txt', '--ros-args', *asked) as process:
             found |= watch(process, environment, span, reloading)
         if not found['steady']['commands']:
             console.print((folder / 'node.txt').read_text(encoding='utf-8'), markup=False)

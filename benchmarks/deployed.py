@@ -26,12 +26,12 @@ import tyro
 from rich.progress import Progress, TaskID
 
 from benchmarks.harness import Bar, finish
-from vdd_ros.artifact import load_artifact
-from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.contract.contract import NANOSECONDS, Contract
+from vdd_ros.control.deployment import Deployment
 from vdd_ros.control.limits import Limits
-from vdd_ros.deployment import Deployment
-from vdd_ros.kinematics import Kinematics
-from vdd_ros.policy import DistilledPolicy
+from vdd_ros.policy.artifact import load_artifact
+from vdd_ros.policy.policy import DistilledPolicy
+from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.demonstration import CONTROL_PERIOD, Teleoperation
 from vdd_ros.sim.tasks import Task, load_task
 from vdd_ros.validation.latency import compare

@@ -28,10 +28,10 @@ from rosbags.typesys import Stores, get_typestore
 
 from benchmarks.bag_making import JOINTS, SECOND, Making
 from benchmarks.harness import Bar, finish
-from vdd_ros.contract import Contract
-from vdd_ros.data import bag_messages as messages
-from vdd_ros.data.account import Account
+from vdd_ros.contract.contract import Contract
+from vdd_ros.data.bag import bag_messages as messages
 from vdd_ros.data.convert import convert
+from vdd_ros.data.decode.account import Account
 
 HEIGHT, WIDTH = 480, 640
 WRIST, FRONT = 'wrist/image_raw/compressed', 'front/image_raw'

@@ -24,15 +24,15 @@ import tyro
 from rich.progress import Progress
 
 from benchmarks.harness import Bar, finish
-from vdd_ros.artifact import Artifact, DataRecord, Manifest, load_artifact, normalizer_entries, save_artifact
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.diffusion.teacher import Teacher
-from vdd_ros.export import export_denoiser, export_student
-from vdd_ros.learning_settings import LearningSettings, load_settings
-from vdd_ros.mixture.student import Student, StudentSettings
-from vdd_ros.networks import PolicyShape, TrunkSettings
-from vdd_ros.normalization import Normalizer, Normalizers
-from vdd_ros.runtime import Network
+from vdd_ros.contract.contract import Contract, load_contract
+from vdd_ros.learning.diffusion.teacher import Teacher
+from vdd_ros.learning.export import export_denoiser, export_student
+from vdd_ros.learning.learning_settings import LearningSettings, load_settings
+from vdd_ros.learning.mixture.student import Student, StudentSettings
+from vdd_ros.learning.networks import PolicyShape, TrunkSettings
+from vdd_ros.policy.artifact import Artifact, DataRecord, Manifest, load_artifact, normalizer_entries, save_artifact
+from vdd_ros.policy.normalization import Normalizer, Normalizers
+from vdd_ros.policy.runtime import Network
 from vdd_ros.validation.latency import Latency, compare, measure
 
 TRANSFORMER = StudentSettings(experts=4, trunk=TrunkSettings(kind='transformer', width=240, depth=6, heads=12))

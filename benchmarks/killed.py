@@ -22,8 +22,8 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from benchmarks.harness import Bar, finish
-from vdd_ros.data.recovery import settle
-from vdd_ros.domain import domain_environment, private_domain
+from vdd_ros.common.domain import domain_environment, private_domain
+from vdd_ros.data.bag.recovery import settle
 
 _RATE = 1000
 _PATIENCE = 60.0
@@ -70,7 +70,7 @@ def measure(kills: int, seconds: tuple[float, float] = (2.0, 4.0), seed: int = 0
 
 
 def _kill(path: Path, seconds: float, environment: dict[str, str]) -> dict[str, Any]:
-    command = [sys.executable, '-m', 'vdd_ros.nodes.recorder', '--ros-args', '-p', f'output:={path}']
+    command = [sys.executable, '-m', 'vdd_ros.nodes.recorder.recorder', '--ros-args', '-p', f'output:={path}']
     recorder = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         growing = path.parent / f'.{path.name}.partial'

@@ -19,8 +19,8 @@ import numpy as np
 import tyro
 
 from benchmarks.harness import Bar, finish
-from vdd_ros.contract import NANOSECONDS, load_contract
-from vdd_ros.kinematics import MAX_ITERATIONS, Kinematics
+from vdd_ros.contract.contract import NANOSECONDS, load_contract
+from vdd_ros.robot.kinematics import MAX_ITERATIONS, Kinematics
 
 CONTRACTS = ('avoiding_cartesian', 'placing_cartesian')
 KINDS = ('step', 'singular', 'far', 'out of reach')

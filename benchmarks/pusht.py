@@ -28,21 +28,21 @@ from rich.console import Console
 from benchmarks.harness import Bar, finish
 from benchmarks.pusht_task.data import HERE, contract, write_bag
 from benchmarks.pusht_task.rollout import STEPS, Overlaps, rollout
-from vdd_ros import learning
-from vdd_ros.artifact import claim_output, load_artifact
-from vdd_ros.baselines.em import likelihood_loss, save_fitted
+from vdd_ros.commands.pipeline import load
+from vdd_ros.common.console import Bars
+from vdd_ros.common.progress import Progress
 from vdd_ros.control.routing import SPREAD
-from vdd_ros.console import Bars
-from vdd_ros.data.augmentation import AugmentedWindows
 from vdd_ros.data.demonstrations import Demonstrations
-from vdd_ros.learning import checkpoint_path
-from vdd_ros.learning_settings import LearningSettings, load_settings
-from vdd_ros.mixture.student import Student
-from vdd_ros.networks import PolicyShape
-from vdd_ros.pipeline import load
-from vdd_ros.policy import DistilledPolicy, TeacherPolicy
-from vdd_ros.progress import Progress
-from vdd_ros.training import Ema, SingleLoss, fit
+from vdd_ros.learning import jobs as learning
+from vdd_ros.learning.augmentation import AugmentedWindows
+from vdd_ros.learning.baselines.em import likelihood_loss, save_fitted
+from vdd_ros.learning.jobs import checkpoint_path
+from vdd_ros.learning.learning_settings import LearningSettings, load_settings
+from vdd_ros.learning.mixture.student import Student
+from vdd_ros.learning.networks import PolicyShape
+from vdd_ros.learning.training import Ema, SingleLoss, fit
+from vdd_ros.policy.artifact import claim_output, load_artifact
+from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
 
 _console = Console()
 _QUICK = {'teacher': 20, 'student': 10, 'episodes': 12, 'rollouts': 4, 'steps': 24}

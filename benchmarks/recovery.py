@@ -29,9 +29,9 @@ from rich.progress import track
 from rosbags.typesys import Stores, get_typestore
 
 from benchmarks.harness import Bar, finish
-from vdd_ros.data.bag import Bag
-from vdd_ros.data.recovery import recover
-from vdd_ros.errors import BagError
+from vdd_ros.common.errors import BagError
+from vdd_ros.data.bag.bag import Bag
+from vdd_ros.data.bag.recovery import recover
 
 _STORE = get_typestore(Stores.ROS2_HUMBLE)
 _KINDS = {'/numbers': 'std_msgs/msg/Float64MultiArray', '/words': 'std_msgs/msg/String'}

@@ -24,9 +24,9 @@ from benchmarks.harness import Bar, finish
 from benchmarks.inference import untrained
 from benchmarks.simulation_guide import Guide, GuidedStudent
 from benchmarks.simulation_ros import pace, said_with_trouble
-from vdd_ros.artifact import Artifact
-from vdd_ros.contract import NANOSECONDS, load_contract
-from vdd_ros.learning_settings import load_settings
+from vdd_ros.contract.contract import NANOSECONDS, load_contract
+from vdd_ros.learning.learning_settings import load_settings
+from vdd_ros.policy.artifact import Artifact
 from vdd_ros.sim.tasks import load_task
 from vdd_ros.validation.over_ros import rollout_over_ros
 from vdd_ros.validation.rollout import rollout

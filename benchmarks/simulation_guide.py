@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vdd_ros.artifact import Artifact
 from vdd_ros.control.chunk import Plan
-from vdd_ros.experts import Experts
-from vdd_ros.policy import DistilledPolicy
+from vdd_ros.policy.artifact import Artifact
+from vdd_ros.policy.experts import Experts
+from vdd_ros.policy.policy import DistilledPolicy
 
 _VIA_Y = (-0.28, -0.14, -0.06, 0.04, 0.12, 0.22, 0.40)
 _VIA_X = (0.525, 0.42, 0.42, 0.36, 0.36, 0.28, 0.28)

@@ -17,11 +17,11 @@ from sensor_msgs.msg import Image, JointState, PointCloud2
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
-from vdd_ros.domain import in_domain
-from vdd_ros.errors import InterfaceError
+from vdd_ros.common.domain import in_domain
+from vdd_ros.common.errors import InterfaceError
+from vdd_ros.common.processes import NodeGraph, Value
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.process import new_executor
-from vdd_ros.processes import NodeGraph, Value
 
 SCENE = """
 model: panda

@@ -26,15 +26,15 @@ from rich.progress import track
 from benchmarks.harness import FOLDER, Bar, finish
 from benchmarks.toy_picture import Panel, draw_picture, panels
 from benchmarks.toy_problems import TOYS, measure
-from vdd_ros.baselines.em import likelihood_loss
-from vdd_ros.distillation.distiller import PAPER, Distiller, DistillerSettings
-from vdd_ros.distillation.noise_levels import NoiseLevels
-from vdd_ros.distillation.objective import Score
-from vdd_ros.distillation.start import place_experts
-from vdd_ros.learning_settings import LearningSettings
-from vdd_ros.mixture.student import Student, StudentSettings
-from vdd_ros.networks import PolicyShape
-from vdd_ros.training import Ema, Learner, SingleLoss, Windows, fit
+from vdd_ros.learning.baselines.em import likelihood_loss
+from vdd_ros.learning.distillation.distiller import PAPER, Distiller, DistillerSettings
+from vdd_ros.learning.distillation.noise_levels import NoiseLevels
+from vdd_ros.learning.distillation.objective import Score
+from vdd_ros.learning.distillation.start import place_experts
+from vdd_ros.learning.learning_settings import LearningSettings
+from vdd_ros.learning.mixture.student import Student, StudentSettings
+from vdd_ros.learning.networks import PolicyShape
+from vdd_ros.learning.training import Ema, Learner, SingleLoss, Windows, fit
 
 METHODS = ('default', 'paper', 'EM')
 ITERATIONS = 1600

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vdd_ros.distillation.objective import Score
-from vdd_ros.mixture.covariance import DiagonalCovariance
-from vdd_ros.mixture.gaussian_mixture import GaussianMixture
-from vdd_ros.training import Windows
+from vdd_ros.learning.distillation.objective import Score
+from vdd_ros.learning.mixture.covariance import DiagonalCovariance
+from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
+from vdd_ros.learning.training import Windows
 
 Density = Callable[[Tensor], GaussianMixture]
 """`p(action|observation)`: windows of shape (batch, 1, 1) to a batch of mixtures over actions of two dimensions."""

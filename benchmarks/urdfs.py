@@ -20,7 +20,7 @@ import tyro
 import yaml
 
 from benchmarks.harness import Bar, finish
-from vdd_ros.errors import ConfigurationError, VddError
+from vdd_ros.common.errors import ConfigurationError, VddError
 from vdd_ros.sim.stage import open_stage
 from vdd_ros.sim.trajectory import TrajectoryGoal
 

@@ -2,12 +2,12 @@
 
 from typing import List
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from launch import LaunchDescription
 from vdd_ros.nodes.launching import ending_with
 
 

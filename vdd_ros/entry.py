@@ -10,21 +10,16 @@ from importlib import metadata
 from typing import Callable
 
 EXECUTABLES = {
-    'vdd': 'vdd_ros.cli',
-    **{
-        name: f'vdd_ros.nodes.{name}'
-        for name in (
-            'demonstrator',
-            'distillation_node',
-            'domain_check',
-            'mujoco_bridge',
-            'policy_node',
-            'recorder',
-            'replay',
-            'validator',
-            'viewer',
-        )
-    },
+    'vdd': 'vdd_ros.commands.cli',
+    'demonstrator': 'vdd_ros.nodes.demonstrator',
+    'distillation_node': 'vdd_ros.nodes.distillation_node',
+    'domain_check': 'vdd_ros.nodes.domain_check',
+    'mujoco_bridge': 'vdd_ros.nodes.bridge.mujoco_bridge',
+    'policy_node': 'vdd_ros.nodes.policy.policy_node',
+    'recorder': 'vdd_ros.nodes.recorder.recorder',
+    'replay': 'vdd_ros.nodes.replay.replay',
+    'validator': 'vdd_ros.nodes.validator',
+    'viewer': 'vdd_ros.nodes.bridge.viewer',
 }
 """The module of each executable, whose ``main`` returns the exit code."""
 EXIT_ERROR = 2

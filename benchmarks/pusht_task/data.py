@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.data import bag_messages as messages
-from vdd_ros.data.bag_writer import BagWriter
+from vdd_ros.contract.contract import Contract, load_contract
+from vdd_ros.data.bag import bag_messages as messages
+from vdd_ros.data.bag.bag_writer import BagWriter
 
 HERE = Path(__file__).parent
 METRES = 1e-3

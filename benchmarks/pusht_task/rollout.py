@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from benchmarks.pusht_task.data import METRES, observation
-from vdd_ros.contract import Contract
+from vdd_ros.contract.contract import Contract
 from vdd_ros.validation.rollout import Planner
 
 STEPS = 300

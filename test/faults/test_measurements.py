@@ -13,11 +13,11 @@ from ros_fixtures import open_graph
 from students import save_student
 
 from benchmarks.measurement_faults import FAULTS
-from vdd_ros.contract import load_contract
+from vdd_ros.contract.contract import load_contract
+from vdd_ros.control.deployment import Deployment
 from vdd_ros.control.tracker import Tracker
-from vdd_ros.deployment import Deployment
-from vdd_ros.kinematics import Kinematics
 from vdd_ros.nodes import qos
+from vdd_ros.robot.kinematics import Kinematics
 
 RATE = 250
 BEYOND = 5e-3

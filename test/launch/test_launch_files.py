@@ -13,10 +13,9 @@ import fake_launch
 import pytest
 import yaml
 
-from vdd_ros.errors import ConfigurationError, InterfaceError
-from vdd_ros.nodes.launching import check_file, end_with
-
+from vdd_ros.common.errors import ConfigurationError, InterfaceError
 from vdd_ros.entry import EXECUTABLES
+from vdd_ros.nodes.launching import check_file, end_with
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path.name for path in (ROOT / 'launch').glob('*.launch.py'))

@@ -100,14 +100,18 @@ def test_every_requirement_file_is_an_extra_and_every_documented_file_exists():
         assert set(re.findall(r'requirements/([\w-]+)\.txt', step)) <= files
 
 
-INSPECT = 'vdd_ros.cli vdd_ros.data.inspection vdd_ros.inspection.text vdd_ros.data.demonstrations'
+INSPECT = 'vdd_ros.commands.cli vdd_ros.data.quality.inspection vdd_ros.data.quality.pages.text vdd_ros.data.demonstrations'
 PROMISES = {
-    (): f'{INSPECT} vdd_ros.nodes.recorder',
-    ('report',): 'vdd_ros.inspection.page',
-    ('sim',): ' '.join(f'vdd_ros.nodes.{n}' for n in ('policy_node', 'replay', 'mujoco_bridge', 'viewer', 'demonstrator')),
-    ('train',): ' '.join(f'vdd_ros.{n}' for n in ('pipeline', 'export', 'nodes.distillation_node', 'nodes.validator')),
+    (): f'{INSPECT} vdd_ros.nodes.recorder.recorder',
+    ('report',): 'vdd_ros.data.quality.pages.page',
+    ('sim',): ' '.join(
+        EXECUTABLES[node] for node in ('policy_node', 'replay', 'mujoco_bridge', 'viewer', 'demonstrator')
+    ),
+    ('train',): ' '.join(
+        f'vdd_ros.{n}' for n in ('commands.pipeline', 'learning.export', 'nodes.distillation_node', 'nodes.validator')
+    ),
     ('sim', 'video'): 'vdd_ros.sim.film imageio_ffmpeg',
-    ('datasets',): 'vdd_ros.data.lerobot vdd_ros.data.lerobot_import',
+    ('datasets',): 'vdd_ros.data.lerobot.lerobot vdd_ros.data.lerobot.lerobot_import',
 }
 IMPORT_WITHOUT = """
 import importlib, sys

@@ -13,9 +13,9 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
-from vdd_ros.contract import load_contract
-from vdd_ros.kinematics import Kinematics
+from vdd_ros.contract.contract import load_contract
 from vdd_ros.nodes import messages, qos
+from vdd_ros.robot.kinematics import Kinematics
 
 ANSWERED = {'override_name': 'a test', 'override_reason': 'there is no arm'}
 """Parameters of a policy node in wall time, whose artifact has passed no validation."""

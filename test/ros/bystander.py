@@ -15,7 +15,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
-from vdd_ros.domain import in_domain, private_domain
+from vdd_ros.common.domain import in_domain, private_domain
 from vdd_ros.nodes import messages, qos
 
 _JOINTS = [f'joint{number}' for number in range(1, 8)]

@@ -17,7 +17,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from vdd_ros.domain import in_domain, private_domain
+from vdd_ros.common.domain import in_domain, private_domain
 
 PATIENCE = 30.0
 
@@ -25,9 +25,9 @@ PATIENCE = 30.0
 class Process:
     """A node in a process of its own, started as a user would."""
 
-    def __init__(self, module: str, parameters: dict[str, object], log: Path, use_sim_time: bool) -> None:
-        """Start ``python -m vdd_ros.nodes.MODULE`` with parameters by name."""
-        arguments = [sys.executable, '-m', f'vdd_ros.nodes.{module}', '--ros-args']
+    def __init__(self, node: str, parameters: dict[str, object], log: Path, use_sim_time: bool) -> None:
+        """Start ``python -m vdd_ros.entry NODE`` with parameters by name."""
+        arguments = [sys.executable, '-m', 'vdd_ros.entry', node, '--ros-args']
         for name, value in {'use_sim_time': use_sim_time, **parameters}.items():
             arguments += ['-p', f'{name}:={value}']
         self.log = log

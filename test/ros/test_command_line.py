@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from bystander import Bystander, bystander
 
-from vdd_ros.cli import main
+from vdd_ros.commands.cli import main
 
 QUICK = """
 teacher: {trunk: {kind: mlp, width: 32, depth: 2, window: difference}, calls: 4}
@@ -30,7 +30,7 @@ _started: list[subprocess.Popen] = []
 def start(folder: Path, *words: str) -> subprocess.Popen:
     """Start `vdd`."""
     # A job in the background ignores SIGINT, and so would whatever it starts; here a person is at the terminal.
-    command = ['env', '--default-signal=INT', sys.executable, '-m', 'vdd_ros.cli', *words]
+    command = ['env', '--default-signal=INT', sys.executable, '-m', 'vdd_ros.commands.cli', *words]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     _started.append(process)
     return process

@@ -7,7 +7,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from std_srvs.srv import Trigger
 
 from vdd_ros.nodes import qos
-from vdd_ros.policy import DistilledPolicy
+from vdd_ros.policy.policy import DistilledPolicy
 
 SETTINGS = """
 threads: 1

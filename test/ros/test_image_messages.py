@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from std_msgs.msg import Header
 
-from vdd_ros.nodes import image_messages
+from vdd_ros.nodes.bridge import image_messages
 
 MAKERS = [None, *filter(None, [image_messages.create_cloud])]
 

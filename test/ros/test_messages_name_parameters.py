@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from vdd_ros.entry import EXECUTABLES
+
 ROOT = Path(__file__).parents[2]
-NODES = sorted(
-    path.stem for path in (ROOT / 'vdd_ros' / 'nodes').glob('*.py') if 'return run(' in path.read_text(encoding='utf-8')
-)
-KNOWN = {row.name for name in NODES for row in importlib.import_module(f'vdd_ros.nodes.{name}').PARAMETERS}
+NODES = sorted(EXECUTABLES.keys() - {'vdd', 'domain_check'})
+KNOWN = {row.name for name in NODES for row in importlib.import_module(EXECUTABLES[name]).PARAMETERS}
 MENTIONS = re.compile(r'-p (\w+):=|\bthe parameters? `?(\w+)|\bparameter `(\w+)`')
 
 

@@ -6,9 +6,9 @@ import functools
 
 from students import save_student
 
-from vdd_ros.deployment import Deployment
-from vdd_ros.policy import DistilledPolicy
-from vdd_ros.progress import silent
+from vdd_ros.common.progress import silent
+from vdd_ros.control.deployment import Deployment
+from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.sim.tasks import load_task
 from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation.over_ros import rollout_over_ros

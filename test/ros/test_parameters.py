@@ -22,13 +22,12 @@ from rclpy.parameter import Parameter as RclpyParameter
 from rclpy.parameter import parameter_value_to_python
 from rclpy.validate_topic_name import validate_topic_name
 
-from vdd_ros.errors import ConfigurationError
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.entry import EXECUTABLES
 from vdd_ros.nodes.parameters import INTEGERS, STRINGS, Parameter, declare
 
 ROOT = Path(__file__).parents[2]
-NODES = sorted(
-    path.stem for path in (ROOT / 'vdd_ros' / 'nodes').glob('*.py') if 'return run(' in path.read_text()
-)
+NODES = sorted(EXECUTABLES.keys() - {'vdd', 'domain_check'})
 OWN = ('use_sim_time', 'start_type_description_service')
 
 numbers = st.one_of(
@@ -48,7 +47,7 @@ nonsense = st.one_of(
 
 def table(node: str) -> tuple[Parameter, ...]:
     """Return the parameters of a node by the name of its module."""
-    return importlib.import_module(f'vdd_ros.nodes.{node}').PARAMETERS
+    return importlib.import_module(EXECUTABLES[node]).PARAMETERS
 
 
 def is_name(value: str) -> bool:
@@ -209,7 +208,7 @@ def test_a_path_may_begin_with_the_home_of_the_user(graph, monkeypatch):
 
 @pytest.mark.parametrize('name', NODES)
 def test_help_lists_all_parameters_and_starts_nothing(name, monkeypatch, capsys):
-    module = importlib.import_module(f'vdd_ros.nodes.{name}')
+    module = importlib.import_module(EXECUTABLES[name])
     for word in ('--help', '-h'):
         monkeypatch.setattr(sys, 'argv', [name, word])
         monkeypatch.setattr(rclpy, 'init', None)
@@ -266,7 +265,7 @@ def test_wrong_parameters_end_every_node_in_one_line_with_exit_code_2(tmp_path):
     environment = os.environ | {'ROS_LOG_DIR': str(tmp_path)}
     processes = [
         subprocess.Popen(
-            [sys.executable, '-m', f'vdd_ros.nodes.{name}', *words], stderr=subprocess.PIPE, text=True, env=environment
+            [sys.executable, '-m', 'vdd_ros.entry', name, *words], stderr=subprocess.PIPE, text=True, env=environment
         )
         for name, words, _ in wrong
     ]

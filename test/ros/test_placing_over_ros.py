@@ -6,10 +6,10 @@ from functools import partial
 
 import numpy as np
 
-from vdd_ros.contract import load_contract
+from vdd_ros.common.progress import silent
+from vdd_ros.contract.contract import load_contract
 from vdd_ros.data.demonstrations import converted
-from vdd_ros.kinematics import Kinematics
-from vdd_ros.progress import silent
+from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.demonstration import demonstrate
 from vdd_ros.sim.tasks import load_task
 from vdd_ros.validation.rollout import Recorded, rollout

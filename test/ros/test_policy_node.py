@@ -14,7 +14,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from std_srvs.srv import Trigger
 from students import save_student
 
-from vdd_ros.nodes.policy_node import PolicyNode
+from vdd_ros.nodes.policy.policy_node import PolicyNode
 
 PERIOD = 35_000_000
 STEP = [0.0, 0.01]

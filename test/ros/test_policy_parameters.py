@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vdd_ros.deployment import Deployment
+from vdd_ros.control.deployment import Deployment
 from vdd_ros.nodes.parameters import INTEGERS
-from vdd_ros.nodes.policy_parameters import PARAMETERS
+from vdd_ros.nodes.policy.policy_parameters import PARAMETERS
 
 
 def test_node_and_validation_have_the_same_defaults():

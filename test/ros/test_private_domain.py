@@ -15,10 +15,10 @@ from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
-from vdd_ros.domain import in_domain, used_ports
-from vdd_ros.errors import InterfaceError
+from vdd_ros.common.domain import in_domain, used_ports
+from vdd_ros.common.errors import InterfaceError
+from vdd_ros.common.processes import DOMAIN_FILE, NodeGraph
 from vdd_ros.nodes import messages, qos
-from vdd_ros.processes import DOMAIN_FILE, NodeGraph
 
 PATIENCE = 30.0
 

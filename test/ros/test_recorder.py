@@ -18,9 +18,9 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
-from vdd_ros.data.mcap_copy import scan
+from vdd_ros.data.bag.mcap_copy import scan
 from vdd_ros.nodes import messages, qos
-from vdd_ros.nodes.causal_order import CausalOrder
+from vdd_ros.nodes.recorder.causal_order import CausalOrder
 
 JOINTS = [f'joint{number}' for number in range(1, 8)]
 PERIOD = 35_000_000
@@ -250,7 +250,7 @@ def test_a_disk_that_is_nearly_full_ends_the_recording_with_a_whole_bag(graph, t
 def test_keys_in_a_terminal_steer_the_recorder_and_the_terminal_is_given_back(graph, tmp_path):
     master, slave = pty.openpty()
     before = subprocess.run(['stty', '-g'], stdin=slave, capture_output=True, text=True).stdout
-    command = [sys.executable, '-m', 'vdd_ros.cli', 'record-live', f'{tmp_path}/bag', '--sim-time']
+    command = [sys.executable, '-m', 'vdd_ros.commands.cli', 'record-live', f'{tmp_path}/bag', '--sim-time']
     process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=subprocess.DEVNULL, env=os.environ)
     shown = bytearray()
 
@@ -298,7 +298,7 @@ def test_keys_in_a_terminal_steer_the_recorder_and_the_terminal_is_given_back(gr
 
 
 def test_keys_without_a_terminal_are_refused_in_one_line(tmp_path):
-    command = [sys.executable, '-m', 'vdd_ros.cli', 'record-live', f'{tmp_path}/bag', '--language', 'say: "12"']
+    command = [sys.executable, '-m', 'vdd_ros.commands.cli', 'record-live', f'{tmp_path}/bag', '--language', 'say: "12"']
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 2
     assert 'expected a terminal for the keys; found none on standard input' in done.stderr

@@ -20,12 +20,12 @@ from std_msgs.msg import Float64, Float64MultiArray
 from std_srvs.srv import Trigger
 from students import save_student
 
-from vdd_ros.contract import load_contract
-from vdd_ros.data import bag_messages
-from vdd_ros.data.bag_writer import BagWriter
-from vdd_ros.deployment import Deployment
-from vdd_ros.kinematics import Kinematics
+from vdd_ros.contract.contract import load_contract
+from vdd_ros.control.deployment import Deployment
+from vdd_ros.data.bag import bag_messages
+from vdd_ros.data.bag.bag_writer import BagWriter
 from vdd_ros.nodes import messages, qos
+from vdd_ros.robot.kinematics import Kinematics
 
 JOINTS = [f'joint{number}' for number in range(1, 8)]
 PER_TICK = 7

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import yaml
 
-from vdd_ros.contract import NANOSECONDS, load_contract
-from vdd_ros.deployment import Deployment
-from vdd_ros.kinematics import Kinematics
+from vdd_ros.contract.contract import NANOSECONDS, load_contract
+from vdd_ros.control.deployment import Deployment
 from vdd_ros.nodes import messages
 from vdd_ros.nodes.arm.output import Output
-from vdd_ros.nodes.policy_parameters import PARAMETERS
+from vdd_ros.nodes.policy.policy_parameters import PARAMETERS
+from vdd_ros.robot.kinematics import Kinematics
 
 ROOT = Path(__file__).parents[2]
 ROBOTS = {'ur5e': 'shoulder_pan_joint', 'fr3': 'fr3_joint1'}

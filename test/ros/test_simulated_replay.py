@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import yaml
 
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.data import bag_messages
-from vdd_ros.data.bag_writer import BagWriter
-from vdd_ros.errors import ConfigurationError, ModelError
-from vdd_ros.kinematics import Kinematics
-from vdd_ros.share import model_path
+from vdd_ros.common.errors import ConfigurationError, ModelError
+from vdd_ros.common.share import model_path
+from vdd_ros.contract.contract import Contract, load_contract
+from vdd_ros.data.bag import bag_messages
+from vdd_ros.data.bag.bag_writer import BagWriter
+from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.assembly import open_scene
 from vdd_ros.sim.robot_scene import robot_scene
 from vdd_ros.sim.tasks import task_of
-from vdd_ros.simulated_replay import SCENE_FILE, replay_simulated
+from vdd_ros.validation.simulated_replay import SCENE_FILE, replay_simulated
 
 PERIOD = 20_000_000
 UR5E = ['shoulder_pan_joint', 'shoulder_lift_joint', 'elbow_joint', 'wrist_1_joint', 'wrist_2_joint', 'wrist_3_joint']

@@ -20,7 +20,7 @@ def test_without_a_display_the_scene_is_written_as_a_film_in_which_the_arm_moves
     commander.reset()
     film = tmp_path / 'view.mp4'
     options = ['--seconds', '1', '--width', '160', '--height', '120', '--camera', 'angle', '--film', str(film)]
-    command = [sys.executable, '-m', 'vdd_ros.cli', 'view', *options]
+    command = [sys.executable, '-m', 'vdd_ros.commands.cli', 'view', *options]
     viewer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     start = commander.position
     graph.until(lambda: commander.send(start + 0.3 * np.sin(commander.stamp * 2e-9)) or viewer.poll() is not None)

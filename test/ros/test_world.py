@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from test_bridge_controllers import MODEL, SCENE
 
-from vdd_ros.errors import ConfigurationError, VddError
-from vdd_ros.nodes.lockstep import Lockstep
-from vdd_ros.nodes.world import World
+from vdd_ros.common.errors import ConfigurationError, VddError
+from vdd_ros.nodes.bridge.lockstep import Lockstep
+from vdd_ros.nodes.bridge.world import World
 from vdd_ros.sim.stage import open_stage
 from vdd_ros.sim.trouble import Trouble
 

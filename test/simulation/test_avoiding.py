@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from vdd_ros.contract import load_contract
-from vdd_ros.errors import ConfigurationError
-from vdd_ros.kinematics import Kinematics
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import load_contract
+from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.demonstration import CONTROL_PERIOD, Teleoperation, demonstrate
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks import load_task
 from vdd_ros.sim.tasks.avoiding.demonstrator import AvoidingDemonstrator, DemonstratorSettings
 from vdd_ros.sim.tasks.avoiding.layout import FINISH, HEIGHT, ROD_RADIUS, ROWS, START, WAY_NAMES, WAYS
 from vdd_ros.sim.tasks.avoiding.referee import AvoidingReferee
-from vdd_ros.sim.tasks.spline import monotone_spline
 from vdd_ros.sim.tasks.avoiding.task import Avoiding
+from vdd_ros.sim.tasks.spline import monotone_spline
 
 _TICK = 35_000_000
 

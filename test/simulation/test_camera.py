@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from vdd_ros.errors import ModelError
+from vdd_ros.common.errors import ModelError
 from vdd_ros.sim.camera import Pinhole
 from vdd_ros.sim.renderer import Renderer, save_compiled
 from vdd_ros.sim.simulation import Simulation

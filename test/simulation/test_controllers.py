@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from vdd_ros.errors import ConfigurationError, InterfaceError, ModelError
+from vdd_ros.common.errors import ConfigurationError, InterfaceError, ModelError
 from vdd_ros.sim.controllers import GripperController, PositionController, TrajectoryController, claimant
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.trajectory import Trajectory, TrajectoryGoal, Waypoint

@@ -6,8 +6,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from vdd_ros.errors import ModelError
-from vdd_ros.nodes.transforms import to_transforms
+from vdd_ros.common.errors import ModelError
+from vdd_ros.nodes.bridge.transforms import to_transforms
 from vdd_ros.sim.frames import WORLD_FRAME, FrameTree
 from vdd_ros.sim.simulation import Simulation
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from vdd_ros.contract import load_contract
-from vdd_ros.errors import ConfigurationError, ContractError
-from vdd_ros.kinematics import Kinematics
-from vdd_ros.share import model_path
+from vdd_ros.common.errors import ConfigurationError, ContractError
+from vdd_ros.common.share import model_path
+from vdd_ros.contract.contract import load_contract
+from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.demonstration import Teleoperation, demonstrate
 from vdd_ros.sim.tasks import load_task
 from vdd_ros.sim.tasks.placing import layout

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdd_ros.errors import ConfigurationError, ModelError, VddError
+from vdd_ros.common.errors import ConfigurationError, ModelError, VddError
 from vdd_ros.sim.assembly import open_scene
 from vdd_ros.sim.scene import SceneSettings, load_scene
 from vdd_ros.sim.simulation import Simulation

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from vdd_ros.errors import ConfigurationError, ModelError
+from vdd_ros.common.errors import ConfigurationError, ModelError
 from vdd_ros.sim import scene
 from vdd_ros.sim.sensors import Schedule, SensorSuite
 from vdd_ros.sim.simulation import Simulation

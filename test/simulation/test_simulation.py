@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdd_ros.errors import ModelError, SimulationError
-from vdd_ros.share import model_path
+from vdd_ros.common.errors import ModelError, SimulationError
+from vdd_ros.common.share import model_path
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks import load_task
 
@@ -170,7 +170,7 @@ def test_picture_shows_the_rod_and_keeps_its_size():
 def test_machine_without_opengl_is_told_what_to_install():
     code = (
         'from vdd_ros.sim.tasks import load_task\n'
-        'from vdd_ros.errors import SimulationError\n'
+        'from vdd_ros.common.errors import SimulationError\n'
         'try:\n'
         "    load_task('avoiding').simulation().render('above')\n"
         'except SimulationError as error:\n'

@@ -8,8 +8,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from vdd_ros.errors import ConfigurationError, ModelError
-from vdd_ros.share import model_path
+from vdd_ros.common.errors import ConfigurationError, ModelError
+from vdd_ros.common.share import model_path
 from vdd_ros.sim.arm import SimulatedArm
 from vdd_ros.sim.randomization import Randomization
 from vdd_ros.sim.simulation import Simulation

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from benchmarks import urdfs
-from vdd_ros.errors import ModelError, VddError
+from vdd_ros.common.errors import ModelError, VddError
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.stage import open_stage
 

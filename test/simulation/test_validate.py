@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdd_ros.artifact import load_artifact
-from vdd_ros.contract import load_contract
-from vdd_ros.deployment import Deployment, load_deployment
-from vdd_ros.errors import ConfigurationError, GateError, SimulationError
-from vdd_ros.policy import DistilledPolicy
-from vdd_ros.progress import silent
+from vdd_ros.common.errors import ConfigurationError, GateError, SimulationError
+from vdd_ros.common.progress import silent
+from vdd_ros.contract.contract import load_contract
+from vdd_ros.control.deployment import Deployment, load_deployment
+from vdd_ros.policy.artifact import load_artifact
+from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.sim.demonstration import demonstrate
 from vdd_ros.sim.film import Film
 from vdd_ros.sim.tasks import load_task

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vdd_ros.contract import Contract, load_contract
+from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.control.control_loop import ControlLoop
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness

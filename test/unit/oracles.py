@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from vdd_ros.mixture.covariance import DiagonalCovariance, FullCovariance
-from vdd_ros.mixture.gaussian_mixture import GaussianMixture
-from vdd_ros.mixture.low_rank import LowRankCovariance
+from vdd_ros.learning.mixture.covariance import DiagonalCovariance, FullCovariance
+from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
+from vdd_ros.learning.mixture.low_rank import LowRankCovariance
 
 
 def sigma_points(size: int) -> Tensor:

@@ -11,17 +11,17 @@ import torch
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from vdd_ros import artifact as artifacts
-from vdd_ros.artifact import Calibration, DataRecord, Manifest, load_artifact, normalizer_entries, save_artifact
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
-from vdd_ros.errors import ArtifactError, OutputError
-from vdd_ros.export import export_denoiser, export_student
-from vdd_ros.familiarity import fit_familiarity
-from vdd_ros.mixture.student import Student, StudentSettings
-from vdd_ros.networks import PolicyShape, TrunkSettings
-from vdd_ros.normalization import Normalizer, Normalizers
-from vdd_ros.policy import DistilledPolicy, TeacherPolicy
+from vdd_ros.common.errors import ArtifactError, OutputError
+from vdd_ros.contract.contract import Contract, load_contract
+from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
+from vdd_ros.learning.export import export_denoiser, export_student
+from vdd_ros.learning.mixture.student import Student, StudentSettings
+from vdd_ros.learning.networks import PolicyShape, TrunkSettings
+from vdd_ros.policy import artifact as artifacts
+from vdd_ros.policy.artifact import Calibration, DataRecord, Manifest, load_artifact, normalizer_entries, save_artifact
+from vdd_ros.policy.familiarity import fit_familiarity
+from vdd_ros.policy.normalization import Normalizer, Normalizers
+from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
 
 CONTRACT = Contract.model_validate(
     {**load_contract('avoiding_cartesian').model_dump(mode='json'), 'prediction_horizon': 3, 'action_horizon': 2}

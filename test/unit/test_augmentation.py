@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.data.augmentation import (
+from vdd_ros.contract.contract import Contract, load_contract
+from vdd_ros.data.dataset import WindowArrays, windows_of
+from vdd_ros.data.episode import Episode
+from vdd_ros.learning.augmentation import (
     AugmentationSettings,
     AugmentedWindows,
     fit_normalizers,
@@ -13,9 +15,7 @@ from vdd_ros.data.augmentation import (
     step_root,
     undisplaced,
 )
-from vdd_ros.data.dataset import WindowArrays, windows_of
-from vdd_ros.data.episode import Episode
-from vdd_ros.normalization import Normalizer, Normalizers
+from vdd_ros.policy.normalization import Normalizer, Normalizers
 
 NONE = AugmentationSettings(displacement=0, memory_noise=0)
 COUNT = 20_000

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from rosbags.typesys import Stores, get_typestore
 
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.data.account import Account
-from vdd_ros.data.bag import fingerprint
-from vdd_ros.data.bag_recording import read_recording
-from vdd_ros.data.bag_writer import BagWriter
+from vdd_ros.common.errors import BagError, OutputError, TrainingError
+from vdd_ros.common.progress import silent
+from vdd_ros.contract.contract import Contract, load_contract
+from vdd_ros.data.bag.bag import fingerprint
+from vdd_ros.data.bag.bag_recording import read_recording
+from vdd_ros.data.bag.bag_writer import BagWriter
+from vdd_ros.data.decode.account import Account
 from vdd_ros.data.demonstrations import load_demonstrations
-from vdd_ros.errors import BagError, OutputError, TrainingError
-from vdd_ros.progress import silent
 
 STORE = get_typestore(Stores.ROS2_HUMBLE)
 TOPICS = {

@@ -15,15 +15,15 @@ from mcap.writer import CompressionType, IndexType, Writer
 from ros_messages import MILLISECOND, STORE, command, state
 from rosbags.typesys import Stores, get_typestore
 
-from vdd_ros.cli import main
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.data.account import Account
-from vdd_ros.data.bag import Bag
-from vdd_ros.data.bag_definitions import SEARCH_PATH, definitions_of, search_in
-from vdd_ros.data.bag_recording import read_recording
-from vdd_ros.data.recovery import recover
-from vdd_ros.data.serialized import FieldType, Undecodable, walk
-from vdd_ros.errors import BagError
+from vdd_ros.commands.cli import main
+from vdd_ros.common.errors import BagError
+from vdd_ros.contract.contract import Contract, load_contract
+from vdd_ros.data.bag.bag import Bag
+from vdd_ros.data.bag.bag_definitions import SEARCH_PATH, definitions_of, search_in
+from vdd_ros.data.bag.bag_recording import read_recording
+from vdd_ros.data.bag.recovery import recover
+from vdd_ros.data.bag.serialized import FieldType, Undecodable, walk
+from vdd_ros.data.decode.account import Account
 
 ROS1 = get_typestore(Stores.ROS1_NOETIC)
 RULE = '=' * 80 + '\n'

@@ -9,13 +9,13 @@ import pytest
 from mcap.reader import make_reader
 from ros_messages import MILLISECOND, SECOND, command, mark, state, write_bag
 
-from vdd_ros.cli import main
-from vdd_ros.contract import Contract
-from vdd_ros.data.account import Account
-from vdd_ros.data.bag import fingerprint
-from vdd_ros.data.bag_edit import demonstrations_of, edit, merge
+from vdd_ros.commands.cli import main
+from vdd_ros.common.errors import BagError, ConfigurationError, OutputError
+from vdd_ros.contract.contract import Contract
+from vdd_ros.data.bag.bag import fingerprint
+from vdd_ros.data.bag.bag_edit import demonstrations_of, edit, merge
 from vdd_ros.data.convert import convert
-from vdd_ros.errors import BagError, ConfigurationError, OutputError
+from vdd_ros.data.decode.account import Account
 
 NAMES = ('a', 'b')
 CONTRACT = {

@@ -14,12 +14,12 @@ from ros_messages import MILLISECOND, STORE, command, mark, state, write_bag, wr
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.data.account import Account
-from vdd_ros.data.bag import Bag
-from vdd_ros.data.bag_recording import read_recording
-from vdd_ros.data.bag_writer import BagWriter
-from vdd_ros.errors import BagError
+from vdd_ros.common.errors import BagError
+from vdd_ros.contract.contract import Contract, load_contract
+from vdd_ros.data.bag.bag import Bag
+from vdd_ros.data.bag.bag_recording import read_recording
+from vdd_ros.data.bag.bag_writer import BagWriter
+from vdd_ros.data.decode.account import Account
 
 MODES = [
     (StoragePlugin.MCAP, CompressionMode.NONE),

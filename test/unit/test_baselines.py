@@ -7,15 +7,16 @@ import functools
 import pytest
 import torch
 from oracles import random_mixture, repeated, seeded
-from vdd_ros.baselines.consistency import ConsistencyModel, ConsistencySettings
-from vdd_ros.baselines.em import likelihood_loss
-from vdd_ros.baselines.one_step import sample_in_one_step
-from vdd_ros.diffusion.noise import karras_grid
-from vdd_ros.diffusion.samplers import heun
-from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
-from vdd_ros.mixture.student import Student, StudentSettings
-from vdd_ros.networks import PolicyShape, TrunkSettings
-from vdd_ros.training import DescentSettings, SingleLoss, Windows, fit
+
+from vdd_ros.learning.baselines.consistency import ConsistencyModel, ConsistencySettings
+from vdd_ros.learning.baselines.em import likelihood_loss
+from vdd_ros.learning.baselines.one_step import sample_in_one_step
+from vdd_ros.learning.diffusion.noise import karras_grid
+from vdd_ros.learning.diffusion.samplers import heun
+from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
+from vdd_ros.learning.mixture.student import Student, StudentSettings
+from vdd_ros.learning.networks import PolicyShape, TrunkSettings
+from vdd_ros.learning.training import DescentSettings, SingleLoss, Windows, fit
 
 SHAPE = PolicyShape(observation_horizon=1, observation_size=1, action_size=2)
 MEAN = torch.tensor([1.0, -0.5])

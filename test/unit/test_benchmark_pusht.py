@@ -15,11 +15,11 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.pusht import Stages, bars, quickened  # noqa: E402
 from benchmarks.pusht_task.data import HERE, METRES, contract, observation, write_bag  # noqa: E402
 from benchmarks.pusht_task.rollout import FIRST_SEED, rollout  # noqa: E402
-from vdd_ros.data.account import Account  # noqa: E402
+from vdd_ros.common.progress import silent  # noqa: E402
 from vdd_ros.data.convert import convert  # noqa: E402
-from vdd_ros.learning_settings import load_settings  # noqa: E402
-from vdd_ros.policy import DistilledPolicy, TeacherPolicy  # noqa: E402
-from vdd_ros.progress import silent  # noqa: E402
+from vdd_ros.data.decode.account import Account  # noqa: E402
+from vdd_ros.learning.learning_settings import load_settings  # noqa: E402
+from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy  # noqa: E402
 
 
 class Field:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.toy_problems import TOYS, measure  # noqa: E402
-from vdd_ros.mixture.gaussian_mixture import GaussianMixture  # noqa: E402
+from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture  # noqa: E402
 
 
 def test_a_quick_run_of_the_toys_leaves_rows_bars_and_a_picture(tmp_path):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from ros_messages import MILLISECOND, SECOND, command, make, mark, state, write_bag
 
-from vdd_ros.cli import main
-from vdd_ros.contract import Contract
-from vdd_ros.data.check import Verdict, check
-from vdd_ros.kinematics import Kinematics
+from vdd_ros.commands.cli import main
+from vdd_ros.contract.contract import Contract
+from vdd_ros.data.quality.check import Verdict, check
+from vdd_ros.robot.kinematics import Kinematics
 
 JOINTS = ('j1', 'j2', 'j3')
 MODEL = """<mujoco><worldbody><body name="a"><joint name="j1" range="-3 3"/><geom size="0.05"/>

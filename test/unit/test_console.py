@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 
 from rich.console import Console
-from vdd_ros.console import Bars
+
+from vdd_ros.common.console import Bars
 
 
 def told(*steps: tuple[float, float]) -> list[str]:

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.errors import ContractError
+from vdd_ros.common.errors import ContractError
+from vdd_ros.contract.contract import Contract, load_contract
 
 
 def _values() -> dict:

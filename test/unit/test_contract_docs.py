@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vdd_ros.contract import Contract, Feature, Robot, ToolWeights, Topics, load_contract
-from vdd_ros.episode_rules import Episodes, Signal
-from vdd_ros.features import UNITS, Alignment, Image, JointStream, TopicFeature
+from vdd_ros.contract.contract import Contract, Feature, Robot, ToolWeights, Topics, load_contract
+from vdd_ros.contract.episode_rules import Episodes, Signal
+from vdd_ros.contract.features import UNITS, Alignment, Image, JointStream, TopicFeature
 
 TEXT = (Path(__file__).parents[2] / 'docs' / 'contracts.md').read_text(encoding='utf-8')
 EXAMPLES = re.findall(r'```yaml\n(.*?)```', TEXT, flags=re.S)

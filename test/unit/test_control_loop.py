@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loops import EXACT, ONE_STEP
 
-from vdd_ros.contract import Contract, load_contract
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.control.control_loop import Command, ControlLoop, Hold, Stop
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.routing import Routing
-from vdd_ros.errors import ConfigurationError
 
 PERIOD = 35_000_000
 SECONDS = PERIOD / 1e9

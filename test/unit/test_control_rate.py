@@ -22,12 +22,12 @@ from loops import (
     started_loop,
 )
 
-from vdd_ros.contract import load_contract
+from vdd_ros.contract.contract import load_contract
 from vdd_ros.control.control_loop import Command, ControlLoop, Hold
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.routing import Routing
-from vdd_ros.kinematics import POSITION_TOLERANCE, Kinematics
+from vdd_ros.robot.kinematics import POSITION_TOLERANCE, Kinematics
 
 
 def test_each_waypoint_is_reached_by_the_next_tick_and_between_them_the_motion_is_smooth():

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from ros_messages import MILLISECOND, SECOND, command, header, make, mark, state, vector, write_bag
 
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.data.account import Account
-from vdd_ros.data.bag_recording import read_recording
+from vdd_ros.common.errors import BagError, TrainingError
+from vdd_ros.common.progress import silent
+from vdd_ros.contract.contract import Contract, load_contract
+from vdd_ros.data.bag.bag_recording import read_recording
 from vdd_ros.data.convert import convert
 from vdd_ros.data.dataset import episodes_of
+from vdd_ros.data.decode.account import Account
 from vdd_ros.data.demonstrations import converted, load_demonstrations
 from vdd_ros.data.episode import Episode
-from vdd_ros.errors import BagError, TrainingError
-from vdd_ros.progress import silent
 
 TICK = 50 * MILLISECOND
 

@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vdd_ros.artifact import DataRecord
-from vdd_ros.contract import Contract, load_contract
+from vdd_ros.common.errors import BagError, TrainingError
+from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.control.embodiment import Embodiment
 from vdd_ros.data.dataset import episodes_of, windows_of
+from vdd_ros.data.decode.resample import latest
 from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.recording import EpisodeMark, Recording, Stream
-from vdd_ros.data.resample import latest
-from vdd_ros.errors import BagError, TrainingError
+from vdd_ros.policy.artifact import DataRecord
 
 PERIOD = 35_000_000
 

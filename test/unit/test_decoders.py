@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from ros_messages import COMMAND, JOINT_STATE, STORE, STORE1, cdr, command, header, make, state, vector
 
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.data import frames, pictures
-from vdd_ros.data.account import Account
-from vdd_ros.data.bag_definitions import standard
-from vdd_ros.data.decoders import Decoded
+from vdd_ros.contract.contract import Contract, load_contract
+from vdd_ros.contract.features import Image
+from vdd_ros.data.bag.bag_definitions import standard
+from vdd_ros.data.bag.serialized import Messages, Undecodable, walk
+from vdd_ros.data.decode import frames, pictures
+from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.decoders import Decoded
+from vdd_ros.data.decode.sources import decoder, sources, topic_values
 from vdd_ros.data.recording import Stream
-from vdd_ros.data.serialized import Messages, Undecodable, walk
-from vdd_ros.data.sources import decoder, sources, topic_values
-from vdd_ros.features import Image
 
 JOINTS = ['a', 'b']
 

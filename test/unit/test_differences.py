@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vdd_ros.contract import Contract, load_contract
+from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.data.episode import Episode
-from vdd_ros.experts import Experts
+from vdd_ros.policy.experts import Experts
 from vdd_ros.validation.differences import shadow
 
 

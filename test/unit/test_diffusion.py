@@ -9,10 +9,12 @@ import pytest
 import torch
 from oracles import random_mixture, repeated, seeded, sigma_points
 from torch import nn
-from vdd_ros.diffusion import samplers
-from vdd_ros.diffusion.denoiser import Denoiser, edm, epsilon, score_of
-from vdd_ros.diffusion.loss import denoising_loss
-from vdd_ros.diffusion.noise import (
+
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.learning.diffusion import samplers
+from vdd_ros.learning.diffusion.denoiser import Denoiser, edm, epsilon, score_of
+from vdd_ros.learning.diffusion.loss import denoising_loss
+from vdd_ros.learning.diffusion.noise import (
     alphabar,
     ddpm_grid,
     karras_grid,
@@ -22,10 +24,9 @@ from vdd_ros.diffusion.noise import (
     sigma_of_alphabar,
     stratified,
 )
-from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
-from vdd_ros.errors import ConfigurationError
-from vdd_ros.networks import PolicyShape, TrunkSettings
-from vdd_ros.training import DescentSettings, SingleLoss, Windows, fit
+from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
+from vdd_ros.learning.networks import PolicyShape, TrunkSettings
+from vdd_ros.learning.training import DescentSettings, SingleLoss, Windows, fit
 
 SHAPE = PolicyShape(observation_horizon=1, observation_size=1, action_size=2)
 NOTHING = torch.zeros(1, 1, 1, dtype=torch.float64)

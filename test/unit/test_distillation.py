@@ -7,17 +7,18 @@ import pytest
 import torch
 from oracles import random_mixture, repeated, score_of, seeded, sigma_points
 from torch.distributions import MultivariateNormal, kl_divergence
-from vdd_ros.distillation.noise_levels import NoiseLevels
-from vdd_ros.distillation.objective import (
+
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.learning.distillation.noise_levels import NoiseLevels
+from vdd_ros.learning.distillation.objective import (
     convolved_expert_loss,
     coverage_loss,
     drawn_expert_loss,
     gating_loss,
     paper_expert_loss,
 )
-from vdd_ros.errors import ConfigurationError
-from vdd_ros.mixture.covariance import DiagonalCovariance, FullCovariance
-from vdd_ros.mixture.gaussian_mixture import GaussianMixture
+from vdd_ros.learning.mixture.covariance import DiagonalCovariance, FullCovariance
+from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
 
 SIZE = 3
 EYE = torch.eye(SIZE, dtype=torch.float64)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from oracles import ring, score_of, seeded
-from vdd_ros.distillation.distiller import PAPER, Distiller, DistillerSettings
-from vdd_ros.distillation.noise_levels import NoiseLevels
-from vdd_ros.mixture.student import Student, StudentSettings
-from vdd_ros.networks import PolicyShape, TrunkSettings
-from vdd_ros.training import DescentSettings, Windows, fit
+
+from vdd_ros.learning.distillation.distiller import PAPER, Distiller, DistillerSettings
+from vdd_ros.learning.distillation.noise_levels import NoiseLevels
+from vdd_ros.learning.mixture.student import Student, StudentSettings
+from vdd_ros.learning.networks import PolicyShape, TrunkSettings
+from vdd_ros.learning.training import DescentSettings, Windows, fit
 
 WEIGHTS = [0.3, 0.2, 0.15, 0.1, 0.1, 0.05, 0.05, 0.05]
 TEACHER = ring(0.1, WEIGHTS)

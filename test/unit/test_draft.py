@@ -7,12 +7,12 @@ import pytest
 import yaml
 from ros_messages import MILLISECOND, SECOND, command, header, make, mark, state, vector, write_bag
 
-from vdd_ros.cli import main
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.data.check import Verdict, check
-from vdd_ros.data.draft import Model, draft
-from vdd_ros.data.survey import survey
-from vdd_ros.errors import BagError
+from vdd_ros.commands.cli import main
+from vdd_ros.common.errors import BagError
+from vdd_ros.contract.contract import Contract, load_contract
+from vdd_ros.data.quality.check import Verdict, check
+from vdd_ros.data.quality.draft import Model, draft
+from vdd_ros.data.quality.survey import survey
 
 NAMES = ['wrist', 'elbow', 'shoulder']
 

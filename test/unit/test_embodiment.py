@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vdd_ros.contract import Contract, load_contract
+from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.control.embodiment import Embodiment
 from vdd_ros.data.dataset import episodes_of
-from vdd_ros.data.decode import action_values, change_factors, observation_values
+from vdd_ros.data.decode.decode import action_values, change_factors, observation_values
+from vdd_ros.data.decode.rotation import from_six_dimensional, six_dimensional
 from vdd_ros.data.recording import EpisodeMark, Recording, Stream
-from vdd_ros.data.rotation import from_six_dimensional, six_dimensional
-from vdd_ros.kinematics import POSITION_TOLERANCE, Kinematics
+from vdd_ros.robot.kinematics import POSITION_TOLERANCE, Kinematics
 
 _START = np.array([-0.7183143, -1.40718571, 1.6708744, -1.83448502, -1.57079633, -0.7183143, 0.04])
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from vdd_ros.errors import InterfaceError
-from vdd_ros.nodes.causal_order import Stamped
-from vdd_ros.nodes.episode_control import EpisodeControl, Mark, PreRoll
+from vdd_ros.common.errors import InterfaceError
+from vdd_ros.nodes.recorder.causal_order import Stamped
+from vdd_ros.nodes.recorder.episode_control import EpisodeControl, Mark, PreRoll
 
 SECOND = 1_000_000_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vdd_ros.familiarity import Familiarity, fit_familiarity
+from vdd_ros.policy.familiarity import Familiarity, fit_familiarity
 
 
 def ring(count: int, generator: np.random.Generator, radius: float = 1.4) -> np.ndarray:

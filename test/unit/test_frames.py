@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from ros_messages import SECOND, header, make, mark, write_bag
 from test_convert import contract, stretch
 
-from vdd_ros.data.account import Account
+from vdd_ros.contract.features import Alignment
 from vdd_ros.data.convert import convert
 from vdd_ros.data.dataset import windows_of
-from vdd_ros.data.decoders import Decoded
-from vdd_ros.data.frames import Frames, Rows, joined, real
+from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.decoders import Decoded
+from vdd_ros.data.decode.frames import Frames, Rows, joined, real
+from vdd_ros.data.decode.resample import aligned, aligned_frames
 from vdd_ros.data.recording import Track
-from vdd_ros.data.resample import aligned, aligned_frames
-from vdd_ros.features import Alignment
 
 CHANCE = np.random.default_rng(0)
 NUMBERS = CHANCE.normal(size=(5, 2))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.control.freshness import Freshness, Measurements
-from vdd_ros.errors import ConfigurationError
 
 RULES = Freshness(max_age=100, warn_age=50, coast=30, streams={'camera': 200}, max_skew=150)
 

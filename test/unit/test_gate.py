@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdd_ros.artifact import Artifact, DataRecord, Manifest, load_artifact, save_artifact
-from vdd_ros.contract import load_contract
-from vdd_ros.deployment import Deployment
-from vdd_ros.errors import ConfigurationError, GateError
+from vdd_ros.common.errors import ConfigurationError, GateError
+from vdd_ros.contract.contract import load_contract
+from vdd_ros.control.deployment import Deployment
+from vdd_ros.policy.artifact import Artifact, DataRecord, Manifest, load_artifact, save_artifact
 from vdd_ros.validation.gate import Gate, Override, Threshold, find_report, load_gate, require
 from vdd_ros.validation.judgement import judge
 from vdd_ros.validation.outcomes import Outcomes, outcomes_of, path_length, root_mean_square_jerk

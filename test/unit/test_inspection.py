@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from rosbags.typesys import Stores, get_typestore
 
-from vdd_ros.cli import main
-from vdd_ros.contract import load_contract
-from vdd_ros.data.bag_metadata import partial_path
-from vdd_ros.data.bag_writer import BagWriter
-from vdd_ros.data.inspection import inspect
-from vdd_ros.data.mcap_copy import scan
-from vdd_ros.data.naming import action_changes, observation_names
+from vdd_ros.commands.cli import main
+from vdd_ros.contract.contract import load_contract
+from vdd_ros.contract.naming import action_changes, observation_names
+from vdd_ros.data.bag.bag_metadata import partial_path
+from vdd_ros.data.bag.bag_writer import BagWriter
+from vdd_ros.data.bag.mcap_copy import scan
+from vdd_ros.data.quality.inspection import inspect
 
 STORE = get_typestore(Stores.ROS2_HUMBLE)
 TOPICS = {

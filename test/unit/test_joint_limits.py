@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vdd_ros.common.errors import ConfigurationError, ModelError
 from vdd_ros.control.limits import Limits
-from vdd_ros.errors import ConfigurationError, ModelError
-from vdd_ros.joint_limits import JointLimit, load_joint_limits, urdf_joint_limits
+from vdd_ros.robot.joint_limits import JointLimit, load_joint_limits, urdf_joint_limits
 
 _URDF = """
 <robot name="arm">

@@ -9,16 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vdd_ros.contract import ToolWeights, load_contract
-from vdd_ros.errors import ModelError, ReachError
-from vdd_ros.kinematics import (
-    MAX_ITERATIONS,
-    ORIENTATION_TOLERANCE,
-    POSITION_TOLERANCE,
-    USUAL_SPEED,
-    Kinematics,
-)
-from vdd_ros.share import model_path
+from vdd_ros.common.errors import ModelError, ReachError
+from vdd_ros.common.share import model_path
+from vdd_ros.contract.contract import ToolWeights, load_contract
+from vdd_ros.robot.kinematics import MAX_ITERATIONS, ORIENTATION_TOLERANCE, POSITION_TOLERANCE, USUAL_SPEED, Kinematics
 
 # Franka's own table: a, d, alpha of joints 1 to 7 and of the flange (modified Denavit-Hartenberg).
 _A = (0, 0, 0, 0.0825, -0.0825, 0, 0.088, 0)

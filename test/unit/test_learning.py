@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from vdd_ros.artifact import DataRecord, load_artifact
-from vdd_ros.contract import load_contract
+
+from vdd_ros.common.errors import ConfigurationError, TrainingError
+from vdd_ros.common.progress import silent
+from vdd_ros.contract.contract import load_contract
 from vdd_ros.data.dataset import WindowArrays
 from vdd_ros.data.demonstrations import Demonstrations
-from vdd_ros.errors import ConfigurationError, TrainingError
-from vdd_ros.learning import checkpoint_path, distill, events_path, train_teacher
-from vdd_ros.learning_settings import LearningSettings, load_settings
-from vdd_ros.policy import DistilledPolicy
-from vdd_ros.progress import silent
+from vdd_ros.learning.jobs import checkpoint_path, distill, events_path, train_teacher
+from vdd_ros.learning.learning_settings import LearningSettings, load_settings
+from vdd_ros.policy.artifact import DataRecord, load_artifact
+from vdd_ros.policy.policy import DistilledPolicy
 
 CONTRACT = load_contract('avoiding_cartesian')
 TRUNK = {'width': 16, 'depth': 1}

@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vdd_ros.cli import main
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.data import lerobot_tables as tables
-from vdd_ros.data.account import Account
+from vdd_ros.commands.cli import main
+from vdd_ros.common.errors import BagError, OutputError, TrainingError
+from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.data.convert import convert
+from vdd_ros.data.decode.account import Account
 from vdd_ros.data.episode import Episode
-from vdd_ros.data.lerobot import columns_of, export_episodes
-from vdd_ros.data.lerobot_import import import_dataset
-from vdd_ros.errors import BagError, OutputError, TrainingError
+from vdd_ros.data.lerobot import lerobot_tables as tables
+from vdd_ros.data.lerobot.lerobot import columns_of, export_episodes
+from vdd_ros.data.lerobot.lerobot_import import import_dataset
 
 JOINTS = ['a', 'b']
 CAMERA = {'topic': 'front/image_raw', 'type': 'sensor_msgs/msg/Image', 'image': {'height': 3, 'width': 4, 'color': 'rgb'}}
@@ -246,7 +246,7 @@ def test_names_that_are_none_or_few_are_made_up(tmp_path):
 
 
 def test_the_stand_in_for_a_robot_is_a_model_with_such_joints(tmp_path):
-    from vdd_ros.kinematics import Kinematics
+    from vdd_ros.robot.kinematics import Kinematics
 
     found = import_dataset(foreign(tmp_path / 'set'), tmp_path / 'bag')
     kinematics = Kinematics.from_contract(load_contract(found.contract))

@@ -15,17 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from vdd_ros.cli import main
-from vdd_ros.contract import load_contract
-from vdd_ros.data.account import Account
-from vdd_ros.data.bag import Bag
-from vdd_ros.data.bag_messages import joint_state
+from vdd_ros.commands.cli import main
+from vdd_ros.common.errors import BagError, OutputError
+from vdd_ros.contract.contract import load_contract
+from vdd_ros.data.bag.bag import Bag
+from vdd_ros.data.bag.bag_messages import joint_state
 from vdd_ros.data.convert import convert
+from vdd_ros.data.decode.account import Account
 from vdd_ros.data.episode import Episode
-from vdd_ros.data.lerobot import export_episodes
-from vdd_ros.data.lerobot_dataset import Dataset
-from vdd_ros.data.lerobot_import import Imported, import_dataset
-from vdd_ros.errors import BagError, OutputError
+from vdd_ros.data.lerobot.lerobot import export_episodes
+from vdd_ros.data.lerobot.lerobot_dataset import Dataset
+from vdd_ros.data.lerobot.lerobot_import import Imported, import_dataset
 
 FILM, STILL = 'observation.images.top', 'observation.images.wrist.left'
 SIZE = (32, 48)

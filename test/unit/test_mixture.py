@@ -9,7 +9,8 @@ import pytest
 import torch
 from oracles import random_mixture, seeded, sigma_points
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
-from vdd_ros.mixture.gaussian_mixture import GaussianMixture
+
+from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
 
 FORMS = ['diagonal', 'full', 'low_rank']
 

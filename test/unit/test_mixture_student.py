@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from oracles import seeded
-from vdd_ros.errors import ConfigurationError
-from vdd_ros.mixture.student import Student, StudentSettings
-from vdd_ros.networks import PolicyShape, TrunkSettings
+
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.learning.mixture.student import Student, StudentSettings
+from vdd_ros.learning.networks import PolicyShape, TrunkSettings
 
 SHAPE = PolicyShape(observation_horizon=2, observation_size=3, action_size=3)
 

@@ -7,13 +7,14 @@ import typing
 import pytest
 import torch
 from oracles import seeded
-from vdd_ros import networks, training
-from vdd_ros.baselines import consistency, em, one_step
-from vdd_ros.diffusion import denoiser, loss, noise, samplers, teacher
-from vdd_ros.distillation import distiller, noise_levels, objective
-from vdd_ros.errors import ConfigurationError
-from vdd_ros.mixture import covariance, gaussian_mixture, student
-from vdd_ros.networks import PolicyShape, TrunkSettings, WindowEncoder, build_trunk
+
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.learning import networks, training
+from vdd_ros.learning.baselines import consistency, em, one_step
+from vdd_ros.learning.diffusion import denoiser, loss, noise, samplers, teacher
+from vdd_ros.learning.distillation import distiller, noise_levels, objective
+from vdd_ros.learning.mixture import covariance, gaussian_mixture, student
+from vdd_ros.learning.networks import PolicyShape, TrunkSettings, WindowEncoder, build_trunk
 
 KINDS = ['mlp', 'residual', 'transformer']
 SHAPE = PolicyShape(observation_horizon=4, observation_size=3, action_size=2)

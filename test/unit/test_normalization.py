@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vdd_ros.errors import TrainingError
-from vdd_ros.normalization import Normalizer
+from vdd_ros.common.errors import TrainingError
+from vdd_ros.policy.normalization import Normalizer
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vdd_ros.artifact import Calibration
+from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.control.novelty import Monitor, Novelty, Threshold, thresholds
-from vdd_ros.errors import ConfigurationError
+from vdd_ros.policy.artifact import Calibration
 
 RULES = Novelty({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=1e-3, hysteresis=0.1, least_speed=0.2)
 """So short a memory that each plan counts alone."""

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from loops import two_joint_contract
 
-from vdd_ros.contract import load_contract
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.common.share import share_path
+from vdd_ros.contract.contract import load_contract
 from vdd_ros.control.control_loop import ControlLoop
+from vdd_ros.control.deployment import Deployment
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.outcome import Command, Hold, Stop
 from vdd_ros.control.playback import NEAR, PathFollower, Playback, Track
 from vdd_ros.control.start_gate import StartGate
-from vdd_ros.deployment import Deployment
-from vdd_ros.errors import ConfigurationError
-from vdd_ros.kinematics import Kinematics
-from vdd_ros.share import share_path
+from vdd_ros.robot.kinematics import Kinematics
 
 PERIOD = 4_000_000
 STAMPS = 10_000_000 * np.arange(101)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vdd_ros.data.account import Account
+from vdd_ros.data.decode.account import Account
 from vdd_ros.data.episode import Episode
-from vdd_ros.data.episode_quality import measure_episodes
-from vdd_ros.data.findings import findings_of
-from vdd_ros.data.quality import JointQuality, StreamQuality, measure_joint, measure_stream
+from vdd_ros.data.quality.episode_quality import measure_episodes
+from vdd_ros.data.quality.findings import findings_of
+from vdd_ros.data.quality.quality import JointQuality, StreamQuality, measure_joint, measure_stream
 
 MS = 1_000_000
 TICKS = 10 * MS * np.arange(1000)

@@ -19,13 +19,13 @@ from mcap.writer import Writer as McapWriter
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
-from vdd_ros.cli import main
-from vdd_ros.data.bag import Bag
-from vdd_ros.data.bag_metadata import partial_path
-from vdd_ros.data.bag_writer import BagWriter
-from vdd_ros.data.mcap_copy import scan
-from vdd_ros.data.recovery import recover, settle, settle_all
-from vdd_ros.errors import BagError, OutputError
+from vdd_ros.commands.cli import main
+from vdd_ros.common.errors import BagError, OutputError
+from vdd_ros.data.bag.bag import Bag
+from vdd_ros.data.bag.bag_metadata import partial_path
+from vdd_ros.data.bag.bag_writer import BagWriter
+from vdd_ros.data.bag.mcap_copy import scan
+from vdd_ros.data.bag.recovery import recover, settle, settle_all
 
 STORE = get_typestore(Stores.ROS2_HUMBLE)
 TOPICS = {'/numbers': 'std_msgs/msg/Float64', '/words': 'std_msgs/msg/String'}

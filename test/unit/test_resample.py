@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vdd_ros.data.resample import aligned
-from vdd_ros.features import Alignment
+from vdd_ros.contract.features import Alignment
+from vdd_ros.data.decode.resample import aligned
 
 ALIGNMENTS = [
     Alignment(),

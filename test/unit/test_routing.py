@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.control.routing import Routing
-from vdd_ros.errors import ConfigurationError
 
 GATING = np.log([0.5, 0.2, 0.3])
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdd_ros.contract import load_contract
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import load_contract
+from vdd_ros.control.deployment import Deployment
 from vdd_ros.control.routing import Routing
-from vdd_ros.deployment import Deployment
-from vdd_ros.errors import ConfigurationError
-from vdd_ros.rules import entries_of, load_rules
+from vdd_ros.control.rules import entries_of, load_rules
 
 CARTESIAN = load_contract('avoiding_cartesian')
 RULES = """

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from vdd_ros.errors import ArtifactError
-from vdd_ros.export import export_student
-from vdd_ros.mixture.student import Student, StudentSettings
-from vdd_ros.networks import PolicyShape, TrunkSettings
-from vdd_ros.normalization import Normalizer, Normalizers
-from vdd_ros.experts import Deviation, choose, choose_one, covariance_of
-from vdd_ros.runtime import Network
+from vdd_ros.common.errors import ArtifactError
+from vdd_ros.learning.export import export_student
+from vdd_ros.learning.mixture.student import Student, StudentSettings
+from vdd_ros.learning.networks import PolicyShape, TrunkSettings
+from vdd_ros.policy.experts import Deviation, choose, choose_one, covariance_of
+from vdd_ros.policy.normalization import Normalizer, Normalizers
+from vdd_ros.policy.runtime import Network
 
 SHAPE = PolicyShape(observation_horizon=2, observation_size=3, action_size=2)
 NORMALIZERS = Normalizers(Normalizer(np.zeros(3), np.ones(3)), Normalizer(np.zeros(2), np.ones(2)))

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 from oracles import random_mixture, repeated, seeded
-from vdd_ros.distillation.selection import calibration, judge
-from vdd_ros.mixture.covariance import DiagonalCovariance
-from vdd_ros.mixture.gaussian_mixture import GaussianMixture
+
+from vdd_ros.learning.distillation.selection import calibration, judge
+from vdd_ros.learning.mixture.covariance import DiagonalCovariance
+from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
 
 COUNT = 20_000
 # Four standard errors of a share of COUNT actions.

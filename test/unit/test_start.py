@@ -4,11 +4,11 @@ import pytest
 import torch
 from oracles import ring, seeded
 
-from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
-from vdd_ros.distillation.start import place_experts, start_from_teacher
-from vdd_ros.mixture.student import Student, StudentSettings
-from vdd_ros.networks import PolicyShape, TrunkSettings
-from vdd_ros.training import Windows
+from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
+from vdd_ros.learning.distillation.start import place_experts, start_from_teacher
+from vdd_ros.learning.mixture.student import Student, StudentSettings
+from vdd_ros.learning.networks import PolicyShape, TrunkSettings
+from vdd_ros.learning.training import Windows
 
 SHAPE = PolicyShape(observation_horizon=2, observation_size=3, action_size=2)
 TRUNK = TrunkSettings(width=32, depth=2)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from ros_messages import MILLISECOND, SECOND, command, header, make, state, vector, write_bag
 
-from vdd_ros.contract import Contract
-from vdd_ros.data.account import Account
+from vdd_ros.contract.contract import Contract
 from vdd_ros.data.convert import convert
+from vdd_ros.data.decode.account import Account
 
 CONTRACT = {
     'schema_version': 2,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from ros_messages import MILLISECOND, SECOND, command, header, make, mark, state, vector, write_bag
 
-from vdd_ros.contract import Contract
-from vdd_ros.data.account import Account
+from vdd_ros.contract.contract import Contract
 from vdd_ros.data.convert import convert
-from vdd_ros.data.inspection import inspect
+from vdd_ros.data.decode.account import Account
+from vdd_ros.data.quality.inspection import inspect
 
 NAMES = ('a', 'b')
 CONTRACT = {

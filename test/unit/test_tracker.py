@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loops import assert_limits_hold
 
+from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.tracker import Tracker
-from vdd_ros.errors import ConfigurationError
 
 SECONDS = 1e-3
 ARM = Limits(

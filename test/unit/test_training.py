@@ -6,12 +6,13 @@ import pytest
 import torch
 from oracles import seeded
 from torch import nn
-from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
-from vdd_ros.distillation.distiller import Distiller, DistillerSettings
-from vdd_ros.errors import ConfigurationError, TrainingError
-from vdd_ros.mixture.student import Student, StudentSettings
-from vdd_ros.networks import PolicyShape, TrunkSettings
-from vdd_ros.training import Descent, DescentSettings, Ema, SingleLoss, Windows, fit
+
+from vdd_ros.common.errors import ConfigurationError, TrainingError
+from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
+from vdd_ros.learning.distillation.distiller import Distiller, DistillerSettings
+from vdd_ros.learning.mixture.student import Student, StudentSettings
+from vdd_ros.learning.networks import PolicyShape, TrunkSettings
+from vdd_ros.learning.training import Descent, DescentSettings, Ema, SingleLoss, Windows, fit
 
 SHAPE = PolicyShape(observation_horizon=1, observation_size=2, action_size=2)
 

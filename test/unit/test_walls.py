@@ -29,12 +29,12 @@ MESSAGES = {
 # What may be imported only where; a folder ends in a slash.
 WALLS = {
     'ROS': (MESSAGES | {'rclpy', 'sensor_msgs_py', 'tf2_ros', 'launch', 'launch_ros'}, ('vdd_ros/nodes/',)),
-    'MuJoCo': ({'mujoco', 'daqp'}, ('vdd_ros/sim/', 'vdd_ros/kinematics.py')),
+    'MuJoCo': ({'mujoco', 'daqp'}, ('vdd_ros/sim/', 'vdd_ros/robot/')),
     'bags': (
         {'rosbags', 'mcap', 'mcap_ros2', 'rosbag2_py', 'sqlite3', 'apsw'},
-        ('vdd_ros/data/bag', 'vdd_ros/data/mcap_'),
+        ('vdd_ros/data/bag/',),
     ),
-    'the file format': ({'safetensors'}, ('vdd_ros/artifact.py', 'vdd_ros/training.py')),
+    'the file format': ({'safetensors'}, ('vdd_ros/policy/artifact.py', 'vdd_ros/learning/training.py')),
 }
 
 
@@ -114,14 +114,16 @@ def test_control_knows_neither_torch_nor_ros_nor_mujoco_not_even_through_others(
     assert not offenders
 
 
-@pytest.mark.parametrize('node', ['mujoco_bridge', 'recorder', 'replay', 'demonstrator', 'policy_node'])
+@pytest.mark.parametrize(
+    'node', ['bridge/mujoco_bridge', 'recorder/recorder', 'replay/replay', 'demonstrator', 'policy/policy_node']
+)
 def test_a_node_that_runs_on_a_robot_does_not_import_torch(node):
     closure = local_closure(Path('vdd_ros', 'nodes', f'{node}.py'))
     assert not {str(path) for path in closure if 'torch' in tops(at_import(path))}
 
 
 def test_the_learning_core_knows_neither_ros_nor_simulation():
-    core = ('diffusion', 'mixture', 'distillation', 'baselines', 'data')
+    core = ('learning', 'data', 'policy', 'contract', 'control', 'common', 'robot')
     offenders = {
         str(path): sorted(names)
         for path in FILES

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import out, say
-from vdd_ros.console import Bars
+from vdd_ros.common.console import Bars
 
 if TYPE_CHECKING:
-    from vdd_ros.data.check import Verdict
+    from vdd_ros.data.quality.check import Verdict
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Init(ReadsBags):
 
     def run(self) -> None:
         """Do it."""
-        from vdd_ros.artifact import claim_output
-        from vdd_ros.data.draft import Model, draft
-        from vdd_ros.data.survey import survey
+        from vdd_ros.data.quality.draft import Model, draft
+        from vdd_ros.data.quality.survey import survey
+        from vdd_ros.policy.artifact import claim_output
 
         output = claim_output(self.output) if self.output is not None else None
         model = None
         if self.model is not None:
-            from vdd_ros.kinematics import joint_ranges
+            from vdd_ros.robot.kinematics import joint_ranges
 
             model = Model(str(self.model), self.tool, joint_ranges(self.model))
         with Bars(out) as bars:
@@ -78,9 +78,9 @@ class Check(ReadsBags):
 
     def run(self) -> int:
         """Do it."""
-        from vdd_ros.contract import load_contract
-        from vdd_ros.data.check import check
-        from vdd_ros.kinematics import Kinematics
+        from vdd_ros.contract.contract import load_contract
+        from vdd_ros.data.quality.check import check
+        from vdd_ros.robot.kinematics import Kinematics
 
         contract = load_contract(self.contract)
         with Bars(out) as bars:

@@ -12,10 +12,10 @@ import tyro
 
 from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import out, say
-from vdd_ros.console import Bars
+from vdd_ros.common.console import Bars
 
 if TYPE_CHECKING:
-    from vdd_ros.data.account import Account
+    from vdd_ros.data.decode.account import Account
     from vdd_ros.data.demonstrations import Converted
     from vdd_ros.data.episode import Episode
 
@@ -41,11 +41,11 @@ class Export(ReadsBags):
 
     def run(self) -> None:
         """Do it."""
-        from vdd_ros.contract import load_contract
-        from vdd_ros.data.account import Account
+        from vdd_ros.contract.contract import load_contract
+        from vdd_ros.data.decode.account import Account
         from vdd_ros.data.demonstrations import converted
-        from vdd_ros.data.lerobot import export_episodes
-        from vdd_ros.kinematics import Kinematics
+        from vdd_ros.data.lerobot.lerobot import export_episodes
+        from vdd_ros.robot.kinematics import Kinematics
 
         contract = load_contract(self.contract)
         with Bars(out) as bars:
@@ -85,8 +85,8 @@ class Import:
 
     def run(self) -> None:
         """Do it."""
-        from vdd_ros.data.lerobot_dataset import Dataset
-        from vdd_ros.data.lerobot_import import import_dataset
+        from vdd_ros.data.lerobot.lerobot_dataset import Dataset
+        from vdd_ros.data.lerobot.lerobot_import import import_dataset
 
         total = Dataset(self.dataset).count
         with Bars(out) as bars:

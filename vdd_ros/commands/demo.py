@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vdd_ros.commands.say import out, summarize
-from vdd_ros.console import Bars, Interruption
+from vdd_ros.common.console import Bars, Interruption
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Demo:
 
     def run(self) -> None:
         """Do it."""
-        from vdd_ros.contract import load_contract
-        from vdd_ros.learning_settings import load_settings, preset
-        from vdd_ros.pipeline import demo
+        from vdd_ros.commands.pipeline import demo
+        from vdd_ros.contract.contract import load_contract
+        from vdd_ros.learning.learning_settings import load_settings, preset
         from vdd_ros.sim.tasks import load_task
 
         contract = self.contract or load_task(self.task).contract

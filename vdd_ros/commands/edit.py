@@ -13,11 +13,11 @@ from rich.table import Table
 from vdd_ros.commands.say import out, say
 
 if TYPE_CHECKING:
-    from vdd_ros.contract import Contract
+    from vdd_ros.contract.contract import Contract
 
 
 def _loaded(contract: str | None) -> Contract | None:
-    from vdd_ros.contract import load_contract
+    from vdd_ros.contract.contract import load_contract
 
     return load_contract(contract) if contract is not None else None
 
@@ -37,7 +37,7 @@ class List(_Bag):
 
     def run(self) -> None:
         """Do it."""
-        from vdd_ros.data.bag_edit import demonstrations_of
+        from vdd_ros.data.bag.bag_edit import demonstrations_of
 
         found = demonstrations_of(self.bag, _loaded(self.contract))
         first = found.spans[0].start if found.spans else 0
@@ -58,7 +58,7 @@ class _Output(_Bag):
     """The bag to write: a folder that does not exist yet."""
 
     def _write(self, **changes) -> None:
-        from vdd_ros.data.bag_edit import demonstrations_of, edit
+        from vdd_ros.data.bag.bag_edit import demonstrations_of, edit
 
         contract = _loaded(self.contract)
         edit(self.bag, self.output, contract, **changes)
@@ -124,7 +124,7 @@ class Merge:
 
     def run(self) -> None:
         """Do it."""
-        from vdd_ros.data.bag_edit import merge
+        from vdd_ros.data.bag.bag_edit import merge
 
         say(f'wrote {self.output}: {merge(self.bags, self.output)} messages of {len(self.bags)} bags')
 

@@ -10,7 +10,7 @@ import tyro
 
 from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import out, say
-from vdd_ros.console import Bars
+from vdd_ros.common.console import Bars
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Inspect(ReadsBags):
 
     def run(self) -> int:
         """Do it."""
-        from vdd_ros.contract import load_contract
-        from vdd_ros.data.inspection import inspect
-        from vdd_ros.inspection.text import render
+        from vdd_ros.contract.contract import load_contract
+        from vdd_ros.data.quality.inspection import inspect
+        from vdd_ros.data.quality.pages.text import render
 
         contract = kinematics = None
         if self.contract is not None:
-            from vdd_ros.kinematics import Kinematics
+            from vdd_ros.robot.kinematics import Kinematics
 
             contract = load_contract(self.contract)
             kinematics = Kinematics.from_contract(contract)
@@ -50,7 +50,7 @@ class Inspect(ReadsBags):
             )
         out.print(render(found))
         if self.html is not None:
-            from vdd_ros.inspection.page import write_page
+            from vdd_ros.data.quality.pages.page import write_page
 
             write_page(found, self.html)
             say(f'wrote {self.html}')

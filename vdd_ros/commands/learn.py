@@ -10,7 +10,7 @@ import tyro
 
 from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import out, say
-from vdd_ros.console import Bars, Interruption
+from vdd_ros.common.console import Bars, Interruption
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class TrainTeacher(ReadsBags):
 
     def run(self) -> None:
         """Do it."""
-        from vdd_ros.contract import load_contract
-        from vdd_ros.data.augmentation import undisplaced
-        from vdd_ros.learning_settings import load_settings, preset
-        from vdd_ros.pipeline import load, train_teacher
+        from vdd_ros.commands.pipeline import load, train_teacher
+        from vdd_ros.contract.contract import load_contract
+        from vdd_ros.learning.augmentation import undisplaced
+        from vdd_ros.learning.learning_settings import load_settings, preset
 
         contract = load_contract(self.contract)
         settings = load_settings(self.settings or preset(contract))
@@ -77,9 +77,9 @@ class Distill(ReadsBags):
 
     def run(self) -> None:
         """Do it."""
-        from vdd_ros.artifact import load_artifact
-        from vdd_ros.learning_settings import load_settings, preset
-        from vdd_ros.pipeline import distill, load
+        from vdd_ros.commands.pipeline import distill, load
+        from vdd_ros.learning.learning_settings import load_settings, preset
+        from vdd_ros.policy.artifact import load_artifact
 
         contract = load_artifact(self.teacher, kind='teacher').manifest.contract
         settings = load_settings(self.settings or preset(contract))

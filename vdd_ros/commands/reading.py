@@ -16,6 +16,6 @@ class ReadsBags:
     def prepare(self) -> None:
         """Look into these folders, too; `BagError` where one holds no definition."""
         if self.definitions:
-            from vdd_ros.data.bag_definitions import search_in
+            from vdd_ros.data.bag.bag_definitions import search_in
 
             search_in(self.definitions)

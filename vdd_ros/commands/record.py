@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 
 from vdd_ros.commands.say import beside, out, say
-from vdd_ros.console import Bars
+from vdd_ros.common.console import Bars
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Record:
 
     def run(self) -> None:
         """Do it."""
-        from vdd_ros.pipeline import record
+        from vdd_ros.commands.pipeline import record
 
         with Bars(out) as bars:
             record(

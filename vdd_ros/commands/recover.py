@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from vdd_ros.commands.say import out, say
-from vdd_ros.console import Bars
+from vdd_ros.common.console import Bars
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Recover:
 
     def run(self) -> None:
         """Do it."""
-        from vdd_ros.data.recovery import recover
+        from vdd_ros.data.bag.recovery import recover
 
         with Bars(out) as bars:
             found = recover(self.bag, self.output, lambda share: bars('recover', round(100 * share), 100, {}))

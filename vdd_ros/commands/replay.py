@@ -17,8 +17,8 @@ from rich.table import Table
 
 from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import beside, out, say
-from vdd_ros.console import Bars
-from vdd_ros.errors import ConfigurationError
+from vdd_ros.common.console import Bars
+from vdd_ros.common.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Replay(ReadsBags):
             self._ask()
 
     def _simulate(self) -> None:
-        from vdd_ros.simulated_replay import replay_simulated
+        from vdd_ros.validation.simulated_replay import replay_simulated
 
         replay_simulated(
             self.bag,
@@ -105,7 +105,7 @@ class Replay(ReadsBags):
         """Return those parameters of the deployment that concern the arm, whatever its plans come from."""
         if self.deployment is None:
             return {}
-        from vdd_ros.deployment import deployment_parameters
+        from vdd_ros.control.deployment import deployment_parameters
         from vdd_ros.nodes.arm.parameters import PARAMETERS
 
         values = deployment_parameters(self.deployment)
@@ -122,8 +122,8 @@ class Replay(ReadsBags):
         from functools import partial
 
         from vdd_ros.data.demonstrations import converted
-        from vdd_ros.kinematics import Kinematics
-        from vdd_ros.policy import DistilledPolicy
+        from vdd_ros.policy.policy import DistilledPolicy
+        from vdd_ros.robot.kinematics import Kinematics
         from vdd_ros.validation.differences import shadow
 
         policy = DistilledPolicy.load(self.student)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import beside, out, summarize
-from vdd_ros.console import Bars
+from vdd_ros.common.console import Bars
 
 
 @dataclass(frozen=True)

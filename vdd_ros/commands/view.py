@@ -32,7 +32,7 @@ class View:
 
     def run(self) -> int:
         """Do it; return the exit code."""
-        from vdd_ros.nodes.viewer import view
+        from vdd_ros.nodes.bridge.viewer import view
 
         optional = {'film': str(self.film)} if self.film else {}
         optional |= {'camera': self.camera} if self.camera else {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.embodiment import Kinematics
 from vdd_ros.control.exchange import Exchange, PlanSource, Streams
 from vdd_ros.control.execution import Execution
@@ -19,7 +20,6 @@ from vdd_ros.control.routing import Routing
 from vdd_ros.control.start_gate import Approach, StartGate
 from vdd_ros.control.tracker import Tracker
 from vdd_ros.control.trajectory import settling
-from vdd_ros.errors import ConfigurationError
 
 _SETTLES = 0.95
 """From plan to plan a disturbance of the motion must shrink at least by this factor."""

@@ -10,9 +10,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from vdd_ros.contract import NANOSECONDS, Contract
-from vdd_ros.data.decode import Decoding, Part, ToolPoint
-from vdd_ros.data.rotation import from_six_dimensional
+from vdd_ros.contract.contract import NANOSECONDS, Contract
+from vdd_ros.data.decode.decode import Decoding, Part, ToolPoint
+from vdd_ros.data.decode.rotation import from_six_dimensional
 
 REACH_TOLERANCE = 2e-4
 """Distance from its target [m] at which the tool point still counts as brought there by a step of the policy."""
@@ -23,7 +23,7 @@ _NONE: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class Solution(Protocol):
-    """What inverse kinematics answers; `vdd_ros.kinematics.Solution` is one."""
+    """What inverse kinematics answers; `vdd_ros.robot.kinematics.Solution` is one."""
 
     joints: np.ndarray
     """Shape (joint,) [rad]."""
@@ -41,7 +41,7 @@ class Solution(Protocol):
 
 
 class Kinematics(ToolPoint, Protocol):
-    """What a Cartesian contract needs; `vdd_ros.kinematics.Kinematics` is one."""
+    """What a Cartesian contract needs; `vdd_ros.robot.kinematics.Kinematics` is one."""
 
     def step_limits(self, seconds: float) -> np.ndarray:
         """Return the greatest change of each joint in a time [s], shape (joint,) [rad]."""

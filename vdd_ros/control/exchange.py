@@ -19,7 +19,7 @@ _UNPLANNED = 64
 
 
 class Sample(Protocol):
-    """What streams say at a tick; `vdd_ros.data.live.Sample` is one."""
+    """What streams say at a tick; `vdd_ros.data.decode.live.Sample` is one."""
 
     values: Mapping[str, np.ndarray]
     """By feature, shape (width,)."""
@@ -28,7 +28,7 @@ class Sample(Protocol):
 
 
 class Streams(Protocol):
-    """What the loop needs of the other streams; `vdd_ros.data.live.LiveStreams` is one."""
+    """What the loop needs of the other streams; `vdd_ros.data.decode.live.LiveStreams` is one."""
 
     def at(self, tick: int) -> Sample:
         """Return what is known at a tick [ns]."""

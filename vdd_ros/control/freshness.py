@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from vdd_ros.contract import NANOSECONDS
-from vdd_ros.errors import ConfigurationError
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import NANOSECONDS
 
 JOINT_STATES = 'joint_states'
 """The stream that every arm has."""

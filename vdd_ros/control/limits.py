@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from vdd_ros.errors import ConfigurationError
+from vdd_ros.common.errors import ConfigurationError
 
 KINDS = ('position', 'velocity', 'acceleration', 'jerk', 'lag')
 """Kinds of limits, in the order in which they are counted."""

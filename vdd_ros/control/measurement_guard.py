@@ -6,7 +6,7 @@ from collections import deque
 
 import numpy as np
 
-from vdd_ros.contract import NANOSECONDS
+from vdd_ros.contract.contract import NANOSECONDS
 
 _MARGIN = 1.5
 """Times the velocity limit that a joint may be measured to move: stamps jitter, and limits are not exact."""

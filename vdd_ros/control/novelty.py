@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import exp, inf, isfinite
 from typing import Literal, Protocol
 
-from vdd_ros.errors import ConfigurationError
+from vdd_ros.common.errors import ConfigurationError
 
 Level = Literal['fine', 'warn', 'slow', 'stop']
 LEVELS: tuple[Level, ...] = ('fine', 'warn', 'slow', 'stop')
@@ -26,7 +26,7 @@ class Threshold:
 
 
 class Calibration(Protocol):
-    """What signals are over the demonstrations; `vdd_ros.artifact.Calibration` is one."""
+    """What signals are over the demonstrations; `vdd_ros.policy.artifact.Calibration` is one."""
 
     quantiles: Mapping[str, Mapping[str, tuple[float, ...]]]
 

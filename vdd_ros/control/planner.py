@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.chunk import Chunk
 from vdd_ros.control.embodiment import Embodiment, Kinematics
 from vdd_ros.control.execution import Execution
@@ -25,7 +25,7 @@ _NOT_FINITE = 'the policy answered with what is not finite'
 
 
 class Student(Protocol):
-    """What the loop needs of a policy; `vdd_ros.policy.DistilledPolicy` is one."""
+    """What the loop needs of a policy; `vdd_ros.policy.policy.DistilledPolicy` is one."""
 
     expert_count: int | None
     """How many experts rules may name; None for a policy that has none."""

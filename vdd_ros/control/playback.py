@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vdd_ros.contract import NANOSECONDS
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.plan_clock import PlanClock
 from vdd_ros.control.planner import Asking, Proposal, Tick
@@ -17,7 +18,6 @@ from vdd_ros.control.pursuit import Pursuit
 from vdd_ros.control.routing import Mixture
 from vdd_ros.control.tracker import Tracker
 from vdd_ros.control.trajectory import State
-from vdd_ros.errors import ConfigurationError
 
 NEAR = 2e-3
 """How near to the episode an arm is before the episode goes on [rad]; farther away it approaches first."""

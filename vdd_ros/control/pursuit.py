@@ -6,7 +6,7 @@ import abc
 
 import numpy as np
 
-from vdd_ros.contract import NANOSECONDS
+from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.control.plan_clock import PlanClock
 from vdd_ros.control.planner import Proposal
 from vdd_ros.control.tracker import Tracker

@@ -8,20 +8,20 @@ from typing import Protocol
 
 import numpy as np
 
-from vdd_ros.errors import ConfigurationError
-from vdd_ros.experts import choose_one
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.policy.experts import choose_one
 
 SPREAD = 0.7
 """How much of its own spread an expert acts with, unless told otherwise: 0 is its mean, 1 the student's very density.
 
 Measured on Avoiding (docs/method.md): means alone succeed most and lose variety, since the small choices that lead to
 one way or another are made within experts, too; at this share success is as high and nearly all variety is kept.
-The floor of the covariances is no part of it (`vdd_ros.experts.Deviation`).
+The floor of the covariances is no part of it (`vdd_ros.policy.experts.Deviation`).
 """
 
 
 class Mixture(Protocol):
-    """What routing reads of a student's answer; `vdd_ros.policy.Experts` is one."""
+    """What routing reads of a student's answer; `vdd_ros.policy.policy.Experts` is one."""
 
     log_gating: np.ndarray
     mean: np.ndarray
@@ -97,7 +97,7 @@ class Routing:
     def at(self, window: np.ndarray) -> Routing:
         """Return what holds in a window of shape (observation_horizon, observation): these rules, everywhere.
 
-        `vdd_ros.rules.Rules` has some that hold in places.
+        `vdd_ros.control.rules.Rules` has some that hold in places.
         """
         return self
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
+from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.tracker import Tracker
-from vdd_ros.errors import ConfigurationError
 
 _NEAR = 1e-3
 """How near an approach brings each joint before the policy plans [rad], and below which speed [rad/s]."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from vdd_ros.contract import NANOSECONDS, Contract
-from vdd_ros.data.account import Account
-from vdd_ros.data.bag import Bag
-from vdd_ros.data.bag_recording import RecordingReader
+from vdd_ros.contract.contract import NANOSECONDS, Contract
+from vdd_ros.data.bag.bag import Bag
+from vdd_ros.data.bag.bag_recording import RecordingReader
 from vdd_ros.data.dataset import cut, refuse_none
-from vdd_ros.data.decode import ToolPoint
+from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.decode import ToolPoint
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.spans import Span, spans_of
 

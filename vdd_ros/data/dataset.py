@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vdd_ros.contract import Contract, TopicFeature
-from vdd_ros.data.account import Account
-from vdd_ros.data.decode import ToolPoint, action_values, change_factors, observation_values
+from vdd_ros.common.errors import BagError, TrainingError
+from vdd_ros.contract.contract import Contract, TopicFeature
+from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.decode import ToolPoint, action_values, change_factors, observation_values
+from vdd_ros.data.decode.frames import Rows
+from vdd_ros.data.decode.observing import joints_at, observed_at
+from vdd_ros.data.decode.resample import nanoseconds
+from vdd_ros.data.decode.sources import topic_values
 from vdd_ros.data.episode import Episode
-from vdd_ros.data.frames import Rows
-from vdd_ros.data.observing import joints_at, observed_at
 from vdd_ros.data.recording import Recording
-from vdd_ros.data.resample import nanoseconds
-from vdd_ros.data.sources import topic_values
 from vdd_ros.data.spans import Span, spans_of
-from vdd_ros.errors import BagError, TrainingError
 
 _MAX_TICKS_OF_A_STATE = 1000
 """Ticks for every joint state, on average, over which an episode's bounds must be wrong."""

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from vdd_ros.artifact import DataRecord
-from vdd_ros.contract import Contract
-from vdd_ros.data.account import Account
-from vdd_ros.data.bag import fingerprint, located
-from vdd_ros.data.bag_definitions import standard
+from vdd_ros.common.errors import BagError, TrainingError
+from vdd_ros.common.progress import Progress
+from vdd_ros.contract.contract import Contract
+from vdd_ros.data.bag.bag import fingerprint, located
+from vdd_ros.data.bag.bag_definitions import standard
 from vdd_ros.data.convert import convert
 from vdd_ros.data.dataset import WindowArrays, windows_of
-from vdd_ros.data.decode import ToolPoint
+from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.decode import ToolPoint
 from vdd_ros.data.episode import Episode
-from vdd_ros.errors import BagError, TrainingError
-from vdd_ros.progress import Progress
+from vdd_ros.policy.artifact import DataRecord
 
 LEAST_EPISODES = 5
 """Demonstrations without which there is no training."""
@@ -75,7 +75,7 @@ def load_demonstrations(
     Parameters
     ----------
     bags
-        Recordings, as `vdd_ros.data.bag.Bag` reads them.
+        Recordings, as `vdd_ros.data.bag.bag.Bag` reads them.
     contract, kinematics
         What to read, and what makes the kinematics that features in tool space need.
     progress

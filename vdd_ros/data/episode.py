@@ -8,8 +8,8 @@ from typing import Mapping
 
 import numpy as np
 
-from vdd_ros.data.frames import Rows
-from vdd_ros.errors import ContractError
+from vdd_ros.common.errors import ContractError
+from vdd_ros.data.decode.frames import Rows
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from vdd_ros.contract import NANOSECONDS
-from vdd_ros.data.account import Account
-from vdd_ros.data.decoders import Decoded
-from vdd_ros.data.frames import Frames, real
+from vdd_ros.contract.contract import NANOSECONDS
+from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.decoders import Decoded
+from vdd_ros.data.decode.frames import Frames, real
 
 Word = tuple[int, int, 'str | float']
 """One value of a signal: stamp [ns], time of reception [ns], and what it says."""

@@ -8,10 +8,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from vdd_ros.contract import NANOSECONDS, Contract
-from vdd_ros.data.account import Account
+from vdd_ros.contract.contract import NANOSECONDS, Contract
+from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.resample import nanoseconds
 from vdd_ros.data.recording import EpisodeMark, Recording, Word
-from vdd_ros.data.resample import nanoseconds
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
-from vdd_ros.contract import load_contract
-from vdd_ros.errors import InterfaceError, SimulationError
-from vdd_ros.kinematics import Kinematics
+from vdd_ros.common.errors import InterfaceError, SimulationError
+from vdd_ros.contract.contract import load_contract
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.parameters import Parameter, declare
 from vdd_ros.nodes.process import guarded, run
+from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.demonstration import CONTROL_PERIOD, Teleoperation
 from vdd_ros.sim.tasks import load_task
 

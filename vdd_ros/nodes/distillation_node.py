@@ -13,15 +13,15 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
-from vdd_ros import pipeline
-from vdd_ros.artifact import Artifact
-from vdd_ros.contract import load_contract
-from vdd_ros.errors import ConfigurationError, OutputError
-from vdd_ros.learning import checkpoint_path
-from vdd_ros.learning_settings import load_settings, preset
+from vdd_ros.commands import pipeline
+from vdd_ros.common.errors import ConfigurationError, OutputError
+from vdd_ros.contract.contract import load_contract
+from vdd_ros.learning.jobs import checkpoint_path
+from vdd_ros.learning.learning_settings import load_settings, preset
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.parameters import STRINGS, Parameter, declare
 from vdd_ros.nodes.process import run
+from vdd_ros.policy.artifact import Artifact
 
 _FAREWELL = 2.0
 

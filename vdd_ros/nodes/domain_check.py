@@ -9,8 +9,8 @@ import time
 import rclpy
 from rclpy.node import Node
 
-from vdd_ros.domain import used_ports
-from vdd_ros.processes import FOUND
+from vdd_ros.common.domain import used_ports
+from vdd_ros.common.processes import FOUND
 
 _SETTLED = 0.8
 """How long discovery is given where nothing is seen: for middlewares that use no ports of the domain [s]."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vdd_ros.errors import ConfigurationError, InterfaceError
+from vdd_ros.common.errors import ConfigurationError, InterfaceError
 
 # `launch` is imported where it is used: without a ROS installation it is not there, and nothing else needs it.
 

@@ -10,11 +10,11 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
-from vdd_ros.contract import Contract
-from vdd_ros.data.live import LiveStreams
-from vdd_ros.data.serialized import Definitions, FieldType
-from vdd_ros.data.sources import sources
-from vdd_ros.nodes.tap import message_class
+from vdd_ros.contract.contract import Contract
+from vdd_ros.data.bag.serialized import Definitions, FieldType
+from vdd_ros.data.decode.live import LiveStreams
+from vdd_ros.data.decode.sources import sources
+from vdd_ros.nodes.recorder.tap import message_class
 
 _STREAM = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 _LATCHED = QoSProfile(

@@ -16,10 +16,10 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from vdd_ros.contract import NANOSECONDS
-from vdd_ros.errors import InterfaceError
-from vdd_ros.features import JointStream
-from vdd_ros.nodes.episode_control import Mark
+from vdd_ros.common.errors import InterfaceError
+from vdd_ros.contract.contract import NANOSECONDS
+from vdd_ros.contract.features import JointStream
+from vdd_ros.nodes.recorder.episode_control import Mark
 
 Outcome = Literal['', 'success', 'failure', 'aborted']
 

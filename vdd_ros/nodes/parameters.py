@@ -19,7 +19,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RclpyParameter
 from rclpy.validate_topic_name import validate_topic_name
 
-from vdd_ros.errors import ConfigurationError, VddError
+from vdd_ros.common.errors import ConfigurationError, VddError
 
 Value = Union[bool, int, float, str, Sequence[str], Sequence[int]]
 

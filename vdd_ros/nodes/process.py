@@ -17,7 +17,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
-from vdd_ros.errors import ConfigurationError, VddError
+from vdd_ros.common.errors import ConfigurationError, VddError
 
 EXIT_ERROR = 2
 

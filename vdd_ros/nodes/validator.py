@@ -17,8 +17,8 @@ from rclpy.client import Client
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
-from vdd_ros.contract import load_contract
-from vdd_ros.errors import ConfigurationError, InterfaceError, VddError
+from vdd_ros.common.errors import ConfigurationError, InterfaceError, VddError
+from vdd_ros.contract.contract import load_contract
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.parameters import Parameter, declare
 from vdd_ros.nodes.process import run

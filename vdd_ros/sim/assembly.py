@@ -10,13 +10,13 @@ from xml.etree import ElementTree
 
 import mujoco
 
-from vdd_ros.errors import ModelError
-from vdd_ros.share import model_path
+from vdd_ros.common.errors import ModelError
+from vdd_ros.common.share import model_path
+from vdd_ros.robot.urdf import is_urdf
 from vdd_ros.sim.model import compiled, load_spec
 from vdd_ros.sim.scene import Attachment, Gripper, SceneSettings, Servos
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.start import Start
-from vdd_ros.urdf import is_urdf
 
 _LEAST_MASS = 1e-3
 """What a servo must move [kg] unless it has an armature: far more than the mass that MuJoCo gives to links of none."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from vdd_ros.errors import SimulationError
+from vdd_ros.common.errors import SimulationError
 
 _FONT_SCALE = 150
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import mujoco
 import numpy as np
 
-from vdd_ros.errors import ConfigurationError, InterfaceError
+from vdd_ros.common.errors import ConfigurationError, InterfaceError
 from vdd_ros.sim.model import find, servo_of
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.trajectory import Trajectory, TrajectoryGoal, Waypoint

@@ -7,14 +7,13 @@ from types import MappingProxyType
 
 import numpy as np
 
-from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.common.errors import ContractError
+from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.embodiment import Embodiment
-from vdd_ros.data.decode import action_values
+from vdd_ros.data.decode.decode import action_values
 from vdd_ros.data.episode import Episode
-from vdd_ros.errors import ContractError
-from vdd_ros.kinematics import Kinematics
+from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.tasks import Demonstrator, Task
-
 
 CONTROL_PERIOD = 5_000_000
 """Time between two commands of a demonstration [ns]: 200 Hz, as the bridge's joint states."""

@@ -7,7 +7,7 @@ from types import TracebackType
 
 import numpy as np
 
-from vdd_ros.errors import OutputError, SimulationError
+from vdd_ros.common.errors import OutputError, SimulationError
 
 
 class Film:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import mujoco
 
-from vdd_ros.errors import ModelError
+from vdd_ros.common.errors import ModelError
 
 _MESHES = ('.stl', '.obj', '.msh')
 _BALL = 0.05

@@ -8,8 +8,8 @@ import mujoco
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from vdd_ros.errors import ModelError
-from vdd_ros.settings import Settings
+from vdd_ros.common.errors import ModelError
+from vdd_ros.common.settings import Settings
 from vdd_ros.sim.model import find, matching
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from vdd_ros.errors import ModelError
+from vdd_ros.common.errors import ModelError
 from vdd_ros.sim.camera import OffscreenCamera, Pinhole, optical_rotation
 from vdd_ros.sim.model import find
 from vdd_ros.sim.sensors import Placement

@@ -8,7 +8,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from vdd_ros.errors import ModelError
+from vdd_ros.common.errors import ModelError
 from vdd_ros.sim.model import compiled, find, load_spec, servo_of
 from vdd_ros.sim.scene import Position, SceneSettings, Servos
 from vdd_ros.sim.start import Start

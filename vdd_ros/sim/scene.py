@@ -8,10 +8,10 @@ from typing import Annotated, Literal, Union
 
 from pydantic import Field, ValidationError
 
-from vdd_ros.contract_file import Document
-from vdd_ros.errors import ConfigurationError
-from vdd_ros.settings import Settings
-from vdd_ros.share import share_path
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.common.settings import Settings
+from vdd_ros.common.share import share_path
+from vdd_ros.contract.contract_file import Document
 
 Rate = Annotated[float, Field(gt=0, le=10_000)]
 Joints = Annotated[tuple[str, ...], Field(min_length=1)]

@@ -10,8 +10,8 @@ from typing import Union
 import mujoco
 import numpy as np
 
-from vdd_ros.contract import NANOSECONDS
-from vdd_ros.errors import ConfigurationError, ModelError
+from vdd_ros.common.errors import ConfigurationError, ModelError
+from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.sim import scene
 from vdd_ros.sim.model import find, names
 from vdd_ros.sim.simulation import Simulation

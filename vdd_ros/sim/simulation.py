@@ -12,8 +12,8 @@ from typing import Literal
 import mujoco
 import numpy as np
 
-from vdd_ros.contract import NANOSECONDS
-from vdd_ros.errors import ModelError, SimulationError
+from vdd_ros.common.errors import ModelError, SimulationError
+from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.sim.camera import OffscreenCamera
 from vdd_ros.sim.model import find, load_model, servo_of
 from vdd_ros.sim.start import Start

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vdd_ros.contract import NANOSECONDS
-from vdd_ros.errors import ConfigurationError
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.sim.assembly import open_scene
 from vdd_ros.sim.controllers import Controller, GripperController, PositionController, TrajectoryController, claimant
 from vdd_ros.sim.scene import Gripper, Position, SceneSettings, TrajectoryFollower, load_scene

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import mujoco
 import numpy as np
 
-from vdd_ros.errors import ModelError, SimulationError
+from vdd_ros.common.errors import ModelError, SimulationError
 from vdd_ros.sim.model import find
 
 _SCALAR = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))

@@ -12,10 +12,10 @@ import numpy as np
 import yaml
 from pydantic import Field
 
-from vdd_ros.contract import NANOSECONDS
-from vdd_ros.errors import ConfigurationError
-from vdd_ros.settings import Settings
-from vdd_ros.share import share_path
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.common.settings import Settings
+from vdd_ros.common.share import share_path
+from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.sim.randomization import Randomization
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]

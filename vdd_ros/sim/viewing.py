@@ -9,7 +9,7 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-from vdd_ros.errors import ModelError, SimulationError
+from vdd_ros.common.errors import ModelError, SimulationError
 from vdd_ros.sim.camera import OffscreenCamera
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.snapshot import unpack

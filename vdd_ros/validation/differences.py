@@ -8,17 +8,17 @@ from typing import Protocol
 
 import numpy as np
 
-from vdd_ros.contract import Contract
+from vdd_ros.contract.contract import Contract
+from vdd_ros.contract.naming import action_names
 from vdd_ros.data.dataset import windows_of
 from vdd_ros.data.episode import Episode
-from vdd_ros.data.naming import action_names
-from vdd_ros.experts import Experts, choose
+from vdd_ros.policy.experts import Experts, choose
 
 _BATCH = 512
 
 
 class Student(Protocol):
-    """What is needed of a policy; `vdd_ros.policy.DistilledPolicy` is one."""
+    """What is needed of a policy; `vdd_ros.policy.policy.DistilledPolicy` is one."""
 
     def experts(self, observation: np.ndarray) -> Experts:
         """Map windows of shape (batch, observation_horizon, observation) to experts."""

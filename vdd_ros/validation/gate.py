@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import Field
 
-from vdd_ros.artifact import Artifact
-from vdd_ros.errors import ConfigurationError, GateError
-from vdd_ros.settings import Settings
-from vdd_ros.share import share_path
+from vdd_ros.common.errors import ConfigurationError, GateError
+from vdd_ros.common.settings import Settings
+from vdd_ros.common.share import share_path
+from vdd_ros.policy.artifact import Artifact
 from vdd_ros.validation.judgement import Verdict, judge
 from vdd_ros.validation.report_file import REPORT, read_report
 
 if TYPE_CHECKING:
-    from vdd_ros.deployment import Deployment
+    from vdd_ros.control.deployment import Deployment
 
 
 class Threshold(Settings):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from vdd_ros.errors import GateError
+from vdd_ros.common.errors import GateError
 from vdd_ros.validation.metrics import Summary, summarise_outcomes
 from vdd_ros.validation.outcomes import outcomes_of
 

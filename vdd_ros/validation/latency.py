@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vdd_ros.artifact import Artifact
 from vdd_ros.control.routing import SPREAD, Routing
-from vdd_ros.policy import DistilledPolicy, TeacherPolicy
+from vdd_ros.policy.artifact import Artifact
+from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def _window(artifact: Artifact) -> np.ndarray:
 def _eager(artifact: Artifact, window: np.ndarray) -> Callable[[], object]:
     import torch
 
-    from vdd_ros.diffusion.teacher import Teacher, TeacherSettings
-    from vdd_ros.networks import PolicyShape
+    from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
+    from vdd_ros.learning.networks import PolicyShape
 
     contract, manifest = artifact.manifest.contract, artifact.manifest
     size = contract.prediction_horizon * contract.action_size

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vdd_ros.errors import GateError
+from vdd_ros.common.errors import GateError
 
 _DIGITS = 6
 

@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from vdd_ros.artifact import load_artifact
-from vdd_ros.deployment import Deployment
-from vdd_ros.processes import NodeGraph, Value
-from vdd_ros.progress import Progress
+from vdd_ros.common.processes import NodeGraph, Value
+from vdd_ros.common.progress import Progress
+from vdd_ros.control.deployment import Deployment
+from vdd_ros.policy.artifact import load_artifact
 from vdd_ros.sim.trouble import Trouble
 
 Outcome = Mapping[str, object]

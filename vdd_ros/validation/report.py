@@ -13,9 +13,9 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from vdd_ros.artifact import Artifact
-from vdd_ros.contract import NANOSECONDS, Contract
-from vdd_ros.deployment import Deployment
+from vdd_ros.contract.contract import NANOSECONDS, Contract
+from vdd_ros.control.deployment import Deployment
+from vdd_ros.policy.artifact import Artifact
 from vdd_ros.sim.tasks import Task
 from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation import pictures

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vdd_ros.errors import GateError
+from vdd_ros.common.errors import GateError
 
 REPORT = 'report.json'
 FORMAT = 2

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from vdd_ros.contract import NANOSECONDS, Contract
-from vdd_ros.deployment import Deployment
-from vdd_ros.errors import ConfigurationError
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import NANOSECONDS, Contract
+from vdd_ros.control.deployment import Deployment
 from vdd_ros.sim.tasks import Task, load_task
 from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation.policies import Planner, PlannerFactory, Recorded

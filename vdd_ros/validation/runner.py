@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.common.errors import ConfigurationError, SimulationError
+from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.control_loop import ControlLoop
+from vdd_ros.control.deployment import Deployment
 from vdd_ros.control.outcome import Command, Hold, Outcome, Stop
 from vdd_ros.control.planner import Asking
 from vdd_ros.control.routing import Mixture
-from vdd_ros.deployment import Deployment
-from vdd_ros.errors import ConfigurationError, SimulationError
-from vdd_ros.kinematics import Kinematics
+from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.arm import SimulatedArm
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks import Referee, Task, Verdict

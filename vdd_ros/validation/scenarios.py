@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vdd_ros.errors import ConfigurationError
-from vdd_ros.share import share_path
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.common.share import share_path
 from vdd_ros.sim.tasks import Task
 from vdd_ros.sim.trouble import Trouble, read_yaml
 

@@ -8,7 +8,7 @@ from typing import Union
 
 import numpy as np
 
-from vdd_ros.deployment import Deployment
+from vdd_ros.control.deployment import Deployment
 from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation.outcomes import Outcomes, path_length, root_mean_square_jerk
 from vdd_ros.validation.policies import PlannerFactory, Recorded

@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vdd_ros.artifact import Artifact, claim_output, load_artifact
-from vdd_ros.contract import Contract, load_contract
+from vdd_ros.common.errors import BagError, ConfigurationError, InterfaceError
+from vdd_ros.common.progress import Progress
+from vdd_ros.contract.contract import Contract, load_contract
+from vdd_ros.control.deployment import Deployment, load_deployment
 from vdd_ros.data.demonstrations import converted
-from vdd_ros.deployment import Deployment, load_deployment
-from vdd_ros.errors import BagError, ConfigurationError, InterfaceError
-from vdd_ros.kinematics import Kinematics
-from vdd_ros.policy import DistilledPolicy, TeacherPolicy
-from vdd_ros.progress import Progress
+from vdd_ros.policy.artifact import Artifact, claim_output, load_artifact
+from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
+from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.tasks import Task, load_task
 from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation.films import film_all

@@ -6,9 +6,9 @@ from collections import deque
 
 from sensor_msgs.msg import JointState
 
-from vdd_ros.contract import NANOSECONDS, Contract
-from vdd_ros.data.sources import MEASURED, joint_type
-from vdd_ros.errors import ConfigurationError, InterfaceError
+from vdd_ros.common.errors import ConfigurationError, InterfaceError
+from vdd_ros.contract.contract import NANOSECONDS, Contract
+from vdd_ros.data.decode.sources import MEASURED, joint_type
 from vdd_ros.nodes.messages import JointReader, JointReading
 
 _WINDOW = 200

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sensor_msgs.msg import JointState
 
-from vdd_ros.contract import NANOSECONDS, Contract
+from vdd_ros.common.errors import InterfaceError, VddError
+from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.control_loop import ControlLoop
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.outcome import Command, Outcome, Stop
-from vdd_ros.data.live import LiveStreams
-from vdd_ros.errors import InterfaceError, VddError
+from vdd_ros.data.decode.live import LiveStreams
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.arm.arm_state import ArmState
 from vdd_ros.nodes.arm.commander import Commander

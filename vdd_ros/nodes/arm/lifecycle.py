@@ -13,7 +13,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
-from vdd_ros.errors import VddError
+from vdd_ros.common.errors import VddError
 from vdd_ros.nodes.parameters import Parameter, Value, declare
 
 

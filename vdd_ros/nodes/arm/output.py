@@ -10,9 +10,9 @@ from rclpy.publisher import Publisher
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from vdd_ros.contract import Contract
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import Contract
 from vdd_ros.control.outcome import Outcome
-from vdd_ros.errors import ConfigurationError
 from vdd_ros.nodes import messages, qos
 
 INTERFACES = {'position': Float64MultiArray, 'trajectory': JointTrajectory}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vdd_ros.deployment import Deployment
+from vdd_ros.control.deployment import Deployment
 from vdd_ros.nodes.parameters import STRINGS, Parameter, Value
 
 PARAMETERS = (

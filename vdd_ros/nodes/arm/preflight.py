@@ -11,7 +11,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from vdd_ros.errors import InterfaceError
+from vdd_ros.common.errors import InterfaceError
 
 _DEGREE = np.pi / 180
 _UNKNOWN = '_NODE_NAME_UNKNOWN_'

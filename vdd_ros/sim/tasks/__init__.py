@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from vdd_ros.contract import Contract, load_contract
-from vdd_ros.errors import ConfigurationError
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.sim.tasks.task import Demonstrator, Referee, Task, Verdict
 
 __all__ = ['Demonstrator', 'Referee', 'Task', 'Verdict', 'load_task', 'task_of']

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vdd_ros.errors import ConfigurationError
+from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.sim.tasks.avoiding.layout import FINISH, ROD_RADIUS, ROWS, WAYS
 from vdd_ros.sim.tasks.path import Path
 from vdd_ros.sim.tasks.spline import monotone_spline

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from vdd_ros.kinematics import Kinematics
+from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.tasks.avoiding.layout import HEIGHT, START
 from vdd_ros.sim.tasks.avoiding.task import Avoiding
 

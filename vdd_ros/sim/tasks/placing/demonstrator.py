@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vdd_ros.errors import ConfigurationError
+from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.sim.tasks.path import Path
 from vdd_ros.sim.tasks.placing.layout import CLOSED, GRIP_HEIGHT, HANDLES, OPEN, PAN, POST, SIDES, TRAY_Y, TRAYS, WAYS
 from vdd_ros.sim.tasks.spline import monotone_spline

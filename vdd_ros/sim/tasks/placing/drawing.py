@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING
 
 from matplotlib.patches import Circle, Rectangle
 
-from vdd_ros.sim.tasks.placing.layout import HANDLE_SIZE, HANDLES, PAN, PAN_SIZE, POST, POST_RADIUS, START
-from vdd_ros.sim.tasks.placing.layout import TRAY_SIZE, TRAY_Y, TRAYS
-
+from vdd_ros.sim.tasks.placing.layout import (
+    HANDLE_SIZE,
+    HANDLES,
+    PAN,
+    PAN_SIZE,
+    POST,
+    POST_RADIUS,
+    START,
+    TRAY_SIZE,
+    TRAY_Y,
+    TRAYS,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

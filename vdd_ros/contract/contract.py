@@ -1,0 +1,286 @@
+"""The contract: how topics and fields become observations and actions, for bag, simulator and robot alike."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+
+from vdd_ros.common.errors import ContractError
+from vdd_ros.common.share import share_path
+from vdd_ros.contract.contract_file import Document, misplaced
+from vdd_ros.contract.contract_rules import SINCE_2, complaints
+from vdd_ros.contract.episode_rules import Episodes, Signal
+from vdd_ros.contract.features import ActionMode, Alignment, Axis, Frozen, Image, JointStream, TopicFeature
+
+NANOSECONDS = 1_000_000_000
+
+
+class Feature(Frozen):
+    """A part of the observation or of the action that the arm's joints make: some joints, or the tool point."""
+
+    name: str
+    """What the feature is called in reports."""
+    source: Literal['measured', 'commanded']
+    """`measured`: the joint states. `commanded`: the position commands that were sent."""
+    space: Literal['joint', 'tool']
+    """`joint`: the joint values themselves [rad]. `tool`: the tool point they make [m]."""
+    axes: tuple[Axis, ...] = ()
+    """Which coordinates of the tool point, in the frame of the robot's base; only for `space: tool`."""
+    rotation: Literal['6d'] | None = None
+    """The tool's orientation, after the axes: the first two columns of its rotation matrix in the frame of the robot's
+    base (Zhou et al., CVPR 2019), which has no jumps to learn. Only for `space: tool`. Since version 2."""
+    joints: tuple[str, ...] = ()
+    """Which joints of the robot, in this order; only for `space: joint`. Left out: all of them."""
+    mode: ActionMode | None = None
+    """Only of an action: as `action_mode`, for this feature alone."""
+
+    @model_validator(mode='after')
+    def _axes_go_with_tool(self) -> Feature:
+        if (self.space == 'tool') != bool(self.axes or self.rotation):
+            raise ValueError('axes go with `space: tool`, and only with it; so does rotation')
+        if len(set(self.axes)) != len(self.axes):
+            raise ValueError(f'an axis is named twice in {list(self.axes)}')
+        if self.space == 'tool' and self.joints:
+            raise ValueError('joints go with `space: joint`, and only with it')
+        return self
+
+
+def _which(value: Any) -> str:
+    topic = 'topic' in value if isinstance(value, dict) else isinstance(value, TopicFeature)
+    return 'topic' if topic else 'arm'
+
+
+AnyFeature = Annotated[
+    Union[Annotated[Feature, Tag('arm')], Annotated[TopicFeature, Tag('topic')]], Discriminator(_which)
+]
+
+
+Weight = Annotated[float, Field(ge=0, le=1)]
+
+
+class ToolWeights(Frozen):
+    """How much each axis of the tool's pose matters to inverse kinematics: an arm of fewer than six joints cannot keep
+    all of them. 1: it must be reached. 0: it is free. Between: it is sought where that costs the others nothing."""
+
+    position: tuple[Weight, Weight, Weight] = (1.0, 1.0, 1.0)
+    """Along x, y, z of the robot's base."""
+    rotation: tuple[Weight, Weight, Weight] = (1.0, 1.0, 1.0)
+    """About x, y, z of the tool itself."""
+
+    @model_validator(mode='after')
+    def _asks_for_something(self) -> ToolWeights:
+        if 1.0 not in (*self.position, *self.rotation):
+            raise ValueError('at least one axis has the weight 1')
+        return self
+
+
+class Robot(Frozen):
+    """The arm that the contract speaks of."""
+
+    model: str
+    """MJCF or URDF file: a path, or the name of a model that ships with the package."""
+    tool: str
+    """Site (MJCF) or link (URDF) that is the tool point."""
+    joints: tuple[str, ...] = Field(min_length=1)
+    """Joint names in the order of every array of this contract and of the commands."""
+    tool_weights: ToolWeights = ToolWeights()
+    """Which axes of the tool's pose must be reached, for actions in tool space. Since version 2."""
+
+    @model_validator(mode='after')
+    def _joints_are_distinct(self) -> Robot:
+        if len(set(self.joints)) != len(self.joints):
+            raise ValueError(f'a joint is named twice in {list(self.joints)}')
+        return self
+
+
+class Topics(Frozen):
+    """Where the streams are found; remap them at launch if the robot names them otherwise."""
+
+    joint_states: str = 'joint_states'
+    """sensor_msgs/JointState, matched by joint name."""
+    commands: str = 'arm_controller/commands'
+    """std_msgs/Float64MultiArray, in the order of `robot.joints` [rad]."""
+    episode: str = 'episode'
+    """diagnostic_msgs/DiagnosticArray that marks the start and the end of each demonstration."""
+
+
+class Contract(Frozen):
+    """What a policy sees and does, and how often. Frozen: an artifact is bound to the contract's hash."""
+
+    schema_version: Literal[1, 2] = 1
+    """2 for a contract with any of the keys that say so; those of version 1 keep their meaning and their hash."""
+    name: str
+    robot: Robot
+    topics: Topics = Topics()
+    measured: JointStream = JointStream()
+    """How joint states are read. Since version 2."""
+    commanded: JointStream = JointStream()
+    """How commands are read. Since version 2."""
+    policy_rate: Annotated[float, Field(gt=0, le=1000)]
+    """How often the policy acts [Hz]."""
+    observation: tuple[AnyFeature, ...] = Field(min_length=1)
+    action: Feature
+    """What is commanded to the arm; its `source` is always `commanded`. Since version 2, YAML may list several: this is
+    the first."""
+    further_actions: tuple[AnyFeature, ...] = ()
+    """What else is commanded, such as a gripper. Since version 2."""
+    action_mode: ActionMode = 'delta'
+    """`delta`: change of the command within one policy period. `absolute`: the command itself. `velocity`: change of
+    the command per second (since version 2)."""
+    observation_horizon: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many stamps the policy sees."""
+    observation_stride: Annotated[int, Field(ge=1, le=64)] = 1
+    """Policy periods between two of these stamps."""
+    prediction_horizon: Annotated[int, Field(ge=1, le=32)] = 1
+    """How many actions the policy predicts."""
+    action_horizon: Annotated[int, Field(ge=1, le=32)] = 1
+    """How many of them are executed before it plans anew."""
+    episodes: Episodes = Episodes()
+    """What tells demonstrations apart in a bag. Since version 2."""
+
+    @model_validator(mode='before')
+    @classmethod
+    def _first_action_is_the_arms(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get('action'), list) and values['action']:
+            first, *further = values['action']
+            return {**values, 'action': first, 'further_actions': further}
+        return values
+
+    @model_validator(mode='after')
+    def _is_consistent(self) -> Contract:
+        for text, path in complaints(self):
+            raise misplaced(text, *path)
+        return self
+
+    @property
+    def actions(self) -> tuple[Feature | TopicFeature, ...]:
+        """Every feature of the action, that of the arm first; an action is their numbers side by side."""
+        return (self.action, *self.further_actions)
+
+    @property
+    def topic_features(self) -> tuple[TopicFeature, ...]:
+        """The features of the observation that are read from topics of their own."""
+        return tuple(feature for feature in self.observation if isinstance(feature, TopicFeature))
+
+    @property
+    def period(self) -> int:
+        """Policy period [ns]."""
+        return round(NANOSECONDS / self.policy_rate)
+
+    def width(self, feature: Feature | TopicFeature) -> int:
+        """Return how many numbers a feature has."""
+        if isinstance(feature, TopicFeature):
+            return feature.size
+        return len(self.parts_of(feature))
+
+    def parts_of(self, feature: Feature) -> tuple[str, ...]:
+        """Return what each number of a feature of the arm is: a joint, an axis, or `turn xx` for an entry of a matrix.
+
+        The orientation of the tool is the first two columns of its matrix, one after the other.
+        """
+        if feature.space == 'joint':
+            return self.joints_of(feature)
+        turns = tuple(f'turn {row}{column}' for column in 'xy' for row in 'xyz') if feature.rotation else ()
+        return feature.axes + turns
+
+    def joints_of(self, feature: Feature) -> tuple[str, ...]:
+        """Return the joints that a feature in joint space is made of."""
+        return feature.joints or self.robot.joints
+
+    def mode_of(self, feature: Feature | TopicFeature) -> ActionMode:
+        """Return what the numbers of an action's feature mean."""
+        return feature.mode or self.action_mode
+
+    @property
+    def observation_size(self) -> int:
+        """Numbers in the observation of one stamp."""
+        return sum(self.width(feature) for feature in self.observation)
+
+    @property
+    def action_size(self) -> int:
+        """Numbers in the action of one step."""
+        return sum(self.width(feature) for feature in self.actions)
+
+    @property
+    def span(self) -> int:
+        """Policy periods from the oldest to the newest stamp of one observation."""
+        return (self.observation_horizon - 1) * self.observation_stride
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the contract's meaning: equal for equal contracts, whatever the YAML looks like."""
+        meaning = self.model_dump(mode='json')
+        # Keys that came later count where they say something: artifacts made before keep their hash.
+        if self.robot.tool_weights == ToolWeights():
+            del meaning['robot']['tool_weights']
+        for feature in (*meaning['observation'], meaning['action'], *meaning['further_actions']):
+            if feature['rotation'] is None:
+                del feature['rotation']
+        if self.schema_version == 1:  # as it was hashed before there was a version 2
+            for name in SINCE_2:
+                del meaning[name]
+            for feature in (*meaning['observation'], meaning['action']):
+                del feature['joints'], feature['mode']
+        text = json.dumps(meaning, sort_keys=True, separators=(',', ':'))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_contract(path: str | Path) -> Contract:
+    """Read a contract from YAML.
+
+    Parameters
+    ----------
+    path
+        A file, or the bare name of a contract that ships with the package (``avoiding_cartesian``).
+
+    Raises
+    ------
+    ContractError
+        The file is absent, is not YAML, or says something that a contract cannot say; with the line where it is said.
+
+    """
+    file = Path(path)
+    if not file.suffix:
+        file = share_path('config', 'contracts', f'{path}.yaml')
+    try:
+        text = file.read_text(encoding='utf-8')
+    except OSError as error:
+        raise ContractError(
+            expected='a contract file', found=f'{error.strerror} at {file}', remedy=f'give a path or one of {_known()}'
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ContractError(
+            expected=f'text in UTF-8 in {file}', found=str(error), remedy='save the file as UTF-8'
+        ) from error
+    document = Document(file, text)
+    try:
+        return Contract.model_validate(document.values)
+    except ValidationError as error:
+        raise document.complaint(error, _MODELS, Contract) from error
+
+
+_MODELS = {
+    'robot': Robot,
+    'tool_weights': ToolWeights,
+    'topics': Topics,
+    'measured': JointStream,
+    'commanded': JointStream,
+    'arm': Feature,
+    'topic': TopicFeature,
+    'action': Feature,
+    'align': Alignment,
+    'image': Image,
+    'episodes': Episodes,
+    'signal': Signal,
+    'discard': Signal,
+    'outcome': Signal,
+    'language': Signal,
+}
+
+
+def _known() -> list[str]:
+    return sorted(file.stem for file in share_path('config', 'contracts').glob('*.yaml'))

@@ -1,0 +1,124 @@
+"""What the parts of a contract owe to each other: each rule yields what is wrong, and the entry where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Union
+
+from vdd_ros.contract import message_types as types
+from vdd_ros.contract.features import TopicFeature
+
+if TYPE_CHECKING:
+    from vdd_ros.contract.contract import Contract
+
+Complaint = tuple[str, tuple[Union[str, int], ...]]
+
+SINCE_2 = ('measured', 'commanded', 'further_actions', 'episodes')
+"""The keys of a contract that came with version 2."""
+
+JOINT_TYPES = {'measured': 'sensor_msgs/msg/JointState', 'commanded': 'std_msgs/msg/Float64MultiArray'}
+"""What the streams of the arm's joints are of, unless a contract says otherwise."""
+
+
+def complaints(contract: Contract) -> Iterator[Complaint]:
+    """Yield everything about a contract that does not go together."""
+    yield from _actions(contract)
+    yield from _features(contract)
+    yield from _tool(contract)
+    for name in ('measured', 'commanded'):
+        yield from _joint_stream(contract, name)
+    if contract.commanded.align.method != 'hold':
+        yield 'a command is held until the next one', ('commanded', 'align', 'method')
+    if contract.measured.source != 'topic' or contract.measured.quantity != 'position':
+        yield 'source and quantity go with `commanded`, and only with it', ('measured',)
+    if contract.schema_version == 1 and (path := _newer_than_version_1(contract)):
+        yield 'this came with version 2 of contracts: set `schema_version: 2`', path
+
+
+def _listed(contract: Contract) -> list[tuple]:
+    """Return each feature, after its path."""
+    listed = [('observation', *item) for item in enumerate(contract.observation)]
+    further = [('further_actions', *item) for item in enumerate(contract.further_actions)]
+    return [*listed, ('action', contract.action), *further]
+
+
+def _actions(contract: Contract) -> Iterator[Complaint]:
+    for *path, feature in _listed(contract):
+        if path[0] != 'observation' and feature.source == 'measured':
+            yield 'the action is what is commanded: set action.source to `commanded`', (*path, 'source')
+        told = contract.commanded.quantity == 'velocity' and feature.source == 'commanded'
+        if told and (path[0] == 'observation' or contract.mode_of(feature) != 'velocity'):
+            yield 'commands say velocities: they are an action of mode `velocity`, and are not observed', tuple(path)
+        if told and feature.space == 'tool':
+            yield 'velocities of joints do not make one of the tool: set `space: joint`', (*path, 'space')
+    if contract.action_horizon > contract.prediction_horizon:
+        text = f'action_horizon {contract.action_horizon} exceeds prediction_horizon {contract.prediction_horizon}'
+        yield text, ('action_horizon',)
+
+
+def _features(contract: Contract) -> Iterator[Complaint]:
+    for kind, features in (('observation', contract.observation), ('action', contract.actions)):
+        names = [feature.name for feature in features]
+        if len(set(names)) != len(names):
+            yield f'two {kind} features share a name in {names}', (kind,)
+    seen: dict[str, TopicFeature] = {}
+    for *path, feature in _listed(contract):
+        if isinstance(feature, TopicFeature):
+            if seen.setdefault(feature.name, feature) != feature:
+                yield f'another feature {feature.name} is read in another way', tuple(path)
+            if '/' in feature.name or feature.name in ('measured', 'commanded'):
+                yield f'{feature.name} is no name for a feature with a topic', (*path, 'name')
+            if path[0] != 'observation' and not feature.frames and feature.align.method != 'hold':
+                yield 'a command is held until the next one', (*path, 'align')
+            continue
+        if strange := [joint for joint in feature.joints if joint not in contract.robot.joints]:
+            yield f'{", ".join(strange)} is no joint of the robot', (*path, 'joints')
+        if path[0] == 'observation' and (feature.source, contract.commanded.source) == ('commanded', 'measured'):
+            yield 'nothing was recorded of commands, so they cannot be observed', (*path, 'source')
+
+
+def _tool(contract: Contract) -> Iterator[Complaint]:
+    """What is commanded of the tool's pose must be something that inverse kinematics reaches for, and be said once."""
+    weights, commanded = contract.robot.tool_weights, set()
+    for *path, feature in _listed(contract):
+        if path[0] == 'observation' or feature.space != 'tool':
+            continue
+        named = [*feature.axes, *(['rotation'] if feature.rotation else [])]
+        if twice := [name for name in named if name in commanded]:
+            yield f'{twice[0]} of the tool is commanded twice', (*path, 'axes')
+        commanded.update(named)
+        for axis, weight in zip('xyz', weights.position):
+            if axis in feature.axes and not weight:
+                yield f'{axis} of the tool is commanded, but has the weight 0', ('robot', 'tool_weights', 'position')
+        if feature.rotation and not any(weights.rotation):
+            yield 'the rotation is commanded, but every weight is 0', ('robot', 'tool_weights', 'rotation')
+    if weights != type(weights)() and not commanded:
+        yield 'weights go with an action in tool space', ('robot', 'tool_weights')
+
+
+def _joint_stream(contract: Contract, name: str) -> Iterator[Complaint]:
+    stream, size = getattr(contract, name), len(contract.robot.joints)
+    kind = stream.type or JOINT_TYPES[name]
+    if unfit := stream.unfit(size):
+        yield unfit, (name, unfit.partition(' ')[0])
+    if len(stream.names) not in (0, size):
+        yield f'{len(stream.names)} entries for {size} joints', (name, 'names')
+    paths = sum(len(types.expand(field)) for field in stream.fields)
+    if paths not in (0, size) or (not paths and types.kind(kind) != 'joints' and not kind.endswith('MultiArray')):
+        yield f'{paths} numbers in `fields` for {size} joints', (name, 'fields' if paths else 'type')
+    if types.has_header(kind) is None and stream.stamp is None:
+        yield f'of {kind}, say whether to `stamp` by header or by receive', (name, 'type')
+    if types.has_header(kind) is False and stream.stamp == 'header':
+        yield f'{kind} has no header', (name, 'stamp')
+
+
+def _newer_than_version_1(contract: Contract) -> tuple[str | int, ...]:
+    for name in SINCE_2:
+        if getattr(contract, name) != type(contract).model_fields[name].default:
+            return (name, 0) if name == 'further_actions' else (name,)
+    for *path, feature in _listed(contract):
+        if isinstance(feature, TopicFeature) or feature.joints or feature.mode or feature.rotation:
+            return tuple(path)
+    if contract.robot.tool_weights != type(contract.robot.tool_weights)():
+        return ('robot', 'tool_weights')
+    return ('action_mode',) if contract.action_mode == 'velocity' else ()

@@ -1,0 +1,297 @@
+"""Reads any rosbag: rosbag2 as MCAP or sqlite3, plain, compressed or split, and bags of ROS 1."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Union
+
+import lz4.frame
+import zstandard
+
+from vdd_ros.common.errors import BagError
+from vdd_ros.data.bag.bag_definitions import definitions_of
+from vdd_ros.data.bag.bag_metadata import METADATA, parsed_metadata, partial_path
+from vdd_ros.data.bag.bag_sqlite import Ros1File, SqliteFile
+from vdd_ros.data.bag.mcap_reader import McapFile
+from vdd_ros.data.bag.mcap_records import Channel, Damage, decompressed
+from vdd_ros.data.bag.recovery import is_growing
+from vdd_ros.data.bag.serialized import Definitions, Messages
+from vdd_ros.data.decode.account import Account
+
+_STORAGES = {'.mcap': McapFile, '.db3': SqliteFile, '.bag': Ros1File}
+_COMPRESSIONS = {'.zstd': 'zstd', '.zst': 'zstd', '.lz4': 'lz4'}
+_MAGIC = {b'\x28\xb5\x2f\xfd': 'zstd', b'\x04\x22\x4d\x18': 'lz4'}
+_MAX_MESSAGE = 1 << 30
+_File = Union[McapFile, SqliteFile, Ros1File]
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    """A topic of a bag."""
+
+    name: str
+    type: str
+    count: int | None
+    """Messages, as the bag itself tells; None if it does not."""
+    encoding: str = 'cdr'
+    """How they are serialised."""
+
+    @property
+    def ros1(self) -> bool:
+        """Whether they are serialised as in ROS 1."""
+        return self.encoding == 'ros1'
+
+    @property
+    def decodable(self) -> bool:
+        """Whether they are serialised in a way that this package reads."""
+        return self.encoding in ('cdr', 'ros1', '')
+
+
+class Bag:
+    """A bag that is read from front to end, in blocks: as little of it is in memory as may be.
+
+    Use it as a context. What is damaged is passed over and told of in `account`.
+    """
+
+    def __init__(self, path: str | Path, account: Account | None = None) -> None:
+        """Open a bag: a folder of rosbag2, one of its files, or a file of ROS 1.
+
+        Raises
+        ------
+        BagError
+            There is none, nothing of it can be read, or it is being recorded.
+
+        """
+        self.path = Path(path)
+        self.account = Account() if account is None else account
+        self._root = located(self.path)
+        self._stack = contextlib.ExitStack()
+        try:
+            self._information = self._metadata()
+            self._files = [file for file in map(self._opened, self._paths()) if file is not None]
+            if not self._files:
+                raise BagError(
+                    expected=f'a bag at {self.path}', found='no file that can be read', remedy='copy it again'
+                )
+            if self._root.is_dir() and not (self._root / METADATA).exists():
+                closed = all(isinstance(file, McapFile) and file.closed for file in self._files)
+                why = 'no metadata.yaml: ' + ('`vdd recover` writes it' if closed else 'it was not closed')
+                self.account.add('note', self.path.name, why)
+            self.topics = self._found_topics()
+            """By name."""
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def __enter__(self) -> Bag:
+        """Return the bag, which is open."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go of the files."""
+        self._stack.close()
+
+    def definitions(self, topic: str) -> Definitions:
+        """Return what the type of a topic, and all types within it, are made of."""
+        info = self.topics[topic]
+        for file in self._files:
+            for channel in file.channels.values():
+                schema = file.schemas.get(channel.schema)
+                if channel.topic == topic and schema is not None and schema.text and _type(file, channel) == info.type:
+                    text = schema.text.decode(errors='replace')
+                    return definitions_of(info.type, schema.encoding, text, self.account, ros1=info.ros1)
+        return definitions_of(info.type, '', '', self.account, ros1=info.ros1)
+
+    def blocks(
+        self, topics: Collection[str], progress: Callable[[float], None] | None = None
+    ) -> Iterator[dict[str, Messages]]:
+        """Yield the messages of some topics by topic, a block at a time, in the order of the file.
+
+        At the end, what the bag tells of but does not hold is noted in `account`.
+        """
+        seen = dict.fromkeys(topics, 0)
+        total = sum(self.topics[topic].count or 0 for topic in topics)
+        for file in self._files:
+
+            def key_of(channel: Channel, file: _File = file) -> tuple[str, str] | None:
+                return (channel.topic, _type(file, channel)) if channel.topic in seen else None
+
+            for block in file.blocks(key_of):
+                chosen = {}
+                for (topic, kind), messages in block.items():
+                    seen[topic] += len(messages)
+                    if kind == self.topics[topic].type:
+                        chosen[topic] = self._expanded(messages, topic)
+                    else:
+                        why = f'they are of type {kind or "unknown"}, not {self.topics[topic].type}'
+                        self.account.add('message', topic, why, len(messages), messages.place(0))
+                if chosen:
+                    yield chosen
+                if progress is not None and total:
+                    progress(min(sum(seen.values()) / total, 1.0))
+        for topic, count in seen.items():
+            told = self.topics[topic].count
+            if told is None:
+                self.account.add('note', topic, 'the bag does not tell how many messages it had')
+            elif told > count:
+                self.account.add('message', topic, 'the bag tells of them, but they are not there', told - count)
+            elif told < count:
+                self.account.add('note', topic, f'the bag tells of {told} messages, but has {count}')
+
+    def _expanded(self, messages: Messages, topic: str) -> Messages:
+        """Undo compression of single messages."""
+        mode = str(self._information.get('compression_mode') or '').lower()
+        head = messages.data(0)[:4] if len(messages) else b''
+        if mode != 'message' and (self._information or head not in _MAGIC):
+            return messages
+        data, kept = [], []
+        for index in range(len(messages)):
+            item = messages.data(index)
+            try:
+                size = zstandard.get_frame_parameters(item).content_size if item[:4] in _MAGIC else 0
+                size = size if size <= _MAX_MESSAGE else _MAX_MESSAGE
+                data.append(decompressed(item, _MAGIC.get(item[:4], 'unknown'), size))
+                kept.append(index)
+            except (Damage, zstandard.ZstdError) as error:
+                self.account.add('message', topic, str(error), 1, messages.place(index))
+        joined = Messages.of(data, messages.received[kept])
+        places = messages.places[kept] if messages.places is not None else None
+        return replace(joined, where=messages.where, places=places, unit=messages.unit)
+
+    def _metadata(self) -> dict[str, Any]:
+        file = self._root / METADATA
+        if not file.exists():
+            return {}
+        try:
+            return parsed_metadata(file)
+        except BagError as error:
+            self.account.add('note', self.path.name, f'its metadata.yaml cannot be read: {error.found}')
+            return {}
+
+    def _paths(self) -> list[Path]:
+        if self._root.is_file():
+            return [self._root]
+        listed = [self._root / Path(name).name for name in self._information.get('relative_file_paths', [])]
+        there = {path for path in self._root.iterdir() if _storage(path) is not None}
+        for path in listed:
+            if path not in there:
+                self.account.add('part', self.path.name, f'{path.name} is listed in metadata.yaml, but not there')
+        for path in sorted(there - set(listed)) if listed else ():
+            self.account.add('note', self.path.name, f'{path.name} is not listed in metadata.yaml; it is not read')
+        found = [path for path in listed if path in there] or sorted(there)
+        if not found:
+            inside = ', '.join(sorted(path.name for path in self._root.iterdir())[:5]) or 'nothing'
+            bags = sum(any(map(_storage, folder.iterdir())) for folder in self._root.iterdir() if folder.is_dir())
+            raise BagError(
+                expected=f'a rosbag2 at {self.path}, with files {", ".join(_STORAGES)}',
+                found=f'{bags} folders of bags ({inside})' if bags else f'{inside} in it',
+                remedy=f'give the bags: {self.path}/*' if bags else 'give the folder that holds metadata.yaml',
+            )
+        return found
+
+    def _opened(self, path: Path) -> _File | None:
+        name = path.name
+        try:
+            if path.suffix in _COMPRESSIONS:
+                path = self._decompressed_file(path)
+            file = _STORAGES[path.suffix](path, self.account, name)
+        except OSError as error:
+            raise BagError(
+                expected=f'a readable file {path}', found=str(error.strerror or error), remedy='look at its permissions'
+            ) from error
+        except BagError as error:
+            if len(self._information.get('relative_file_paths', [])) < 2:
+                whole = f'{error.expected}, of the bag {self.path}'
+                raise BagError(expected=whole, found=error.found, remedy=error.remedy) from error
+            self.account.add('part', name, f'it cannot be read: expected {error.expected}; found {error.found}')
+            return None
+        self._stack.callback(file.close)
+        return file
+
+    def _decompressed_file(self, path: Path) -> Path:
+        folder = Path(self._stack.enter_context(TemporaryDirectory(prefix='vdd_ros_bag_')))
+        plain = folder / path.stem
+        reader = zstandard.ZstdDecompressor().stream_reader if _COMPRESSIONS[path.suffix] == 'zstd' else lz4.frame.open
+        try:
+            with path.open('rb') as packed, reader(packed) as source, plain.open('wb') as target:
+                shutil.copyfileobj(source, target)
+        except (zstandard.ZstdError, RuntimeError, EOFError) as error:
+            self.account.add('part', path.name, f'it can be decompressed in part only ({error})')
+        return plain
+
+    def _found_topics(self) -> dict[str, TopicInfo]:
+        told = {}
+        for item in self._information.get('topics_with_message_count') or []:
+            with contextlib.suppress(KeyError, TypeError):
+                told[item['topic_metadata']['name']] = int(item['message_count'])
+        found: dict[str, dict[tuple[str, str], int]] = {}
+        counted = True
+        for file in self._files:
+            if isinstance(file, McapFile) and not file.tells_all:
+                file.survey()
+            counts = file.counts if file.counts is not None else getattr(file, 'surveyed', {})
+            counted &= file.counts is not None
+            for number, channel in file.channels.items():
+                kinds = found.setdefault(channel.topic, {})
+                kind = (_type(file, channel), channel.encoding)
+                kinds[kind] = kinds.get(kind, 0) + counts.get(number, 0)
+        topics = {}
+        for name, kinds in found.items():
+            # Where several types share a topic, that of most messages is what it is; a wrong node said the others.
+            kind, encoding = max(kinds, key=lambda item: kinds[item])
+            topics[name] = TopicInfo(name, kind, sum(kinds.values()) if counted else told.get(name), encoding)
+        return topics
+
+
+def _type(file: _File, channel: Channel) -> str:
+    schema = file.schemas.get(channel.schema)
+    name = schema.name if schema is not None else ''
+    return name.replace('/', '/msg/') if name.count('/') == 1 else name  # ROS 1 leaves the middle out
+
+
+def _storage(path: Path) -> type | None:
+    suffix = Path(path.stem).suffix if path.suffix in _COMPRESSIONS else path.suffix
+    return _STORAGES.get(suffix) if path.is_file() else None
+
+
+def located(path: Path) -> Path:
+    """Return where a bag is: at its path, or beside it, where a recorder that was killed has left it.
+
+    Raises
+    ------
+    BagError
+        It is nowhere, or is being recorded at this moment.
+
+    """
+    if path.exists():
+        return path
+    partial = partial_path(path)
+    if not partial.is_dir():
+        raise BagError(expected=f'a rosbag2 at {path}', found='nothing there', remedy='record one, or mend the path')
+    if is_growing(partial):
+        raise BagError(
+            expected=f'a finished bag at {path}', found='one that is being recorded', remedy='stop the recorder first'
+        )
+    return partial
+
+
+def fingerprint(path: str | Path) -> str:
+    """Return the SHA-256 of a bag's files: what an artifact says that it was learned from."""
+    digest = hashlib.sha256()
+    path = located(Path(path))
+    files = [path] if path.is_file() else sorted(item for item in path.rglob('*') if item.is_file())
+    for file in files:
+        digest.update(file.name.encode())
+        with file.open('rb') as opened:
+            for block in iter(lambda: opened.read(1 << 20), b''):
+                digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,162 @@
+"""Message definitions: those that a bag carries, and those of ROS itself."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rosbags.interfaces import Nodetype
+from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
+
+from vdd_ros.common.errors import BagError
+from vdd_ros.data.bag.serialized import Definitions, FieldType
+from vdd_ros.data.decode.account import Account
+
+SEARCH_PATH = 'VDD_DEFINITIONS'
+"""The environment variable that lists folders with packages of message definitions."""
+_SEPARATOR = '=' * 80 + '\n'
+_PREFIXES = 'AMENT_PREFIX_PATH'
+_INCLUDE = re.compile(r'^[ \t]*#.*$', re.MULTILINE)
+_MALFORMED = (TypesysError, ValueError, KeyError, IndexError, AssertionError, RecursionError)
+
+
+@functools.cache
+def standard(ros1: bool = False) -> Definitions:
+    """Return the definitions of the messages that come with ROS 2, or with ROS 1."""
+    return _converted(get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_HUMBLE).fielddefs)
+
+
+@functools.cache
+def standard_text(type_name: str) -> str | None:
+    """Return the definition of a message that comes with ROS 2, and of those within it; None for any other."""
+    typestore = get_typestore(Stores.ROS2_HUMBLE)
+    try:
+        return typestore.generate_msgdef(type_name, ros_version=2)[0]
+    except (TypesysError, KeyError):
+        return None
+
+
+def definitions_of(type_name: str, encoding: str, text: str, account: Account, *, ros1: bool) -> Definitions:
+    """Parse the definition of a type, and those within it, as a bag has them.
+
+    Parameters
+    ----------
+    type_name
+        Full name of the type.
+    encoding
+        `ros2msg`, `ros1msg`, `ros2idl`, or empty where the bag has none.
+    text
+        The definition, with those of other types after it.
+    account
+        Where to note that it cannot be read; that of ROS itself then stands in, if there is one.
+    ros1
+        Whether types that are not in the text are those of ROS 1.
+
+    """
+    if encoding not in ('', 'ros1msg', 'ros2msg', 'ros2idl'):
+        return {}
+    known = dict(standard(ros1))
+    if text.strip():
+        try:
+            known |= _converted(_parsed(type_name, encoding, text))
+        except _MALFORMED as error:
+            why = ' '.join(str(error).split())[:80]
+            account.add('note', type_name, f'its definition in the bag cannot be read ({why}); that of ROS is taken')
+    _complete(known, type_name, account)
+    return known
+
+
+def search_in(folders: Sequence[Path]) -> None:
+    """Look into folders, too, for definitions that neither a bag nor ROS has; processes that are started later do so.
+
+    A folder may be a package, or hold packages at any depth: ``PACKAGE/msg/NAME.msg`` or ``.idl``.
+
+    Raises
+    ------
+    BagError
+        A folder is absent, or holds no definition.
+
+    """
+    for folder in folders:
+        if not _definitions_in(str(folder.absolute())):
+            raise BagError(
+                expected=f'message definitions (PACKAGE/msg/NAME.msg or .idl) in {folder}',
+                found='none' if folder.is_dir() else 'no such folder',
+                remedy='give the folder of the package, of its sources or as it is installed',
+            )
+    before = os.environ.get(SEARCH_PATH, '').split(os.pathsep)
+    found = dict.fromkeys([*(str(folder.absolute()) for folder in folders), *before])
+    os.environ[SEARCH_PATH] = os.pathsep.join(filter(None, found))
+
+
+@functools.cache
+def _definitions_in(folder: str) -> dict[str, Path]:
+    """Return the files of the definitions in a folder, by type."""
+    found: dict[str, Path] = {}
+    for file in sorted(Path(folder).rglob('*')):
+        kind = file.parent.name
+        if file.suffix in ('.msg', '.idl') and kind in ('msg', 'srv', 'action'):
+            found.setdefault(f'{file.parent.parent.name}/{kind}/{file.stem}', file)
+    return found
+
+
+def _located(type_name: str) -> Path | None:
+    """Return the file of a definition, in the folders to look into or where ROS is installed."""
+    for folder in filter(None, os.environ.get(SEARCH_PATH, '').split(os.pathsep)):
+        if type_name in (found := _definitions_in(folder)):
+            return found[type_name]
+    for prefix in filter(None, os.environ.get(_PREFIXES, '').split(os.pathsep)):
+        for suffix in ('.msg', '.idl'):
+            file = Path(prefix, 'share', type_name + suffix)
+            if type_name.count('/') == 2 and file.is_file():
+                return file
+    return None
+
+
+def _complete(known: dict, type_name: str, account: Account) -> None:
+    """Add definitions that are missing from files, those of types within them, too."""
+    waiting, seen = [type_name], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if name not in known and (file := _located(name)) is not None:
+            try:
+                text = file.read_text(encoding='utf-8')
+                known |= _converted(_parsed(name, 'ros2idl' if file.suffix == '.idl' else 'ros2msg', text))
+            except (*_MALFORMED, OSError) as error:
+                account.add('note', name, f'{file} cannot be read ({" ".join(str(error).split())[:80]})')
+        waiting += [field.base for _, field in known.get(name, ()) if '/' in field.base]
+
+
+def _parsed(type_name: str, encoding: str, text: str) -> dict:
+    """Parse a definition, and those of other types after it, each with a line that names it."""
+    text = text.replace('\ufeff', '').replace('\r\n', '\n').replace('\r', '\n')
+    found: dict = {}
+    if encoding != 'ros2idl':
+        return get_types_from_msg(text, type_name)
+    for part in text.split(_SEPARATOR):
+        head, _, rest = part.partition('\n')
+        if head.startswith('MSG: '):
+            found |= get_types_from_msg(rest, head.removeprefix('MSG: ').strip())
+        else:
+            body = _INCLUDE.sub('', rest if head.startswith('IDL: ') else part)
+            found |= get_types_from_idl(body) if body.strip() else {}
+    return found
+
+
+def _converted(types: dict) -> Definitions:
+    return {name: tuple((field, _type(kind)) for field, kind in fields) for name, (_, fields) in types.items()}
+
+
+def _type(kind: tuple) -> FieldType:
+    node, content = kind
+    if node == Nodetype.BASE:
+        return FieldType(content[0])
+    if node == Nodetype.NAME:
+        return FieldType(content)
+    return FieldType(_type(content[0]).base, content[1] if node == Nodetype.ARRAY else 0)

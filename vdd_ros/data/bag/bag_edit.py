@@ -1,0 +1,402 @@
+"""Edits demonstrations after recording: a new bag holds every message unchanged, and marks of what was decided."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcap.exceptions import McapError
+from mcap.reader import NonSeekingReader
+from mcap.records import Attachment, Channel, Message, Metadata, Schema
+from mcap.writer import CompressionType, Writer
+
+from vdd_ros.common.errors import BagError, ConfigurationError, OutputError
+from vdd_ros.contract.contract import NANOSECONDS, Contract, Feature
+from vdd_ros.data.bag import bag_messages
+from vdd_ros.data.bag.bag import Bag, located
+from vdd_ros.data.bag.bag_metadata import BagFile, Topic, partial_path, read_metadata, write_metadata
+from vdd_ros.data.bag.bag_recording import RecordingReader, find_topic, read_marks
+from vdd_ros.data.bag.bag_writer import definition_of
+from vdd_ros.data.decode.account import Account
+from vdd_ros.data.recording import EpisodeMark
+from vdd_ros.data.spans import Span, spans_by_marks, spans_of
+
+_MARKS_TOPIC = '/episode'
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """The demonstrations of a bag, as marks or a contract tell them apart."""
+
+    path: Path
+    spans: tuple[Span, ...]
+    marks: tuple[EpisodeMark, ...]
+    """Those that the bag has, by their stamps; empty where something else tells demonstrations apart."""
+    topic: str
+    """Where marks are, or would be."""
+    is_marked: bool
+    """Whether marks tell them apart."""
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """A mark that is added to a bag."""
+
+    received: int
+    """After which message it stands [ns]."""
+    stamp: int
+    event: str
+    labels: Mapping[str, str]
+
+
+def demonstrations_of(path: str | Path, contract: Contract | None = None) -> Demonstrations:
+    """Return the demonstrations of a bag; their numbers are their places.
+
+    Parameters
+    ----------
+    path
+        The bag.
+    contract
+        What tells them apart; left out, the marks of the recorder.
+
+    Raises
+    ------
+    BagError
+        There is no bag, it cannot be read, or nothing in it tells demonstrations apart.
+
+    """
+    path, account = Path(path), Account()
+    with Bag(path, account) as bag:
+        if contract is not None and contract.episodes.by != 'marks':
+            joints = Feature(name='measured', source='measured', space='joint')
+            plain = contract.model_copy(update={'observation': (joints,), 'further_actions': ()})
+            reader = RecordingReader(bag, plain)
+            for block in bag.blocks(reader.topics):
+                reader.take(block)
+            _refuse_damaged(path, account)
+            reader.complete()
+            spans = spans_of(reader.recording(), contract, account)
+            topic = find_topic(bag.topics, contract.topics.episode) or f'/{contract.topics.episode.lstrip("/")}'
+            return Demonstrations(path, tuple(spans), (), topic, False)
+        topic = find_topic(bag.topics, contract.topics.episode if contract is not None else _MARKS_TOPIC)
+        if topic is None or bag.topics[topic].type != bag_messages.MARK:
+            raise BagError(
+                expected=f'marks of episodes in {path}',
+                found=', '.join(sorted(bag.topics)) or 'no topics',
+                remedy='give the contract that says what tells its demonstrations apart (`--contract`)',
+            )
+        marks: list[EpisodeMark] = []
+        described = (bag.definitions(topic), bag.topics[topic].ros1)
+        for block in bag.blocks([topic]):
+            marks += read_marks(block[topic], described, account, topic)
+        _refuse_damaged(path, account)
+    ordered = tuple(sorted(marks, key=lambda mark: mark.stamp))
+    return Demonstrations(path, tuple(spans_by_marks(ordered, account)), ordered, topic, True)
+
+
+def _refuse_damaged(path: Path, account: Account) -> None:
+    damages = [str(loss) for loss in account.losses if loss.kind == 'part']
+    if damages:
+        raise BagError(
+            expected=f'a sound bag at {path}', found=damages[0], remedy='`vdd recover` copies what is sound of it'
+        )
+
+
+def edit(
+    path: str | Path,
+    output: str | Path,
+    contract: Contract | None = None,
+    *,
+    drop: Sequence[int] = (),
+    trim: Mapping[int, tuple[float, float]] | None = None,
+    labels: Mapping[int, Mapping[str, str]] | None = None,
+) -> Demonstrations:
+    """Write a bag in which some demonstrations are dropped, trimmed or labelled anew; the original stays as it is.
+
+    All messages are copied as they are. Marks say what was decided, so that reading the bag by marks leaves out what
+    was dropped. Where something else told demonstrations apart, each of them gets marks of its own.
+
+    Parameters
+    ----------
+    path, contract
+        The bag (MCAP), and what tells its demonstrations apart; left out, the marks of the recorder.
+    output
+        The bag to write: a folder that does not exist yet.
+    drop
+        Numbers of demonstrations to leave out, from 0.
+    trim
+        By number, how much to cut from beginning and end [s].
+    labels
+        By number, what to say of it: `outcome`, `language`, or anything else.
+
+    Returns
+    -------
+    The demonstrations of the new bag.
+
+    Raises
+    ------
+    BagError
+        There is no sound MCAP bag, or nothing tells its demonstrations apart.
+    ConfigurationError
+        There is no demonstration of a number, or nothing would be left of one.
+    OutputError
+        The output is occupied or cannot be written.
+
+    """
+    found = demonstrations_of(path, contract)
+    trim, labels = dict(trim or {}), dict(labels or {})
+    for number in {*drop, *trim, *labels}:
+        if not 0 <= number < len(found.spans):
+            raise ConfigurationError(
+                expected=f'a demonstration of {found.path}: 0 to {len(found.spans) - 1}',
+                found=f'{number}',
+                remedy='`vdd edit list` shows them',
+            )
+    for number, (begin, end) in trim.items():
+        seconds = (found.spans[number].end - found.spans[number].start) / NANOSECONDS
+        if min(begin, end) < 0 or begin + end >= seconds:
+            raise ConfigurationError(
+                expected=f'less than {seconds:g} s to cut from demonstration {number}',
+                found=f'{begin:g} s from its beginning and {end:g} s from its end',
+                remedy='cut less, or drop it',
+            )
+    _write([found], Path(output), [sorted(_marks(found, drop, trim, labels), key=lambda mark: mark.received)])
+    return demonstrations_of(output) if found.topic.endswith(_MARKS_TOPIC) else found
+
+
+def merge(paths: Sequence[str | Path], output: str | Path) -> int:
+    """Write one bag of several, whose times do not overlap; return how many messages it has.
+
+    Raises
+    ------
+    BagError
+        One cannot be read, two overlap in time, or a topic has two types.
+    OutputError
+        The output is occupied or cannot be written.
+
+    """
+    found = [Demonstrations(Path(path), (), (), _MARKS_TOPIC, False) for path in paths]
+    spans = sorted((_span(item.path), index) for index, item in enumerate(found))
+    for ((_, end), first), ((start, _), second) in zip(spans, spans[1:]):
+        if start <= end:
+            raise BagError(
+                expected='bags of different times',
+                found=f'{found[second].path} begins before {found[first].path} ends',
+                remedy='give both to training, which reads several bags',
+            )
+    return _write([found[index] for _, index in spans], Path(output), [[] for _ in spans])
+
+
+def _marks(
+    found: Demonstrations,
+    drop: Sequence[int],
+    trim: Mapping[int, tuple[float, float]],
+    labels: Mapping[int, Mapping[str, str]],
+) -> Iterator[_Mark]:
+    for number, span in enumerate(found.spans):
+        index = span.labels.get('index', '') if found.is_marked else str(number)
+        named = {'index': index} if index or not found.is_marked else {}
+        received, stamp = _after(found, span, index) if found.is_marked else (span.end, span.end)
+        if not found.is_marked:
+            yield _Mark(span.start, span.start, 'start', named)
+            yield _Mark(received, stamp, 'end', {**named, **span.labels})
+        if number in trim:
+            begin, end = trim[number]
+            yield _Mark(received, stamp, 'trim', {**named, 'begin': f'{begin:.9g}', 'end': f'{end:.9g}'})
+        if number in labels:
+            yield _Mark(received, stamp, 'label', {**named, **labels[number]})
+        if number in drop or (span.dropped and not found.is_marked):
+            reason = span.dropped or 'discarded by vdd edit'
+            yield _Mark(received, stamp, 'discard', {**named, 'reason': reason})
+
+
+def _after(found: Demonstrations, span: Span, index: str) -> tuple[int, int]:
+    """Return when the last mark of a demonstration was received, and its stamp [ns]: a later one overrides it."""
+    received, stamp, began = span.end, span.end, False
+    for mark in found.marks:
+        if mark.labels.get('index', '') != index:
+            continue
+        if mark.event == 'start':
+            if began and mark.stamp >= span.end:
+                break
+            began |= mark.stamp <= span.end
+        elif mark.stamp >= span.end:
+            received, stamp = max(received, mark.received), max(stamp, mark.stamp)
+        elif mark.event == 'end':
+            received = max(received, mark.received)
+    return received, stamp
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the MCAP files of a bag, in their order."""
+    root = located(path)
+    if root.is_file():
+        files = [root]
+    else:
+        known = read_metadata(root) or {}
+        if known.get('compression_mode'):
+            raise BagError(
+                expected=f'an MCAP bag without compression by file or message at {path}',
+                found=f'compression_mode {known["compression_mode"]}',
+                remedy='`ros2 bag convert` writes it plainly',
+            )
+        listed = [root / Path(name).name for name in known.get('relative_file_paths') or []]
+        files = [file for file in listed if file.is_file()] or sorted(root.glob('*.mcap'))
+    if not files or any(file.suffix != '.mcap' for file in files):
+        raise BagError(
+            expected=f'an MCAP bag at {path}',
+            found=', '.join(file.name for file in files) or 'no file of it',
+            remedy='`ros2 bag convert` writes a bag as MCAP',
+        )
+    return files
+
+
+def _span(path: Path) -> tuple[int, int]:
+    """Return when the first and the last message of a bag were received [ns]."""
+    times = [message.log_time for _, _, message in _messages(path)]
+    return (min(times), max(times)) if times else (0, 0)
+
+
+def _messages(path: Path) -> Iterator[tuple[Schema | None, Channel, Message]]:
+    """Yield what an MCAP bag holds, in the order of its files.
+
+    Raises
+    ------
+    BagError
+        A file is damaged.
+
+    """
+    for file in _files(path):
+        try:
+            with file.open('rb') as stream:
+                yield from NonSeekingReader(stream, validate_crcs=True).iter_messages(log_time_order=False)
+        except (McapError, OSError, ValueError) as error:
+            raise BagError(
+                expected=f'a sound file {file}',
+                found=' '.join(str(error).split()) or type(error).__name__,
+                remedy='`vdd recover` copies what is sound of it',
+            ) from error
+
+
+def _others(path: Path) -> Iterator[Attachment | Metadata]:
+    """Yield the attachments and metadata of an MCAP bag."""
+    for file in _files(path):
+        for kind in ('attachments', 'metadata'):
+            with file.open('rb') as stream:
+                yield from getattr(NonSeekingReader(stream), f'iter_{kind}')()
+
+
+def _write(found: Sequence[Demonstrations], output: Path, marks: Sequence[Sequence[_Mark]]) -> int:
+    """Write bags one after the other, with marks between their messages, aside first."""
+    partial = partial_path(output)
+    for occupied in (output, partial):
+        if occupied.exists():
+            raise OutputError(
+                expected=f'a free place for the bag at {output}',
+                found=f'{occupied} already there',
+                remedy='choose another path or remove it',
+            )
+    try:
+        partial.mkdir(parents=True)
+        name = f'{output.name}_0.mcap'
+        with (partial / name).open('wb') as sink:
+            copy = _Copy(Writer(sink, compression=CompressionType.ZSTD))
+            for item, added in zip(found, marks):
+                copy.take(item, added)
+            copy.writer.finish()
+        write_metadata(partial, [BagFile(name, *copy.span, copy.count)], copy.topics)
+        partial.rename(output)
+    except OSError as error:
+        raise OutputError(
+            expected=f'a place for the bag at {output}',
+            found=error.strerror or str(error),
+            remedy='choose another path, or make room',
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return copy.count
+
+
+class _Copy:
+    """Copies messages, byte by byte, with their channels and schemas."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+        self.count = 0
+        self._low, self._high = 1 << 63, 0
+        self._schemas: dict[tuple[str, str, bytes], int] = {}
+        self._channels: dict[tuple, int] = {}
+        self._kinds: dict[str, Topic] = {}
+        self._counts: dict[str, int] = {}
+        writer.start('ros2', 'vdd_ros')
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Least and greatest time of reception [ns]."""
+        return (self._low, self._high) if self.count else (0, 0)
+
+    @property
+    def topics(self) -> list[Topic]:
+        return [
+            Topic(item.name, item.type, item.type_hash, item.qos, self._counts[name], item.encoding)
+            for name, item in self._kinds.items()
+        ]
+
+    def take(self, found: Demonstrations, marks: Sequence[_Mark]) -> None:
+        waiting = list(marks)
+        for schema, channel, message in _messages(found.path):
+            while waiting and waiting[0].received < message.log_time:
+                self._mark(found.topic, waiting.pop(0))
+            number = self._channel(schema, channel)
+            self._add(channel.topic, number, message.log_time, message.data, message.publish_time, message.sequence)
+        for mark in waiting:
+            self._mark(found.topic, mark)
+        for item in _others(found.path):
+            if isinstance(item, Attachment):
+                self.writer.add_attachment(item.create_time, item.log_time, item.name, item.media_type, item.data)
+            else:
+                self.writer.add_metadata(item.name, item.metadata)
+
+    def _mark(self, topic: str, mark: _Mark) -> None:
+        definition = definition_of(bag_messages.MARK)
+        schema = Schema(data=definition.text.encode(), encoding=definition.encoding, id=1, name=bag_messages.MARK)
+        metadata = {'offered_qos_profiles': '', 'topic_type_hash': definition.type_hash}
+        known = next((number for key, number in self._channels.items() if key[:2] == (topic, 'cdr')), None)
+        channel = Channel(id=0, topic=topic, message_encoding='cdr', metadata=metadata, schema_id=1)
+        number = self._channel(schema, channel) if known is None else known
+        data = bag_messages.mark(mark.stamp, mark.event, **mark.labels)
+        self._add(topic, number, mark.received, data, mark.received, 0)
+
+    def _channel(self, schema: Schema | None, channel: Channel) -> int:
+        kind = schema.name if schema is not None else ''
+        key = (channel.topic, channel.message_encoding, kind, tuple(sorted(channel.metadata.items())))
+        if key not in self._channels:
+            number = 0
+            if schema is not None:
+                content = (schema.name, schema.encoding, schema.data)
+                if content not in self._schemas:
+                    self._schemas[content] = self.writer.register_schema(*content)
+                number = self._schemas[content]
+            self._channels[key] = self.writer.register_channel(
+                channel.topic, channel.message_encoding, number, channel.metadata
+            )
+            qos, mark = (channel.metadata.get(name, '') for name in ('offered_qos_profiles', 'topic_type_hash'))
+            known = self._kinds.setdefault(
+                channel.topic, Topic(channel.topic, kind, mark, qos, 0, channel.message_encoding)
+            )
+            self._counts.setdefault(channel.topic, 0)
+            if known.type != kind:
+                raise BagError(
+                    expected=f'one type on {channel.topic}',
+                    found=f'{known.type} and {kind}',
+                    remedy='give the bags to training one by one',
+                )
+        return self._channels[key]
+
+    def _add(self, topic: str, channel: int, received: int, data: bytes, published: int, sequence: int) -> None:
+        self.writer.add_message(channel, received, data, published, sequence)
+        self._low, self._high = min(self._low, received), max(self._high, received)
+        self._counts[topic] += 1
+        self.count += 1

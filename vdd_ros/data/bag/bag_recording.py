@@ -1,0 +1,271 @@
+"""Reads the topics of a contract out of a bag: at once, or piece by piece."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from vdd_ros.common.errors import BagError
+from vdd_ros.contract.contract import NANOSECONDS, Contract
+from vdd_ros.data.bag.bag import Bag
+from vdd_ros.data.bag.serialized import Definitions, Messages, Undecodable, walk
+from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.decoders import Decoded, Decoder
+from vdd_ros.data.decode.resample import nanoseconds
+from vdd_ros.data.decode.sensor_decoders import WordReader, stamp_of
+from vdd_ros.data.decode.sources import COMMANDED, MEASURED, Source, alignment, decoder, sources
+from vdd_ros.data.recording import EpisodeMark, Recording, Track, Word
+
+_MARKS = 'diagnostic_msgs/msg/DiagnosticArray'
+_OTHER_CLOCK = 60 * NANOSECONDS
+"""Whoever is later than that has another clock."""
+_STATES = ('signal', 'discard')
+"""Roles of which changes count, and not how often a value is said."""
+_ROLES = ('signal', 'discard', 'outcome', 'language')
+
+
+class RecordingReader:
+    """The streams of a contract, as they are read from an open bag."""
+
+    def __init__(self, bag: Bag, contract: Contract, *, complaints: dict[str, str] | None = None) -> None:
+        """Find the topics.
+
+        Parameters
+        ----------
+        bag, contract
+            The bag, and what to read of it.
+        complaints
+            Where to note the streams and signals that cannot be read, and why; left out, that is an error.
+
+        Raises
+        ------
+        BagError
+            One is absent, is there several times, or has another type than the contract says.
+
+        """
+        self._complaints = complaints
+        self._bag, self._contract, self.account = bag, contract, bag.account
+        self._topics: dict[str, str] = {}
+        self._definitions: dict[str, tuple[Definitions, bool]] = {}
+        self._readers: list[tuple[Source, str, Decoder]] = []
+        wanted = sources(contract)
+        shared = Counter(source.topic for source in wanted)
+        for source in wanted:
+            if self._find(source.topic, source.type, source.stream, optional=source.optional):
+                name = self._topics[source.topic] + f' as {source.stream}' * (shared[source.topic] > 1)
+                self._readers.append((source, name, decoder(contract, source, self._described)))
+        self.tracks = {
+            source.stream: Track(source.stream, source.width, pictures=source.pictures) for source in wanted
+        }
+        self._latency = {name: nanoseconds(alignment(contract, name).latency) for name in self.tracks}
+        self._words: dict[str, WordReader] = {}
+        self._marks: list[EpisodeMark] = []
+        self._said: dict[str, list[Word]] = {role: [] for role in _ROLES}
+        rules = contract.episodes
+        for role in _ROLES:
+            signal = getattr(rules, role)
+            if signal is not None and self._find(signal.topic, signal.type, role):
+                definitions, ros1 = self._described(signal.topic)
+                self._words[role] = WordReader(
+                    signal.type, definitions, signal.field, by_header=signal.by_header, ros1=ros1
+                )
+        if rules.by == 'marks':
+            self._find(contract.topics.episode, _MARKS, 'episode')
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """The topics of the bag that are needed."""
+        return frozenset(self._topics.values())
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return sum(track.size for track in self.tracks.values())
+
+    def take(self, block: Mapping[str, Messages]) -> None:
+        """Decode a block of the bag."""
+        for source, name, reader in self._readers:
+            if (messages := block.get(self._topics[source.topic])) is not None:
+                found = reader.decode(messages, self.account, name)
+                self._note_late(source.stream, found)
+                self.tracks[source.stream].add(found, self.account)
+        for role, reader in self._words.items():
+            topic = getattr(self._contract.episodes, role).topic
+            if (messages := block.get(self._topics[topic])) is not None:
+                words = reader.read(messages, self.account, self._topics[topic])
+                self._said[role] = _shortened(self._said[role], words) if role in _STATES else self._said[role] + words
+        topic = self._contract.topics.episode
+        by_marks = self._contract.episodes.by == 'marks' and topic in self._topics
+        if by_marks and (messages := block.get(self._topics[topic])) is not None:
+            self._marks += read_marks(messages, self._described(topic), self.account, self._topics[topic])
+
+    def _note_late(self, stream: str, found: Decoded) -> None:
+        """Note what arrived so late that the live policy would have done without it, where clocks let it be told."""
+        late = found.received - found.stamps - self._latency[stream] - self._contract.period
+        count = int(((late > 0) & (late < _OTHER_CLOCK)).sum())
+        self.account.add('note', stream, 'messages that arrived over a policy period late: set `latency`', count)
+
+    def recording(self) -> Recording:
+        """Return what is held."""
+        streams = {name: track.stream() for name, track in self.tracks.items()}
+        measured = streams.pop(MEASURED)
+        # Where nothing was recorded of commands, the next measured state is one.
+        commanded = streams.pop(COMMANDED, measured)
+        marks = tuple(sorted(self._marks, key=lambda mark: mark.stamp))
+        words = {role: tuple(sorted(said, key=lambda word: word[0])) for role, said in self._said.items()}
+        return Recording(measured, commanded, marks, streams, words)
+
+    def forget(self, until: int) -> None:
+        """Let go of what is older than a stamp [ns] and is not needed any more."""
+        for track in self.tracks.values():
+            track.forget(until)
+        self._marks = [
+            mark for mark in self._marks if mark.stamp > until or (mark.stamp == until and mark.event != 'end')
+        ]
+        for role, said in self._said.items():
+            older = [word for word in said if word[0] < until]
+            newest = [max(older, key=lambda word: word[0])] if older else []
+            self._said[role] = newest + [word for word in said if word[0] >= until]
+
+    def complete(self) -> None:
+        """Refuse a bag without a message on a topic that is needed.
+
+        Raises
+        ------
+        BagError
+            There is none, or all were dropped.
+
+        """
+        for source, name, _ in self._readers:
+            if not source.optional and self.tracks[source.stream].empty:
+                places = (name, self._topics[source.topic])
+                reasons = [str(loss) for loss in self.account.losses if loss.where in places]
+                raise BagError(
+                    expected=f'messages on {source.topic} in {self._bag.path}',
+                    found='; '.join(reasons[:3]) or 'none',
+                    remedy='check what was recorded, or make the contract say how it is to be read',
+                )
+
+    def _described(self, topic: str) -> tuple[Definitions, bool]:
+        if topic not in self._definitions:
+            name = self._topics[topic]
+            self._definitions[topic] = (self._bag.definitions(name), self._bag.topics[name].ros1)
+        return self._definitions[topic]
+
+    def name_of(self, stream: str) -> tuple[str, ...]:
+        """Return how the account names a stream, and the topic that it is read from; nothing where it is not read."""
+        for source, name, _ in self._readers:
+            if source.stream == stream:
+                return name, self._topics[source.topic]
+        return ()
+
+    def _find(self, topic: str, kind: str, stream: str, *, optional: bool = False) -> bool:
+        try:
+            return self._found(topic, kind, optional=optional)
+        except BagError as error:
+            if self._complaints is None:
+                raise
+            self._complaints[stream] = f'expected {error.expected}; found {error.found}'
+            return False
+
+    def _found(self, topic: str, kind: str, *, optional: bool) -> bool:
+        name = find_topic(self._bag.topics, topic)
+        if name is None and optional:
+            return False
+        if name is None:
+            raise BagError(
+                expected=f'one topic {topic} in {self._bag.path}',
+                found=', '.join(sorted(self._bag.topics)) or 'no topics at all',
+                remedy='set the topics of the contract to those of the bag',
+            )
+        found, encoding = self._bag.topics[name].type, self._bag.topics[name].encoding
+        if not self._bag.topics[name].decodable:
+            raise BagError(
+                expected=f'messages of ROS (CDR, or those of ROS 1) on {topic} in {self._bag.path}',
+                found=f'messages serialised as {encoding}',
+                remedy='record the topic by rosbag2, or convert the bag',
+            )
+        if found != kind:
+            raise BagError(
+                expected=f'{kind} on {topic} in {self._bag.path}', found=found, remedy='choose the right topic'
+            )
+        self._topics[topic] = name
+        return True
+
+
+def _shortened(said: list[Word], words: Sequence[Word]) -> list[Word]:
+    """Add words, but of many equal ones in a row keep the first and the last: a joystick says the same for hours."""
+    for word in words:
+        if len(said) > 1 and said[-2][2] == said[-1][2] == word[2]:
+            said[-1] = word
+        else:
+            said.append(word)
+    return said
+
+
+def find_topic(names: Iterable[str], topic: str) -> str | None:
+    """Return the topic of that name, or the only one of that name in some namespace; None if there is not one."""
+    names = set(names)
+    for exact in (topic, f'/{topic}'):
+        if exact in names:
+            return exact
+    found = [name for name in names if name.endswith(f'/{topic.lstrip("/")}')]
+    return found[0] if len(found) == 1 else None
+
+
+def read_marks(
+    messages: Messages, described: tuple[Definitions, bool], account: Account, topic: str
+) -> list[EpisodeMark]:
+    """Read the marks of episodes."""
+    marks = []
+    definitions, ros1 = described
+    for index in range(len(messages)):
+        data = messages.data(index)
+        try:
+            layout = walk(data, _MARKS, definitions, ros1)
+            if 'status[0].message' not in layout.texts:
+                raise Undecodable('a mark without a status')
+            texts, count = layout.texts, layout.counts['status[0].values']
+            values = (f'status[0].values[{place}]' for place in range(count))
+            labels = {texts[f'{value}.key']: texts[f'{value}.value'] for value in values}
+            received = int(messages.received[index])
+            marks.append(EpisodeMark(stamp_of(data, layout), texts['status[0].message'], labels, received))
+        except Undecodable as error:
+            account.add('message', topic, str(error), 1, messages.place(index))
+    account.took(topic, len(marks))
+    return marks
+
+
+def read_recording(
+    path: str | Path,
+    contract: Contract,
+    progress: Callable[[float], None] | None = None,
+    account: Account | None = None,
+) -> Recording:
+    """Read the topics of a contract out of a bag, all at once.
+
+    Parameters
+    ----------
+    path
+        The bag; also one that a killed recorder has left (`vdd recover` makes it whole).
+    contract
+        What to read. A topic is also found under a namespace, if there is one such only.
+    progress
+        Told the share of messages read, in [0, 1].
+    account
+        Where to note what is dropped, and why.
+
+    Raises
+    ------
+    BagError
+        There is no bag, it cannot be read, lacks a topic, or no message of one can be used.
+
+    """
+    with Bag(path, account) as bag:
+        reading = RecordingReader(bag, contract)
+        for block in bag.blocks(reading.topics, progress):
+            reading.take(block)
+        reading.complete()
+        return reading.recording()
+

@@ -1,0 +1,537 @@
+"""MCAP, read from the front: neither index nor footer is needed, and what is damaged is noted, not guessed."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+
+from vdd_ros.common.errors import BagError
+from vdd_ros.data.bag import mcap_records as records
+from vdd_ros.data.bag.bag_definitions import standard_text
+from vdd_ros.data.bag.mcap_records import MALFORMED, RECORD, Area, Channel, ChunkHead, Damage, Run, Schema
+from vdd_ros.data.bag.serialized import Messages
+from vdd_ros.data.decode.account import Account
+
+_WINDOW = 1 << 20
+_SMALL = 1 << 12
+_MALFORMED = (Damage, *MALFORMED)
+_TOPIC = re.compile(r'/[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*')
+
+Key = Hashable
+KeyOf = Callable[[Channel], Union[Key, None]]
+"""By what the messages of a channel are put together; None for those that are not asked for."""
+Block = dict[Key, Messages]
+
+
+@dataclass
+class DamagedPart:
+    """A part of a file that cannot be read."""
+
+    offset: int
+    """Where it begins [byte]."""
+    size: int
+    """How much it is [byte]; 0 where the file lacks something there."""
+    reason: str
+    messages: int = 0
+    """How many messages are known to be lost with it."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A sound part of a file: a record of the data section, or loose messages in a row."""
+
+    code: int
+    offset: int
+    """Where it begins [byte]."""
+    end: int
+    """Where it ends [byte]."""
+    runs: tuple[Run, ...] = ()
+    """The messages in it."""
+    chunk: ChunkHead | None = None
+    records: bytes = b''
+    """The records of a chunk."""
+    definitions: tuple[tuple[int, bytes], ...] = ()
+    """Opcode and body of the schemas and channels in a chunk that count."""
+    undefined: frozenset[int] = frozenset()
+    """Channels that are defined nowhere; their messages are left out of `runs`."""
+    sound: bool = True
+    """Whether its bytes can be copied as they are; else they must be written anew."""
+
+
+@dataclass(frozen=True)
+class _Indexed:
+    """What the index tells of a chunk."""
+
+    length: int
+    compression: str
+    compressed: int
+    size: int
+
+
+class McapFile:
+    """One MCAP file."""
+
+    def __init__(self, path: Path, account: Account, name: str = '', *, damaged: bool = False) -> None:
+        """Open a file and read its summary, if it has a sound one.
+
+        Parameters
+        ----------
+        path
+            The file.
+        account
+            Where to note what is wrong with it.
+        name
+            What complaints call it; left out, its own name.
+        damaged
+            Read it even if its first bytes are not those of MCAP.
+
+        Raises
+        ------
+        BagError
+            It is no MCAP at all.
+
+        """
+        self.name = name or path.name
+        self.channels: dict[int, Channel] = {}
+        self.schemas: dict[int, Schema] = {}
+        self.counts: dict[int, int] | None = None
+        """Messages by channel, as the file itself tells; None if it does not."""
+        self.surveyed: Counter[int] = Counter()
+        """Messages by channel, as `survey` found them."""
+        self.closed = False
+        """Whether it ends as a file that was closed."""
+        self.damages: list[DamagedPart] = []
+        """What could not be read of it, in the newest pass over it."""
+        self._account = account
+        self._file = path.open('rb')
+        self._size = os.fstat(self._file.fileno()).st_size
+        self._window, self._begin = b'', 0
+        self._index: dict[int, _Indexed] = {}
+        self._offsets: list[int] = []
+        self._surveying = False
+        self._tells: dict[int, int] = {}
+        self._doubtful: tuple[dict[int, Channel], dict[int, Schema]] = ({}, {})
+        self._data_end = self._size
+        beginning = self._bytes(0, 8)
+        self._begins = beginning == records.MAGIC
+        if not self._begins and not damaged:
+            self.close()
+            raise BagError(
+                expected=f'MCAP in {self.name}',
+                found=_beginning(beginning),
+                remedy='give a bag, or copy this one again; if it is a damaged MCAP, `vdd recover` may read it',
+            )
+        try:
+            self._read_summary()
+            self._offsets = sorted(self._index)
+            self.closed = True
+        except _MALFORMED as error:
+            self._index, self.counts, self._data_end = {}, None, self._size
+            self._note(f'no sound summary at its end ({error}): it was not closed, or was damaged')
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    @property
+    def size(self) -> int:
+        """How large it is [byte]."""
+        return self._size
+
+    @property
+    def indexed(self) -> Sequence[int]:
+        """Where chunks begin, as the index tells [byte], ascending."""
+        return self._offsets
+
+    @property
+    def tells_all(self) -> bool:
+        """Whether the summary holds every channel and schema, and counts the messages."""
+        if self.counts is None or len(self.channels) < self._tells.get(records.CHANNEL, 0):
+            return False
+        schemas = {channel.schema for channel in self.channels.values()} - {0}
+        return set(self.counts) <= set(self.channels) and schemas <= set(self.schemas)
+
+    def survey(self) -> None:
+        """Find the channels of a file whose summary does not hold them, by reading all of it."""
+        account, self._account, self._surveying = self._account, Account(), True
+        undefined: set[int] = set()
+        self.surveyed = Counter()
+        for part in self.parts():
+            undefined |= part.undefined
+            for run in part.runs:
+                self.surveyed.update(run.counts)
+        self._account, self._surveying = account, False
+        for number in sorted(undefined):
+            self.channel(number)
+
+    def blocks(self, key_of: KeyOf) -> Iterator[Block]:
+        """Yield messages, a chunk at a time, in the order of the file; those of channels without a key are left out."""
+        for part in self.parts():
+            where = f'the chunk at byte {part.offset} of {self.name}' if part.chunk is not None else self.name
+            for run in part.runs:
+                yield self._block(run, where, key_of)
+
+    def parts(self) -> Iterator[Part]:
+        """Yield the sound parts of the data section, in the order of the file.
+
+        After damage, reading goes on where the index tells of a chunk, or where several records follow each other.
+        What lies between is noted, with its place, in the account and in `damages`.
+        """
+        size = min(len(records.MAGIC), self._size)
+        self.damages = [] if self._begins else [DamagedPart(0, size, 'the first bytes are not those of MCAP')]
+        position = len(records.MAGIC)
+        while position < self._data_end:
+            try:
+                part = self._part(position)
+            except _MALFORMED as error:
+                position = self._after_damage(position, error)
+                continue
+            if part is None:
+                break
+            yield self._defined(part)
+            position = part.end
+
+    def content(self, begin: int, end: int) -> Iterator[bytes]:
+        """Yield the bytes of a part of the file, piece by piece."""
+        while begin < end:
+            piece = os.pread(self._file.fileno(), min(_WINDOW, end - begin), begin)
+            if not piece:
+                return
+            yield piece
+            begin += len(piece)
+
+    @property
+    def _area(self) -> Area:
+        known = self.channels.keys() | self._doubtful[0].keys()
+        return Area(self._bytes, self._data_end, known, chunks=self._offsets)
+
+    def _part(self, position: int) -> Part | None:
+        """Read the part at a position; None where the data section ends.
+
+        Raises
+        ------
+        Damage
+            There is none that is sound.
+
+        """
+        head = self._bytes(position, RECORD.size)
+        code, length = RECORD.unpack(head) if len(head) == RECORD.size else (0, 0)
+        end = position + RECORD.size + length
+        if code == records.CHUNK or (position in self._index and not self._area.plausible(position)):
+            return self._chunk(position, length)
+        if len(head) < RECORD.size:
+            raise Damage('a record that breaks off')
+        if code == records.MESSAGE and end <= self._data_end:
+            return self._loose(position, length)
+        if code in (records.DATA_END, records.FOOTER) and (self._area.plausible(position) or end == self._size - 8):
+            return None
+        area = self._area
+        if code in (records.SCHEMA, records.CHANNEL):
+            end, exact = area.definition_end(code, position, length)
+            body = self._bytes(position + RECORD.size, end - position - RECORD.size)
+            sound = self._define(code, body, position)
+            return Part(code, position, end, definitions=((code, body),) * sound, sound=sound and exact)
+        if end > self._data_end:
+            raise Damage(f'the file ends inside of what begins there, {end - self._data_end} bytes too early')
+        if code == 0 or not (area.plausible(position) and (self._is_certain(code) or area.plausible(end, torn=True))):
+            raise Damage(f'bytes that are no record (opcode {code})')
+        if code > records.DATA_END:
+            self._note(f'a record of the unknown kind {code}', f'byte {position}')
+        return Part(code, position, end)
+
+    @staticmethod
+    def _is_certain(code: int) -> bool:
+        """Tell whether the lengths within a record prove its own."""
+        return code in (
+            *(records.SCHEMA, records.CHANNEL, records.MESSAGE_INDEX, records.ATTACHMENT, records.METADATA),
+        )
+
+    def _after_damage(self, position: int, error: Exception) -> int:
+        """Note damage, and return where to go on."""
+        following = error.following if isinstance(error, _Passed) else self._area.next(position + 1)
+        following = self._data_end if following is None else following
+        self._lose(position, following, str(error))
+        return following
+
+    def _lose(self, begin: int, end: int, why: str, place: str = '') -> None:
+        self.damages.append(DamagedPart(begin, end - begin, why))
+        passed = f'{why}; {end - begin} bytes passed over'
+        self._account.add('part', self.name, passed, 1, place or f'byte {begin}')
+
+    def _loose(self, position: int, length: int) -> Part:
+        """Read messages that are in no chunk."""
+        available = min(self._data_end - position, max(_WINDOW, RECORD.size + length))
+        run = records.read_run(self._bytes(position, available), 0, position)
+        area = self._area
+        if not area.plausible(position + run.end, torn=True):
+            run = _trusted(run, area)
+        if run is None:
+            raise Damage('a message whose length is wrong')
+        return Part(records.MESSAGE, position, position + run.end, (run,))
+
+    def _chunk(self, position: int, length: int) -> Part:
+        """Read a chunk; where a length, an opcode or a word of it is damaged, by its other words and the index."""
+        body, index = position + RECORD.size, self._index.get(position)
+        end = body + length
+        try:
+            if end > self._data_end:
+                raise Damage(f'the file ends inside of what begins there, {end - self._data_end} bytes too early')
+            head = records.read_chunk_head(self._bytes(body, min(length, 64)))
+            if head.begin + head.length != length or head.size > records.MAX_CHUNK:
+                raise Damage(f'a chunk of {head.size} bytes, compressed {head.length}, in a record of {length}')
+            code = self._bytes(position, 1)[0]
+            if code != records.CHUNK:
+                raise Damage(f'a chunk whose opcode is {code}')
+            content = self._bytes(body + head.begin, head.length)
+            found = records.opened(content, head.compression, head.size, head.checksum)
+            return self._opened(position, end, head, found, sound=True)
+        except _MALFORMED as error:
+            return self._mended(position, length, index, error)
+
+    def _mended(self, position: int, length: int, index: _Indexed | None, error: Exception) -> Part:
+        body = position + RECORD.size
+        head = self._bytes(body, 64)
+        told = 0
+        if len(head) >= 40:
+            words = struct.unpack_from('<I', head, 28)[0]
+            told = 40 + words + struct.unpack_from('<Q', head, 32 + words)[0] if words <= 8 else 0
+        wanted = [told, length, index.length - RECORD.size if index else 0]
+        most = min(max(one for one in [*wanted, 0] if one <= records.MAX_CHUNK), self._data_end - body)
+        whole = self._bytes(body, most) if most > 40 else b''
+        known = (index.compression, index.size, index.compressed, index.length - RECORD.size) if index else None
+        start, stop, _, checksum = struct.unpack_from('<QQQI', whole) if whole else (0, 0, 0, 0)
+        for compression, size, begin, count in records.readings(whole, length, known) if whole else ():
+            content = whole[begin : begin + count]
+            try:
+                found = records.opened(content, compression, size, checksum)
+                if not checksum and not self._fills(found):
+                    continue
+            except Damage:
+                continue
+            why = 'a damaged word before the content of a chunk, which is whole'
+            self._note(why, f'byte {position}')
+            self.damages.append(DamagedPart(position, 0, why))
+            head = ChunkHead(start, stop, size, checksum, compression, begin, count)
+            return self._opened(position, body + begin + count, head, found, sound=False)
+        self._remember(whole)
+        # Where two tell the same length it is believed; else some records must follow there.
+        for end in sorted(wanted, key=lambda one: -wanted.count(one)):
+            reached = body + end
+            if end and reached <= self._data_end and (wanted.count(end) > 1 or self._area.next(reached) == reached):
+                raise _Passed(str(error), reached) from error
+        raise Damage(str(error)) from error
+
+    def _fills(self, found: bytes) -> bool:
+        """Tell whether records fill a buffer, and are such as a chunk holds."""
+        try:
+            allowed = (records.SCHEMA, records.CHANNEL, records.MESSAGE)
+            return all(code in allowed for code, _, _ in records.records_of(found))
+        except Damage:
+            return False
+
+    def _remember(self, whole: bytes) -> None:
+        """Keep the definitions in a damaged chunk, for messages whose channel is defined nowhere else."""
+        try:
+            head = records.read_chunk_head(whole)
+        except _MALFORMED:
+            return
+        found = records.beginning(whole[head.begin : head.begin + head.length], head.compression)
+        area = Area(lambda position, size: found[position : position + size], len(found), (), inner=True)
+        begin = 0
+        while area.plausible(begin) and begin < len(found):
+            code, length = RECORD.unpack_from(found, begin)
+            if code != records.MESSAGE:
+                self._keep(code, found[begin + RECORD.size : begin + RECORD.size + length])
+            begin += RECORD.size + length
+
+    def _keep(self, code: int, data: bytes) -> None:
+        """Keep a definition, if none of its words can be garbled: a topic by its characters, a type that is of ROS."""
+        channels, schemas = self._doubtful
+        (number,) = struct.unpack_from('<H', data)
+        if code == records.CHANNEL:
+            channel = records.read_channel(data)
+            if _TOPIC.fullmatch(channel.topic) and channel.encoding == 'cdr':
+                channels.setdefault(number, channel)
+            return
+        schema = records.read_schema(data)
+        text = standard_text(schema.name) if schema.encoding == 'ros2msg' else None
+        if text is not None:
+            schemas.setdefault(number, Schema(schema.name, schema.encoding, text.encode()))
+
+    def _opened(self, position: int, end: int, head: ChunkHead, found: bytes, *, sound: bool) -> Part:
+        """Read the records of a chunk."""
+        where = f'the chunk at byte {position} of {self.name}'
+        area = Area(lambda begin, size: found[begin : begin + size], len(found), self.channels.keys(), inner=True)
+        runs: list[Run] = []
+        definitions = []
+        begin = 0
+        while begin < len(found):
+            try:
+                code, length = RECORD.unpack_from(found, begin) if begin + 9 <= len(found) else (0, 0)
+                following = begin + RECORD.size + length
+                if code == records.MESSAGE:
+                    run = records.read_run(found, begin)
+                    if run.end < len(found) and not area.plausible(run.end):
+                        run = _trusted(run, area)
+                    if run is None:
+                        raise Damage('a message whose length is wrong')
+                    runs.append(run)
+                    begin = run.end
+                    continue
+                if code == 0 or (following > len(found) and code not in (records.SCHEMA, records.CHANNEL)):
+                    raise Damage('the chunk cannot be read on')
+                if code in (records.SCHEMA, records.CHANNEL):
+                    following, exact = area.definition_end(code, begin, length)
+                    body, sound = found[begin + RECORD.size : following], sound and exact
+                    if self._define(code, body, position):
+                        definitions.append((code, body))
+                    else:
+                        sound = False
+                else:
+                    self._note('a record in a chunk that does not belong there', f'byte {begin} of {where}')
+                begin = following
+            except _MALFORMED as error:
+                following = area.next(begin + 1)
+                following = len(found) if following is None else following
+                self._lose(position, position + following - begin, str(error), f'byte {begin} of {where}')
+                begin, sound = following, False
+        return Part(records.CHUNK, position, end, tuple(runs), head, found, tuple(definitions), sound=sound)
+
+    def _defined(self, part: Part) -> Part:
+        """Leave the messages out of whose channel nothing is known."""
+        unknown: dict[int, int] = {}
+        for run in part.runs:
+            for number in run.numbers:
+                if number not in self.channels and (self._surveying or self.channel(number) is None):
+                    unknown[number] = unknown.get(number, 0) + int((run.channels == number).sum())
+        if not unknown:
+            return part
+        for number, count in unknown.items():
+            why = f'they are of channel {number}, which is nowhere defined'
+            self._account.add('message', self.name, why, count)
+            self.damages.append(DamagedPart(part.offset, 0, f'messages of the undefined channel {number}', count))
+        runs = tuple(run.only(np.isin(run.channels, list(unknown), invert=True)) for run in part.runs)
+        return replace(
+            part, runs=tuple(run for run in runs if len(run.channels)), undefined=frozenset(unknown), sound=False
+        )
+
+    def _block(self, run: Run, where: str, key_of: KeyOf) -> Block:
+        groups: dict[Key, list[int]] = {}
+        present = run.numbers
+        for number in present:
+            if (key := key_of(self.channels[number])) is not None:
+                groups.setdefault(key, []).append(number)
+        block = {}
+        data = np.frombuffer(run.buffer, dtype=np.uint8)
+        for key, numbers in groups.items():
+            mine = slice(None) if len(numbers) == len(present) else np.isin(run.channels, numbers)
+            begins, lengths, stamps = (item[mine] for item in (run.offsets, run.sizes, run.stamps))
+            block[key] = Messages(data, begins, lengths, stamps, where, begins + run.base)
+        return block
+
+    def channel(self, number: int) -> Channel | None:
+        """Return a channel; where it is defined in a damaged chunk alone, that definition counts, and is noted."""
+        channels, schemas = self._doubtful
+        if number not in self.channels and number in channels:
+            channel = channels[number]
+            schema = self.schemas.get(channel.schema) or schemas.get(channel.schema)
+            if schema is None:
+                return None
+            self.channels[number], self.schemas[channel.schema] = channel, schema
+            self._note(f'channel {number} ({channel.topic}) is defined in a damaged chunk only')
+        return self.channels.get(number)
+
+    def _define(self, code: int, data: bytes, position: int = 0) -> bool:
+        """Take in a definition; return whether it counts, and not another of the same number."""
+        known = self.schemas if code == records.SCHEMA else self.channels
+        item = records.read_schema(data) if code == records.SCHEMA else records.read_channel(data)
+        (number,) = struct.unpack_from('<H', data)
+        if known.setdefault(number, item) == item:
+            return True
+        why = f'{"schema" if code == records.SCHEMA else "channel"} {number} is defined twice; the first counts'
+        self._note(why)
+        self.damages.append(DamagedPart(position, 0, why))
+        return False
+
+    def _read_summary(self) -> None:
+        size = records.FOOTER_SIZE
+        if self._size < 8 + size or self._bytes(self._size - 8, 8) != records.MAGIC:
+            raise Damage('no magic bytes at the end')
+        code, length, start, _, checksum = struct.unpack('<BQQQI', self._bytes(self._size - size, 29))
+        if code != records.FOOTER or length != 20 or not (start == 0 or 8 < start <= self._size - size):
+            raise Damage('no footer')
+        if start == 0:
+            self._data_end = self._size - size
+            return
+        data = self._bytes(start, self._size - size - start)
+        if checksum and zlib.crc32(data + self._bytes(self._size - size, 25)) != checksum:
+            raise Damage('its checksum is wrong')
+        counts: dict[int, int] | None = None
+        for code, _, record in records.records_of(data):
+            if code in (records.SCHEMA, records.CHANNEL):
+                self._define(code, record)
+            elif code == records.CHUNK_INDEX:
+                offset, length = struct.unpack_from('<QQ', record, 16)
+                begin = 36 + struct.unpack_from('<I', record, 32)[0] + 8
+                compression, begin = records.read_string(record, begin)
+                self._index[offset] = _Indexed(length, compression, *struct.unpack_from('<QQ', record, begin))
+            elif code == records.STATISTICS:
+                counts = self._statistics(record)
+        self.counts = counts
+        self._data_end = start
+
+    def _statistics(self, record: bytes) -> dict[int, int]:
+        self._tells = {records.CHANNEL: struct.unpack_from('<I', record, 10)[0]}
+        (size,) = struct.unpack_from('<I', record, 42)
+        return dict(struct.iter_unpack('<HQ', record[46 : 46 + size]))
+
+    def _bytes(self, position: int, size: int) -> bytes:
+        begin = position - self._begin
+        if begin < 0 or begin + size > len(self._window):
+            if size <= _SMALL:
+                return os.pread(self._file.fileno(), size, position)
+            self._window, self._begin, begin = self._read(position, max(size, _WINDOW)), position, 0
+        return self._window[begin : begin + size]
+
+    def _read(self, position: int, size: int) -> bytes:
+        self._file.seek(position)
+        return self._file.read(size)
+
+    def _note(self, why: str, place: str = '') -> None:
+        self._account.add('note', self.name, why, 1, place)
+
+
+class _Passed(Damage):
+    """Damage of which is known where it ends."""
+
+    def __init__(self, why: str, following: int) -> None:
+        super().__init__(why)
+        self.following = following
+
+
+def _trusted(run: Run, area: Area) -> Run | None:
+    """Return those messages of a run whose lengths can be believed, where no record follows the last of them.
+
+    If records go on inside of the last one, its length is wrong; if they go on behind it, what is damaged is behind it.
+    """
+    last = run.base + int(run.offsets[-1]) - 31
+    following = area.next(last + 1)
+    return run if following is None or following >= run.base + run.end else records.shortened(run)
+
+
+def _beginning(data: bytes) -> str:
+    """Say what a file begins with that is no MCAP."""
+    if len(data) < 8:
+        return f'{len(data)} bytes'
+    if data == b'version ':
+        return 'text, as git-lfs leaves it in place of a file (`git lfs pull` fetches it)'
+    return f'another beginning ({data!r})'

@@ -1,0 +1,297 @@
+"""From serialised messages to numbers in SI units: one way for the thousands of a bag and for one from the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vdd_ros.contract.contract import NANOSECONDS
+from vdd_ros.contract.features import Reading
+from vdd_ros.data.bag.serialized import Definitions, Layout, Messages, Undecodable, walk
+from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.frames import joined
+
+Refusals = Sequence[tuple[np.ndarray, str]]
+"""Which of some messages are refused, shape (message,) bool, and why; several times."""
+
+_MAX_PATTERNS = 64
+_MAX_SIZES = 512
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What some messages of one topic say."""
+
+    stamps: np.ndarray
+    """Shape (message,), int64 [ns]: when each counts."""
+    received: np.ndarray
+    """Shape (message,), int64 [ns]: when each was received."""
+    values: np.ndarray
+    """Shape (message, width); of pictures, as `frames.real` reads them."""
+
+
+@dataclass
+class Pattern:
+    """Where the wanted numbers lie in all messages of one size and one pattern of lengths."""
+
+    same: list[tuple[int, int]]
+    """Ranges of bytes in which such messages are equal: lengths, and whatever text decided where to look."""
+    runs: list[tuple[int, str, int]] = field(default_factory=list)
+    """The numbers, in order: offset, numpy code, how many in a row."""
+    stamp: tuple[int, int] | None = None
+    """Offsets of seconds and nanoseconds."""
+    layout: Layout | None = None
+    inverted: bool = False
+    """Of a transform: whether it is told the other way round."""
+
+    def add(self, offset: int, code: str) -> None:
+        """Add a number; one that follows the last is read together with it."""
+        if self.runs:
+            begin, last, count = self.runs[-1]
+            if code == last and offset == begin + count * np.dtype(code).itemsize:
+                self.runs[-1] = (begin, code, count + 1)
+                return
+        self.runs.append((offset, code, 1))
+
+
+@dataclass(frozen=True)
+class _Template:
+    """What messages of one pattern have in common, and what is to be made of them."""
+
+    columns: np.ndarray
+    content: np.ndarray
+    verdict: Pattern | str | None
+    """A pattern; or why they are refused; or None for messages that do not concern."""
+
+    def matches(self, rows: np.ndarray) -> np.ndarray:
+        return (rows[:, self.columns] == self.content).all(axis=1)
+
+
+class Decoder:
+    """Reads the messages of one topic; a subclass says where the numbers lie.
+
+    What is not taken in is counted: messages that are not what their type says, and numbers that are not finite.
+    """
+
+    def __init__(
+        self, type_name: str, definitions: Definitions, reading: Reading, *, by_header: bool, ros1: bool = False
+    ) -> None:
+        """Prepare for messages of a type, whose definition and those within it are given."""
+        self._type = type_name
+        self._definitions = definitions
+        self._ros1 = ros1
+        self._by_header = by_header
+        factor, offset = np.array(reading.factor), np.array(reading.offset)
+        self._affine = None if (factor == 1).all() and not offset.any() else (factor, offset)
+        self._known: dict[int, list[_Template]] = {}
+
+    def pattern(self, layout: Layout) -> Pattern | None:
+        """Say where the wanted numbers lie; None if the message does not speak of them at all.
+
+        Raises
+        ------
+        Undecodable
+            It speaks of some of them, or of what cannot be.
+
+        """
+        raise NotImplementedError
+
+    def numbers(self, rows: np.ndarray, pattern: Pattern) -> tuple[np.ndarray, Refusals]:
+        """Read messages of one pattern, shape (message, byte), as values and which of them are refused, and why."""
+        return self.transformed(gathered(rows, pattern)), ()
+
+    def transformed(self, values: np.ndarray) -> np.ndarray:
+        """Bring numbers as they were sent to SI units."""
+        return values if self._affine is None else values * self._affine[0] + self._affine[1]
+
+    def decode(self, messages: Messages, account: Account, topic: str) -> Decoded:
+        """Read messages, in their order, and note in an account those that are left out."""
+        count = len(messages)
+        kept = np.zeros(count, dtype=bool)
+        stamps = messages.received.copy()
+        parts: list[tuple[np.ndarray, np.ndarray]] = []
+        sizes, groups = np.unique(messages.sizes, return_inverse=True)
+        for group, size in enumerate(sizes.tolist()):
+            waiting = np.flatnonzero(groups == group) if len(sizes) > 1 else np.arange(count)
+            for index, rows, pattern in self._matched(messages, waiting, size, account, topic):
+                values, refusals = self.numbers(rows, pattern)
+                refusals = (*refusals, (self._stamp(rows, pattern, stamps, index), 'its stamp is no time'))
+                if values.dtype.kind == 'f':
+                    infinite = ~np.isfinite(values).all(axis=1)
+                    refusals = (*refusals[:-1], (infinite, 'a number in it is not finite'), refusals[-1])
+                if any(wrong.any() for wrong, _ in refusals):
+                    right = _complain(messages, index, refusals, account, topic)
+                    index, values = index[right], values[right]
+                kept[index] = True
+                parts.append((index, values))
+        account.took(topic, int(kept.sum()))
+        if len(parts) == 1:
+            index, values = parts[0]
+            return Decoded(stamps[index], messages.received[index], values)
+        index = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0, dtype=np.int64)
+        order = np.argsort(index)
+        values = joined([part[1] for part in parts])[order] if parts else np.zeros((0, 0))
+        return Decoded(stamps[index[order]], messages.received[index[order]], values)
+
+    def _matched(
+        self, messages: Messages, waiting: np.ndarray, size: int, account: Account, topic: str
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, Pattern]]:
+        """Yield index, bytes and pattern of those messages of one size that share a pattern."""
+        if not 0 < size <= len(messages.buffer):
+            account.add('message', topic, 'it is empty', len(waiting), messages.place(int(waiting[0])))
+            return
+        rows = np.lib.stride_tricks.sliding_window_view(messages.buffer, size)[messages.offsets[waiting]]
+        if len(self._known) > _MAX_SIZES:
+            self._known.clear()
+        known = self._known.setdefault(size, [])
+        if len(known) > _MAX_PATTERNS:
+            known.clear()
+        tried = 0
+        while len(waiting):
+            if tried == len(known):
+                new = self._walked(messages, int(waiting[0]), account, topic)
+                if new is None:
+                    waiting, rows = waiting[1:], rows[1:]
+                    continue
+                known.append(new)
+            template = known[tried]
+            tried += 1
+            # Where hardly two messages are alike, comparing each with all that are left would take for ever.
+            alone = tried > 2 * _MAX_PATTERNS
+            equal = np.arange(len(rows)) == 0 if alone else template.matches(rows)
+            if equal.any():
+                fitting, these = (waiting, rows) if equal.all() else (waiting[equal], rows[equal])
+                waiting, rows = waiting[~equal], rows[~equal]
+                if isinstance(template.verdict, Pattern):
+                    yield fitting, these, template.verdict
+                elif template.verdict is None:
+                    account.add('note', topic, 'messages that do not speak of what is wanted', len(fitting))
+                    account.took(topic, len(fitting))
+                else:
+                    account.add('message', topic, template.verdict, len(fitting), messages.place(int(fitting[0])))
+
+    def _walked(self, messages: Messages, index: int, account: Account, topic: str) -> _Template | None:
+        data = messages.data(index)
+        try:
+            layout = walk(data, self._type, self._definitions, self._ros1)
+        except Undecodable as error:
+            account.add('message', topic, str(error), 1, messages.place(index))
+            return None
+        same = [] if self._ros1 else [(0, 2)]
+        same += [(begin, begin + 4) for begin in layout.lengths]
+        try:
+            verdict = self.pattern(layout)
+            if verdict is not None:
+                verdict.layout = layout
+                if self._by_header and verdict.stamp is None:
+                    verdict.stamp = tuple(layout.place(f'header.stamp.{part}')[0] for part in ('sec', 'nanosec'))
+                same += verdict.same
+        except Undecodable as error:
+            verdict = str(error)
+        if not isinstance(verdict, Pattern):
+            same += layout.spans.values()
+        columns = np.concatenate([np.arange(begin, end) for begin, end in same] or [np.zeros(0, dtype=np.intp)])
+        return _Template(columns, np.frombuffer(data, dtype=np.uint8)[columns], verdict)
+
+    def _stamp(self, rows: np.ndarray, pattern: Pattern, stamps: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """Fill in the stamps of headers; return which are no times."""
+        if pattern.stamp is None:
+            return np.zeros(len(index), dtype=bool)
+        seconds, nanoseconds = (
+            np.ascontiguousarray(rows[:, offset : offset + 4]).view(pattern.layout.order + code)[:, 0].astype(np.int64)
+            for offset, code in zip(pattern.stamp, ('u4' if self._ros1 else 'i4', 'u4'))
+        )
+        stamps[index] = seconds * NANOSECONDS + nanoseconds
+        return (nanoseconds >= NANOSECONDS) | (seconds < 0)
+
+
+def _complain(
+    messages: Messages, index: np.ndarray, refusals: Refusals, account: Account, topic: str
+) -> np.ndarray:
+    """Note each refused message once, with its first reason; return which are right."""
+    right = np.ones(len(index), dtype=bool)
+    for wrong, why in refusals:
+        new = index[wrong & right]
+        if len(new):
+            account.add('message', topic, why, len(new), messages.place(int(new[0])))
+        right &= ~wrong
+    return right
+
+
+def gathered(rows: np.ndarray, pattern: Pattern) -> np.ndarray:
+    """Return the numbers of a pattern, shape (message, number), as float64."""
+    parts = []
+    for offset, code, count in pattern.runs:
+        width = np.dtype(code).itemsize * count
+        parts.append(np.ascontiguousarray(rows[:, offset : offset + width]).view(code).astype(np.float64))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+class ScalarDecoder(Decoder):
+    """Reads numbers at fixed paths."""
+
+    def __init__(
+        self,
+        type_name: str,
+        definitions: Definitions,
+        reading: Reading,
+        *,
+        by_header: bool,
+        ros1: bool = False,
+        paths: Sequence[str],
+        whole: str | None = None,
+    ) -> None:
+        """Ask for numbers by path; if `whole` names a sequence, it must have just as many elements."""
+        super().__init__(type_name, definitions, reading, by_header=by_header, ros1=ros1)
+        self._paths = tuple(paths)
+        self._whole = whole
+
+    def pattern(self, layout: Layout) -> Pattern:
+        """Say where the numbers lie."""
+        if self._whole is not None and layout.counts.get(self._whole) != len(self._paths):
+            found = layout.counts.get(self._whole, 'none')
+            raise Undecodable(f'{found} values where the contract has {len(self._paths)} values')
+        pattern = Pattern([])
+        for path in self._paths:
+            pattern.add(*layout.place(path))
+        return pattern
+
+
+class JointDecoder(Decoder):
+    """Reads joints by name, out of joint states or the last point of joint trajectories."""
+
+    def __init__(
+        self,
+        type_name: str,
+        definitions: Definitions,
+        reading: Reading,
+        *,
+        by_header: bool,
+        ros1: bool = False,
+        joints: Sequence[str],
+        fields: Sequence[str] = ('position',),
+    ) -> None:
+        """Ask for the fields of some joints, in this order; messages may have more of them, in any order."""
+        super().__init__(type_name, definitions, reading, by_header=by_header, ros1=ros1)
+        self._joints = tuple(joints)
+        self._fields = tuple(fields)
+
+    def pattern(self, layout: Layout) -> Pattern | None:
+        """Say where the joints lie; None if the message has none of them."""
+        trajectory = 'joint_names' in layout.counts
+        names = 'joint_names' if trajectory else 'name'
+        found = {layout.texts[f'{names}[{place}]']: place for place in reversed(range(layout.counts.get(names, 0)))}
+        if not set(self._joints) & set(found):
+            return None
+        if missing := [joint for joint in self._joints if joint not in found]:
+            raise Undecodable(f'no joint {missing[0]!r} among {", ".join(found)}')
+        pattern = Pattern([layout.spans[f'{names}[{place}]'] for place in range(layout.counts[names])])
+        for name in self._fields:
+            path = f'points[{layout.counts["points"] - 1}].{name}s' if trajectory else name
+            if layout.counts.get(path) != layout.counts[names]:
+                raise Undecodable(f'{layout.counts.get(path, "no")} {name} for {layout.counts[names]} joint names')
+            for joint in self._joints:
+                pattern.add(*layout.place(f'{path}[{found[joint]}]'))
+        return pattern

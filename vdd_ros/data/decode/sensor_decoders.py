@@ -1,0 +1,208 @@
+"""Decoders of what is more than numbers at fixed places: orientations, transforms, pictures, clouds, words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vdd_ros.contract import message_types as types
+from vdd_ros.contract.contract import NANOSECONDS
+from vdd_ros.contract.features import Reading, TopicFeature
+from vdd_ros.data.bag.serialized import Definitions, Layout, Messages, Undecodable, walk
+from vdd_ros.data.decode import pictures, rotation
+from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.decoders import Decoder, Pattern, Refusals, ScalarDecoder, gathered
+from vdd_ros.data.decode.frames import joined
+
+_NO_ORIENTATION = 'an orientation in it is none'
+_POINT_FIELDS = {7: 'f4', 8: 'f8'}
+
+
+class PoseDecoder(ScalarDecoder):
+    """Reads numbers of which some are orientations."""
+
+    def __init__(self, feature: TopicFeature, definitions: Definitions, ros1: bool) -> None:
+        """Ask for the fields of a feature."""
+        super().__init__(
+            feature.type,
+            definitions,
+            feature,
+            by_header=feature.stamp == 'header',
+            ros1=ros1,
+            paths=feature.paths,
+        )
+        self._six = feature.rotation == '6d'
+        self._parts = [
+            (types.is_orientation(field), len(types.expand(field)))
+            for field in feature.fields or types.default_fields(feature.type)
+        ]
+
+    def numbers(self, rows: np.ndarray, pattern: Pattern) -> tuple[np.ndarray, Refusals]:
+        """Read messages of one pattern; a quaternion that is none is refused."""
+        values = gathered(rows, pattern)
+        good, parts, begin = np.ones(len(rows), dtype=bool), [], 0
+        for turned, size in self._parts:
+            part = values[:, begin : begin + size]
+            begin += size
+            if turned:
+                part, right = rotation.normalized(part)
+                good &= right
+                part = rotation.six_dimensional(part) if self._six else part
+            parts.append(part)
+        return np.concatenate(parts, axis=1), [(~good, _NO_ORIENTATION)]
+
+
+class LinkDecoder(Decoder):
+    """Reads one link of a chain of frames out of transforms: position and quaternion x y z w, shape (message, 7)."""
+
+    def __init__(self, feature: TopicFeature, definitions: Definitions, ros1: bool, parent: str, child: str) -> None:
+        """Ask for the pose of a frame in its parent, whichever way round it is told."""
+        super().__init__(feature.type, definitions, feature, by_header=True, ros1=ros1)
+        self._link = (parent, child)
+
+    def pattern(self, layout: Layout) -> Pattern | None:
+        """Say where the link is, if it is told of."""
+        for place in reversed(range(layout.counts['transforms'])):
+            path = f'transforms[{place}]'
+            told = tuple(layout.texts[f'{path}.{end}'].lstrip('/') for end in ('header.frame_id', 'child_frame_id'))
+            if told in (self._link, self._link[::-1]):
+                pattern = Pattern([*layout.spans.values()], inverted=told != self._link)
+                for field in ('translation.x', 'translation.y', 'translation.z', *(f'rotation.{a}' for a in 'xyzw')):
+                    pattern.add(*layout.place(f'{path}.transform.{field}'))
+                stamp = f'{path}.header.stamp'
+                pattern.stamp = (layout.place(f'{stamp}.sec')[0], layout.place(f'{stamp}.nanosec')[0])
+                return pattern
+        return None
+
+    def numbers(self, rows: np.ndarray, pattern: Pattern) -> tuple[np.ndarray, Refusals]:
+        """Read messages of one pattern; a quaternion that is none is refused."""
+        values = gathered(rows, pattern)
+        turned, good = rotation.normalized(values[:, 3:])
+        values = np.concatenate([values[:, :3], turned], axis=1)
+        return (rotation.invert(values) if pattern.inverted else values), [(~good, _NO_ORIENTATION)]
+
+
+class PictureDecoder(Decoder):
+    """Reads images, compressed or not, and point clouds: one message at a time."""
+
+    def __init__(self, feature: TopicFeature, definitions: Definitions, ros1: bool) -> None:
+        """Ask for what a feature makes of a picture."""
+        super().__init__(feature.type, definitions, feature, by_header=feature.stamp == 'header', ros1=ros1)
+        self._feature = feature
+        self._read = {'Image': self._image, 'CompressedImage': self._compressed, 'PointCloud2': self._cloud}[
+            feature.type.rpartition('/')[2]
+        ]
+
+    def pattern(self, layout: Layout) -> Pattern:
+        """Say where the bytes of the picture lie; everything else but the header must be the same."""
+        offset, _, count = layout.numbers['data']
+        pattern = Pattern([*layout.spans.values()])
+        pattern.runs = [(offset, 'u1', count)]
+        for path, (begin, code, length) in layout.numbers.items():
+            if path != 'data' and not path.startswith('header.'):
+                pattern.same.append((begin, begin + np.dtype(code).itemsize * length))
+        return pattern
+
+    def numbers(self, rows: np.ndarray, pattern: Pattern) -> tuple[np.ndarray, Refusals]:
+        """Read messages of one pattern; those that are no pictures are refused."""
+        offset, _, count = pattern.runs[0]
+        values: list[np.ndarray | None] = []
+        refusals: dict[str, np.ndarray] = {}
+        for place, row in enumerate(rows):
+            try:
+                read = self._read(np.ascontiguousarray(row[offset : offset + count]), row, pattern.layout)
+                values.append(self.transformed(read)[None])
+            except Undecodable as error:
+                refusals.setdefault(str(error), np.zeros(len(rows), dtype=bool))[place] = True
+                values.append(None)
+        kind = next((read.dtype for read in values if read is not None), np.float64)
+        none = np.zeros((1, self._feature.size), dtype=kind)
+        found = joined([none if read is None else read for read in values])
+        return found, [(wrong, why) for why, wrong in refusals.items()]
+
+    def _image(self, data: np.ndarray, row: np.ndarray, layout: Layout) -> np.ndarray:
+        height, width, step, big = (_number(row, layout, path) for path in ('height', 'width', 'step', 'is_bigendian'))
+        encoding = layout.texts['encoding']
+        return pictures.raw_image(data, height, width, step, encoding, bool(big), self._feature.image)
+
+    def _compressed(self, data: np.ndarray, row: np.ndarray, layout: Layout) -> np.ndarray:
+        return pictures.compressed_image(data.tobytes(), layout.texts['format'], self._feature.image)
+
+    def _cloud(self, data: np.ndarray, row: np.ndarray, layout: Layout) -> np.ndarray:
+        names = {layout.texts[f'fields[{place}].name']: place for place in range(layout.counts['fields'])}
+        if not {'x', 'y', 'z'} <= set(names):
+            raise Undecodable(f'no x, y and z among the fields {", ".join(names)}')
+        order = '>' if _number(row, layout, 'is_bigendian') else '<'
+        columns = []
+        for axis in 'xyz':
+            kind = _number(row, layout, f'fields[{names[axis]}].datatype')
+            if kind not in _POINT_FIELDS:
+                raise Undecodable(f'{axis} of datatype {kind}, which is no float')
+            columns.append((_number(row, layout, f'fields[{names[axis]}].offset'), order + _POINT_FIELDS[kind]))
+        height, width, row_step, step = (
+            _number(row, layout, path) for path in ('height', 'width', 'row_step', 'point_step')
+        )
+        return pictures.cloud(data, (height, width), (row_step, step), tuple(columns), self._feature.points)
+
+
+class WordReader:
+    """Reads one value of each message, a number or a word: for signals, outcomes and labels."""
+
+    def __init__(self, type_name: str, definitions: Definitions, path: str, *, by_header: bool, ros1: bool) -> None:
+        """Ask for the value at a path."""
+        self._type, self._definitions, self._path = type_name, definitions, path
+        self._by_header, self._ros1 = by_header, ros1
+        self._numbers: ScalarDecoder | None = None
+
+    def read(self, messages: Messages, account: Account, topic: str) -> list[tuple[int, int, str | float]]:
+        """Return stamp [ns], time of reception [ns] and value of each message."""
+        if self._numbers is not None:
+            found = self._numbers.decode(messages, account, topic)
+            return list(zip(found.stamps.tolist(), found.received.tolist(), found.values[:, 0].tolist()))
+        words: list[tuple[int, int, str | float]] = []
+        for index in range(len(messages)):
+            data = messages.data(index)
+            try:
+                layout = walk(data, self._type, self._definitions, self._ros1)
+                if self._path not in layout.texts:
+                    layout.place(self._path)
+                    # A number, as in messages of a joystick by the thousand: no need to walk each of them.
+                    self._numbers = self._decoder()
+                    return words + self.read(messages.after(index), account, topic)
+                received = int(messages.received[index])
+                stamp = stamp_of(data, layout) if self._by_header else received
+            except Undecodable as error:
+                account.add('message', topic, str(error), 1, messages.place(index))
+                continue
+            words.append((stamp, received, layout.texts[self._path]))
+            account.took(topic, 1)
+        return words
+
+    def _decoder(self) -> ScalarDecoder:
+        return ScalarDecoder(
+            *(self._type, self._definitions, Reading()),
+            by_header=self._by_header,
+            ros1=self._ros1,
+            paths=[self._path],
+        )
+
+
+def stamp_of(data: bytes, layout: Layout) -> int:
+    """Return the stamp of a message's header [ns].
+
+    Raises
+    ------
+    Undecodable
+        There is no header, or what it says is no time.
+
+    """
+    (begin, seconds), (other, nanoseconds) = (layout.place(f'header.stamp.{part}') for part in ('sec', 'nanosec'))
+    second = int(np.frombuffer(data, dtype=seconds, count=1, offset=begin)[0])
+    nanosecond = int(np.frombuffer(data, dtype=nanoseconds, count=1, offset=other)[0])
+    if second < 0 or nanosecond >= NANOSECONDS:
+        raise Undecodable('its stamp is no time')
+    return second * NANOSECONDS + nanosecond
+
+
+def _number(row: np.ndarray, layout: Layout, path: str) -> int:
+    offset, code = layout.place(path)
+    return int(row[offset : offset + np.dtype(code).itemsize].view(code)[0])

@@ -1,0 +1,157 @@
+"""Which topics a contract listens to, and who reads them: the same for a bag and for the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vdd_ros.contract import message_types as types
+from vdd_ros.contract.contract import Contract
+from vdd_ros.contract.contract_rules import JOINT_TYPES
+from vdd_ros.contract.features import Alignment, JointStream, TopicFeature
+from vdd_ros.data.bag.serialized import Definitions
+from vdd_ros.data.decode import rotation
+from vdd_ros.data.decode.decoders import Decoder, JointDecoder, ScalarDecoder
+from vdd_ros.data.decode.frames import Frames
+from vdd_ros.data.decode.resample import aligned, aligned_frames, latest
+from vdd_ros.data.decode.sensor_decoders import LinkDecoder, PictureDecoder, PoseDecoder
+from vdd_ros.data.recording import Stream
+
+MEASURED, COMMANDED = 'measured', 'commanded'
+_STATIC = '_static'
+_HERE = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+
+Described = Callable[[str], tuple[Definitions, bool]]
+"""By topic of the contract: the definitions of its type, and whether it is serialised as in ROS 1."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A topic that a stream is read from."""
+
+    topic: str
+    """As the contract calls it."""
+    type: str
+    stream: str
+    """`measured`, `commanded`, or the name of a feature; of a chain of frames, `NAME/LINK` and `NAME/LINK/static`."""
+    width: int
+    optional: bool = False
+    """Whether it may be absent: of a link, either the moving or the static transforms are."""
+    pictures: bool = False
+    """Whether its messages are images."""
+
+
+def joint_type(contract: Contract, name: str) -> str:
+    """Return the message type of the `measured` or `commanded` joints."""
+    return getattr(contract, name).type or JOINT_TYPES[name]
+
+
+def sources(contract: Contract) -> tuple[Source, ...]:
+    """Return every topic that makes values, some of them several times."""
+    size = len(contract.robot.joints)
+    found = [Source(contract.topics.joint_states, joint_type(contract, MEASURED), MEASURED, size)]
+    if contract.commanded.source == 'topic':
+        found.append(Source(contract.topics.commands, joint_type(contract, COMMANDED), COMMANDED, size))
+    for feature in topic_features(contract):
+        if feature.frames:
+            for link in range(len(feature.frames) - 1):
+                name = f'{feature.name}/{link}'
+                found.append(Source(feature.topic, feature.type, name, 7, optional=True))
+                found.append(Source(feature.topic + _STATIC, feature.type, f'{name}/static', 7, optional=True))
+        else:
+            image = feature.image is not None
+            found.append(Source(feature.topic, feature.type, feature.name, feature.size, pictures=image))
+    return tuple(found)
+
+
+def topic_features(contract: Contract) -> tuple[TopicFeature, ...]:
+    """Return the features with a topic of their own, of observation and action; one that is in both, once."""
+    both = (*contract.observation, *contract.actions)
+    return tuple({feature.name: feature for feature in both if isinstance(feature, TopicFeature)}.values())
+
+
+def alignment(contract: Contract, stream: str) -> Alignment:
+    """Return how a stream is aligned, by the name that `sources` gives it."""
+    name = stream.partition('/')[0]
+    if name in (MEASURED, COMMANDED):
+        return getattr(contract, name).align
+    return next(feature.align for feature in topic_features(contract) if feature.name == name)
+
+
+def decoder(contract: Contract, source: Source, described: Described) -> Decoder:
+    """Return who reads the messages of a source."""
+    definitions, ros1 = described(source.topic)
+    if source.stream in (MEASURED, COMMANDED):
+        return _joint_decoder(contract, source, definitions, ros1)
+    name, *link = source.stream.split('/')
+    feature = next(item for item in topic_features(contract) if item.name == name)
+    kind = types.kind(feature.type)
+    if kind == 'frames':
+        parent, child = feature.frames[int(link[0]) : int(link[0]) + 2]
+        return LinkDecoder(feature, definitions, ros1, parent, child)
+    if kind in ('image', 'points'):
+        return PictureDecoder(feature, definitions, ros1)
+    by_header = feature.stamp == 'header'
+    if kind == 'joints':
+        fields = feature.fields or types.default_fields(feature.type)
+        return JointDecoder(
+            feature.type, definitions, feature, by_header=by_header, ros1=ros1, joints=feature.joints, fields=fields
+        )
+    if any(types.is_orientation(field) for field in feature.fields or types.default_fields(feature.type)):
+        return PoseDecoder(feature, definitions, ros1)
+    return ScalarDecoder(feature.type, definitions, feature, by_header=by_header, ros1=ros1, paths=feature.paths)
+
+
+def _joint_decoder(contract: Contract, source: Source, definitions: Definitions, ros1: bool) -> Decoder:
+    stream: JointStream = getattr(contract, source.stream)
+    stamped = types.has_header(source.type)
+    by_header = stamped if stream.stamp is None else stream.stamp == 'header'
+    common = {'by_header': bool(by_header), 'ros1': ros1}
+    names = stream.names or contract.robot.joints
+    if types.kind(source.type) == 'joints' and not stream.fields:
+        field = 'velocity' if stream.quantity == 'velocity' else 'position'
+        return JointDecoder(source.type, definitions, stream, joints=names, fields=(field,), **common)
+    paths = [path for field in stream.fields for path in types.expand(field)]
+    if paths:
+        return ScalarDecoder(source.type, definitions, stream, paths=paths, **common)
+    paths = [f'data[{place}]' for place in range(len(names))]
+    return ScalarDecoder(source.type, definitions, stream, paths=paths, whole='data', **common)
+
+
+def topic_values(
+    feature: TopicFeature, streams: Mapping[str, Stream], ticks: np.ndarray, *, inclusive: bool = True
+) -> tuple[np.ndarray | Frames, np.ndarray]:
+    """Return a feature at every tick, shape (tick, width), and at which ticks it is not known, shape (tick,)."""
+    if not feature.frames:
+        stream = streams[feature.name]
+        if isinstance(stream.values, Frames):
+            return aligned_frames(stream.stamps, stream.values, ticks, feature.align)
+        return aligned(stream.stamps, stream.values, ticks, feature.align, inclusive=inclusive)
+    pose, unknown = None, np.zeros(len(ticks), dtype=bool)
+    for link in range(len(feature.frames) - 1):
+        values, stale = _link_values(feature, streams, f'{feature.name}/{link}', ticks)
+        values[stale] = _HERE  # whatever: those ticks are not used
+        pose = values if pose is None else rotation.compose(pose, values)
+        unknown |= stale
+    turned, _ = rotation.normalized(pose[:, 3:])
+    turned = rotation.six_dimensional(turned) if feature.rotation == '6d' else turned
+    return np.concatenate([pose[:, :3], turned], axis=1), unknown
+
+
+def _link_values(
+    feature: TopicFeature, streams: Mapping[str, Stream], name: str, ticks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a link as it moves; before its first moving transform, as its static one says.
+
+    A static transform applies at any time, whatever its stamp, as in tf2; of several, the newest by the tick, or else
+    the first.
+    """
+    moving, static = streams[name], streams[f'{name}/static']
+    values, stale = aligned(moving.stamps, moving.values, ticks, feature.align)
+    never = latest(moving.stamps, ticks, inclusive=True) < 0
+    if not len(static.stamps):
+        return values, stale | never
+    still = static.values[np.maximum(latest(static.stamps, ticks, inclusive=True), 0)]
+    return np.where(never[:, None], still, values), stale & ~never

@@ -1,0 +1,320 @@
+"""Can a policy be learned from a bag by a contract: stream by stream, and as demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vdd_ros.common.errors import BagError, ModelError
+from vdd_ros.contract.contract import NANOSECONDS, Contract, TopicFeature
+from vdd_ros.contract.naming import action_names, observation_names
+from vdd_ros.data.bag.bag_recording import find_topic
+from vdd_ros.data.dataset import cut, refuse_none
+from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.decode import ToolPoint
+from vdd_ros.data.decode.frames import Rows
+from vdd_ros.data.decode.sources import COMMANDED, MEASURED, Source, alignment, sources, topic_features
+from vdd_ros.data.demonstrations import LEAST_EPISODES, MakeKinematics
+from vdd_ros.data.episode import Episode
+from vdd_ros.data.quality.quality import measure_stream
+from vdd_ros.data.quality.survey import Survey, survey
+from vdd_ros.data.quality.tally import Tally, tally
+from vdd_ros.data.recording import Recording, Stream
+from vdd_ros.data.spans import Span, spans_of
+
+_TOLERANCE = 0.2
+"""By which share the rate of a stream may differ from what the contract expects."""
+_OTHER_CLOCK = 1.0
+"""Offset between two clocks over which their messages never meet [s]."""
+_USABLE = 0.5
+"""Share of the ticks of all demonstrations that must be usable."""
+_FEW = 0.01
+"""Share of the messages of a stream that may be dropped without a complaint."""
+_CONSTANT = 1e-9
+_ROWS = 256
+_OUTSIDE = 0.5
+"""Share of the measurements beyond a limit over which unit, sign or offset of a joint is wrong."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How one stream of a contract fits a bag."""
+
+    stream: str
+    topic: str
+    """In the bag, or as the contract calls it where it is not there."""
+    type: str
+    read: int
+    """Messages that became values."""
+    dropped: int
+    rate: float | None
+    """[Hz]"""
+    longest: float
+    """The longest pause [s]."""
+    late: float | None
+    """How long messages take to arrive, all but one in a hundred [s]; None where the clocks do not allow to tell."""
+    complaints: tuple[str, ...]
+    """What does not fit."""
+    remarks: tuple[str, ...]
+    """What fits, but should be known."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a policy can be learned from a bag by a contract."""
+
+    fits: tuple[Fit, ...]
+    unused: tuple[str, ...]
+    """Topics of the bag that the contract does not name."""
+    tally: Tally
+    """The demonstrations."""
+    account: Account
+    """What was dropped on the way to episodes."""
+    general: tuple[str, ...]
+    """What prevents learning beyond single streams: the model, clocks, too few ticks, constant actions."""
+    remarks: tuple[str, ...]
+    """What does not prevent learning, but should be known."""
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """Everything that prevents learning."""
+        found = [f'{fit.stream}: {complaint}' for fit in self.fits for complaint in fit.complaints]
+        return (*found, *self.general)
+
+
+class _Nowhere:
+    """Stands in for kinematics where there is no model: then nothing is said of where the tool is."""
+
+    def tool_position(self, joints: np.ndarray) -> np.ndarray:
+        return np.zeros((*joints.shape[:-1], 3))
+
+    def tool_orientation(self, joints: np.ndarray) -> np.ndarray:
+        return np.broadcast_to([1.0, 0.0, 0.0, 0.0], (*joints.shape[:-1], 4))
+
+
+def check(
+    path: str | Path,
+    contract: Contract,
+    kinematics: MakeKinematics | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Verdict:
+    """Read a bag by a contract, and judge whether a policy can be learned from it.
+
+    Parameters
+    ----------
+    path, contract
+        The bag and the contract.
+    kinematics
+        Loads the model of the contract; one that cannot be loaded is a complaint. Left out, the model is not looked at.
+    progress
+        Called with the share that is done, in [0, 1].
+
+    Raises
+    ------
+    BagError
+        There is no bag, or nothing of it can be read.
+
+    """
+    found = survey(path, contract, progress, tolerant=True)
+    tool, general = _model(kinematics)
+    fits = tuple(_fit(found, contract, source) for source in sources(contract))
+    broken = any(fit.complaints for fit in fits)
+    streams = {source.stream for source in sources(contract)}
+    general += [f'{name}: {why}' for name, why in found.complaints.items() if name not in streams and not broken]
+    remarks: list[str] = []
+    counts, recording = Tally(), found.recording
+    if recording is not None:
+        clocks = [*_clocks(recording, contract)]
+        general += clocks
+        spans = spans_of(recording, contract, found.account)
+        episodes: list[Episode] = []
+        for index, span in enumerate(spans):
+            episodes += cut(recording, contract, span, index, tool or _Nowhere(), found.account)
+        counts = tally(spans, episodes)
+        if not (clocks or broken):
+            general += _unlearnable(recording, contract, spans, counts, found.account, path)
+        if counts.training:
+            constant, remarks = _constant(episodes, contract, judged=tool is not None)
+            general += constant
+        if counts.training < LEAST_EPISODES and not general:
+            remarks.append(
+                f'training needs at least {LEAST_EPISODES} demonstrations in all its bags; '
+                f'{counts.training} of this one can be used'
+            )
+        if tool is not None:
+            outside, more = _limits(recording, contract, tool)
+            general, remarks = general + outside, remarks + more
+    named = {fit.topic for fit in fits} | {find_topic(found.topics, name) for name in _named(contract)}
+    unused = tuple(sorted(set(found.topics) - named))
+    return Verdict(fits, unused, counts, found.account, tuple(general), tuple(remarks))
+
+
+def _model(kinematics: MakeKinematics | None) -> tuple[ToolPoint | None, list[str]]:
+    if kinematics is None:
+        return None, []
+    try:
+        return kinematics(), []
+    except ModelError as error:
+        return None, [f'robot: expected {error.expected}; found {error.found}; {error.remedy}']
+
+
+def _named(contract: Contract) -> list[str]:
+    rules = contract.episodes
+    signals = (rules.signal, rules.discard, rules.outcome, rules.language)
+    return [contract.topics.episode, *(item.topic for item in signals if item is not None)]
+
+
+def _fit(found: Survey, contract: Contract, source: Source) -> Fit:
+    """Judge what was read of one stream."""
+    reader, names = found.reader, found.reader.name_of(source.stream)
+    stream = reader.tracks[source.stream].stream()
+    losses = [loss for loss in found.account.losses if loss.where in (*names, source.stream)]
+    notes = [loss for loss in losses if loss.kind == 'note' and 'latency' not in loss.why]  # of latency: see below
+    remarks = [f'{loss.count} of {loss.why}' for loss in notes]
+    complaints = [found.complaints[source.stream]] if source.stream in found.complaints else []
+    for loss in losses:
+        if loss.kind == 'message':
+            few = loss.count <= _FEW * len(stream.stamps)
+            (remarks if few else complaints).append(str(loss).partition(': ')[2])
+    if names and not len(stream.stamps) and not source.optional and not complaints:
+        complaints.append('no message')
+    align, rate = alignment(contract, source.stream), _expected_rate(contract, source.stream)
+    quality = measure_stream(source.topic, source.type, stream.received, stream.stamps, expected_rate=rate)
+    same = len(stream.stamps) > 1 and np.ptp(stream.stamps) == 0 and np.ptp(stream.received) > 0
+    zero = int(((stream.stamps == 0) & (stream.received != 0)).sum())
+    if (same or zero) and not source.stream.endswith('/static'):
+        what = f'all {len(stream.stamps)} headers have the stamp' if same else f'{zero} headers have the stamp'
+        complaints.append(f'{what} {stream.stamps[0] / NANOSECONDS:g} s, which is no time: set `stamp: receive`')
+    elif rate and quality.rate and abs(quality.rate / rate - 1) > _TOLERANCE:
+        complaints.append(f'{quality.rate:.3g} messages a second, not {rate:.3g}')
+    if align.max_age is not None and quality.longest_interval > align.max_age:
+        remarks.append(f'pauses of up to {quality.longest_interval:.3g} s; they cost ticks over {align.max_age:g} s')
+    by_header = len(stream.stamps) and not same and not np.array_equal(stream.stamps, stream.received)
+    late = float(np.quantile(stream.received - stream.stamps, 0.99)) / NANOSECONDS if by_header else None
+    if late is not None and not -0.1 < late < 60:
+        remarks.append(f'the clock of its headers is {late:.3g} s off that of the bag')
+        late = None
+    elif late is not None and late > align.latency + contract.period / NANOSECONDS:
+        remarks.append(f'it comes later than the policy is taken to have it: set `latency: {late:.2g}`')
+    dropped = sum(loss.count for loss in losses if loss.kind == 'message')
+    topic = names[1] if names else find_topic(found.topics, source.topic) or source.topic
+    return Fit(
+        *(source.stream, topic, source.type, len(stream.stamps), dropped, quality.rate, quality.longest_interval, late),
+        tuple(complaints),
+        tuple(remarks),
+    )
+
+
+def _expected_rate(contract: Contract, stream: str) -> float | None:
+    name = stream.partition('/')[0]
+    if name in (MEASURED, COMMANDED):
+        return getattr(contract, name).rate
+    feature: TopicFeature = next(item for item in topic_features(contract) if item.name == name)
+    return feature.rate
+
+
+def _clocks(recording: Recording, contract: Contract) -> Iterator[str]:
+    """Yield the streams whose stamps are of another clock than those of the joint states: they never meet."""
+    reference = _offset(recording.measured)
+    if reference is None:
+        return
+    streams = {COMMANDED: recording.commanded, **recording.streams}
+    marks = np.array([(mark.stamp, mark.received) for mark in recording.marks], dtype=np.int64).reshape(-1, 2)
+    if contract.episodes.by == 'marks':
+        streams['the marks of episodes'] = Stream(marks[:, 0], np.zeros((len(marks), 0)), marks[:, 1])
+    for role, words in recording.words.items():
+        said = np.array([word[:2] for word in words], dtype=np.int64).reshape(-1, 2)
+        streams[f'episodes/{role}'] = Stream(said[:, 0], np.zeros((len(said), 0)), said[:, 1])
+    for name, stream in streams.items():
+        offset = None if name.endswith('/static') else _offset(stream)
+        if offset is not None and abs(offset - reference) > _OTHER_CLOCK:
+            marked = 'record with the clock of the robot (`--sim-time`), or set' if 'marks' in name else 'set'
+            yield (
+                f'{name}: its stamps are {offset - reference:.6g} s behind those of the joint states, so the two never '
+                f'meet: {marked} `stamp: receive` for both, or synchronise the clocks'
+            )
+
+
+def _offset(stream: Stream) -> float | None:
+    """Return by how much the stamps of a stream are behind its reception [s]; None where that is not known."""
+    if not len(stream.received) or (len(stream.stamps) > 1 and np.ptp(stream.stamps) == 0):
+        return None
+    return float(np.median(stream.received - stream.stamps)) / NANOSECONDS
+
+
+def _unlearnable(
+    recording: Recording, contract: Contract, spans: Sequence[Span], counts: Tally, account: Account, path: str | Path
+) -> list[str]:
+    """Return why the demonstrations do not suffice, if they do not."""
+    try:
+        refuse_none(spans, recording, contract, str(path))
+    except BagError as error:
+        return [f'expected {error.expected}; found {error.found}; {error.remedy}']
+    reasons = '; '.join(line for line in account.lines() if 'tick' in line or 'episode' in line)
+    if not counts.training:
+        return [f'no demonstration to learn from: {counts}' + f' ({reasons})' * bool(reasons)]
+    whole = sum(-(-(span.end - span.start) // contract.period) for span in spans if not span.dropped)
+    if counts.ticks < _USABLE * whole:
+        return [f'{counts.ticks} of {whole} ticks can be used ({reasons})']
+    usable = counts.training + counts.failure
+    if counts.ticks <= usable * contract.prediction_horizon:
+        ahead = contract.prediction_horizon
+        return [f'{counts.ticks} ticks in {usable} demonstrations; the policy predicts {ahead} at once']
+    return []
+
+
+def _constant(episodes: Sequence[Episode], contract: Contract, *, judged: bool) -> tuple[list[str], list[str]]:
+    """Return what of actions and observations never changes: what prevents learning, and what should be known.
+
+    ``judged`` is whether the tool point is known.
+    """
+    chosen = [episode for episode in episodes if episode.success is not False]
+    complaints, remarks = [], []
+    for kind, features, names in (
+        ('action', contract.actions, action_names(contract)),
+        ('observation', contract.observation, observation_names(contract)),
+    ):
+        low, high = _extremes([getattr(episode, kind) for episode in chosen])
+        still = high - low <= _CONSTANT * np.maximum(np.maximum(-low, high), 1.0)
+        tool = np.repeat([feature.space == 'tool' for feature in features], [contract.width(item) for item in features])
+        still &= judged | ~tool
+        if still.all():
+            hint = ': no command lies within the demonstrations, or all are equal; check `commands`, units and clocks'
+            complaints.append(f'every {kind} is the same' + hint * (kind == 'action'))
+        elif still.any():
+            listed = [name for name, constant in zip(names, still) if constant]
+            shown = ', '.join(listed[:8]) + f' and {len(listed) - 8} more' * (len(listed) > 8)
+            remarks.append(f'of the {kind}, these never change: {shown}')
+    return complaints, remarks
+
+
+def _extremes(parts: Sequence[np.ndarray | Rows]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the greatest value of each column; pictures are looked at some rows at a time."""
+    lows, highs = [], []
+    for part in parts:
+        for begin in range(0, len(part), _ROWS):
+            rows = np.asarray(part[begin : begin + _ROWS])
+            lows.append(rows.min(axis=0))
+            highs.append(rows.max(axis=0))
+    return np.min(lows, axis=0), np.max(highs, axis=0)
+
+
+def _limits(recording: Recording, contract: Contract, tool: ToolPoint) -> tuple[list[str], list[str]]:
+    """Return the joints that are measured beyond the limits of the model: a wrong unit, or a few odd values."""
+    lower, upper = getattr(tool, 'lower', None), getattr(tool, 'upper', None)
+    if lower is None or upper is None or not len(recording.measured.values):
+        return [], []
+    values = recording.measured.values
+    room = np.where(np.isfinite(upper - lower), 1e-3 * (upper - lower), 0.0)
+    beyond = ((values < lower - room) | (values > upper + room)).mean(axis=0)
+    complaints, remarks = [], []
+    for name, share, low, high in zip(contract.robot.joints, beyond, lower, upper):
+        text = f'{name}: {share:.0%} of its measurements are beyond the limits {low:.3g} to {high:.3g} of the model'
+        if share > _OUTSIDE:
+            complaints.append(f'{text}; check unit, sign and offset')
+        elif share > 0:
+            remarks.append(text)
+    return complaints, remarks

@@ -1,0 +1,61 @@
+"""The stamps of a topic, gathered without deserialising its messages."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vdd_ros.data.bag.bag import Bag, TopicInfo
+from vdd_ros.data.bag.serialized import Messages
+
+_SHORTEST = 12
+"""Bytes up to the end of the stamp of a header."""
+
+
+class Stamps:
+    """Gathers the stamps of one topic."""
+
+    def __init__(self, info: TopicInfo, bag: Bag) -> None:
+        """Find out whether the topic's type begins with a header."""
+        self.info = info
+        fields = bag.definitions(info.name).get(info.type, ())
+        self._account = bag.account
+        first = fields[0][1] if fields and info.decodable else None
+        self._stamped = first is not None and first.base.endswith('/Header') and first.count is None
+        self._received: list[np.ndarray] = []
+        self._headers: list[np.ndarray] = []
+
+    def take(self, messages: Messages) -> None:
+        """Take in some of its messages."""
+        if self._stamped and (short := messages.sizes < _SHORTEST).any():
+            place = messages.place(int(np.flatnonzero(short)[0]))
+            self._account.add('note', self.info.name, 'messages too short to hold a header', int(short.sum()), place)
+            messages = messages.only(~short)
+        self._received.append(messages.received)
+        if self._stamped:
+            self._headers.append(header_stamps(messages, ros1=self.info.ros1))
+
+    @property
+    def received(self) -> np.ndarray:
+        """When each was received, in the order of the bag, shape (message,) [ns]."""
+        return np.concatenate(self._received) if self._received else np.zeros(0, dtype=np.int64)
+
+    @property
+    def headers(self) -> np.ndarray | None:
+        """Those of the headers; None where there are none, or nobody filled them in."""
+        found = np.concatenate(self._headers) if self._headers else np.zeros(0, dtype=np.int64)
+        return found if found.any() else None
+
+
+def header_stamps(messages: Messages, *, ros1: bool) -> np.ndarray:
+    """Return the stamps [ns] of messages that begin with a header, shape (message,), without deserialising them."""
+    if not len(messages.buffer):
+        return np.zeros(len(messages), dtype=np.int64)
+    places = messages.offsets[:, None] + 4 + np.arange(8)
+    places = np.minimum(places, len(messages.buffer) - 1)
+    data = np.ascontiguousarray(messages.buffer[places])
+    little = data.view('<u4').astype(np.int64)
+    if not ros1:  # the second byte tells the order of the others
+        big = data.view('>u4').astype(np.int64)
+        order = np.minimum(messages.offsets + 1, len(messages.buffer) - 1)
+        little = np.where((messages.buffer[order] & 1)[:, None].astype(bool), little, big)
+    return little[:, 0] * 1_000_000_000 + little[:, 1]

@@ -1,0 +1,55 @@
+"""Which noise level each sample of a distillation step is compared at."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from vdd_ros.common.settings import Settings
+
+
+class NoiseLevels(Settings):
+    """A distribution of noise levels over an interval, in normalised action units."""
+
+    kind: Literal['fixed', 'uniform', 'log_uniform', 'narrowing', 'annealed', 'levels'] = 'narrowing'
+    """`fixed`: always `low`. `uniform`, `log_uniform`: drawn from [low, high]. `narrowing`: as `log_uniform`, while the
+    upper end falls from `high` to `end`: far modes attract at first, and their shapes count at last. `annealed`: from
+    `high` to `low`, evenly in the logarithm, while distilling. `levels`: drawn from `levels`, for a teacher that knows
+    only those (DDPM)."""
+    low: float = Field(0.05, gt=0)
+    """Least noise."""
+    high: float = Field(1.0, gt=0)
+    """Most noise."""
+    end: float = Field(0.2, gt=0)
+    """Most noise at the end, for `kind: narrowing`."""
+    levels: tuple[float, ...] = ()
+    """For `kind: levels`."""
+
+    @model_validator(mode='after')
+    def _is_an_interval(self) -> NoiseLevels:
+        if self.low > self.high:
+            raise ValueError(f'low {self.low} exceeds high {self.high}')
+        if self.kind == 'narrowing' and not self.low <= self.end <= self.high:
+            raise ValueError(f'end {self.end} lies outside of [{self.low}, {self.high}]')
+        if (self.kind == 'levels') != bool(self.levels) or any(level <= 0 for level in self.levels):
+            raise ValueError('positive `levels` go with `kind: levels`, and only with it')
+        return self
+
+    def sigma(self, uniform: Float[Tensor, 'batch'], progress: float) -> Float[Tensor, 'batch']:
+        """Map uniform numbers in [0, 1), at a share of the iterations in [0, 1], to noise levels."""
+        ratio = self.high / self.low
+        if self.kind == 'levels':
+            index = (uniform * len(self.levels)).long().clamp(max=len(self.levels) - 1)
+            return uniform.new_tensor(self.levels)[index]
+        if self.kind == 'fixed':
+            return uniform.new_full(uniform.shape, self.low)
+        if self.kind == 'annealed':
+            return uniform.new_full(uniform.shape, self.high * ratio**-progress)
+        if self.kind == 'uniform':
+            return self.low + (self.high - self.low) * uniform
+        if self.kind == 'narrowing':
+            ratio *= (self.end / self.high) ** progress
+        return self.low * ratio**uniform

@@ -1,0 +1,119 @@
+"""The losses of Variational Diffusion Distillation. Noise is an argument, the teacher is a score.
+
+Their gradients are what is meant; the value of an expert loss is not the divergence, since a score has no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
+
+Score = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""`(action, sigma, observation) -> gradient of log p_sigma(action|s)`: shapes '*sample batch action', 'batch',
+'batch horizon obs' -> '*sample batch action'. A trained denoiser, a closed form, or a remote one."""
+
+ExpertNoise = Float[Tensor, 'sample batch expert noise']
+
+
+def paper_expert_loss(
+    mixture: GaussianMixture,
+    score: Score,
+    observation: Float[Tensor, 'batch horizon obs'],
+    sigma: Float[Tensor, 'batch'],
+    noise: ExpertNoise,
+) -> Float[Tensor, '']:
+    """Experts' part of the paper's upper bound, responsibilities of the current student held fixed.
+
+    ``sum_z q(z|s) ( E_{q(a|s,z)}[ -log p_sigma(a|s) - log q~(z|s,a) ] - H(q(.|s,z)) )``, with the student itself on
+    the left and the teacher convolved with N(0, sigma^2) on the right: its optimum is wider than the data by sigma.
+    """
+    action = mixture.sample_experts(noise).movedim(-2, 0)
+    fixed = mixture.detach()
+    with torch.no_grad():
+        # d log q~(z|s,a) / da = d log q(a|s,z) / da - d log q(a|s) / da, since the gating does not depend on a.
+        deviation = action.movedim(0, -2) - fixed.mean
+        of_expert = -fixed.covariance.solve(deviation).movedim(-2, 0)
+        ascent = score(action, sigma, observation) + of_expert - fixed.score(action)
+    weight = fixed.log_gating.exp()
+    surrogate = -(ascent * action).sum(dim=-1).mean(dim=1)
+    return (weight * (surrogate.movedim(0, -1) - mixture.covariance.entropy())).sum(dim=-1).mean()
+
+
+def convolved_expert_loss(
+    mixture: GaussianMixture,
+    score: Score,
+    observation: Float[Tensor, 'batch horizon obs'],
+    sigma: Float[Tensor, 'batch'],
+    noise: ExpertNoise,
+    perturbation: Float[Tensor, 'sample batch expert action'],
+    weight: Float[Tensor, 'batch'] | float = 1.0,
+) -> Float[Tensor, '']:
+    """Experts' part of ``KL(q_sigma(.|s) || p_sigma(.|s))``, both sides convolved with N(0, sigma^2).
+
+    A convolved mixture of Gaussians is one, so this has no bias at any noise level. The pathwise gradient
+    ``E[(d log q_sigma / da - d log p_sigma / da) da]`` leaves out the score function of q, whose mean is zero
+    (Roeder et al. 2017): no variance is left where q equals p. It includes the entropy.
+
+    Parameters
+    ----------
+    mixture, score, observation, sigma, noise
+        As those of `paper_expert_loss`.
+    perturbation
+        Standard normal; sigma times it is what convolves.
+    weight
+        Weight of each batch entry's divergence.
+
+    """
+    clean = mixture.sample_experts(noise).movedim(-2, 0)
+    descent = _path_descent(mixture, score, observation, sigma, clean, perturbation.movedim(-2, 0))
+    share = mixture.log_gating.detach().exp().movedim(-1, 0) * weight
+    return (share * (descent * clean).sum(dim=-1).mean(dim=1)).sum(dim=0).mean()
+
+
+def drawn_expert_loss(
+    mixture: GaussianMixture,
+    score: Score,
+    observation: Float[Tensor, 'batch horizon obs'],
+    sigma: Float[Tensor, 'batch'],
+    noise: Float[Tensor, 'sample batch noise'],
+    uniform: Float[Tensor, 'sample batch'],
+    perturbation: Float[Tensor, 'sample batch action'],
+    weight: Float[Tensor, 'batch'] | float = 1.0,
+) -> Float[Tensor, '']:
+    """Estimate `convolved_expert_loss` with experts drawn from the gating in place of all of them, weighted by it.
+
+    The mean gradient is the same, and the teacher is not asked about experts that have no say in a window.
+    `uniform` in [0, 1) draws the experts; spread evenly over the samples of a window it draws them in proportion.
+    """
+    clean = mixture.sample(noise, uniform)
+    descent = _path_descent(mixture, score, observation, sigma, clean, perturbation)
+    return ((descent * clean).sum(dim=-1) * weight).mean()
+
+
+@torch.no_grad()
+def _path_descent(
+    mixture: GaussianMixture,
+    score: Score,
+    observation: Tensor,
+    sigma: Tensor,
+    clean: Float[Tensor, '*sample batch action'],
+    perturbation: Float[Tensor, '*sample batch action'],
+) -> Float[Tensor, '*sample batch action']:
+    action = clean + sigma[:, None] * perturbation
+    return mixture.convolved(sigma).score(action) - score(action, sigma, observation)
+
+
+def gating_loss(mixture: GaussianMixture, action: Float[Tensor, 'batch action']) -> Float[Tensor, '']:
+    """Cross-entropy of the gating to the responsibilities of demonstrated actions, which are held fixed."""
+    responsibility = mixture.log_responsibility(action).detach().exp()
+    return -(responsibility * mixture.log_gating).sum(dim=-1).mean()
+
+
+def coverage_loss(mixture: GaussianMixture, action: Float[Tensor, 'batch action']) -> Float[Tensor, '']:
+    """Negative log-likelihood of demonstrated actions: high where the student leaves any of them out."""
+    return -mixture.log_prob(action).mean()

@@ -1,0 +1,182 @@
+"""The student: one network call from a window of observations to a Gaussian mixture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.common.settings import Settings
+from vdd_ros.learning.mixture.covariance import Covariance, DiagonalCovariance, FullCovariance
+from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
+from vdd_ros.learning.mixture.low_rank import LowRankCovariance
+from vdd_ros.learning.networks import PolicyShape, TrunkSettings, build_trunk
+
+
+class StudentSettings(Settings):
+    """What a student is made of. Lengths are in normalised action units."""
+
+    trunk: TrunkSettings = TrunkSettings()
+    """Its network."""
+    experts: int = Field(16, ge=1)
+    """Gaussians in the mixture: some more than there are ways to go; those not needed can be retired."""
+    covariance: Literal['diagonal', 'full', 'low_rank'] = 'full'
+    """Form of their covariances; for action chunks `diagonal`, or `low_rank` where their steps must vary together."""
+    rank: int = Field(4, ge=1)
+    """Shared directions of a `low_rank` covariance."""
+    gating: Literal['learned', 'uniform'] = 'learned'
+    """Whether the experts' probabilities depend on the observation."""
+    gating_trunk: Literal['shared', 'own'] = 'shared'
+    """`shared`: gating and experts read the same features. `own`: the gating has a network of its own (the paper)."""
+    spread: float = Field(1.5, ge=0)
+    """Standard deviation of the experts' means at the start, where nothing places them (`distillation.start`)."""
+    initial_scale: float = Field(0.5, gt=0)
+    """Standard deviation of each expert at the start, likewise."""
+    scale_floor: float = Field(0.01, gt=0)
+    """Least standard deviation (least diagonal of the Cholesky factor)."""
+
+
+class Student(nn.Module):
+    """``q(a|s)``: experts whose means, covariances and gating are networks of the observation.
+
+    An expert can be `retired`: it is left out of the mixture and the rest renormalised, exactly. `compact` then
+    returns a smaller student without its rows.
+    """
+
+    alive: Tensor
+
+    def __init__(self, settings: StudentSettings, shape: PolicyShape, generator: torch.Generator) -> None:
+        """Build an untrained student; `generator` spreads the experts' means."""
+        super().__init__()
+        self.settings = settings
+        self.shape = shape
+        experts, size, width = settings.experts, shape.action_size, settings.trunk.width
+        self.trunk = build_trunk(settings.trunk, shape)
+        self.mean_head = nn.Linear(width, experts * size)
+        self.scale_head = nn.Linear(width, experts * size)
+        self.factor_head = nn.Linear(width, experts * self._factor_size) if self._factor_size else None
+        learned = settings.gating == 'learned'
+        self.gating_head = nn.Linear(width, experts) if learned else None
+        self.gating_trunk = build_trunk(settings.trunk, shape) if learned and settings.gating_trunk == 'own' else None
+        self.register_buffer('alive', torch.ones(experts, dtype=torch.bool))
+        self._lower = torch.tril_indices(size, size, offset=-1)
+        self._start(generator)
+
+    def _start(self, generator: torch.Generator) -> None:
+        settings = self.settings
+        heads = [self.mean_head, self.scale_head, self.factor_head, self.gating_head]
+        with torch.no_grad():
+            for head in filter(None, heads):
+                head.weight.mul_(0.1)
+                head.bias.zero_()
+            self.mean_head.bias.normal_(std=settings.spread, generator=generator)
+            excess = max(settings.initial_scale - settings.scale_floor, settings.scale_floor)
+            self.scale_head.bias.fill_(math.log(math.expm1(excess)))
+
+    @property
+    def _factor_size(self) -> int:
+        size = self.shape.action_size
+        return {'diagonal': 0, 'full': size * (size - 1) // 2, 'low_rank': size * self.settings.rank}[
+            self.settings.covariance
+        ]
+
+    def forward(self, observation: Float[Tensor, 'batch horizon obs']) -> GaussianMixture:
+        """Compute the mixture of the living experts for each window."""
+        mixture = self.every_expert(observation)
+        return mixture if self.alive.all() else mixture.select(self.alive.nonzero()[:, 0])
+
+    def every_expert(self, observation: Float[Tensor, 'batch horizon obs']) -> GaussianMixture:
+        """Compute the mixture of all experts, retired ones too, by a graph that does not depend on values."""
+        features = self.trunk(observation)
+        experts = self.settings.experts
+        mean = self.mean_head(features).unflatten(-1, (experts, -1))
+        scale = softplus(self.scale_head(features)).unflatten(-1, (experts, -1)) + self.settings.scale_floor
+        if self.gating_head is None:
+            logits = mean.new_zeros(mean.shape[:-1])
+        else:
+            logits = self.gating_head(features if self.gating_trunk is None else self.gating_trunk(observation))
+        return GaussianMixture(logits.log_softmax(dim=-1), mean, self._covariance(features, scale))
+
+    def _covariance(self, features: Tensor, scale: Float[Tensor, 'batch expert action']) -> Covariance:
+        if self.settings.covariance == 'diagonal':
+            return DiagonalCovariance(scale)
+        if self.settings.covariance == 'low_rank':
+            factor = self.factor_head(features).unflatten(-1, (self.settings.experts, self.shape.action_size, -1))
+            return LowRankCovariance(scale, factor)
+        cholesky = torch.diag_embed(scale)
+        if self.factor_head is not None:
+            row, column = self._lower
+            below = self.factor_head(features).unflatten(-1, (self.settings.experts, -1))
+            cholesky[..., row, column] = below
+        return FullCovariance(cholesky)
+
+    def retire(self, experts: Sequence[int]) -> None:
+        """Leave experts out of the mixture from now on.
+
+        Raises
+        ------
+        ConfigurationError
+            No expert would be left.
+
+        """
+        alive = self.alive.clone()
+        alive[list(experts)] = False
+        if not alive.any():
+            raise ConfigurationError(
+                expected='at least one living expert', found='all of them to be retired', remedy='keep one'
+            )
+        self.alive.copy_(alive)
+
+    @torch.no_grad()
+    def move(self, expert: int, parent: int, offset: Float[Tensor, 'action'], share: float) -> None:
+        """Turn `expert` into a copy of `parent`, moved by `offset`, with `share` times its odds in the gating."""
+        for head in filter(None, [self.mean_head, self.scale_head, self.factor_head, self.gating_head]):
+            for rows in (head.weight, head.bias):
+                by_expert = rows.view(self.settings.experts, -1)
+                by_expert[expert] = by_expert[parent]
+        self.mean_head.bias.view(self.settings.experts, -1)[expert] += offset
+        if self.gating_head is not None:
+            self.gating_head.bias[expert] += math.log(share)
+
+    @torch.no_grad()
+    def adopt(self, trunk: nn.Module, head: nn.Linear) -> None:
+        """Take over the weights of a trunk of equal make, and let every expert's mean be what `head` makes of it."""
+        self.trunk.load_state_dict(trunk.state_dict())
+        self.mean_head.weight.copy_(head.weight.repeat(self.settings.experts, 1))
+        self.mean_head.bias.copy_(head.bias.repeat(self.settings.experts))
+
+    @torch.no_grad()
+    def place(
+        self,
+        offset: Float[Tensor, 'expert action'],
+        scale: Float[Tensor, 'expert action'],
+        share: Float[Tensor, 'expert'],
+    ) -> None:
+        """Centre the experts' means where they are on average and move each by its `offset`; set spread and gating."""
+        means, scales = (head.bias.view(self.settings.experts, -1) for head in (self.mean_head, self.scale_head))
+        means.copy_(means.mean(dim=0) + offset)
+        scales.copy_((scale - self.settings.scale_floor).clamp(min=self.settings.scale_floor).expm1().log())
+        if self.gating_head is not None:
+            self.gating_head.bias.copy_(share.log())
+
+    def compact(self) -> Student:
+        """Return a student of the living experts alone, with the same density."""
+        kept = self.alive.nonzero()[:, 0]
+        settings = self.settings.model_copy(update={'experts': len(kept)})
+        smaller = Student(settings, self.shape, torch.Generator().manual_seed(0)).to(self.mean_head.weight)
+        state = self.state_dict()
+        for name in ('mean_head', 'scale_head', 'factor_head', 'gating_head'):
+            for part in (f'{name}.weight', f'{name}.bias'):
+                if part in state:
+                    by_expert = state[part].unflatten(0, (self.settings.experts, -1))
+                    state[part] = by_expert[kept].flatten(end_dim=1)
+        state['alive'] = self.alive[kept]
+        smaller.load_state_dict(state)
+        return smaller

@@ -1,0 +1,207 @@
+"""The bridge's side of its cameras: snapshots go to a process that draws them, and physics never waits for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from rclpy.node import Node
+
+from vdd_ros.common.errors import SimulationError
+from vdd_ros.sim import scene
+from vdd_ros.sim.frames import WORLD_FRAME
+from vdd_ros.sim.renderer import save_compiled
+from vdd_ros.sim.sensors import Schedule, check_rate
+from vdd_ros.sim.simulation import Simulation
+from vdd_ros.sim.snapshot import snapshot
+from vdd_ros.sim.trouble import Channel, SensorTrouble, generator_of
+
+REQUEST = struct.Struct('<iqQ')
+"""Which camera, the stamp [ns] and a seed for noise; the vector of the snapshot follows."""
+READY, DRAWN, FAILED = b'r', b'd', b'f'
+_PATIENCE = 60.0
+WIDEST = 2**20
+"""Octets of the largest message between the two processes."""
+
+
+def optical_frame(name: str) -> str:
+    """Return the frame of a camera's pictures: z along the line of sight, x to the right (REP-103)."""
+    return f'{name}_optical_frame'
+
+
+class Cameras:
+    """Takes a snapshot of the scene whenever a picture is due, and drops it if the one before is still being drawn."""
+
+    def __init__(
+        self,
+        node: Node,
+        simulation: Simulation,
+        cameras: Mapping[str, scene.Camera],
+        trouble: Mapping[str, SensorTrouble],
+        state_rate: float,
+        *,
+        wait: bool,
+    ) -> None:
+        """Start the process that draws, and wait until it can.
+
+        Parameters
+        ----------
+        node
+            Whose namespace and remappings the topics have.
+        simulation
+            The scene.
+        cameras, trouble
+            What is drawn, and what happens to it on its way; by name.
+        state_rate
+            How often joint states come [Hz]: the instants at which pictures can be taken.
+        wait
+            Whether each picture is waited for until it is published: then none is dropped.
+
+        Raises
+        ------
+        ModelError
+            The scene has no such camera.
+        ConfigurationError
+            A picture is wanted oftener than joint states.
+        SimulationError
+            Nothing can be drawn on this machine.
+
+        """
+        self._simulation = simulation
+        self._cameras = dict(cameras)
+        self._trouble = {name: trouble.get(name, SensorTrouble()) for name in cameras}
+        self._schedules = {name: Schedule(camera.rate) for name, camera in cameras.items()}
+        self._wait = wait
+        self._busy: set[str] = set()
+        self.drawn = dict.fromkeys(cameras, 0)
+        """Pictures that were published, by camera."""
+        self.dropped = dict.fromkeys(cameras, 0)
+        """Pictures that were due while the one before was still being drawn, by camera."""
+        self._process: subprocess.Popen | None = None
+        for name, camera in cameras.items():
+            simulation.check('camera', camera.camera or name)
+            check_rate(name, camera.rate, state_rate)
+        self.begin(np.random.SeedSequence(0))
+        if cameras:
+            self._start(node)
+
+    def begin(self, seed: np.random.SeedSequence) -> None:
+        """Forget what is under way; draw all chance of the episode from a seed."""
+        self._channels: dict[str, Channel[tuple[int, int, bytes]]] = {
+            name: Channel(trouble, generator_of(seed, name)) for name, trouble in self._trouble.items()
+        }
+        self._seeds = {name: generator_of(seed, f'{name} noise') for name in self._cameras}
+        for schedule in self._schedules.values():
+            schedule.begin(self._simulation.stamp)
+
+    def look(self) -> None:
+        """Take the snapshots that are due now, and let those be drawn that have arrived.
+
+        Raises
+        ------
+        SimulationError
+            The process that draws has ended.
+
+        """
+        if self._process is None:
+            return
+        now = self._simulation.stamp
+        due = [name for name, schedule in self._schedules.items() if schedule.is_due(now)]
+        if due:
+            vector = snapshot(self._simulation).tobytes()
+            for name in due:
+                self._channels[name].send(now, (now, int(self._seeds[name].integers(2**63)), vector))
+        self._listen(wait=False)
+        for number, (name, channel) in enumerate(self._channels.items()):
+            for stamp, seed, vector in channel.receive(now):
+                if name in self._busy:
+                    self.dropped[name] += 1
+                    continue
+                self._busy.add(name)
+                try:
+                    self._socket.send(REQUEST.pack(number, stamp, seed) + vector)
+                except OSError as error:
+                    raise self._ended() from error
+        if self._wait:
+            while self._busy:
+                self._listen(wait=True)
+
+    def close(self) -> None:
+        """End the process that draws."""
+        if self._process is not None:
+            self._socket.close()
+            self._process.wait()
+            self._process = None
+
+    def _start(self, node: Node) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix='vdd_ros_cameras_')
+        model = Path(self._folder.name, 'scene.mjb')
+        save_compiled(self._simulation, model)
+        descriptions = [
+            {
+                **camera.model_dump(mode='json'),
+                'camera': camera.camera or name,
+                'noise': self._trouble[name].noise,
+                'frame': optical_frame(name),
+                'world': WORLD_FRAME,
+                'topics': {topic: node.resolve_topic_name(f'{name}/{topic}') for topic in _TOPICS},
+            }
+            for name, camera in self._cameras.items()
+        ]
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self._socket, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WIDEST)
+        arguments = [str(theirs.fileno()), str(model), json.dumps(descriptions)]
+        self._process = subprocess.Popen(
+            [sys.executable, '-m', 'vdd_ros.nodes.bridge.camera_process', *arguments],
+            pass_fds=[theirs.fileno()],
+            # One thread of software rendering: the other cores are for physics and policy.
+            env={**os.environ, 'LP_NUM_THREADS': os.environ.get('LP_NUM_THREADS', '1')},
+        )
+        theirs.close()
+        try:
+            self._listen(wait=True)
+        except SimulationError:
+            self.close()
+            raise
+        finally:
+            self._folder.cleanup()  # read by now, and nothing is left over if this process is killed
+
+    def _listen(self, *, wait: bool) -> None:
+        """Take in what the other process says; ``wait`` for one message at least."""
+        names = list(self._cameras)
+        if wait and not select.select([self._socket], [], [], _PATIENCE)[0]:
+            raise self._ended(f'silence for {_PATIENCE:g} s')
+        while True:
+            try:
+                said = self._socket.recv(WIDEST, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise self._ended() from error
+            if said[:1] == DRAWN:
+                name = names[said[1]]
+                self._busy.discard(name)
+                self.drawn[name] += 1
+            elif said[:1] == FAILED:
+                expected, found, remedy = json.loads(said[1:])
+                raise SimulationError(expected=expected, found=found, remedy=remedy)
+            elif not said:
+                raise self._ended()
+
+    def _ended(self, found: str = 'its end') -> SimulationError:
+        return SimulationError(
+            expected='a process that draws what the cameras see', found=found, remedy='read what it said in the log'
+        )
+
+
+_TOPICS = ('image_raw', 'image_raw/compressed', 'camera_info', 'depth/image_raw', 'depth/camera_info', 'points', 'pose')

@@ -1,0 +1,264 @@
+"""A simulated robot behind the topics of ros2_control: joint states and sensors out, commands in, a clock, episodes."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping
+from typing import Any, Callable
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock as NodeClock
+from rclpy.clock import ClockType
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+
+from vdd_ros.common.errors import VddError
+from vdd_ros.nodes import messages, qos
+from vdd_ros.nodes.bridge.bridge_parameters import PARAMETERS
+from vdd_ros.nodes.bridge.bridge_services import BridgeServices
+from vdd_ros.nodes.bridge.cameras import Cameras, optical_frame
+from vdd_ros.nodes.bridge.commanders import Commanders
+from vdd_ros.nodes.bridge.controller_topics import ControllerTopics
+from vdd_ros.nodes.bridge.lockstep import Lockstep
+from vdd_ros.nodes.bridge.physics_thread import PhysicsThread
+from vdd_ros.nodes.bridge.sensor_topics import SensorTopics
+from vdd_ros.nodes.bridge.transforms import Transforms
+from vdd_ros.nodes.bridge.world import World
+from vdd_ros.nodes.messages import EpisodeEvent
+from vdd_ros.nodes.parameters import Value, declare
+from vdd_ros.nodes.process import guarded, run
+from vdd_ros.sim.controllers import Controller
+from vdd_ros.sim.frames import FrameTree
+from vdd_ros.sim.snapshot import snapshot
+from vdd_ros.sim.stage import open_stage
+from vdd_ros.sim.start import Start
+from vdd_ros.sim.trouble import load_trouble
+
+_IDLE_PERIOD = 0.1
+_VIEW_PERIOD = 1 / 30
+
+
+class MujocoBridge(Node):
+    """Lets a commander meet the simulated robot exactly as it would meet the real one.
+
+    Everything that touches the scene is done by `_time`: in the physics thread, or, in lockstep, where a command is
+    heard.
+    """
+
+    _time: PhysicsThread | Lockstep | None = None
+    _cameras: Cameras | None = None
+
+    def __init__(self) -> None:
+        """Declare the parameters, build the scene, and offer the topics of a robot under ros2_control."""
+        super().__init__('mujoco_bridge')
+        self._values = values = declare(self, PARAMETERS, self._apply)
+        stage = open_stage(values['task'], values['scene'], values['controller'], values['command_interface'])
+        trouble = load_trouble(values['trouble'])
+        self._world = World(
+            stage, values['joint_state_rate'], trouble, values['seed'], command_rate=values['command_rate']
+        )
+        self._joints = list(self._world.simulation.joints)
+        self._keyframe = values['keyframe']
+        self._check_keyframe(self._keyframe)
+        self._lockstep = values['mode'] == 'lockstep'
+        self._step_timeout = values['step_timeout']
+        self._outcomes = {'success': 0, 'failure': 0, 'aborted': 0}
+        self._ignored = self._silences = self._unanswered = 0
+        self._held: list[tuple[Controller, Any]] = []
+        self._viewed = 0.0
+        self._clock_publisher = self.create_publisher(Clock, '/clock', qos.CLOCK)
+        self._states = self.create_publisher(JointState, 'joint_states', qos.JOINT_STATES_OFFERED)
+        self._episodes = self.create_publisher(DiagnosticArray, 'episode', qos.EPISODE)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
+        self._views = self.create_publisher(Float64MultiArray, '~/view', qos.CLOCK)
+        self._sensor_topics = SensorTopics(self, stage.settings.sensors)
+        self._cameras = Cameras(
+            self,
+            self._world.simulation,
+            stage.settings.cameras,
+            trouble.sensors,
+            self._world.state_rate,
+            wait=self._lockstep,
+        )
+        sites = [each.site for each in stage.settings.sensors.values() if hasattr(each, 'site')]
+        optical = {optical_frame(name): each.camera or name for name, each in stage.settings.cameras.items()}
+        self._transforms = Transforms(self, FrameTree(self._world.simulation, sites, optical))
+        self._tell()
+        if self._lockstep:
+            self._time = Lockstep(self._world, values['lockstep_controllers'], self._advance)
+        else:
+            speed = values['speed'] if values['mode'] == 'realtime' else None
+            self._time = PhysicsThread(self._world.chunk_duration, speed, self._advance)
+        self._controllers = ControllerTopics(self, self._world, self._on_command, self._switch)
+        BridgeServices(self, reset=self._reset, pause=self._pause, step=functools.partial(self._do, self._step))
+        wall = NodeClock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._report, clock=wall)
+        if self._lockstep:
+            topics = self._controllers.topics
+            self._commanders = Commanders(self, lambda: [topics[name] for name in self._time.awaited])
+            self.create_timer(min(_IDLE_PERIOD, self._step_timeout), self._look_for_silence, clock=wall)
+        else:
+            self._time.start()
+
+    def destroy_node(self) -> None:
+        """Stop the physics, then the cameras, then the node."""
+        if isinstance(self._time, PhysicsThread):
+            self._time.stop()
+        if self._cameras:
+            self._cameras.close()
+        super().destroy_node()
+
+    def _do(self, action: Callable[[], Any]) -> Any:
+        return self._time.do(action)
+
+    @guarded
+    def _on_command(self, controller: Controller, message: Any) -> None:
+        self._time.post(functools.partial(self._take, controller, message))
+
+    def _take(self, controller: Controller, message: Any) -> None:
+        if self._lockstep and not self._world.running:
+            # Not wrong: whoever answers states cannot know that the episode has just ended.
+            self._ignored += 1
+        elif self._lockstep and self._time.paused:
+            self._held.append((controller, message))
+        elif self._controllers.take(controller, message) and self._lockstep:
+            self._time.heard(controller.name)
+
+    def _switch(self, controller: Controller, active: bool) -> str:
+        return self._do(functools.partial(self._controllers.switch, controller, active))
+
+    def _advance(self) -> None:
+        """Simulate one chunk and tell what it brought; the boundary's own state is the last of its period."""
+        event = self._world.advance()
+        self._tell()
+        if event:
+            self._announce(event)
+
+    def _reset(self, start: Start | None = None) -> str:
+        """Begin an episode at the usual start or another one; return what to say of it."""
+
+        def reset() -> str:
+            base = Start(self._keyframe) if self._keyframe else None
+            for event in self._world.reset(base if start is None else self._world.changed(base, start)):
+                self._announce(event)
+            self._cameras.begin(self._world.arm.seed)
+            self._held.clear()
+            if self._lockstep:
+                self._time.begin()
+            self._tell()
+            return f'episode {self._world.index} starts at {self._world.stamp} ns'
+
+        return self._do(reset)
+
+    def _pause(self, paused: bool) -> None:
+        def pause() -> None:
+            self._time.paused = paused
+            held, self._held = self._held, []
+            for controller, message in held:
+                self._take(controller, message)
+
+        self._do(pause)
+
+    def _step(self) -> str:
+        if not self._time.paused:
+            return 'time does not stand still: call ~/pause with data: true first'
+        for _ in range(self._values['step_count']):
+            self._advance()
+        return ''
+
+    def _apply(self, changed: Mapping[str, Value]) -> None:
+        """Heed parameters that are set while the bridge runs."""
+        if 'keyframe' in changed:
+            self._check_keyframe(changed['keyframe'])
+            self._keyframe = changed['keyframe']
+        self._values = {**self._values, **changed}
+        if 'seed' in changed:
+            self._do(functools.partial(self._world.seed, changed['seed']))
+        if 'speed' in changed and self._values['mode'] == 'realtime':
+            self._time.speed = changed['speed']
+
+    def _check_keyframe(self, name: str) -> None:
+        if name:
+            self._world.simulation.check('key', name)
+
+    def _announce(self, event: EpisodeEvent) -> None:
+        if event.kind == 'end':
+            self._outcomes[event.outcome] += 1
+        self._episodes.publish(messages.to_episode(event))
+
+    def _tell(self) -> None:
+        """Publish what has arrived by now: the clock, the sensors, and last the joint states that are answered."""
+        world = self._world
+        # In lockstep nothing acts between the boundaries, and a clock that ticked there would only cost time.
+        if not self._lockstep or world.at_boundary or world.is_answered or not world.running:
+            self._clock_publisher.publish(messages.to_clock(world.stamp))
+        for reading in world.readings():
+            self._sensor_topics.publish(reading)
+        self._cameras.look()
+        self._transforms.publish(world.stamp)
+        self._published = time.monotonic()
+        if self._published - self._viewed > _VIEW_PERIOD:
+            self._show()
+        for state in world.states():
+            values = state.position, state.velocity, state.effort
+            self._last = messages.to_joint_state(state.stamp, self._joints, *values)
+            self._states.publish(self._last)
+
+    def _show(self) -> None:
+        self._viewed = time.monotonic()
+        if self._views.get_subscription_count():
+            self._views.publish(messages.to_command(snapshot(self._world.simulation)))
+
+    @guarded
+    def _look_for_silence(self) -> None:
+        """Say the last state again: it may not have been heard, and whoever has come since needs one to begin with."""
+        for name in self._commanders.left():
+            self.get_logger().warning(f'{name} is gone: it commanded {self._commanders.topics}')
+        running = self._world.running and not self._time.paused
+        if time.monotonic() - self._published < (self._step_timeout if running else _IDLE_PERIOD):
+            return
+        if running:
+            self._silences += 1
+            going_on = self._values['on_silence'] == 'go_on'
+            what = 'going on without' if going_on else 'waiting for'
+            silence = f'silent for {self._step_timeout:g} s'
+            self.get_logger().warning(f'{what} {self._commanders}, {silence}', throttle_duration_sec=5.0)
+            if going_on:
+                self._unanswered += 1
+                self._time.go_on()
+                return
+        self._published = time.monotonic()
+        self._clock_publisher.publish(messages.to_clock(self._world.stamp))
+        self._states.publish(self._last)
+        self._show()
+
+    @guarded
+    def _report(self) -> None:
+        world, thread = self._world, self._time
+        values = {'episode': world.index, 'running': world.running, 'steps': world.steps, **self._outcomes}
+        values |= {'refused': self._controllers.refused, 'ignored': self._ignored, 'silences': self._silences}
+        values |= {'unanswered': self._unanswered, 'paused': thread.paused}
+        states, commands = world.arm.dropped
+        values |= {'lost_states': states, 'lost_commands': commands, 'lost_readings': world.sensors.dropped}
+        for name, drawn in self._cameras.drawn.items():
+            values[name] = f'{drawn} pictures, {self._cameras.dropped[name]} dropped'
+        if isinstance(thread, PhysicsThread):
+            thread.check()
+            values |= {'factor': f'{thread.factor:.4f}', 'late': thread.late}
+            values |= {'behind_ms': f'{thread.behind * 1e3:.2f}', 'given_up_s': f'{thread.given_up:.3f}'}
+        text = 'paused' if thread.paused else 'episode runs' if world.running else 'waiting for ~/reset'
+        level = DiagnosticStatus.WARN if self._controllers.refused else DiagnosticStatus.OK
+        name = self.get_fully_qualified_name()
+        self._diagnostics.publish(messages.to_diagnostics(world.stamp, name, text, values, level))
+
+
+def main() -> int:
+    """Run the node as a process."""
+    return run(MujocoBridge)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

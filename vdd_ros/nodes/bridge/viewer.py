@@ -1,0 +1,155 @@
+"""Shows a running bridge: in MuJoCo's window where there is a display, as a film where there is none."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import Any, Callable
+
+import numpy as np
+from rcl_interfaces.srv import GetParameters
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.subscription import Subscription
+from rclpy.task import Future
+from std_msgs.msg import Float64MultiArray
+from std_srvs.srv import SetBool, Trigger
+
+from vdd_ros.common.errors import ConfigurationError, InterfaceError
+from vdd_ros.nodes import qos
+from vdd_ros.nodes.parameters import Parameter, declare
+from vdd_ros.nodes.process import guarded, run
+from vdd_ros.sim.film import Film
+from vdd_ros.sim.stage import open_stage
+from vdd_ros.sim.viewing import Picturing, Window, has_display
+
+PARAMETERS = (
+    Parameter('bridge', 'mujoco_bridge', 'name of the bridge that is looked at', topic=True),
+    Parameter('film', '', 'MP4 file to write; empty: a window where there is a display, else view.mp4', path=True),
+    Parameter('camera', '', 'camera of the model that the film is taken with; empty: from where the window begins'),
+    Parameter('seconds', 10.0, 'length of the film [s]', minimum=0.1, maximum=3600.0),
+    Parameter('width', 960, 'of the film [pixels]; even', minimum=16, maximum=4096),
+    Parameter('height', 720, 'of the film [pixels]; even', minimum=16, maximum=4096),
+    Parameter('timeout', 10.0, 'silence of the bridge after which it gives up [s]', minimum=0.1, maximum=3600.0),
+)
+
+_RATE = 30.0
+_SPACE, _BACKSPACE = 32, 259
+
+
+class Viewer(Node):
+    """Builds the scene that the bridge says it has, and puts it where the bridge's snapshots say."""
+
+    # Of the class, since a node whose parameters are refused is destroyed as it is.
+    _open: ExitStack | None = None
+
+    def __init__(self) -> None:
+        """Declare the parameters and ask the bridge what it simulates."""
+        super().__init__('viewer')
+        self._values = values = declare(self, PARAMETERS)
+        if values['width'] % 2 or values['height'] % 2:
+            raise ConfigurationError(
+                expected='an even width and height',
+                found=f'{values["width"]} x {values["height"]}',
+                remedy='round them',
+            )
+        self._film = values['film'] or ('' if has_display() else 'view.mp4')
+        self._open = ExitStack()
+        self._show: Callable[[np.ndarray], None] | None = None
+        self._window: Window | None = None
+        self._pictures = 0
+        self._heard = time.monotonic()
+        self._paused = False
+        self._views: Subscription | None = None
+        bridge = values['bridge']
+        self._asking = self.create_client(GetParameters, f'{bridge}/get_parameters')
+        self._pause = self.create_client(SetBool, f'{bridge}/pause')
+        self._reset = self.create_client(Trigger, f'{bridge}/reset')
+        self._answer: Future | None = None
+        self.create_timer(0.1, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    @property
+    def done(self) -> bool:
+        """Whether the film is long enough, or the window was closed."""
+        if self._film:
+            return self._pictures >= self._values['seconds'] * _RATE
+        return self._window is not None and not self._window.is_open
+
+    def destroy_node(self) -> None:
+        """Finish the film or close the window."""
+        if self._open is None:
+            super().destroy_node()
+            return
+        self._open.close()
+        if self._pictures and self._film:
+            self.get_logger().info(f'{self._pictures} pictures in {self._film}')
+        super().destroy_node()
+
+    @guarded
+    def _look(self) -> None:
+        """Ask the bridge for its scene until it answers; give up when it has been silent for too long, or has gone.
+
+        A bridge that is paused is silent, and still there.
+        """
+        silent = time.monotonic() - self._heard > self._values['timeout']
+        if silent and not (self._views and self.count_publishers(self._views.topic_name)):
+            raise InterfaceError(
+                expected=f'a bridge {self._values["bridge"]} to look at',
+                found=f'silence for {self._values["timeout"]:g} s',
+                remedy='start mujoco_bridge in the same namespace and ROS domain, or name it: -p bridge:=NAME',
+            )
+        if self._answer is None and self._asking.service_is_ready():
+            names = ['task', 'scene', 'controller', 'command_interface']
+            self._answer = self._asking.call_async(GetParameters.Request(names=names))
+            self._answer.add_done_callback(self._begin)
+
+    @guarded
+    def _begin(self, answer: Future) -> None:
+        task, scene, controller, interface = (value.string_value for value in answer.result().values)
+        simulation = open_stage(task, scene, controller, interface).simulation
+        if self._film:
+            values = self._values
+            picturing = Picturing(simulation, values['camera'], values['width'], values['height'])
+            self._open.callback(picturing.close)
+            film = self._open.enter_context(Film(self._film, _RATE))
+            self._show = lambda vector: film.add(picturing.picture(vector))
+        else:
+            self._window = Window(simulation, self._press)
+            self._open.callback(self._window.close)
+            self._show = self._window.show
+        bridge = self._values['bridge']
+        self._views = self.create_subscription(Float64MultiArray, f'{bridge}/view', self._on_view, qos.CLOCK)
+        what = self._film or 'space pauses, backspace resets'
+        self.get_logger().info(f'looking at {scene or task} on {bridge}: {what}')
+
+    @guarded
+    def _on_view(self, message: Float64MultiArray) -> None:
+        self._heard = time.monotonic()
+        if not self.done:
+            self._show(np.array(message.data))
+            self._pictures += 1
+
+    def _press(self, key: int) -> None:
+        requests: dict[int, Any] = {
+            _SPACE: (self._pause, SetBool.Request(data=not self._paused)),
+            _BACKSPACE: (self._reset, Trigger.Request()),
+        }
+        if key in requests:
+            client, request = requests[key]
+            client.call_async(request)
+            self._paused ^= key == _SPACE
+
+
+def main() -> int:
+    """Run the node as a process."""
+    return run(Viewer, attend=lambda node: node.done)
+
+
+def view(**parameters: object) -> int:
+    """Run the node in this process with parameters by name; return the exit code."""
+    words = [word for name, value in parameters.items() for word in ('-p', f'{name}:={value}')]
+    return run(Viewer, ['--ros-args', *words], attend=lambda node: node.done)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

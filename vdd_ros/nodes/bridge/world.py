@@ -1,0 +1,243 @@
+"""The simulated robot in the time of the bridge: chunks of physics, episodes, and a clock that never goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import NANOSECONDS
+from vdd_ros.nodes.messages import EpisodeEvent, Outcome
+from vdd_ros.sim.arm import Measurement, SimulatedArm
+from vdd_ros.sim.controllers import Controller, claimant
+from vdd_ros.sim.sensors import Reading, SensorSuite
+from vdd_ros.sim.stage import Stage
+from vdd_ros.sim.start import Start
+from vdd_ros.sim.tasks import Referee
+from vdd_ros.sim.trouble import Trouble
+
+
+class World:
+    """One stage, advanced chunk by chunk; a policy period is a whole number of chunks, and each ends in a joint state.
+
+    Controllers are updated at the beginning of every chunk, as a controller manager does at the rate of its hardware.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        state_rate: float,
+        trouble: Trouble = Trouble(),
+        seed: int = 0,
+        *,
+        command_rate: float = 0.0,
+    ) -> None:
+        """Put the robot at its start, with no episode running.
+
+        Parameters
+        ----------
+        stage
+            What is simulated.
+        state_rate
+            How often a state is wanted [Hz]; rounded so that a whole number of them fits the policy period, each of a
+            whole number of physics steps.
+        trouble
+            What happens to messages, and what is drawn anew in every episode.
+        seed
+            Draws all of that.
+        command_rate
+            How often a commander answers in lockstep [Hz]; 0: once per policy period. Rounded so that a whole number of
+            states lies between two commands.
+
+        Raises
+        ------
+        ConfigurationError
+            States are wanted oftener than physics steps, or a sensor is to measure oftener than states, or commands are
+            to come oftener than states or more rarely than policy periods.
+        ModelError
+            A sensor or the trouble names what is not in the scene.
+
+        """
+        self.stage = stage
+        self.simulation = stage.simulation
+        """The scene; read it between the calls of `advance`."""
+        fastest = NANOSECONDS / self.simulation.timestep
+        if state_rate > fastest * (1 + 1e-9):
+            raise ConfigurationError(
+                expected=f'a joint_state_rate of at most {fastest:g} Hz, one state for each physics step',
+                found=f'{state_rate:g} Hz',
+                remedy=f'lower it, or set a timestep of {1 / state_rate:g} s in a scene file or the model',
+            )
+        self._substeps = max(1, stage.period // self.simulation.timestep)
+        self.chunks = min(max(1, round(stage.period * state_rate / NANOSECONDS)), self._substeps)
+        """States per policy period."""
+        commands = command_rate or NANOSECONDS / stage.period
+        self._answer_chunks = round(self.state_rate / commands)
+        if not 1 <= self._answer_chunks <= self.chunks:
+            raise ConfigurationError(
+                expected=f'a command_rate from {NANOSECONDS / stage.period:g} Hz, the policy rate, to '
+                f'{self.state_rate:g} Hz, that of the joint states',
+                found=f'{command_rate:g} Hz',
+                remedy='change it, or raise joint_state_rate',
+            )
+        self.arm = SimulatedArm(self.simulation, trouble, state_period=None)
+        self.sensors = SensorSuite(self.simulation, stage.settings.sensors, trouble.sensors, self.state_rate)
+        self._chunk = 0
+        self.index = -1
+        """Number of the episode that runs or ran last."""
+        self.steps = 0
+        """Policy periods begun in this episode."""
+        self.running = False
+        """Whether an episode runs."""
+        self._referee: Referee | None = None
+        self.seed(seed)
+        self._rewind(None)
+
+    @property
+    def stamp(self) -> int:
+        """Time of the simulation [ns]; the clock of everybody. Grows for ever, over resets too."""
+        return self.simulation.stamp
+
+    @property
+    def state_rate(self) -> float:
+        """Joint states in a simulated second, on the average [Hz]."""
+        return self.chunks * NANOSECONDS / self.stage.period
+
+    @property
+    def chunk_duration(self) -> float:
+        """Mean duration of a chunk [s]."""
+        return 1 / self.state_rate
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether a policy period has just ended."""
+        return self._chunk == 0
+
+    def seed(self, seed: int) -> None:
+        """Draw the episodes that follow from a seed: the first of them is that of `reset` number 0 again."""
+        self._seed = seed
+        self._count = 0
+
+    def reset(self, start: Start | None = None) -> list[EpisodeEvent]:
+        """Bring the robot back to the start, or to another one, and begin an episode; return what this ends and starts.
+
+        Raises
+        ------
+        ModelError, SimulationError
+            The scene cannot start there; then nothing has happened.
+
+        """
+        ended, referee = self.stamp, self._referee
+        self._rewind(start)
+        events = [self._end('aborted', ended, referee)] if self.running else []
+        self.index += 1
+        self._count += 1
+        self.steps = 0
+        self.running = True
+        return [*events, EpisodeEvent(self.stamp, 'start', self.index)]
+
+    def changed(self, base: Start | None, start: Start) -> Start:
+        """Return a start at which some joints differ from ``base``, by default from that of the next episode."""
+        if base is None:
+            task = self.stage.task
+            base = self.simulation.home if task is None else Start(task.starts[self._count % len(task.starts)])
+        keyframe = start.keyframe or base.keyframe
+        return Start(keyframe, {**base.position, **start.position}, {**base.velocity, **start.velocity})
+
+    def send(self, deliver: Callable[[int], None]) -> None:
+        """Let a command leave for its controller; ``deliver`` is called when it arrives, with that time [ns]."""
+        self.arm.send(deliver)
+
+    def await_answer(self) -> None:
+        """In lockstep: the next state that is wanted is that of one command period later."""
+        ends = self._due_chunk + self._answer_chunks
+        self._due += self._time_of(ends) - self._time_of(self._due_chunk)
+        self._due_chunk = ends % self.chunks
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether a joint state of that time, or a later one, has arrived, or the episode has ended."""
+        return not self.running or self._newest >= self._due
+
+    def switch(self, controller: Controller, active: bool) -> tuple[Controller, str] | None:
+        """Let a controller begin, holding what it moves, or end.
+
+        Returns who has a joint already, and the actuator; None: done.
+        """
+        if active and not controller.active:
+            other = claimant(list(self.stage.controllers.values()), controller)
+            if other is not None:
+                return other
+            controller.start()
+        controller.active = active
+        return None
+
+    def advance(self) -> EpisodeEvent | None:
+        """Simulate one chunk; return the end of the episode if this was it."""
+        self._update_controllers()
+        if self.running and self.at_boundary:
+            self.steps += 1
+        self.arm.step(self._boundary(self._chunk + 1) - self._boundary(self._chunk))
+        self._chunk = (self._chunk + 1) % self.chunks
+        return self._judge()
+
+    def states(self) -> list[Measurement]:
+        """Return the joint states that have arrived since this was last asked, in order."""
+        arrived = self.arm.arrivals()
+        if arrived:
+            self._newest = arrived[-1].stamp
+        return arrived
+
+    def readings(self) -> list[Reading]:
+        """Return what other sensors have told by now, and was not asked for before."""
+        return self.sensors.readings()
+
+    def _update_controllers(self) -> None:
+        now = self.stamp
+        for controller in self.stage.controllers.values():
+            if controller.active:
+                controller.update(now)
+
+    def _judge(self) -> EpisodeEvent | None:
+        if not self.running or self._referee is None:
+            return None
+        verdict = self._referee.judge(self.simulation)
+        if verdict == 'running' and self.at_boundary and self.steps >= self.stage.task.max_steps:
+            verdict = 'failure'
+        return None if verdict == 'running' else self._end(verdict, self.stamp, self._referee)
+
+    def _time_of(self, chunk: int) -> int:
+        """Return when a chunk begins, counted from the beginning of a period; it may lie in a later one [ns]."""
+        periods, chunk = divmod(chunk, self.chunks)
+        return periods * self.stage.period + self._boundary(chunk)
+
+    def _boundary(self, chunk: int) -> int:
+        """Return when a chunk begins within its period [ns]: on a physics step, and the last ends with the period."""
+        if chunk == self.chunks:
+            return self.stage.period
+        return self._substeps * chunk // self.chunks * self.simulation.timestep
+
+    def _end(self, outcome: Outcome, stamp: int, referee: Referee | None) -> EpisodeEvent:
+        self.running = False
+        way = None if referee is None else referee.way
+        name = '' if way is None else self.stage.task.way_names[way]
+        return EpisodeEvent(stamp, 'end', self.index, outcome, name, self.steps)
+
+    def _rewind(self, start: Start | None) -> None:
+        """Start over one period later than now: two states never share a stamp, and no clock jumps back."""
+        task = self.stage.task
+        if start is not None or task is None:
+            self.simulation.reset(start)
+        else:
+            task.reset(self.simulation, self._count)
+        self.simulation.skip(self.stage.period)
+        self._referee = None if task is None else task.new_referee()
+        seed = np.random.SeedSequence(self._seed, spawn_key=(self._count,))
+        self.arm.begin(seed)
+        self.sensors.begin(seed)
+        for controller in self.stage.controllers.values():
+            controller.start()
+        self._chunk = 0
+        self._newest = self._due = self.stamp
+        self._due_chunk = 0

@@ -1,0 +1,111 @@
+"""The parameters of the policy node, and the control loop that they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.control.control_loop import ControlLoop
+from vdd_ros.data.decode.live import LiveStreams
+from vdd_ros.nodes.arm import parameters as arm_parameters
+from vdd_ros.nodes.arm.parameters import deployment_of
+from vdd_ros.nodes.parameters import INTEGERS, Parameter, Value
+from vdd_ros.nodes.policy import gatekeeper
+from vdd_ros.policy.policy import DistilledPolicy
+from vdd_ros.robot.kinematics import Kinematics
+
+PARAMETERS = (
+    Parameter(
+        'artifact', '', 'folder of the student to act by; set it anew to act by another one', dynamic=True, path=True
+    ),
+    Parameter(
+        'contract',
+        '',
+        'contract that the artifact must be of: a file, or one that ships; empty asks for none',
+        path=True,
+    ),
+    Parameter('stage', 'full', 'shadow infers and compares, never commands', choices=('shadow', 'slow', 'full')),
+    Parameter('stream_max_age', 0.5, 'the same for topics of their own [s]', minimum=0.001, maximum=60.0),
+    Parameter('max_skew', 0.0, 'greatest difference of two streams [s]; 0: any', minimum=0.0, maximum=60.0),
+    Parameter('limits', 'clamp', 'clamp: do what may be done of a plan; reject: nothing', choices=('clamp', 'reject')),
+    Parameter('start_threshold', 0.5, 'how far the first waypoint may be [rad]', minimum=0.001, maximum=10.0),
+    Parameter('start', 'refuse', 'if it is farther: refuse, or approach slowly', choices=('refuse', 'approach')),
+    Parameter('replan_steps', 0, "policy periods between plans; 0: the contract's", minimum=0, maximum=32),
+    Parameter('coast_steps', 8, 'further steps of a chunk if the next plan is late', minimum=0, maximum=32),
+    Parameter(
+        'smoothing', 3.0, 'time constant that smooths the waypoints [policy periods]', minimum=0.0, maximum=10.0
+    ),
+    Parameter('blend', 1.0, 'duration of the seam of a late plan [policy periods]', minimum=0.01, maximum=10.0),
+    Parameter(
+        'coherence',
+        0.2,
+        'how strongly the rest of the chunk under way weighs in the choice of the next expert; 0: not at all',
+        minimum=0.0,
+        maximum=10.0,
+    ),
+    Parameter('spread', 0.0, "share of an expert's spread that it acts with; 0: its mean", minimum=0.0, maximum=1.0),
+    Parameter('routing', 'sample', 'how the expert is chosen from the gating', choices=('sample', 'likeliest')),
+    Parameter('temperature', 1.0, 'of the gating; below 1 the likely get likelier', minimum=0.01, maximum=100.0),
+    Parameter('keep_above', 0.0, 'an expert acts on while so likely beside the best; 0: off', minimum=0.0, maximum=1.0),
+    Parameter('same_way', 0.0, 'and while its way turns by no more than this cosine; 0: off', minimum=0.0, maximum=1.0),
+    Parameter('forbidden_experts', INTEGERS, 'experts that must not act'),
+    Parameter(
+        'rules',
+        '',
+        'YAML with rules on experts: forbid, prefer, pin; may be set while it acts',
+        dynamic=True,
+        path=True,
+    ),
+    Parameter(
+        'novelty',
+        'act',
+        'what is done where the policy has not been: ignore: nothing; watch: tell; act: tell, slow down, stop',
+        choices=('ignore', 'watch', 'act'),
+    ),
+    Parameter('novelty_warn', 0.01, 'share of the demonstrations that is unusual', minimum=0.0, maximum=0.5),
+    Parameter('novelty_reach', 1.0, 'how far beyond the demonstrations it stops', minimum=0.0, maximum=100.0),
+    Parameter('seed', 0, 'seed of the draws of experts', minimum=0, maximum=2**31 - 1),
+    Parameter('threads', 1, 'threads of inference; one has the best tail', minimum=1, maximum=64),
+    Parameter('markers_rate', 2.0, 'markers per second on ~/ways, if somebody looks [Hz]', minimum=0.1, maximum=30.0),
+    Parameter('markers_steps', 40, 'policy periods that they look ahead', minimum=1, maximum=500),
+    Parameter('markers_frame', 'world', 'frame that the robot model stands in'),
+    *arm_parameters.PARAMETERS,
+    *gatekeeper.PARAMETERS,
+)
+
+
+def build_loop(
+    values: Mapping[str, Value],
+    policy: DistilledPolicy,
+    kinematics: Kinematics,
+    *,
+    period: int,
+    streams: LiveStreams | None,
+    simulated: bool = False,
+) -> ControlLoop:
+    """Assemble the control loop of a deployment; a simulated arm may jump.
+
+    Raises
+    ------
+    ConfigurationError
+        The parameters contradict each other, or name files that cannot be read.
+
+    """
+    contract = policy.contract
+    if any(feature.source == 'topic' for feature in contract.actions):
+        raise ConfigurationError(
+            expected='a contract whose actions move joints of the robot',
+            found=', '.join(feature.name for feature in contract.actions if feature.source == 'topic'),
+            remedy='make what is commanded a joint of the robot; this node commands one controller',
+        )
+    return deployment_of(values).build_loop(
+        contract,
+        policy,
+        kinematics,
+        period=period,
+        generator=np.random.default_rng(values['seed']),
+        streams=streams,
+        guarded=not simulated and values['stage'] != 'shadow',
+    )

@@ -1,0 +1,164 @@
+"""Plays the commands of an episode onto an arm, real or simulated, by the driver that the policy node uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.task import Future
+from std_srvs.srv import Trigger
+
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import NANOSECONDS, Contract, load_contract
+from vdd_ros.control.outcome import Command, Outcome
+from vdd_ros.nodes import messages, qos
+from vdd_ros.nodes.arm.driver import ArmDriver, Setting
+from vdd_ros.nodes.arm.lifecycle import ArmNode
+from vdd_ros.nodes.arm.parameters import deployment_of
+from vdd_ros.nodes.recorder.tap import message_class
+from vdd_ros.nodes.replay.episode_reader import RecordedEpisode, read_episode
+from vdd_ros.robot.kinematics import Kinematics
+
+_VERDICT = 3.0
+"""How long the verdict of a scene is waited for once all is played [s]."""
+
+
+class ArmReplay:
+    """The player of commands, from its making to `close`."""
+
+    def __init__(self, node: ArmNode, contract: Contract) -> None:
+        """Read the episode, and listen to the arm; errors: see `read_episode` and `Deployment.build_playback`.
+
+        ``contract`` is that of the bag, and of the arm unless the parameter ``arm_contract`` names another one.
+        """
+        values = node.values
+        recorded, contract = contract, load_contract(values['arm_contract']) if values['arm_contract'] else contract
+        if contract.robot != recorded.robot:
+            raise ConfigurationError(
+                expected=f'an arm_contract with the robot of {recorded.name}: {recorded.robot}',
+                found=str(contract.robot),
+                remedy='let the two differ in topics, names and units alone',
+            )
+        self._node, self._contract = node, contract
+        beside = {item.topic: item.type for item in contract.further_actions if item.source == 'topic'}
+        self._episode: RecordedEpisode = read_episode(values['bag'], recorded, values['episode'], [*beside])
+        kinematics = Kinematics.from_contract(contract)
+        period = deployment_of(values).control_period(contract, simulated=node.simulated)
+        deployment = deployment_of(values)
+        loop, self._playback = deployment.build_playback(
+            contract,
+            self._episode.track,
+            kinematics,
+            period=period,
+            speed=values['speed'],
+            guarded=not node.simulated,
+        )
+        setting = Setting(
+            contract,
+            deployment.limits_of(contract, kinematics, lockstep=True),
+            period,
+            beside=beside,
+            notes=self._notes,
+            values=lambda: {'played': f'{self._playback.share:.3f}'},
+        )
+        self._driver = ArmDriver(node, loop, setting)
+        self._publish = self._driver.output.open(node)
+        self._driver.open(self._send)
+        self._beside = {
+            topic: node.create_publisher(message_class(kind), topic, qos.COMMANDS) for topic, kind in beside.items()
+        }
+        self._published = self._commands = self._clamped = 0
+        self._apart = 0.0
+        self._events = node.create_subscription(DiagnosticArray, contract.topics.episode, self._on_episode, qos.EPISODE)
+        self._outcome = ''
+        self._done_since: float | None = None
+        self._reset = node.create_client(Trigger, values['reset']) if values['reset'] else None
+        self._resetting: Future | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the arm was heard, and the scene has been put back."""
+        if self._driver.unheard:
+            return False
+        if self._reset is not None and self._resetting is None and self._reset.service_is_ready():
+            self._resetting = self._reset.call_async(Trigger.Request())
+        return self._reset is None or (self._resetting is not None and self._resetting.done())
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether joints of the contract are missing in what the arm reports."""
+        return self._driver.arm.incomplete
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the episode has been played to its end, and nothing more is to come of it."""
+        if self._outcome:  # the scene has judged it, and takes no further command
+            return True
+        if self._playback.share < 1 or not self._playback.is_playing:
+            return False
+        self._done_since = self._done_since or time.monotonic()
+        if self._reset is not None:  # a scene judges it
+            return time.monotonic() - self._done_since > _VERDICT
+        return self._node.simulated or not self._driver.commander.loop.moving
+
+    def start(self) -> None:
+        """Begin with the slow way to where the episode begins; errors as those of `ArmDriver.start`."""
+        self._playback.rewind()
+        self._published = self._commands = self._clamped = 0
+        self._outcome, self._done_since, self._apart = '', None, 0.0
+        self._driver.start()
+
+    def stop(self, reason: str) -> None:
+        """Brake."""
+        self._driver.halt(reason)
+
+    def close(self) -> None:
+        """Brake, and let go of the arm."""
+        self._driver.close('cleaned up')
+        self._node.destroy_subscription(self._events)
+        if self._reset is not None:
+            self._node.destroy_client(self._reset)
+        for publisher in self._beside.values():
+            self._node.destroy_publisher(publisher)
+
+    def summary(self) -> str:
+        """Return in a line how it went."""
+        seconds = self._episode.track.length / NANOSECONDS
+        changed = f'; a limit changed {self._clamped} of {self._commands} commands' if self._clamped else ''
+        outcome = f'; outcome: {self._outcome}' if self._outcome else ''
+        apart = f'; the arm at most {self._apart:.3f} rad from its commands'
+        return f'{self._playback.share:.0%} of {seconds:.1f} s played{apart}{changed}{outcome}'
+
+    def _notes(self) -> Mapping[str, str]:
+        values = self._node.values
+        return {
+            'episode': f'{values["episode"]} of {values["bag"]}, {self._episode.track.length / NANOSECONDS:.1f} s',
+            'contract': f'{self._contract.name} ({self._contract.hash[:12]})',
+            'stage': values['stage'],
+        }
+
+    def _send(self, outcome: Outcome, stamp: int) -> None:
+        self._publish(outcome, stamp)
+        if self._playback.is_playing and isinstance(outcome, Command):
+            if self._commands:
+                apart = np.abs(self._driver.arm.reading.position - self._before).max()
+                self._apart = max(self._apart, float(apart))
+            self._commands += 1
+            self._clamped += outcome.clamped
+            self._publish_beside()
+        self._before = outcome.position
+
+    def _publish_beside(self) -> None:
+        """Send what the episode commands on other topics by now, such as a gripper's, as it was recorded."""
+        said, until = self._episode.said, self._episode.begin + self._playback.played
+        while self._published < len(said) and said[self._published].received <= until:
+            item = said[self._published]
+            self._beside[item.topic].publish(item.data)
+            self._published += 1
+
+    def _on_episode(self, message: DiagnosticArray) -> None:
+        event = messages.from_episode(message)
+        if event.kind == 'end' and self._driver.commander.active:
+            self._outcome = event.outcome

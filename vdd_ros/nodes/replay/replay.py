@@ -1,0 +1,123 @@
+"""Plays a recorded episode: its commands onto an arm, or its observations to a policy that works in the shadow."""
+
+from __future__ import annotations
+
+import sys
+from typing import Union
+
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import load_contract
+from vdd_ros.nodes.arm import parameters as arm_parameters
+from vdd_ros.nodes.arm.lifecycle import ArmNode, transition
+from vdd_ros.nodes.parameters import Parameter
+from vdd_ros.nodes.policy.policy_node import SWITCH_INTERVAL
+from vdd_ros.nodes.process import run
+from vdd_ros.nodes.replay.arm_replay import ArmReplay
+from vdd_ros.nodes.replay.shadow_replay import ShadowReplay
+
+PARAMETERS = (
+    Parameter('bag', '', 'the bag', path=True),
+    Parameter(
+        'contract', 'avoiding_cartesian', 'contract that the bag is read by: a file, or one that ships', path=True
+    ),
+    Parameter(
+        'arm_contract', '', 'contract of the arm that plays, if topics, names or units differ from the bag', path=True
+    ),
+    Parameter('episode', 0, 'which episode, from 0; -1 is the last', minimum=-1_000_000, maximum=1_000_000),
+    Parameter('mode', 'commands', 'what is played, and to whom', choices=('commands', 'shadow')),
+    Parameter('stage', 'full', 'slow plays at slow_speed, under lower limits', choices=('slow', 'full')),
+    Parameter('speed', 1.0, 'times the speed of the recording', minimum=0.01, maximum=10.0),
+    Parameter(
+        'reset', '', 'service (Trigger) that puts the scene back before, as mujoco_bridge/reset; or none', topic=True
+    ),
+    Parameter('policy', 'policy_node', 'in the shadow: the node that is shown the observations', topic=True),
+    Parameter('patience', 1.0, 'in the shadow: how long an answer is waited for [s]', minimum=0.01, maximum=60.0),
+    Parameter('output', '', 'in the shadow: JSON file for the differences; empty writes none', path=True),
+    *arm_parameters.PARAMETERS,
+)
+
+_Player = Union[ArmReplay, ShadowReplay]
+
+
+class ReplayNode(ArmNode):
+    """A player under a lifecycle: configure reads the bag, activate plays, deactivate brakes."""
+
+    # Of the class, since a node whose parameters are refused is destroyed as it is.
+    _player: _Player | None = None
+
+    def __init__(self) -> None:
+        """Declare the parameters; with autostart, begin by itself."""
+        super().__init__('replay', PARAMETERS)
+
+    def destroy_node(self) -> None:
+        """Leave the arm at rest."""
+        self._halt('shut down')
+        super().destroy_node()
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether an episode was read."""
+        return self._player is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the player's other side is there."""
+        return self._player.is_ready
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether the other side will never do."""
+        return self._player.is_hopeless
+
+    @property
+    def is_done(self) -> bool:
+        """With autostart: whether all is played."""
+        if not (self.values['autostart'] and self._player is not None and self._player.is_done):
+            return False
+        self.get_logger().info(self._player.summary())
+        return True
+
+    @transition
+    def on_configure(self) -> None:
+        """Read the episode, and listen."""
+        values = self.values
+        if not values['bag']:
+            raise ConfigurationError(expected='a bag to play', found='none', remedy='set -p bag:=PATH')
+        contract = load_contract(values['contract'])
+        self._player = {'commands': ArmReplay, 'shadow': ShadowReplay}[values['mode']](self, contract)
+        self.get_logger().info(f'episode {values["episode"]} of {values["bag"]}, {values["mode"]}')
+
+    @transition
+    def on_activate(self) -> None:
+        """Play."""
+        self._player.start()
+
+    @transition
+    def on_deactivate(self) -> None:
+        """Brake, and hold."""
+        self._player.stop('deactivated')
+
+    @transition
+    def on_cleanup(self) -> None:
+        """Let go of the episode and the arm."""
+        self._player.close()
+        self._player = None
+
+    @transition
+    def on_shutdown(self) -> None:
+        """Leave the arm at rest, whatever the state."""
+        self._halt('shut down')
+
+    def _halt(self, reason: str) -> None:
+        if self._player is not None:
+            self._player.stop(reason)
+
+
+def main() -> int:
+    """Run the node as a process."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    return run(ReplayNode, attend=ReplayNode.attend)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

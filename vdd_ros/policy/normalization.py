@@ -1,0 +1,74 @@
+"""Per-dimension affine maps between what is measured and what a network sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vdd_ros.common.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """``normalized = (value - offset) / scale``, per dimension, and its inverse."""
+
+    offset: np.ndarray
+    """Shape (dimension,), in the units of the values."""
+    scale: np.ndarray
+    """Shape (dimension,), in the units of the values; positive."""
+
+    @classmethod
+    def fit(cls, values: np.ndarray, *, relative_floor: float = 1e-3) -> Normalizer:
+        """Map ``values`` to zero mean and unit standard deviation.
+
+        A constant dimension carries nothing to learn and would be divided by zero; its scale is held at
+        ``relative_floor`` times the largest scale, so that it stays small and finite.
+
+        Parameters
+        ----------
+        values
+            Shape (count, dimension).
+        relative_floor
+            The least scale, as a share of the largest one.
+
+        Raises
+        ------
+        TrainingError
+            There are no values, some are not finite, or all dimensions are constant.
+
+        """
+        values = np.asarray(values, dtype=np.float64)
+        if values.ndim != 2 or not len(values):
+            raise TrainingError(
+                expected='values of shape (count, dimension)', found=f'shape {values.shape}', remedy='record more data'
+            )
+        if not np.isfinite(values).all():
+            raise TrainingError(
+                expected='finite values', found='NaN or infinity in the data', remedy='drop the episodes that hold them'
+            )
+        scale = values.std(axis=0)
+        largest = scale.max()
+        if largest == 0:
+            raise TrainingError(
+                expected='data that vary', found='only constant dimensions', remedy='check the topics of the contract'
+            )
+        return cls(values.mean(axis=0), np.maximum(scale, relative_floor * largest))
+
+    def normalize(self, values: np.ndarray) -> np.ndarray:
+        """Map values of shape (..., dimension) to normalised units."""
+        return (values - self.offset) / self.scale
+
+    def denormalize(self, values: np.ndarray) -> np.ndarray:
+        """Map normalised values of shape (..., dimension) back to their own units."""
+        return values * self.scale + self.offset
+
+
+@dataclass(frozen=True)
+class Normalizers:
+    """The two normalisers of a policy."""
+
+    observation: Normalizer
+    """Of the observation of one stamp."""
+    action: Normalizer
+    """Of the action of one step."""

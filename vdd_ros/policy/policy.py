@@ -1,0 +1,310 @@
+"""Trained policies at work: numpy in, action chunks out, by onnxruntime; neither torch nor ROS is imported."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from vdd_ros.common.errors import ArtifactError
+from vdd_ros.contract.contract import Contract
+from vdd_ros.control.chunk import Plan
+from vdd_ros.control.routing import SPREAD
+from vdd_ros.policy.artifact import Artifact, Calibration, load_artifact
+from vdd_ros.policy.experts import (
+    Deviation,
+    Experts,
+    choose,
+    choose_one,
+    covariance_of,
+    entropy,
+    expert_log_likelihood,
+    log_likelihood,
+)
+from vdd_ros.policy.familiarity import Familiarity
+from vdd_ros.policy.runtime import Network
+
+
+class DistilledPolicy:
+    """A student at work: one network call from a window to its experts."""
+
+    def __init__(self, artifact: Artifact, *, threads: int = 1, spread: float = SPREAD) -> None:
+        """Prepare inference.
+
+        Parameters
+        ----------
+        artifact
+            The student.
+        threads
+            Of the network; one has the best tail at the size of these.
+        spread
+            How much of its own spread an expert acts with, see `vdd_ros.control.routing.SPREAD`.
+
+        Raises
+        ------
+        ArtifactError
+            The artifact is no student, or its network cannot be run here.
+
+        """
+        _check_kind(artifact, 'student')
+        self.artifact = artifact
+        self.contract: Contract = artifact.manifest.contract
+        self._network = Network(artifact.network, threads=threads, name=str(artifact.path))
+        self._spread = spread
+        self._chunk = self.contract.prediction_horizon, self.contract.action_size
+        self._normalizers = artifact.manifest.normalizers
+        self._unit = np.tile(self._normalizers.action.scale, self.contract.prediction_horizon)
+        with _complaining_of(artifact, 'settings of a student'):
+            self._whole = Deviation(artifact.manifest.network, self._unit)
+            self._deviation = Deviation(artifact.manifest.network, spread * self._unit)
+        self._one = 1, *self._chunk
+        self._widths = len(self._unit), self._deviation.parameters
+        self.expert_count = self._network.outputs.get('log_gating', (1, 1))[-1]
+        """How many experts it has."""
+        window = 1, self.contract.observation_horizon, self.contract.observation_size
+        widths = {'log_gating': 1, 'mean': self._widths[0], 'spread': self._widths[1]}
+        outputs = {name: (1, self.expert_count * width) for name, width in widths.items()}
+        _check_network(artifact, self._network, {'observation': window}, outputs)
+        arrays = artifact.familiarity
+        with _complaining_of(artifact, 'a density over the windows of its contract'):
+            self._familiarity = None if arrays is None else Familiarity.from_arrays(arrays, window[1] * window[2])
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, contract: Contract | None = None, threads: int = 1, spread: float = SPREAD
+    ) -> DistilledPolicy:
+        """Read, check and prepare an artifact; errors as those of `load_artifact`."""
+        return cls(load_artifact(path, kind='student', contract=contract), threads=threads, spread=spread)
+
+    def experts(self, observation: np.ndarray) -> Experts:
+        """Call the network.
+
+        Parameters
+        ----------
+        observation
+            Shape (batch, observation_horizon, observation), in the units of the contract, oldest stamp first.
+
+        """
+        log_gating, mean, spread = self._network({'observation': observation})
+        batch, experts = log_gating.shape
+        return Experts(log_gating, mean.reshape(batch, experts, *self._chunk), spread.reshape(batch, experts, -1))
+
+    def covariance(self, experts: Experts) -> np.ndarray:
+        """Return the covariances of the flattened chunks, shape (batch, expert, chunk, chunk)."""
+        return covariance_of(experts.spread, self.artifact.manifest.network, self._unit)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What `signals` and `likelihood` are over the demonstrations; None in an artifact of before they were told."""
+        return self.artifact.manifest.calibration
+
+    def signals(self, observation: np.ndarray, experts: Experts) -> dict[str, float]:
+        """Tell how much the policy is at home in a window; the more, the greater each value.
+
+        Parameters
+        ----------
+        observation
+            Shape (1, observation_horizon, observation).
+        experts
+            The answer to it.
+
+        Returns
+        -------
+        dict
+            ``familiarity``, how near the window is to those of the demonstrations, and ``decidedness``, minus the
+            entropy of the gating [nat]; nothing if the artifact is not calibrated.
+
+        """
+        return {name: float(values[0]) for name, values in self.signals_of_each(observation, experts).items()}
+
+    def signals_of_each(self, observation: np.ndarray, experts: Experts) -> dict[str, np.ndarray]:
+        """Tell the same of each of some windows: by name, shape (batch,)."""
+        if self._familiarity is None or self.calibration is None:
+            return {}
+        window = self._normalizers.observation.normalize(observation)
+        return {
+            'familiarity': self._familiarity.log_density(window),
+            'decidedness': -entropy(experts.log_gating).astype(np.float64),
+        }
+
+    def likelihood(self, experts: Experts, done: np.ndarray) -> float:
+        """Return the exact ``log q(a|s)`` of what was done after a window, in normalised units [nat].
+
+        Parameters
+        ----------
+        experts
+            The answer to the window, of batch one.
+        done
+            Shape (action,): the action of the one step that followed, whoever commanded it.
+
+        """
+        return float(self.likelihood_of_each(experts, done[None])[0])
+
+    def likelihood_of_each(self, experts: Experts, done: np.ndarray) -> np.ndarray:
+        """Return the same for some windows, shape (batch,), of what was done, shape (batch, action)."""
+        return log_likelihood(experts, self.artifact.manifest.network, self._normalizers.action.scale, done)
+
+    def coherence(self, experts: Experts, actions: np.ndarray) -> np.ndarray:
+        """Return how well each expert goes on with a chunk under way: ``log q(a|s,z)``, shape (expert,) [nat].
+
+        ``experts`` are of batch one; ``actions``, shape (step, action), is what is left of the chunk under way, in the
+        units of the contract. Added to the log-gating, it conditions the mixture exactly on what is left.
+        """
+        scale, settings = self._normalizers.action.scale, self.artifact.manifest.network
+        return expert_log_likelihood(experts, settings, scale, actions[None])[0]
+
+    def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw what an expert deviates by (`experts.Deviation`) in a window of batch one.
+
+        Shape (prediction_horizon, action).
+        """
+        drawn = self._whole.of_one(experts.spread[0, expert].tolist(), generator)
+        return np.array(drawn).reshape(experts.mean.shape[2:])
+
+    def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
+        """Draw an expert from the gating, and an action from the expert, `spread` times as spread as it says.
+
+        ``observation`` has shape (batch, observation_horizon, observation). The paper acts by the mean: `spread` 0.
+        """
+        if len(observation) == 1:
+            return self._plan_one(observation, generator)
+        experts = self.experts(observation)
+        rows = np.arange(len(experts.log_gating))
+        chosen = choose(experts.log_gating, generator.random(len(rows)))
+        action = experts.mean[rows, chosen].astype(np.float64)
+        if self._spread:
+            action += self._deviation.of_each(experts.spread[rows, chosen], generator).reshape(action.shape)
+        return Plan(action, chosen)
+
+    def _plan_one(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
+        """Do the same for one window, mostly in plain numbers: half the time beside that of the network."""
+        uniform = generator.random()
+
+        def choice(log_gating: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> tuple[int, list, list]:
+            chosen, (one, other) = choose_one(log_gating[0], uniform), self._widths
+            own, its = slice(one * chosen, one * chosen + one), slice(other * chosen, other * chosen + other)
+            return chosen, mean[0, own].tolist(), spread[0, its].tolist()
+
+        expert, action, spread = self._network.read({'observation': observation}, choice)
+        if self._spread:
+            action = list(map(operator.add, action, self._deviation.of_one(spread, generator)))
+        return Plan(np.array(action).reshape(self._one), np.array([expert]))
+
+
+class TeacherPolicy:
+    """A teacher at work: as many network calls for an action as its grid has noise levels."""
+
+    def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
+        """Prepare inference; errors as those of `DistilledPolicy`."""
+        _check_kind(artifact, 'teacher')
+        self.artifact = artifact
+        self.contract: Contract = artifact.manifest.contract
+        self._network = Network(artifact.network, threads=threads, name=str(artifact.path))
+        training = artifact.manifest.training
+        samplers = {'euler': self._euler, 'heun': self._heun, 'ancestral': self._ancestral}
+        with _complaining_of(artifact, 'settings of a teacher'):
+            self._sigmas = np.array(training['sigmas'], dtype=np.float32)
+            self._sigma_data = np.float32(training['sigma_data'])
+            self._bound = np.float32(artifact.manifest.network['action_bound'])
+            self._sampler = samplers[artifact.manifest.network['sampler']]
+            if not (self._sigmas.ndim == 1 and len(self._sigmas) > 1 and np.isfinite(self._sigmas).all()):
+                raise ValueError('noise levels are at least two finite numbers')
+            if not (0 < self._sigma_data < np.inf and 0 < self._bound):
+                raise ValueError('sigma_data and action_bound are above 0')
+        window = 1, self.contract.observation_horizon, self.contract.observation_size
+        chunk = 1, self.contract.prediction_horizon * self.contract.action_size
+        _check_network(
+            artifact, self._network, {'noisy': chunk, 'sigma': (), 'observation': window}, {'clean': chunk}
+        )
+        self._normalizer = artifact.manifest.normalizers.action
+
+    @classmethod
+    def load(cls, path: str | Path, *, contract: Contract | None = None, threads: int = 1) -> TeacherPolicy:
+        """Read, check and prepare an artifact; errors as those of `load_artifact`."""
+        return cls(load_artifact(path, kind='teacher', contract=contract), threads=threads)
+
+    @property
+    def calls(self) -> int:
+        """Network calls for one action."""
+        levels = len(self._sigmas) - 1
+        return 2 * levels - 1 if self._sampler == self._heun else levels
+
+    def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
+        """Draw chunks from noise, down the noise levels of the teacher's sampler.
+
+        ``observation`` has shape (batch, observation_horizon, observation).
+        """
+        window = np.ascontiguousarray(observation, dtype=np.float32)
+        contract = self.contract
+        shape = (len(window), contract.prediction_horizon * contract.action_size)
+        state = generator.standard_normal(shape, dtype=np.float32) * np.hypot(self._sigmas[0], self._sigma_data)
+        for sigma, lower in zip(self._sigmas[:-1], self._sigmas[1:]):
+            state = self._sampler(state, sigma, lower, window, generator)
+        chunk = state.reshape(len(window), contract.prediction_horizon, contract.action_size)
+        return Plan(self._normalizer.denormalize(chunk.astype(np.float64)), np.full(len(window), -1))
+
+    def _denoise(self, noisy: np.ndarray, sigma: np.float32, window: np.ndarray) -> np.ndarray:
+        clean = self._network({'noisy': noisy, 'sigma': sigma, 'observation': window})[0]
+        return np.clip(clean, -self._bound, self._bound)
+
+    def _euler(
+        self, state: np.ndarray, sigma: np.float32, lower: np.float32, window: np.ndarray, _: object
+    ) -> np.ndarray:
+        clean = self._denoise(state, sigma, window)
+        return clean + lower / sigma * (state - clean)
+
+    def _heun(
+        self, state: np.ndarray, sigma: np.float32, lower: np.float32, window: np.ndarray, _: object
+    ) -> np.ndarray:
+        slope = (state - self._denoise(state, sigma, window)) / sigma
+        ahead = state + (lower - sigma) * slope
+        if not lower:
+            return ahead
+        corrected = (ahead - self._denoise(ahead, lower, window)) / lower
+        return state + (lower - sigma) * (slope + corrected) / 2
+
+    def _ancestral(
+        self,
+        state: np.ndarray,
+        sigma: np.float32,
+        lower: np.float32,
+        window: np.ndarray,
+        generator: np.random.Generator,
+    ) -> np.ndarray:
+        clean, share = self._denoise(state, sigma, window), (lower / sigma) ** 2
+        noise = generator.standard_normal(state.shape, dtype=np.float32)
+        return clean + share * (state - clean) + lower * np.sqrt(1 - share) * noise
+
+
+@contextlib.contextmanager
+def _complaining_of(artifact: Artifact, expected: str) -> Iterator[None]:
+    """Let what is absent or malformed in an artifact be an `ArtifactError`."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+        found = f'no {error}' if isinstance(error, KeyError) else ' '.join(str(error).split())
+        raise ArtifactError(
+            expected=f'{expected} at {artifact.path}', found=found, remedy='distil it anew with this version'
+        ) from error
+
+
+def _check_network(
+    artifact: Artifact, network: Network, inputs: dict[str, tuple[int, ...]], outputs: dict[str, tuple[int, ...]]
+) -> None:
+    """Refuse a network whose inputs and outputs, shapes by name at batch one, are not those of its contract."""
+    if network.inputs != inputs or list(network.outputs.items()) != list(outputs.items()):
+        raise ArtifactError(
+            expected=f'a network at {artifact.path} from {inputs} to {outputs}',
+            found=f'one from {network.inputs} to {network.outputs}',
+            remedy='distil it anew',
+        )
+
+
+def _check_kind(artifact: Artifact, kind: str) -> None:
+    if artifact.manifest.kind != kind:
+        raise ArtifactError(
+            expected=f'a {kind} at {artifact.path}', found=f'a {artifact.manifest.kind}', remedy=f'give the {kind}'
+        )

@@ -1,0 +1,107 @@
+"""An exported network at work: onnxruntime with buffers bound once, so that a call costs little but arithmetic."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import numpy as np
+import onnxruntime
+
+from vdd_ros.common.errors import ArtifactError
+
+Result = TypeVar('Result')
+
+
+class Network:
+    """An ONNX network whose inputs and outputs are all float32 and have at most one open dimension: the batch.
+
+    Calls of batch one, which is what a robot makes, go through buffers that were bound when the network was loaded: it
+    takes a quarter off the time of a small network. Several threads may call it; at batch one they take turns.
+    """
+
+    def __init__(self, model: bytes, *, threads: int = 1, name: str = 'a network') -> None:
+        """Load a model.
+
+        Parameters
+        ----------
+        model
+            The ONNX model.
+        threads
+            How many compute one answer; one has the best tail at the size of these networks.
+        name
+            Where it comes from, for the error.
+
+        Raises
+        ------
+        ArtifactError
+            The model cannot be run here.
+
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._lock = threading.Lock()
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
+            self._binding = self._session.io_binding()
+            self._inputs = {node.name: np.zeros(_shape(node), dtype=np.float32) for node in self._session.get_inputs()}
+            self._outputs = {
+                node.name: np.zeros(_shape(node), dtype=np.float32) for node in self._session.get_outputs()
+            }
+            for input_name, buffer in self._inputs.items():
+                self._binding.bind_ortvalue_input(input_name, onnxruntime.OrtValue.ortvalue_from_numpy(buffer))
+            for output_name, buffer in self._outputs.items():
+                self._binding.bind_ortvalue_output(output_name, onnxruntime.OrtValue.ortvalue_from_numpy(buffer))
+            self._answers = tuple(self._outputs.values())
+        except Exception as error:  # onnxruntime raises classes of its own that share no base
+            raise ArtifactError(
+                expected=f'a network that runs at {name}',
+                found=' '.join(str(error).split())[:200],
+                remedy='distil it anew with this version',
+            ) from error
+
+    @property
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """Their shapes at batch one, by name."""
+        return {name: buffer.shape for name, buffer in self._inputs.items()}
+
+    @property
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        """Their shapes at batch one, by name, in the order in which they are answered."""
+        return {name: buffer.shape for name, buffer in self._outputs.items()}
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Evaluate the network; the answers are the caller's own.
+
+        Parameters
+        ----------
+        inputs
+            Every input by its name, of any floating-point type.
+
+        """
+        for name, buffer in self._inputs.items():
+            if inputs[name].shape != buffer.shape:
+                return self._session.run(None, {name: _float32(value) for name, value in inputs.items()})
+        return self.read(inputs, lambda *outputs: [output.copy() for output in outputs])
+
+    def read(self, inputs: Mapping[str, np.ndarray], reader: Callable[..., Result]) -> Result:
+        """Evaluate the network at batch one, and return what `reader` makes of its outputs where they lie.
+
+        They are its own until it returns; the next call writes over them.
+        """
+        with self._lock:
+            for name, buffer in self._inputs.items():
+                buffer[...] = inputs[name]
+            self._session.run_with_iobinding(self._binding)
+            return reader(*self._answers)
+
+
+def _shape(node: onnxruntime.NodeArg) -> list[int]:
+    return [size if isinstance(size, int) else 1 for size in node.shape]
+
+
+def _float32(value: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(value, dtype=np.float32)
