@@ -90,7 +90,7 @@ def main(
     rollouts
         How many for each method.
     demonstrations
-        How many are asked of the demonstrator; the nine in ten that succeed are kept. Rows of other numbers do not count.
+        How many the demonstrator attempts; the nine in ten that succeed are kept. Rows of other numbers do not count.
     processes, threads
         Chains side by side, and the threads of each.
     resume

@@ -116,26 +116,49 @@ def _streams(generator: np.random.Generator) -> Iterator[tuple[str, float, int, 
         return _make('geometry_msgs/msg/PoseStamped', _header(stamp), inner)
 
     nine = np.zeros(9)
-    yield 'joint_states', 200, 0, lambda stamp: _make(
-        JOINT_STATE, _header(stamp), names, generator.normal(size=8), generator.normal(size=8), np.zeros(0)
+    yield (
+        'joint_states',
+        200,
+        0,
+        lambda stamp: _make(
+            JOINT_STATE, _header(stamp), names, generator.normal(size=8), generator.normal(size=8), np.zeros(0)
+        ),
     )
     yield 'arm_controller/commands', 50, 0, lambda stamp: command(generator.normal(size=7))
-    yield 'wrench', 80, 4 * MILLISECOND, lambda stamp: _make(
-        'geometry_msgs/msg/WrenchStamped', _header(stamp), _make('geometry_msgs/msg/Wrench', *six())
+    yield (
+        'wrench',
+        80,
+        4 * MILLISECOND,
+        lambda stamp: _make(
+            'geometry_msgs/msg/WrenchStamped', _header(stamp), _make('geometry_msgs/msg/Wrench', *six())
+        ),
     )
     yield 'object', 30, 60 * MILLISECOND, pose
-    yield 'twist', 40, 20 * MILLISECOND, lambda stamp: _make(
-        'geometry_msgs/msg/TwistStamped', _header(stamp), _make('geometry_msgs/msg/Twist', *six())
+    yield (
+        'twist',
+        40,
+        20 * MILLISECOND,
+        lambda stamp: _make('geometry_msgs/msg/TwistStamped', _header(stamp), _make('geometry_msgs/msg/Twist', *six())),
     )
     yield 'image', 15, 0, lambda stamp: image(stamp, 'rgb8', np.uint8, 3)
     yield 'depth', 15, 0, lambda stamp: image(stamp, '16UC1', np.uint16, 1)
     yield 'points', 10, 0, cloud
-    yield 'tf', 60, 0, lambda stamp: _make(
-        'tf2_msgs/msg/TFMessage',
-        [_transform(generator, stamp, 'odom', 'base'), _transform(generator, stamp, 'base', 'arm')],
+    yield (
+        'tf',
+        60,
+        0,
+        lambda stamp: _make(
+            'tf2_msgs/msg/TFMessage',
+            [_transform(generator, stamp, 'odom', 'base'), _transform(generator, stamp, 'base', 'arm')],
+        ),
     )
-    yield 'imu', 100, 0, lambda stamp: _make(
-        'sensor_msgs/msg/Imu', _header(stamp), _turn(generator), nine, six()[0], nine, six()[1], nine
+    yield (
+        'imu',
+        100,
+        0,
+        lambda stamp: _make(
+            'sensor_msgs/msg/Imu', _header(stamp), _turn(generator), nine, six()[0], nine, six()[1], nine
+        ),
     )
     yield 'load', 25, 0, lambda stamp: _make('std_msgs/msg/Float64', float(generator.normal()))
     yield 'touch', 25, 0, lambda stamp: _make('std_msgs/msg/Bool', bool(generator.integers(2)))

@@ -65,7 +65,9 @@ def save_mirror(path: Path, contract: Contract) -> None:
         Normalizer(np.zeros(contract.action_size), np.ones(contract.action_size)),
     )
     student = Student(settings, shape, torch.Generator().manual_seed(0))
-    familiarity = fit_familiarity(np.random.default_rng(0).normal(size=(20_000, *shape_of(shape))), np.random.default_rng(0))
+    familiarity = fit_familiarity(
+        np.random.default_rng(0).normal(size=(20_000, *shape_of(shape))), np.random.default_rng(0)
+    )
     lowest = {name: {'train': (-1e9, 0.0)} for name in ('familiarity', 'decidedness', 'likelihood')}
     manifest = Manifest(
         kind='student',
@@ -196,7 +198,9 @@ def main(quick: bool = False, check: bool = False, seconds: float | None = None)
         console.print(f'watching an echo for {span:g} s, then the policy node for {span + reloading:g} s')
         with running('benchmarks.control_echo', environment, folder / 'echo.txt') as process:
             found = {'echo': watch(process, environment, span, 0.0)['steady']}
-        with running('vdd_ros.nodes.policy.policy_node', environment, folder / 'node.txt', '--ros-args', *asked) as process:
+        with running(
+            'vdd_ros.nodes.policy.policy_node', environment, folder / 'node.txt', '--ros-args', *asked
+        ) as process:
             found |= watch(process, environment, span, reloading)
         if not found['steady']['commands']:
             console.print((folder / 'node.txt').read_text(encoding='utf-8'), markup=False)

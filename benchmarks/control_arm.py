@@ -1,7 +1,7 @@
 """The other end of `benchmarks.control`: an arm that says at 1 kHz where it is, and watches what it is commanded.
 
-A process of its own. One joint jumps to and fro by a little, at random; the student that is measured commands each joint
-to be where it was measured, so that the first command that moves is the first that reflects the jump.
+A process of its own. One joint jumps to and fro by a little, at random. The measured student commands each joint to its
+measured position, so that the first command that moves is the first that reflects the jump.
 """
 
 from __future__ import annotations

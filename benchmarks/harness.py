@@ -74,4 +74,3 @@ def _text(value: object) -> str:
     if value is None:
         return ''
     return f'{value:.4g}' if isinstance(value, float) else str(value)
-

@@ -1,13 +1,13 @@
 """Measures how long a policy takes to answer, on one thread: `python -m benchmarks.inference`.
 
-The default student beside its teacher, and a transformer student beside itself called eagerly in torch. The networks are
-untrained: what they say is worth nothing, and how long they take does not depend on it. All answer in turn, in one
-process, so that whatever else the machine does meets all of them alike.
+The default student beside its teacher, and a transformer student beside itself called eagerly in torch. The networks
+are untrained: their outputs are meaningless, and their latency does not depend on the weights. All answer in turn, in
+one process, so that other load on the machine affects all of them alike.
 
     teacher, eager          the torch module, once for each noise level, as published code calls it
     teacher, same runtime   the same network as often, in the student's runtime
     student                 from the observation to the action: network call, draw of the expert, its mean
-    transformer, eager      a student of 6 layers, width 240, 12 heads, 6 tokens, 4 experts and 9 actions as a torch module
+    transformer, eager      a student of 6 layers, width 240, 12 heads, 6 tokens, 4 experts, 9 actions as a torch module
     transformer             the same student as it is exported
 """
 

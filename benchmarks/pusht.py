@@ -156,7 +156,9 @@ def _tell(progress: Progress, step: str, done: int, total: int) -> None:
 def bars(rows: list[dict[str, Any]]) -> list[Bar]:
     """Return the bars: the student keeps up with its teacher."""
     overlap = {row['method']: row['mean_max_overlap'] for row in rows}
-    return [Bar('overlap of the student under its teacher', overlap['teacher'] - overlap['student'], 0.03, at_most=True)]
+    return [
+        Bar('overlap of the student under its teacher', overlap['teacher'] - overlap['student'], 0.03, at_most=True)
+    ]
 
 
 def quickened(settings: LearningSettings) -> LearningSettings:

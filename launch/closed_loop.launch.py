@@ -61,7 +61,9 @@ def generate_launch_description() -> LaunchDescription:
                 'scene', default_value='', description='Scene file: any robot, sensors, cameras; or one that ships.'
             ),
             DeclareLaunchArgument(
-                'trouble', default_value='', description='Noise, latency, loss, other worlds: a YAML file or a scenario.'
+                'trouble',
+                default_value='',
+                description='Noise, latency, loss, other worlds: a YAML file or a scenario.',
             ),
             DeclareLaunchArgument('seed', default_value='0', description='Draws the trouble.'),
             DeclareLaunchArgument(

@@ -70,10 +70,14 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument('override_reason', default_value='', description='Why; both are logged and kept.'),
             DeclareLaunchArgument('use_sim_time', default_value='false', description='true with a simulated arm.'),
             DeclareLaunchArgument(
-                'autostart', default_value='false', description='Configure and activate at once; false leaves it to you.'
+                'autostart',
+                default_value='false',
+                description='Configure and activate at once; false leaves it to you.',
             ),
             DeclareLaunchArgument('namespace', default_value='', description='Namespace of the node and its topics.'),
-            DeclareLaunchArgument('params_file', default_value=defaults, description='Parameters; or of config/robots.'),
+            DeclareLaunchArgument(
+                'params_file', default_value=defaults, description='Parameters; or of config/robots.'
+            ),
             DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),
             existing_file('params_file'),
             policy_node,

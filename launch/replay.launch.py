@@ -52,7 +52,9 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument('use_sim_time', default_value='false', description='true with a simulated arm.'),
             DeclareLaunchArgument(
-                'autostart', default_value='false', description='Configure and activate at once; false leaves it to you.'
+                'autostart',
+                default_value='false',
+                description='Configure and activate at once; false leaves it to you.',
             ),
             DeclareLaunchArgument('namespace', default_value='', description='Namespace of the node and its topics.'),
             DeclareLaunchArgument('params_file', default_value=defaults, description='Parameters of replay.'),

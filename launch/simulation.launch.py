@@ -33,9 +33,7 @@ def generate_launch_description() -> LaunchDescription:
                 'scene': ParameterValue(LaunchConfiguration('scene'), value_type=str),
                 'trouble': ParameterValue(LaunchConfiguration('trouble'), value_type=str),
                 'seed': ParameterValue(LaunchConfiguration('seed'), value_type=int),
-                'command_interface': ParameterValue(
-                    LaunchConfiguration('command_interface'), value_type=str
-                ),
+                'command_interface': ParameterValue(LaunchConfiguration('command_interface'), value_type=str),
             },
         ],
         ros_arguments=log_level,
@@ -66,7 +64,9 @@ def generate_launch_description() -> LaunchDescription:
                 'scene', default_value='', description='Scene file: any robot, sensors, cameras; or one that ships.'
             ),
             DeclareLaunchArgument(
-                'trouble', default_value='', description='Noise, latency, loss, other worlds: a YAML file or a scenario.'
+                'trouble',
+                default_value='',
+                description='Noise, latency, loss, other worlds: a YAML file or a scenario.',
             ),
             DeclareLaunchArgument('seed', default_value='0', description='Draws the trouble.'),
             DeclareLaunchArgument(

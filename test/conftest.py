@@ -1,4 +1,4 @@
-"""What every test run needs: ROS logs out of the way, this python's packages, and no examples that fail for their time."""
+"""What every test run needs: ROS logs aside, this python's packages, and no examples that fail for their time."""
 
 import os
 import sys

@@ -218,7 +218,11 @@ def test_another_artifact_takes_over_without_a_jump(graph, node, arm, folder, ri
 def test_rules_may_be_set_while_the_arm_moves_and_nonsense_is_refused(graph, node, arm, folder, rival):
     client = rival.create_client(SetParameters, 'policy_node/set_parameters')
     graph.until(client.service_is_ready)
-    for text, accepted in (('rules: [{prefer: {0: 2.0}}]', True), ('rules: [{forbid: [7]}]', False), ('rules: [{forbids: [7]}]', False)):
+    for text, accepted in (
+        ('rules: [{prefer: {0: 2.0}}]', True),
+        ('rules: [{forbid: [7]}]', False),
+        ('rules: [{forbids: [7]}]', False),
+    ):
         (folder / 'rules.yaml').write_text(text)
         value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=str(folder / 'rules.yaml'))
         future = client.call_async(SetParameters.Request(parameters=[Parameter(name='rules', value=value)]))

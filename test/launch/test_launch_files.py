@@ -87,9 +87,7 @@ def test_arguments_are_documented_and_used_and_those_used_are_declared(name):
     description = describe(name)
     declared = {argument.name: argument for argument in of_kind(name, fake_launch.DeclareLaunchArgument)}
     actions = [entity for entity in description.entities if not isinstance(entity, fake_launch.DeclareLaunchArgument)]
-    used = {
-        item.variable_name for item in substitutions(actions) if isinstance(item, fake_launch.LaunchConfiguration)
-    }
+    used = {item.variable_name for item in substitutions(actions) if isinstance(item, fake_launch.LaunchConfiguration)}
     assert used == set(declared)
     assert all(argument.description.endswith('.') for argument in declared.values())
 

@@ -70,14 +70,15 @@ def test_every_ros_package_that_is_imported_is_a_dependency():
     declared = {element.text for element in manifest.findall('exec_depend')}
     sources = [*(ROOT / 'vdd_ros' / 'nodes').rglob('*.py'), *(ROOT / 'launch').glob('*.py')]
     words = {word for path in sources for word in imports(path)}
-    assert {word for word in words if word.endswith(('_msgs', '_srvs', '_msgs_py', 'rclpy', 'launch', 'launch_ros'))} <= declared
+    assert {
+        word for word in words if word.endswith(('_msgs', '_srvs', '_msgs_py', 'rclpy', 'launch', 'launch_ros'))
+    } <= declared
 
 
 def imports(path: Path) -> set[str]:
     """Return the top-level packages that a file imports."""
     lines = [line.strip() for line in path.read_text(encoding='utf-8').splitlines()]
     return {line.split()[1].split('.')[0] for line in lines if line.startswith(('import ', 'from '))}
-
 
 
 def documented_steps() -> list[str]:
@@ -100,7 +101,9 @@ def test_every_requirement_file_is_an_extra_and_every_documented_file_exists():
         assert set(re.findall(r'requirements/([\w-]+)\.txt', step)) <= files
 
 
-INSPECT = 'vdd_ros.commands.cli vdd_ros.data.quality.inspection vdd_ros.data.quality.pages.text vdd_ros.data.demonstrations'
+INSPECT = (
+    'vdd_ros.commands.cli vdd_ros.data.quality.inspection vdd_ros.data.quality.pages.text vdd_ros.data.demonstrations'
+)
 PROMISES = {
     (): f'{INSPECT} vdd_ros.nodes.recorder.recorder',
     ('report',): 'vdd_ros.data.quality.pages.page',
@@ -141,7 +144,9 @@ def closure(extras: tuple[str, ...]) -> set[str]:
             continue
         for line in lines:
             requirement = Requirement(line)
-            if not requirement.marker or any(requirement.marker.evaluate({'extra': extra}) for extra in chosen or ('',)):
+            if not requirement.marker or any(
+                requirement.marker.evaluate({'extra': extra}) for extra in chosen or ('',)
+            ):
                 wanted.append((requirement.name, tuple(sorted(requirement.extras))))
     return {name for name, _ in seen}
 
@@ -201,7 +206,9 @@ def test_colcon_puts_vdd_on_the_path():
     code = 'import sys, runpy, setuptools; setuptools.setup = lambda **given: print(given["data_files"]); '
     code += 'sys.argv = ["setup.py", sys.argv[1]]; runpy.run_path("setup.py")'
     for command in ('install', 'develop'):
-        done = subprocess.run([sys.executable, '-c', code, command], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, '-c', code, command], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
         assert "('bin', ['resource/vdd'])" in done.stdout, done.stderr
     assert os.access(ROOT / 'resource' / 'vdd', os.X_OK)
 

@@ -133,7 +133,10 @@ def test_the_bridge_ends_cleanly_on_a_signal(graph, mode, number):
 @pytest.mark.parametrize(
     ('parameters', 'complaint'),
     [
-        ({'mode': 'slow'}, "expected one of lockstep, realtime, fast for parameter mode of mujoco_bridge; found 'slow'"),
+        (
+            {'mode': 'slow'},
+            "expected one of lockstep, realtime, fast for parameter mode of mujoco_bridge; found 'slow'",
+        ),
         ({'speed': 0.0}, 'expected a number from 0.01 to 100 for parameter speed of mujoco_bridge; found'),
         ({'spede': 1.0}, 'expected known parameters of mujoco_bridge; found spede; use some of task, scene, mode,'),
         ({'controller': 3}, 'expected a string as names of ROS are for parameter controller of mujoco_bridge; found'),

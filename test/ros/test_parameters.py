@@ -173,7 +173,7 @@ def test_all_parameters_are_dumped_described_and_set_and_a_dump_can_be_loaded(gr
     dumped = asker.dump()
     assert set(dumped) == set(rows)
     for key, value in dumped.items():
-        assert (list(value) == [] if rows[key].is_list else value == rows[key].default), key
+        assert list(value) == [] if rows[key].is_list else value == rows[key].default, key
     described = asker.call(DescribeParameters, 'describe_parameters', names=[*rows]).descriptors
     for row, found in zip(rows.values(), described):
         assert found.name == row.name and found.description == row.description
@@ -198,8 +198,11 @@ def test_all_parameters_are_dumped_described_and_set_and_a_dump_can_be_loaded(gr
 
 def test_a_path_may_begin_with_the_home_of_the_user(graph, monkeypatch):
     monkeypatch.setenv('HOME', '/home/somebody')
-    rows = (Parameter('file', '', 'a file', path=True), Parameter('files', STRINGS, 'files', path=True),
-            Parameter('text', '~', 'no file'))
+    rows = (
+        Parameter('file', '', 'a file', path=True),
+        Parameter('files', STRINGS, 'files', path=True),
+        Parameter('text', '~', 'no file'),
+    )
     overrides = [RclpyParameter('file', value='~/bag'), RclpyParameter('files', value=['~/a', '/b'])]
     node = Node('reader', parameter_overrides=overrides, start_parameter_services=False)
     assert dict(declare(node, rows)) == {'file': '/home/somebody/bag', 'files': ('/home/somebody/a', '/b'), 'text': '~'}
@@ -230,8 +233,16 @@ def test_a_running_bridge_refuses_what_would_stop_it_and_goes_on(graph):
         graph.until(future.done)
         return future.result().results[0]
 
-    for name, value in (('speed', 0), ('speed', 'fast'), ('speed', 1000), ('speed', -1.0), ('step_count', 0),
-                        ('seed', -1), ('keyframe', 'nowhere'), ('mode', 'fast')):
+    for name, value in (
+        ('speed', 0),
+        ('speed', 'fast'),
+        ('speed', 1000),
+        ('speed', -1.0),
+        ('step_count', 0),
+        ('seed', -1),
+        ('keyframe', 'nowhere'),
+        ('mode', 'fast'),
+    ):
         answer = put(name, value)
         assert not answer.successful and name in answer.reason or 'nowhere' in answer.reason, (name, value)
     for name, value in (('speed', 2), ('speed', 0.5), ('step_count', 3), ('seed', 7)):
@@ -252,7 +263,7 @@ def test_a_value_that_may_be_set_cannot_be_taken_away(graph):
 def test_wrong_parameters_end_every_node_in_one_line_with_exit_code_2(tmp_path):
     wrong = [(name, ['--ros-args', '-p', 'nonsense:=1'], 'found nonsense') for name in NODES]
     wrong += [
-        ('viewer', ['--ros-args', '-p', 'width:=fast'], "expected an integer from 16 to 4096 for parameter width"),
+        ('viewer', ['--ros-args', '-p', 'width:=fast'], 'expected an integer from 16 to 4096 for parameter width'),
         ('viewer', ['--ros-args', '-p', 'bridge:=a b'], 'a string as names of ROS are for parameter bridge'),
         ('viewer', ['--ros-args', '-p', 'use_sim_time:=maybe'], 'use_sim_time'),
         ('viewer', ['--ros-args', '--params-file', 'nowhere.yaml'], 'nowhere.yaml'),

@@ -70,9 +70,7 @@ def test_in_the_shadow_it_tells_what_it_would_do_follows_the_other_and_has_no_pu
 
 
 def test_slowly_to_a_trajectory_controller_while_a_person_watches(graph, tmp_path):
-    artifact = save_student(
-        tmp_path / 'student', [[0.0, 0.001], [0.001, 0.001]], change={'prediction_horizon': 4}
-    )
+    artifact = save_student(tmp_path / 'student', [[0.0, 0.001], [0.001, 0.001]], change={'prediction_horizon': 4})
     order = list(reversed(JOINTS))
     node = graph.start(
         'policy_node',

@@ -228,7 +228,10 @@ def test_a_killed_recorder_loses_nothing_that_was_flushed_and_the_next_one_makes
     first.kill()
     second = graph.start('recorder', output=tmp_path / 'bag')
     graph.until(lambda: 'recording /joint_states' in second.text)
-    assert f'{tmp_path}/bag_recovered: 50 messages over 1.7 s; it was not closed; nothing is lost of what was' in second.text
+    assert (
+        f'{tmp_path}/bag_recovered: 50 messages over 1.7 s; it was not closed; nothing is lost of what was'
+        in second.text
+    )
     # The publishers still count the killed one among their listeners: what is said now may come too early.
     graph.until(lambda: robot.state(0) or robot.messages)
     assert second.stop() == 0
@@ -298,7 +301,15 @@ def test_keys_in_a_terminal_steer_the_recorder_and_the_terminal_is_given_back(gr
 
 
 def test_keys_without_a_terminal_are_refused_in_one_line(tmp_path):
-    command = [sys.executable, '-m', 'vdd_ros.commands.cli', 'record-live', f'{tmp_path}/bag', '--language', 'say: "12"']
+    command = [
+        sys.executable,
+        '-m',
+        'vdd_ros.commands.cli',
+        'record-live',
+        f'{tmp_path}/bag',
+        '--language',
+        'say: "12"',
+    ]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 2
     assert 'expected a terminal for the keys; found none on standard input' in done.stderr

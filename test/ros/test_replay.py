@@ -69,7 +69,9 @@ def test_an_episode_in_lockstep_is_the_one_that_was_recorded(graph, bag):
     commands = node.create_subscription(
         Float64MultiArray, 'arm_controller/commands', lambda message: heard.append(np.array(message.data)), qos.COMMANDS
     )
-    node.create_subscription(DiagnosticArray, 'episode', lambda m: outcomes.append(messages.from_episode(m)), qos.EPISODE)
+    node.create_subscription(
+        DiagnosticArray, 'episode', lambda m: outcomes.append(messages.from_episode(m)), qos.EPISODE
+    )
     reset = node.create_client(Trigger, 'mujoco_bridge/reset')
     replay = graph.start('replay', bag=bag, episode=2)
     change = changer(graph, node)
@@ -219,7 +221,9 @@ def test_a_gripper_on_a_topic_of_its_own_is_commanded_along_in_the_units_and_ord
                 writer.write('/gripper/command', stamp, serialize_message(Float64(data=float(tick))))
         writer.write('/episode', 300_000_001, bag_messages.mark(300_000_001, 'end', index=0))
     backwards = {'controller': 'my_controller', 'controller_joints': f'[{",".join(reversed(JOINTS))}]'}
-    replay = graph.start('replay', use_sim_time=False, bag=tmp_path / 'bag', contract=contract, autostart=True, **backwards)
+    replay = graph.start(
+        'replay', use_sim_time=False, bag=tmp_path / 'bag', contract=contract, autostart=True, **backwards
+    )
     arm = Follower(graph, home, read=lambda told: np.radians(told[::-1]))
     grips: list[float] = []
     graph.node('gripper').create_subscription(Float64, 'gripper/command', lambda m: grips.append(m.data), qos.COMMANDS)

@@ -110,7 +110,9 @@ def test_the_robot_of_a_foreign_contract_is_simulated_whatever_its_topics_names_
 
 
 def test_a_contract_of_a_task_is_played_and_judged_there_and_any_other_on_its_own_robot():
-    assert task_of(load_contract('avoiding_joint')).name == task_of(load_contract('avoiding_cartesian')).name == 'avoiding'
+    assert (
+        task_of(load_contract('avoiding_joint')).name == task_of(load_contract('avoiding_cartesian')).name == 'avoiding'
+    )
     assert task_of(load_contract('placing_joint')).name == 'placing'
     assert task_of(load_contract('fr3_joint')) is task_of(load_contract('ur5e_joint')) is None
     # Named as a task, but of another robot.

@@ -55,7 +55,9 @@ _URDF = """
   <transmission name="ignored"/>
   <ros2_control name="ignored" type="system"/>
 </robot>
-""".replace('INERTIAL', '<inertial><mass value="1"/><inertia ixx="1" iyy="1" izz="1" ixy="0" ixz="0" iyz="0"/></inertial>')
+""".replace(
+    'INERTIAL', '<inertial><mass value="1"/><inertia ixx="1" iyy="1" izz="1" ixy="0" ixz="0" iyz="0"/></inertial>'
+)
 
 _TETRAHEDRON = """
 v 0 0 0

@@ -83,11 +83,9 @@ def test_report_shows_the_student_as_deployed_with_causes_and_limits_that_acted(
 
 
 def test_limits_that_acted_are_counted_by_joint(validated):
-    """An arm whose commands may lead it by hardly anything is held back in the joints that move, and in no other way."""
+    """An arm whose commands may hardly lead it is held back in the joints that move, and in no other way."""
     tight = Deployment(max_lag=0.002)
-    trial = Trial(
-        partial(DistilledPolicy.load, validated / 'student'), 1, timing=Timing(4_000_000), deployment=tight
-    )
+    trial = Trial(partial(DistilledPolicy.load, validated / 'student'), 1, timing=Timing(4_000_000), deployment=tight)
     rollouts = rollout_all(load_task('avoiding'), load_contract('avoiding_cartesian'), {'one': trial}, seed=0)['one']
     assert rollouts.limited['lag'].shape == (7,) and rollouts.limited['lag'].max() > 0.1
 

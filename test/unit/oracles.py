@@ -46,8 +46,10 @@ def random_mixture(form: str = 'full', batch: int = 3, experts: int = 4, size: i
 def repeated(mixture: GaussianMixture, count: int) -> GaussianMixture:
     """Repeat a mixture of batch size 1."""
     covariance = type(mixture.covariance)(
-        *(getattr(mixture.covariance, name).expand(count, *getattr(mixture.covariance, name).shape[1:])
-          for name in mixture.covariance.__dataclass_fields__)
+        *(
+            getattr(mixture.covariance, name).expand(count, *getattr(mixture.covariance, name).shape[1:])
+            for name in mixture.covariance.__dataclass_fields__
+        )
     )
     return GaussianMixture(
         mixture.log_gating.expand(count, -1), mixture.mean.expand(count, *mixture.mean.shape[1:]), covariance

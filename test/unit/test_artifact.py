@@ -178,7 +178,9 @@ def test_plans_draw_experts_in_proportion_to_the_gating(student):
 @pytest.mark.parametrize('covariance', ['diagonal', 'full', 'low_rank'])
 @pytest.mark.parametrize('spread', [0.0, 0.7])
 def test_an_expert_acts_within_the_asked_share_of_its_own_covariance(tmp_path, covariance, spread):
-    student = Student(StudentSettings(experts=1, covariance=covariance, trunk=TRUNK), SHAPE, torch.Generator().manual_seed(0))
+    student = Student(
+        StudentSettings(experts=1, covariance=covariance, trunk=TRUNK), SHAPE, torch.Generator().manual_seed(0)
+    )
     manifest = _manifest('student', student.settings.model_dump(mode='json'))
     save_artifact(tmp_path / 'student', manifest, {'x': np.zeros(1)}, export_student(student, NORMALIZERS))
     policy = DistilledPolicy.load(tmp_path / 'student', spread=spread)
@@ -240,8 +242,10 @@ def test_an_occupied_place_is_refused_and_nothing_is_left_beside_it(copied):
 
 def test_a_calibrated_artifact_tells_a_window_like_the_demonstrations_from_one_that_is_not(calibrated):
     policy = DistilledPolicy.load(calibrated)
-    near, far = (np.full((1, 2, 2), value) * NORMALIZERS.observation.scale + NORMALIZERS.observation.offset
-                 for value in (0.5, 5.0))
+    near, far = (
+        np.full((1, 2, 2), value) * NORMALIZERS.observation.scale + NORMALIZERS.observation.offset
+        for value in (0.5, 5.0)
+    )
     found = [policy.signals(window, policy.experts(window)) for window in (near, far)]
     assert set(found[0]) == {'familiarity', 'decidedness'}
     assert found[0]['familiarity'] > policy.calibration.threshold('familiarity', 0.01) > found[1]['familiarity']
@@ -310,9 +314,7 @@ def spoilt(path, change=None, network=None, familiarity=None):
         (path / artifacts.FAMILIARITY).write_bytes(save_tensors(arrays))
     if change:
         change(manifest)
-    manifest['files'] = {
-        name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in manifest['files']
-    }
+    manifest['files'] = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in manifest['files']}
     (path / artifacts.MANIFEST).write_text(json.dumps(manifest))
     return path
 

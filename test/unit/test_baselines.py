@@ -41,8 +41,11 @@ def test_em_ascends_the_likelihood_to_that_of_the_data():
     torch.manual_seed(0)
     student = Student(StudentSettings(trunk=TrunkSettings(width=16, depth=1), experts=4), SHAPE, seeded(1))
     descent = DescentSettings(learning_rate=1e-2)
-    fit(SingleLoss(student, likelihood_loss(student), windows, batch=256, descent=descent),
-        iterations=500, generator=seeded(2))
+    fit(
+        SingleLoss(student, likelihood_loss(student), windows, batch=256, descent=descent),
+        iterations=500,
+        generator=seeded(2),
+    )
     with torch.no_grad():
         reached = student(windows.observation).log_prob(windows.action).mean()
     assert reached == pytest.approx(repeated(truth, 4000).log_prob(data).mean().item(), abs=0.03)

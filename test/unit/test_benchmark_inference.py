@@ -18,9 +18,7 @@ def test_a_quick_run_of_inference_compares_students_with_teachers_and_with_thems
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / 'runs' / 'benchmarks' / 'inference.json').read_text())
     rows = {row['policy']: row for row in found['rows']}
-    assert list(rows) == [
-        'teacher, eager', 'teacher, same runtime', 'student', 'transformer, eager', 'transformer'
-    ]
+    assert list(rows) == ['teacher, eager', 'teacher, same runtime', 'student', 'transformer, eager', 'transformer']
     assert all(0 < row['p50 [us]'] <= row['p99 [us]'] for row in rows.values())
     assert rows['transformer']['parameters'] > 4_000_000
     bars = {bar['name']: bar for bar in found['bars']}

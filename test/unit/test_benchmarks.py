@@ -107,6 +107,7 @@ def test_an_expert_of_too_little_gating_or_too_far_off_finds_no_mode():
 def test_the_modes_of_the_junction_split_merge_and_keep_their_weights():
     mixture = TOYS['junction'].density(torch.tensor([-1.0, 0.0, 0.5, 1.0]).reshape(4, 1, 1))
     torch.testing.assert_close(mixture.log_gating.exp().sum(dim=-1), torch.ones(4))
-    apart = torch.stack([(mixture.mean[:, 1] - mixture.mean[:, 2]).norm(dim=-1),
-                         (mixture.mean[:, 3] - mixture.mean[:, 4]).norm(dim=-1)])
+    apart = torch.stack(
+        [(mixture.mean[:, 1] - mixture.mean[:, 2]).norm(dim=-1), (mixture.mean[:, 3] - mixture.mean[:, 4]).norm(dim=-1)]
+    )
     torch.testing.assert_close(apart, torch.tensor([[0.0, 0.0, 1.2, 2.4], [3.6, 1.2, 0.0, 0.0]]))

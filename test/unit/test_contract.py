@@ -83,7 +83,10 @@ def test_a_rotation_adds_six_numbers_after_the_axes():
         (_with_pose({'tool_weights': {'rotation': [0, 0, 0]}}), 'rotation is commanded, but'),
         (_with_pose({'tool_weights': {'position': [1, 0, 1]}}), 'y of the tool is commanded, but'),
         (_with_pose({'tool_weights': {'position': [0.5] * 3, 'rotation': [0, 0, 0.5]}}), 'at least one axis'),
-        (_with_pose({'tool_weights': {'rotation': [1, 1, 0]}}, rotation=None, space='joint', axes=[]), 'weights go with'),
+        (
+            _with_pose({'tool_weights': {'rotation': [1, 1, 0]}}, rotation=None, space='joint', axes=[]),
+            'weights go with',
+        ),
         ({**_with_pose(), 'further_actions': [_with_pose(axes=[], name='turn')['action']]}, 'commanded twice'),
         ({**_with_pose(), 'schema_version': 1}, 'schema_version: 2'),
         ({**_with_pose({'tool_weights': {'rotation': [1, 1, 0]}}, rotation=None), 'schema_version': 1}, 'version: 2'),

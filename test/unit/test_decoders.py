@@ -98,9 +98,7 @@ def test_a_length_that_points_beyond_the_end_costs_no_time_and_no_memory():
 
 
 def test_messages_of_many_patterns_keep_their_order():
-    rows = [
-        state(n, JOINTS, [n, -n]) if n % 3 else state(n, ['b', 'c' * (n % 5), 'a'], [-n, 9, n]) for n in range(99)
-    ]
+    rows = [state(n, JOINTS, [n, -n]) if n % 3 else state(n, ['b', 'c' * (n % 5), 'a'], [-n, 9, n]) for n in range(99)]
     found = decode(contract(), [cdr(row) for row in rows], 'measured')
     np.testing.assert_array_equal(found.values, [[n, -n] for n in range(99)])
     np.testing.assert_array_equal(found.stamps, np.arange(99))

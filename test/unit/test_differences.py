@@ -37,7 +37,9 @@ def contract() -> Contract:
 def episodes() -> list[Episode]:
     """Demonstrations whose observation is the action that follows."""
     chance = np.random.default_rng(0)
-    return [Episode(way, way, True, {}, index=place) for place in range(3) if (way := chance.normal(size=(400, 2))).any()]
+    return [
+        Episode(way, way, True, {}, index=place) for place in range(3) if (way := chance.normal(size=(400, 2))).any()
+    ]
 
 
 def test_a_student_that_does_as_shown_differs_in_nothing(contract, episodes):

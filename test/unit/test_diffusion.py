@@ -259,9 +259,7 @@ def trained(process: str, prediction: str = 'velocity') -> Teacher:
     teacher = Teacher(settings, SHAPE)
     windows = Windows(torch.zeros(COUNT, 1, 1), data.float())
     descent = DescentSettings(learning_rate=3e-3)
-    fit(
-        SingleLoss(teacher, teacher.loss, windows, batch=256, descent=descent), iterations=1000, generator=seeded(1)
-    )
+    fit(SingleLoss(teacher, teacher.loss, windows, batch=256, descent=descent), iterations=1000, generator=seeded(1))
     return teacher.requires_grad_(False)
 
 

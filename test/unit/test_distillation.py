@@ -117,7 +117,9 @@ def test_several_experts_of_the_paper_descend_the_divergence_of_the_whole_mixtur
     (student, leaves), (teacher, _) = one_dimensional(1), one_dimensional(2)
     nodes, weights = np.polynomial.hermite_e.hermegauss(150)
     loss = sum(
-        weight / np.sqrt(2 * np.pi) * paper_expert_loss(
+        weight
+        / np.sqrt(2 * np.pi)
+        * paper_expert_loss(
             student, score_of(teacher), NOTHING, SIGMA, torch.full((1, 1, 3, 1), node, dtype=torch.float64)
         )
         for node, weight in zip(nodes, weights)

@@ -38,7 +38,10 @@ def test_each_run_holds_another_domain_and_none_that_of_the_user(users_environme
 
 
 def test_a_held_domain_is_not_given_to_another_process_until_its_holder_is_gone():
-    claim = 'from vdd_ros.common.domain import private_domain\nwith private_domain() as domain: print(domain, flush=True); input()'
+    claim = (
+        'from vdd_ros.common.domain import private_domain\n'
+        'with private_domain() as domain: print(domain, flush=True); input()'
+    )
     holder = subprocess.Popen([sys.executable, '-c', claim], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     held = int(holder.stdout.readline())
     assert not used_ports(held)

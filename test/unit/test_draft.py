@@ -104,7 +104,9 @@ def test_what_else_was_recorded_is_there_as_a_comment_that_can_be_taken(tmp_path
 
 def test_a_pose_of_the_tool_and_its_weights_are_there_to_be_taken(tmp_path):
     _, text, _ = drafted(tmp_path, arm())
-    taken = text.replace('# action: {', 'action: {').replace('action: {name: step, source: commanded, space: joint}', '')
+    taken = text.replace('# action: {', 'action: {').replace(
+        'action: {name: step, source: commanded, space: joint}', ''
+    )
     contract = Contract.model_validate(yaml.safe_load(taken.replace('# tool_weights', 'tool_weights')))
     assert contract.action_size == 9 and contract.robot.tool_weights.rotation == (1.0, 1.0, 0.0)
     assert check(tmp_path / 'bag', contract).tally.ticks
@@ -333,4 +335,3 @@ def test_rates_are_counted_and_latencies_drafted_for_all_stamped_streams(tmp_pat
     assert contract.commanded.align.latency == pytest.approx(0.003)
     assert 'name: object, topic: object' in text and 'latency: 0.02}' in text
     assert not verdict.complaints and '--settings learning_chunked' in text
-

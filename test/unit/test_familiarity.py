@@ -54,7 +54,9 @@ def test_noise_of_the_normalisers_least_unit_on_what_never_varied_is_no_novelty(
 
 
 def test_it_survives_the_way_through_arrays(fitted):
-    again = Familiarity.from_arrays({name: value.copy() for name, value in fitted.arrays.items()}, len(fitted.whitening))
+    again = Familiarity.from_arrays(
+        {name: value.copy() for name, value in fitted.arrays.items()}, len(fitted.whitening)
+    )
     windows = ring(10, np.random.default_rng(4))
     np.testing.assert_array_equal(again.log_density(windows), fitted.log_density(windows))
 

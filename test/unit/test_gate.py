@@ -210,7 +210,14 @@ def test_override_without_name_or_reason_is_refused(artifact, tmp_path, override
 
 def test_override_that_cannot_be_written_down_is_none(artifact, tmp_path):
     with pytest.raises(GateError, match='write the override down'):
-        require(None, artifact, Deployment(), gate=GATE, override=Override('Ada', 'why'), record=tmp_path / 'nowhere' / 'file')
+        require(
+            None,
+            artifact,
+            Deployment(),
+            gate=GATE,
+            override=Override('Ada', 'why'),
+            record=tmp_path / 'nowhere' / 'file',
+        )
 
 
 def test_passing_artifact_needs_no_override_and_none_is_written(artifact, tmp_path):

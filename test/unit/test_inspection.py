@@ -135,7 +135,13 @@ def test_the_command_shows_a_table_and_writes_one_whole_page(bag, tmp_path, caps
     page = tmp_path / 'report.html'
     assert main(['inspect', str(bag), '--contract', 'avoiding_joint', '--html', str(page)]) == 0
     said = ' '.join(capsys.readouterr().out.split())
-    for text in ('2 success, 1 discarded; 2 for training', '/joint_states', 'joint7', 'length [s]', '1 gap in episodes'):
+    for text in (
+        '2 success, 1 discarded; 2 for training',
+        '/joint_states',
+        'joint7',
+        'length [s]',
+        '1 gap in episodes',
+    ):
         assert text in said
     read = _Page()
     read.feed(page.read_text(encoding='utf-8'))

@@ -277,11 +277,12 @@ def _serial_arm(folder: Path, axes: list[str], mimic: str = '', finger: float | 
         text += f'''<link name="l{number}">{_INERTIAL}</link><joint name="j{number}" type="revolute">
         <parent link="l{number - 1}"/><child link="l{number}"/><origin xyz="0 0 .2"/><axis xyz="{axis}"/>
         <limit lower="-1.5" upper="1.5" effort="50" velocity="2"/>{mimic if number == len(axes) else ''}</joint>'''
-    text += f'''<link name="tool"/><joint name="mount" type="fixed"><parent link="l{len(axes)}"/><child link="tool"/>
-    <origin xyz="0 0 .1"/></joint>'''
+    text += f"""<link name="tool"/><joint name="mount" type="fixed"><parent link="l{len(axes)}"/><child link="tool"/>
+    <origin xyz="0 0 .1"/></joint>"""
     if finger is not None:
         text += f'''<link name="finger">{_INERTIAL}</link><joint name="finger" type="prismatic"><parent link="tool"/>
-        <child link="finger"/><axis xyz="0 1 0"/><limit lower="{finger}" upper="0.06" effort="5" velocity="1"/></joint>'''
+        <child link="finger"/><axis xyz="0 1 0"/><limit lower="{finger}" upper="0.06" effort="5" velocity="1"/>
+        </joint>'''
     file = folder / 'arm.urdf'
     file.write_text(text + '</robot>', encoding='utf-8')
     return file
@@ -322,8 +323,8 @@ def test_an_equality_of_mjcf_moves_the_tool_along_its_polynomial(tmp_path: Path)
     file = tmp_path / 'curve.xml'
     file.write_text(
         """<mujoco><worldbody><body><joint name="lead" type="slide" axis="1 0 0" ref="0.1"/><geom size="0.1"/>
-        <body><joint name="follow" type="slide" axis="0 0 1"/><geom size="0.1"/><site name="tip"/></body></body></worldbody>
-        <equality><joint joint1="follow" joint2="lead" polycoef="0.2 0.5 2 0 0"/></equality></mujoco>"""
+        <body><joint name="follow" type="slide" axis="0 0 1"/><geom size="0.1"/><site name="tip"/></body></body>
+        </worldbody><equality><joint joint1="follow" joint2="lead" polycoef="0.2 0.5 2 0 0"/></equality></mujoco>"""
     )
     arm = Kinematics(file, 'tip', ['lead'], ToolWeights(position=(1, 0, 1), rotation=(0, 0, 0)))
     np.testing.assert_allclose(arm.tool_position(np.array([0.4])), [0.3, 0, 0.2 + 0.15 + 0.18], atol=1e-12)
@@ -379,7 +380,9 @@ def test_near_a_singularity_no_joint_turns_farther_than_it_may_in_the_time(panda
 def test_where_the_model_names_no_speed_a_usual_one_bounds_the_step(tmp_path: Path):
     file = tmp_path / 'two_links.urdf'
     file.write_text(_TWO_LINKS, encoding='utf-8')
-    np.testing.assert_allclose(Kinematics(file, 'tip', ('shoulder', 'elbow')).step_limits(0.1), [0.15, 0.1 * USUAL_SPEED])
+    np.testing.assert_allclose(
+        Kinematics(file, 'tip', ('shoulder', 'elbow')).step_limits(0.1), [0.15, 0.1 * USUAL_SPEED]
+    )
 
 
 def test_an_arm_of_four_joints_reaches_every_place_when_the_turns_are_free(tmp_path: Path):

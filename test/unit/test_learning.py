@@ -59,7 +59,12 @@ def test_a_student_records_what_it_is_worth_without_a_simulator(learned):
     usage = [metrics.pop(f'usage_{expert}') for expert in range(experts)]
     assert sum(usage) == pytest.approx(1, abs=1e-5)
     assert set(metrics) == {
-        'held_out_log_likelihood', 'gating_entropy', 'experts', 'least_used_expert', 'calibration_50', 'calibration_90'
+        'held_out_log_likelihood',
+        'gating_entropy',
+        'experts',
+        'least_used_expert',
+        'calibration_50',
+        'calibration_90',
     }
     assert 0 < metrics['calibration_50'] < metrics['calibration_90'] <= 1
     assert np.isfinite(list(metrics.values())).all()
@@ -148,7 +153,8 @@ def test_learning_on_a_gpu_needs_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('name', 'start'), [('learning', 'teacher'), ('learning_joint', 'demonstrations'), ('learning_chunked', 'demonstrations')]
+    ('name', 'start'),
+    [('learning', 'teacher'), ('learning_joint', 'demonstrations'), ('learning_chunked', 'demonstrations')],
 )
 def test_shipped_settings_are_found_by_name_and_start_students_where_measured(name, start, tmp_path, monkeypatch):
     """Whatever else is of that name where one works; those begun at a teacher with its features: trunks are equal."""

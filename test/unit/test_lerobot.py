@@ -22,7 +22,11 @@ from vdd_ros.data.lerobot.lerobot import columns_of, export_episodes
 from vdd_ros.data.lerobot.lerobot_import import import_dataset
 
 JOINTS = ['a', 'b']
-CAMERA = {'topic': 'front/image_raw', 'type': 'sensor_msgs/msg/Image', 'image': {'height': 3, 'width': 4, 'color': 'rgb'}}
+CAMERA = {
+    'topic': 'front/image_raw',
+    'type': 'sensor_msgs/msg/Image',
+    'image': {'height': 3, 'width': 4, 'color': 'rgb'},
+}
 
 
 @pytest.fixture
@@ -141,7 +145,12 @@ def test_statistics_of_all_are_those_of_the_joined_numbers(contract, tmp_path):
     export_episodes(episodes, contract, tmp_path / 'set')
     stats = json.loads((tmp_path / 'set' / 'meta' / 'stats.json').read_text())
     joined = np.concatenate([item.action for item in episodes])
-    for name, value in {'min': joined.min(0), 'max': joined.max(0), 'mean': joined.mean(0), 'std': joined.std(0)}.items():
+    for name, value in {
+        'min': joined.min(0),
+        'max': joined.max(0),
+        'mean': joined.mean(0),
+        'std': joined.std(0),
+    }.items():
         np.testing.assert_allclose(stats['action'][name], value)
     assert stats['action']['count'] == [24] and len(stats['action']['q01']) == 2
     assert set(stats) == {column.key for column in columns_of(contract)}
@@ -151,7 +160,9 @@ def test_a_large_dataset_is_split_into_files_and_comes_back_whole(contract, tmp_
     monkeypatch.setattr(tables, 'DATA_MEGABYTES', 0)
     monkeypatch.setattr(tables, 'CHUNK_FILES', 2)
     export_episodes(demonstrations(), contract, tmp_path / 'set')
-    files = sorted(str(path.relative_to(tmp_path / 'set' / 'data')) for path in (tmp_path / 'set' / 'data').rglob('*.*'))
+    files = sorted(
+        str(path.relative_to(tmp_path / 'set' / 'data')) for path in (tmp_path / 'set' / 'data').rglob('*.*')
+    )
     assert files == ['chunk-000/file-000.parquet', 'chunk-000/file-001.parquet', 'chunk-001/file-000.parquet']
     assert import_dataset(tmp_path / 'set', tmp_path / 'back').frames == 24
 
@@ -195,9 +206,13 @@ def foreign(path: Path, *, names: object = None, version: str = 'v3.0', drop: in
     features |= {'observation.images.top': {'dtype': 'video', 'shape': [16, 32, 3], 'names': None}}
     features |= {'timestamp': {'dtype': 'float32', 'shape': [1], 'names': None}}
     info = {
-        'codebase_version': version, 'fps': 10, 'features': features, 'total_episodes': 2, 'data_path': tables.DATA_PATH,
+        'codebase_version': version,
+        'fps': 10,
+        'features': features,
+        'total_episodes': 2,
+        'data_path': tables.DATA_PATH,
         'video_path': 'videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4',
-    }  # fmt: skip
+    }
     for folder in ('meta/episodes/chunk-000', 'data/chunk-000', 'videos/observation.images.top/chunk-000'):
         (path / folder).mkdir(parents=True)
     (path / 'meta' / 'info.json').write_text(json.dumps(info))

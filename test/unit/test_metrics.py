@@ -87,4 +87,6 @@ def test_summary_speaks_of_successful_rollouts():
 def test_summary_of_nothing_but_failures_is_honest():
     summary = summarise(_rollouts([False], [-1], [3]))
     assert (summary.success, summary.entropy, summary.ways, summary.expert_usage) == (0.0, 0.0, 0, ())
-    assert all(math.isnan(getattr(summary, name)) for name in ('mean_seconds', 'mean_path', 'nearest_miss', 'near_miss'))
+    assert all(
+        math.isnan(getattr(summary, name)) for name in ('mean_seconds', 'mean_path', 'nearest_miss', 'near_miss')
+    )

@@ -19,8 +19,22 @@ from vdd_ros.learning.networks import PolicyShape, TrunkSettings, WindowEncoder,
 KINDS = ['mlp', 'residual', 'transformer']
 SHAPE = PolicyShape(observation_horizon=4, observation_size=3, action_size=2)
 MODULES = [
-    networks, training, consistency, em, one_step, denoiser, loss, noise, samplers, teacher,
-    distiller, noise_levels, objective, covariance, gaussian_mixture, student,
+    networks,
+    training,
+    consistency,
+    em,
+    one_step,
+    denoiser,
+    loss,
+    noise,
+    samplers,
+    teacher,
+    distiller,
+    noise_levels,
+    objective,
+    covariance,
+    gaussian_mixture,
+    student,
 ]
 
 

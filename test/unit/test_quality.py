@@ -95,7 +95,9 @@ def test_a_topic_without_a_rhythm_gets_no_rate_unless_it_should_have_one():
     assert stream(events, sensor=True).rate is not None
     assert stream(events, expected_rate=1.0).rate is not None
     assert measure_stream('/e', 'a/msg/B', TICKS, TICKS, events=True).rate is None
-    assert any('100.0 Hz where the contract expects 200 Hz' in text for text in told([stream(TICKS, expected_rate=200)]))
+    assert any(
+        '100.0 Hz where the contract expects 200 Hz' in text for text in told([stream(TICKS, expected_rate=200)])
+    )
 
 
 def joint(position, command=None, **arguments) -> JointQuality:
@@ -137,7 +139,11 @@ def test_a_stuck_a_saturated_and_a_constant_joint_are_told_apart():
     assert still.constant and still.longest_stuck == pytest.approx(9.99)
     assert any('for up to 1.2 s while commanded to move' in item for item in told(joints=[joint(stuck, SWING)]))
     texts = told(joints=[joint(stuck, SWING), saturated, still])
-    for text in ('for up to 10.0 s while commanded to move, j for longest', 'exactly its least or greatest value', 'never moves, stays at 0.3'):
+    for text in (
+        'for up to 10.0 s while commanded to move, j for longest',
+        'exactly its least or greatest value',
+        'never moves, stays at 0.3',
+    ):
         assert any(text in item for item in texts)
 
 
@@ -223,8 +229,7 @@ def test_what_befalls_many_episodes_is_one_finding_and_what_costs_most_comes_fir
         'fault bag_0.mcap: 1 part dropped: its checksum is wrong',
         'fault /b: 70 messages dropped: too short',
         'fault /a: 1 message dropped: too short',
-        'warning 30 of 31 episodes: 600 ticks dropped: no image that is young enough '
-        '(first in episode 0, at 0.500 s)',
+        'warning 30 of 31 episodes: 600 ticks dropped: no image that is young enough (first in episode 0, at 0.500 s)',
         'note episode 30: 1 episode dropped: discarded by the operator',
         'note 30 of 31 episodes: 30 ticks dropped: no object yet (first in episode 0, at 0.000 s)',
     ]

@@ -38,9 +38,11 @@ def at(x: float, y: float) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ('place', 'expected'),
-    [((0.5, 0.0), [0.25, 0.25, 0.25, 0, 0.25]),
-     ((0.5, 0.2), [1 / 12, 9 / 12, 1 / 12, 0, 1 / 12]),
-     ((0.3, 0.2), [0, 0, 1, 0, 0])],
+    [
+        ((0.5, 0.0), [0.25, 0.25, 0.25, 0, 0.25]),
+        ((0.5, 0.2), [1 / 12, 9 / 12, 1 / 12, 0, 1 / 12]),
+        ((0.3, 0.2), [0, 0, 1, 0, 0]),
+    ],
 )
 def test_rules_hold_where_their_conditions_do(tmp_path, place, expected):
     rules = load_rules(written(tmp_path, RULES), CARTESIAN, Routing())

@@ -67,7 +67,11 @@ def resumed(build, stop: int, checkpoint):
     first = build()
     done = []
     fit(
-        first, iterations=24, generator=seeded(3), ema=Ema(first.module, 0.99), checkpoint=checkpoint,
+        first,
+        iterations=24,
+        generator=seeded(3),
+        ema=Ema(first.module, 0.99),
+        checkpoint=checkpoint,
         cancelled=lambda: done.append(None) or len(done) == stop,
     )
     second, again = build(), seeded(99)
@@ -90,8 +94,13 @@ def test_that_distillation_moves_experts_first_and_retires_some_later():
     learner, moves, alive = distiller(), [], []
     move = learner.module.move
     learner.module.move = lambda *arguments, **options: (moves.append(len(alive)), move(*arguments, **options))
-    fit(learner, iterations=24, generator=seeded(3), report=lambda *_: alive.append(int(learner.module.alive.sum())),
-        report_every=1)
+    fit(
+        learner,
+        iterations=24,
+        generator=seeded(3),
+        report=lambda *_: alive.append(int(learner.module.alive.sum())),
+        report_every=1,
+    )
     assert moves and max(moves) < 10
     assert alive[9] == 6 and alive[-1] < 6
 
@@ -104,7 +113,10 @@ def test_a_resumed_teacher_goes_on_bit_for_bit(tmp_path, process):
 
 def test_a_cancelled_training_stops_at_once_and_leaves_one_whole_file(tmp_path):
     done = fit(
-        regression(), iterations=100, generator=seeded(), checkpoint=tmp_path / 'run' / 'checkpoint.safetensors',
+        regression(),
+        iterations=100,
+        generator=seeded(),
+        checkpoint=tmp_path / 'run' / 'checkpoint.safetensors',
         cancelled=lambda: True,
     )
     assert done == 1

@@ -56,7 +56,6 @@ class Export(ReadsBags):
             say(f'left out: {line}')
         say(f'wrote {count} episodes to {self.output}')
 
-
     def _kept(self, bags: Iterable[Converted], account: Account) -> Iterator[Episode]:
         """Yield the episodes to write, and note the others and all that was dropped before."""
         for bag in bags:

@@ -220,4 +220,3 @@ def _yaml(value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return repr(value) if isinstance(value, (int, float)) else f'"{value}"'
-

@@ -201,7 +201,6 @@ class Deployment(Settings):
             guard=_guard_of(kinematics) if guarded else None,
         )
 
-
     def build_playback(
         self,
         contract: Contract,

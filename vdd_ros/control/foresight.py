@@ -66,9 +66,7 @@ def foresee(
             windows.append(arm.observe(arm.commanded + behind))
             path.append(kinematics.tool_position(arm.commanded))
         means = policy.experts(np.stack(windows)).mean
-    return tuple(
-        Way(expert, float(gating[expert]), np.array(path)) for expert, path in zip(shown, paths)
-    )
+    return tuple(Way(expert, float(gating[expert]), np.array(path)) for expert, path in zip(shown, paths))
 
 
 def _arrived(

@@ -63,9 +63,7 @@ class WindowEncoder(nn.Module):
         self._relative = settings.window == 'difference'
         self._scale = settings.difference_scale
 
-    def forward(
-        self, observation: Float[Tensor, 'batch horizon obs']
-    ) -> Float[Tensor, 'batch horizon obs']:
+    def forward(self, observation: Float[Tensor, 'batch horizon obs']) -> Float[Tensor, 'batch horizon obs']:
         """Encode windows whose last stamp is the newest."""
         if not self._relative:
             return observation

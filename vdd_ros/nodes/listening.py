@@ -17,9 +17,7 @@ from vdd_ros.data.decode.sources import sources
 from vdd_ros.nodes.recorder.tap import message_class
 
 _STREAM = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
-_LATCHED = QoSProfile(
-    depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
-)
+_LATCHED = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _NAMES = {'boolean': 'bool', 'octet': 'byte', 'float': 'float32', 'double': 'float64'}
 _SEQUENCE = re.compile(r'^sequence<(.+?)(?:, *\d+)?>$')
 _ARRAY = re.compile(r'^(.+)\[(\d+)\]$')

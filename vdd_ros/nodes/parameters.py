@@ -154,9 +154,7 @@ def declare(
     """
     rows = {row.name: row for row in table}
     unknown = sorted(
-        name
-        for name in getattr(node, '_parameter_overrides', {})
-        if name not in rows and not name.startswith(_FOREIGN)
+        name for name in getattr(node, '_parameter_overrides', {}) if name not in rows and not name.startswith(_FOREIGN)
     )
     if unknown:
         raise ConfigurationError(

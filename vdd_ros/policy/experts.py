@@ -100,9 +100,7 @@ class Deviation:
         return self._scale * np.bincount(self._place.row, entries, self._size)
 
 
-def log_likelihood(
-    experts: Experts, settings: Mapping[str, Any], scale: np.ndarray, action: np.ndarray
-) -> np.ndarray:
+def log_likelihood(experts: Experts, settings: Mapping[str, Any], scale: np.ndarray, action: np.ndarray) -> np.ndarray:
     """Evaluate ``log q(a|s)`` of the first actions of chunks, exactly and in normalised units.
 
     Parameters

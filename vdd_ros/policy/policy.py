@@ -216,9 +216,7 @@ class TeacherPolicy:
                 raise ValueError('sigma_data and action_bound are above 0')
         window = 1, self.contract.observation_horizon, self.contract.observation_size
         chunk = 1, self.contract.prediction_horizon * self.contract.action_size
-        _check_network(
-            artifact, self._network, {'noisy': chunk, 'sigma': (), 'observation': window}, {'clean': chunk}
-        )
+        _check_network(artifact, self._network, {'noisy': chunk, 'sigma': (), 'observation': window}, {'clean': chunk})
         self._normalizer = artifact.manifest.normalizers.action
 
     @classmethod

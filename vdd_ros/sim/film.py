@@ -28,7 +28,7 @@ class Film:
             raise SimulationError(
                 expected='the python package imageio-ffmpeg to encode films',
                 found='none',
-                remedy="pip install -r requirements/video.txt, or do without films",
+                remedy='pip install -r requirements/video.txt, or do without films',
             ) from error
         self._encoder = imageio_ffmpeg
         self._path = Path(path)

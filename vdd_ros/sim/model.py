@@ -25,9 +25,7 @@ _COUNTS = {
 }
 
 
-def load_spec(
-    file: Path, *, without_collision: Sequence[str] = (), missing_mass: float | None = None
-) -> mujoco.MjSpec:
+def load_spec(file: Path, *, without_collision: Sequence[str] = (), missing_mass: float | None = None) -> mujoco.MjSpec:
     """Read a MJCF or URDF file into a model that can still be changed.
 
     Of a URDF, visuals that MuJoCo cannot show are left out, and joints that mimic another follow it by a constraint. A

@@ -85,9 +85,7 @@ def open_stage(task: str, scene: str | Path, controller: str, interface: Interfa
     return Stage(simulation, controllers, settings, place, period)
 
 
-def _controller(
-    name: str, settings: Position | TrajectoryFollower | Gripper, simulation: Simulation
-) -> Controller:
+def _controller(name: str, settings: Position | TrajectoryFollower | Gripper, simulation: Simulation) -> Controller:
     if isinstance(settings, Position):
         return PositionController(name, simulation, settings.joints)
     if isinstance(settings, Gripper):

@@ -194,9 +194,7 @@ def _limited(rollouts: Rollouts, joints: Sequence[str]) -> dict[str, dict[str, f
 
 def _summary(rollouts: Rollouts, experts: int = 0) -> dict[str, Any]:
     summary = asdict(summarise(rollouts, experts))
-    known = {
-        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in summary.items()
-    }
+    known = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in summary.items()}
     return {**known, 'times_real_time': rollouts.simulated_seconds / rollouts.seconds}
 
 

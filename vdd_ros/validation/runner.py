@@ -70,9 +70,7 @@ class _Episode:
 class Runner:
     """Runs batches of episodes of one task under one contract."""
 
-    def __init__(
-        self, task: Task, contract: Contract, deployment: Deployment, timing: Timing | None = None
-    ) -> None:
+    def __init__(self, task: Task, contract: Contract, deployment: Deployment, timing: Timing | None = None) -> None:
         """Load the arm's kinematics; without ``timing`` the simulation waits for the policy (lockstep).
 
         Raises

@@ -55,9 +55,7 @@ class RecordingReader:
             if self._find(source.topic, source.type, source.stream, optional=source.optional):
                 name = self._topics[source.topic] + f' as {source.stream}' * (shared[source.topic] > 1)
                 self._readers.append((source, name, decoder(contract, source, self._described)))
-        self.tracks = {
-            source.stream: Track(source.stream, source.width, pictures=source.pictures) for source in wanted
-        }
+        self.tracks = {source.stream: Track(source.stream, source.width, pictures=source.pictures) for source in wanted}
         self._latency = {name: nanoseconds(alignment(contract, name).latency) for name in self.tracks}
         self._words: dict[str, WordReader] = {}
         self._marks: list[EpisodeMark] = []
@@ -268,4 +266,3 @@ def read_recording(
             reading.take(block)
         reading.complete()
         return reading.recording()
-

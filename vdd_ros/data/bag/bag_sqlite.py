@@ -52,9 +52,7 @@ class SqliteFile:
             self._connection = self._connect(path)
             rows = self._connection.execute('SELECT id, name, type, serialization_format FROM topics').fetchall()
             self.schemas = {number: Schema(*item) for number, item in self._definitions(rows).items()}
-            self.channels = {
-                number: Channel(str(topic), number, str(encoding)) for number, topic, _, encoding in rows
-            }
+            self.channels = {number: Channel(str(topic), number, str(encoding)) for number, topic, _, encoding in rows}
         except (sqlite3.Error, OSError, TypeError) as error:
             self.close()
             raise BagError(

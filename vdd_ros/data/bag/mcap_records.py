@@ -320,9 +320,7 @@ def opened(content: bytes, compression: str, size: int, checksum: int) -> bytes:
     return records
 
 
-def readings(
-    body: bytes, outer: int, index: tuple[str, int, int, int] | None
-) -> Iterator[tuple[str, int, int, int]]:
+def readings(body: bytes, outer: int, index: tuple[str, int, int, int] | None) -> Iterator[tuple[str, int, int, int]]:
     """Yield the ways to read a chunk of which a length or a word is damaged: compression, size, begin and length.
 
     Parameters

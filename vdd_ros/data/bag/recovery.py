@@ -279,8 +279,11 @@ def _staging(output: Path) -> Path:
 
 def _refuse_nothing(path: Path, scans: Sequence[McapScan]) -> None:
     if not any(found.count for found in scans):
-        reasons = [f'{damage.reason} at byte {damage.offset} of {found.path.name}' for found in scans
-                   for damage in found.damages[:1]]
+        reasons = [
+            f'{damage.reason} at byte {damage.offset} of {found.path.name}'
+            for found in scans
+            for damage in found.damages[:1]
+        ]
         raise BagError(
             expected=f'messages in {path}',
             found=f'none that is sound ({"; ".join(reasons) or "it is empty"})',

@@ -207,9 +207,7 @@ class Decoder:
         return (nanoseconds >= NANOSECONDS) | (seconds < 0)
 
 
-def _complain(
-    messages: Messages, index: np.ndarray, refusals: Refusals, account: Account, topic: str
-) -> np.ndarray:
+def _complain(messages: Messages, index: np.ndarray, refusals: Refusals, account: Account, topic: str) -> np.ndarray:
     """Note each refused message once, with its first reason; return which are right."""
     right = np.ones(len(index), dtype=bool)
     for wrong, why in refusals:

@@ -47,9 +47,7 @@ class GaussianMixture:
         joint = self.log_gating - 0.5 * ((deviation * solved).sum(dim=-1) + self.covariance.log_determinant())
         return -(joint.softmax(dim=-1)[..., None] * solved).sum(dim=-2)
 
-    def sample_experts(
-        self, noise: Float[Tensor, '*samples expert noise']
-    ) -> Float[Tensor, '*samples expert action']:
+    def sample_experts(self, noise: Float[Tensor, '*samples expert noise']) -> Float[Tensor, '*samples expert action']:
         """Draw from every expert, differentiably; `noise` is standard normal, `covariance.noise_size` wide."""
         return self.mean + self.covariance.correlate(noise)
 

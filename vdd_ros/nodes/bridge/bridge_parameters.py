@@ -45,7 +45,9 @@ PARAMETERS = (
         choices=('position', 'trajectory'),
     ),
     Parameter(
-        'lockstep_controllers', STRINGS, 'controllers that all must be commanded for a period; default: the first arm',
+        'lockstep_controllers',
+        STRINGS,
+        'controllers that all must be commanded for a period; default: the first arm',
         topic=True,
     ),
     Parameter(
@@ -71,7 +73,5 @@ PARAMETERS = (
         dynamic=True,
     ),
     Parameter('keyframe', '', 'keyframe that resets lead to; empty: the usual start', dynamic=True),
-    Parameter(
-        'step_count', 1, 'joint states that ~/step goes on by', minimum=1, maximum=1_000_000, dynamic=True
-    ),
+    Parameter('step_count', 1, 'joint states that ~/step goes on by', minimum=1, maximum=1_000_000, dynamic=True),
 )

@@ -23,9 +23,7 @@ PARAMETERS = (
 )
 
 
-def outlook(
-    values: Mapping[str, Value], artifact: Artifact, deployment: Deployment, *, simulated: bool
-) -> str:
+def outlook(values: Mapping[str, Value], artifact: Artifact, deployment: Deployment, *, simulated: bool) -> str:
     """Return whether an artifact would pass the gate, in words; nothing is recorded.
 
     Raises

@@ -40,15 +40,11 @@ def to_markers(stamp: int, frame: str, ways: Sequence[Way], acting: int) -> Mark
         common = {'header': header, 'id': way.expert, 'color': colour, 'lifetime': to_duration(_LIFETIME)}
         pose = Pose(orientation=Quaternion(w=1.0))
         width = Vector3(x=0.002 + 0.01 * way.probability)
-        markers.append(
-            Marker(ns='ways', type=Marker.LINE_STRIP, pose=pose, scale=width, points=points, **common)
-        )
+        markers.append(Marker(ns='ways', type=Marker.LINE_STRIP, pose=pose, scale=width, points=points, **common))
         label = f'{way.expert}: {way.probability:.0%}' + ' acts' * (way.expert == acting)
         pose = Pose(position=points[-1], orientation=Quaternion(w=1.0))
         size = Vector3(z=0.02)
-        markers.append(
-            Marker(ns='labels', type=Marker.TEXT_VIEW_FACING, pose=pose, scale=size, text=label, **common)
-        )
+        markers.append(Marker(ns='labels', type=Marker.TEXT_VIEW_FACING, pose=pose, scale=size, text=label, **common))
     return MarkerArray(markers=markers)
 
 

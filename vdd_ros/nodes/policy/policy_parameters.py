@@ -34,9 +34,7 @@ PARAMETERS = (
     Parameter('start', 'refuse', 'if it is farther: refuse, or approach slowly', choices=('refuse', 'approach')),
     Parameter('replan_steps', 0, "policy periods between plans; 0: the contract's", minimum=0, maximum=32),
     Parameter('coast_steps', 8, 'further steps of a chunk if the next plan is late', minimum=0, maximum=32),
-    Parameter(
-        'smoothing', 3.0, 'time constant that smooths the waypoints [policy periods]', minimum=0.0, maximum=10.0
-    ),
+    Parameter('smoothing', 3.0, 'time constant that smooths the waypoints [policy periods]', minimum=0.0, maximum=10.0),
     Parameter('blend', 1.0, 'duration of the seam of a late plan [policy periods]', minimum=0.01, maximum=10.0),
     Parameter(
         'coherence',

@@ -73,9 +73,7 @@ class Recorder(Node):
         streams = streams_of(contract)
         self._episode = f'/{contract.topics.episode.lstrip("/")}'
         self._lasting: set[str] = set()
-        self._order = CausalOrder(
-            _WINDOW, header_time=self.get_parameter('use_sim_time').value, lasting=self._lasting
-        )
+        self._order = CausalOrder(_WINDOW, header_time=self.get_parameter('use_sim_time').value, lasting=self._lasting)
         self._control = EpisodeControl(values['language'])
         self._pre_roll = PreRoll(values['pre_roll'], self._lasting)
         self._pre_roll.open = values['continuous']

@@ -30,9 +30,11 @@ def timeline_picture(inspection: Inspection) -> Figure:
     seconds = (end - begin) / 1e9
     for span in inspection.spans:
         left, right = (span.start - begin) / 1e9, (span.end - begin) / 1e9
-        style = {'facecolor': 'none', 'hatch': '////', 'edgecolor': _MUTED} if span.dropped else {
-            'facecolor': _OUTCOMES[span.success], 'edgecolor': 'white'
-        }
+        style = (
+            {'facecolor': 'none', 'hatch': '////', 'edgecolor': _MUTED}
+            if span.dropped
+            else {'facecolor': _OUTCOMES[span.success], 'edgecolor': 'white'}
+        )
         axes.barh(0, right - left, left=left, height=0.72, linewidth=0.6, **style)
     for row, stream in enumerate(streams, start=1):
         counts = inspection.activity[stream.topic]
