@@ -64,7 +64,10 @@ def contract() -> Contract:
     """Return what the bags are read by: two joints at 20 Hz, commands no older than half a second."""
     return Contract.model_validate(
         {
-            **{'schema_version': 2, 'name': 'faults', 'policy_rate': 20.0, 'action_mode': 'delta'},
+            'schema_version': 2,
+            'name': 'faults',
+            'policy_rate': 20.0,
+            'action_mode': 'delta',
             'robot': {'model': 'panda', 'tool': 'tool_point', 'joints': JOINTS},
             'measured': {'align': {'max_age': 0.1}},
             'commanded': {'align': {'max_age': 0.5}},
@@ -185,7 +188,7 @@ def _stamps(rows: list[Message], generator: np.random.Generator) -> Made:
 
 
 def _types(rows: list[Message], generator: np.random.Generator) -> Made:
-    """Some messages of a topic are of another type."""
+    """Replace some messages of a topic by messages of another type."""
     topic = str(generator.choice([STATES, COMMANDS]))
     other = rows[[row[0] for row in rows].index(COMMANDS if topic == STATES else STATES)][2]
     found, bad = [], Counter()
@@ -219,8 +222,12 @@ def _contents(rows: list[Message], generator: np.random.Generator) -> Made:
 
 
 MESSAGES = {
-    **{'none': _none, 'reordered': _reordered, 'gaps': _gaps, 'stamps': _stamps},
-    **{'types': _types, 'contents': _contents},
+    'none': _none,
+    'reordered': _reordered,
+    'gaps': _gaps,
+    'stamps': _stamps,
+    'types': _types,
+    'contents': _contents,
 }
 
 
@@ -317,7 +324,7 @@ def _judged(path: Path, storage: str, fault: str, made: Made) -> tuple[str, str]
         return ('refused' if named else 'nameless'), text
     except _Hang:
         return 'hang', f'over {PATIENCE} s'
-    except Exception as error:  # that is what is looked for
+    except Exception as error:  # noqa: BLE001 - that is what is looked for
         return 'crash', f'{type(error).__name__}: {error}'
     there = Counter(topic for topic, _, _ in made.rows)
     vague = account.lost('part') or any('does not tell' in loss.why for loss in account.losses)

@@ -35,18 +35,26 @@ def rich_contract(*, without: tuple[str, ...] = ()) -> Contract:
         {'name': 'grip', 'topic': 'joint_states', 'type': JOINT_STATE, 'joints': ['finger'], 'scale': 25.0},
         {'name': 'force', 'topic': 'wrench', 'type': 'WrenchStamped', 'align': {'max_age': 0.3, 'latency': 0.004}},
         {
-            **{'name': 'object', 'topic': 'object', 'type': 'PoseStamped'},
+            'name': 'object',
+            'topic': 'object',
+            'type': 'PoseStamped',
             'align': {'method': 'interpolate', 'delay': 0.05, 'latency': 0.06},
         },
         {
-            **{'name': 'twist', 'topic': 'twist', 'type': 'TwistStamped', 'fields': ['twist.linear']},
+            'name': 'twist',
+            'topic': 'twist',
+            'type': 'TwistStamped',
+            'fields': ['twist.linear'],
             'align': {'method': 'nearest', 'tolerance': 0.2, 'delay': 0.03, 'latency': 0.02},
         },
         {'name': 'camera', 'topic': 'image', 'type': 'Image', 'image': {**size, 'color': 'rgb'}},
         {'name': 'depth', 'topic': 'depth', 'type': 'Image', 'image': {**size, 'color': 'depth'}},
         {'name': 'cloud', 'topic': 'points', 'type': 'PointCloud2', 'points': 5},
         {
-            **{'name': 'tool', 'topic': 'tf', 'type': 'TFMessage', 'rotation': 'quaternion'},
+            'name': 'tool',
+            'topic': 'tf',
+            'type': 'TFMessage',
+            'rotation': 'quaternion',
             'frames': ['base', 'arm', 'tool'],
         },
         {'name': 'imu', 'topic': 'imu', 'type': 'Imu', 'fields': ['angular_velocity', 'linear_acceleration']},
@@ -55,7 +63,9 @@ def rich_contract(*, without: tuple[str, ...] = ()) -> Contract:
     ]
     return Contract.model_validate(
         {
-            **{'schema_version': 2, 'name': 'rich', 'policy_rate': 20.0},
+            'schema_version': 2,
+            'name': 'rich',
+            'policy_rate': 20.0,
             'observation': [item for item in observation if item['name'] not in without],
             'robot': {'model': 'panda', 'tool': 'tool_point', 'joints': JOINTS},
             'action': {'name': 'step', 'source': 'commanded', 'space': 'joint'},

@@ -1,4 +1,4 @@
-"""Replays a recording to a policy node in the shadow: is its student asked about what was converted, bit for bit?"""
+"""Replays a recording to a policy node in shadow mode: observations must equal the converted ones bit for bit."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ MEGABYTE = 1 << 20
 _MEMORY = """
 import json, resource, sys
 from benchmarks.bags import arm_contract
-from vdd_ros.data.account import Account
+from vdd_ros.data.decode.account import Account
 from vdd_ros.data.convert import convert
 account = Account()
 ticks = sum(len(episode) for episode in convert(sys.argv[1], arm_contract(), None, account))
@@ -65,7 +65,9 @@ def arm_contract() -> Contract:
     """Return seven joints, measured and commanded, at 50 Hz."""
     return Contract.model_validate(
         {
-            **{'schema_version': 2, 'name': 'arm', 'policy_rate': 50.0},
+            'schema_version': 2,
+            'name': 'arm',
+            'policy_rate': 50.0,
             'robot': {'model': 'panda', 'tool': 'tool_point', 'joints': JOINTS},
             'measured': {'align': {'max_age': 0.1}},
             'observation': [

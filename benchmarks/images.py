@@ -44,7 +44,10 @@ def camera_contract(side: int) -> Contract:
     image = {'image': {'height': side, 'width': side, 'color': 'rgb'}}
     return Contract.model_validate(
         {
-            **{'schema_version': 2, 'name': 'cameras', 'policy_rate': 20.0, 'action_mode': 'absolute'},
+            'schema_version': 2,
+            'name': 'cameras',
+            'policy_rate': 20.0,
+            'action_mode': 'absolute',
             'robot': {'model': 'panda', 'tool': 'tool_point', 'joints': JOINTS},
             'observation': [
                 {'name': 'measured', 'source': 'measured', 'space': 'joint'},
@@ -153,8 +156,11 @@ def compare(path: Path, side: int, repeats: int) -> tuple[list[dict[str, Any]], 
     best = {way: min(runs, key=lambda run: run['cpu_s']) for way, runs in found.items()}
     rows = [
         {
-            **{'pictures': f'{side} x {side}', 'way': way, 'seconds': min(item['seconds'] for item in found[way])},
-            **{'cpu_s': run['cpu_s'], 'ticks': run['ticks']},
+            'pictures': f'{side} x {side}',
+            'way': way,
+            'seconds': min(item['seconds'] for item in found[way]),
+            'cpu_s': run['cpu_s'],
+            'ticks': run['ticks'],
             'peak_MB': max(item['peak'] for item in found[way]),
         }
         for way, run in best.items()

@@ -1,5 +1,6 @@
 """A distilled policy and the simulated arm that it commands, in the ROS domain of the terminal: not that of a robot."""
 
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -8,7 +9,6 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchDescription
 from vdd_ros.nodes.launching import ending_with
 
 ARGUMENTS = (

@@ -1,13 +1,11 @@
 """From recorded bags to an artifact, with progress on /diagnostics."""
 
-from typing import List
-
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from launch import LaunchDescription
 from vdd_ros.nodes.launching import ending_with
 
 
@@ -20,7 +18,7 @@ def generate_launch_description() -> LaunchDescription:
         namespace=LaunchConfiguration('namespace'),
         parameters=[
             {
-                'bags': ParameterValue(LaunchConfiguration('bags'), value_type=List[str]),
+                'bags': ParameterValue(LaunchConfiguration('bags'), value_type=list[str]),
                 'output': ParameterValue(LaunchConfiguration('output'), value_type=str),
                 'contract': ParameterValue(LaunchConfiguration('contract_file'), value_type=str),
                 'config': ParameterValue(LaunchConfiguration('config'), value_type=str),

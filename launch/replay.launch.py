@@ -1,12 +1,12 @@
 """A recorded episode: its commands onto an arm, or its observations to a policy in the shadow."""
 
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchDescription
 from vdd_ros.nodes.launching import ending_with, existing_file
 
 

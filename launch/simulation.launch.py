@@ -3,6 +3,7 @@
 It takes part in the ROS domain of the terminal, which must not be that of a robot.
 """
 
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
@@ -10,7 +11,6 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchDescription
 from vdd_ros.nodes.launching import ending_with, existing_file
 
 

@@ -6,8 +6,8 @@ import functools
 import importlib
 import re
 import sys
+from collections.abc import Callable
 from importlib import metadata
-from typing import Callable
 
 EXECUTABLES = {
     'vdd': 'vdd_ros.commands.cli',

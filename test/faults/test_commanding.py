@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -18,7 +17,7 @@ from ros_fixtures import open_graph
 from std_msgs.msg import Bool, Float64MultiArray
 from students import save_student
 
-from vdd_ros.nodes import messages, qos
+from vdd_ros.nodes import qos
 
 RATE = 250
 AWAY = HOME + 0.3
@@ -238,7 +237,7 @@ def test_a_hundred_activations_leak_nothing(node, body):
         """Return threads, files and memory [kB] of the node."""
         status = Path(f'/proc/{node.pid}/status').read_text()
         fields = dict(line.split(':', 1) for line in status.splitlines())
-        files = len(os.listdir(f'/proc/{node.pid}/fd'))
+        files = len(list(Path(f'/proc/{node.pid}/fd').iterdir()))
         return int(fields['Threads']), files, int(fields['VmRSS'].split()[0])
 
     kept = []

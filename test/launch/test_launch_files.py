@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Iterator
 
 import fake_launch
 import pytest

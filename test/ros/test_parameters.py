@@ -244,7 +244,7 @@ def test_a_running_bridge_refuses_what_would_stop_it_and_goes_on(graph):
         ('mode', 'fast'),
     ):
         answer = put(name, value)
-        assert not answer.successful and name in answer.reason or 'nowhere' in answer.reason, (name, value)
+        assert (not answer.successful and name in answer.reason) or 'nowhere' in answer.reason, (name, value)
     for name, value in (('speed', 2), ('speed', 0.5), ('step_count', 3), ('seed', 7)):
         assert put(name, value).successful
     assert bridge.alive

@@ -9,12 +9,12 @@ from rclpy.parameter import Parameter
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.bag_making import rich_contract, rich_rows, write_rows  # noqa: E402
-from benchmarks.bag_parity import over_dds  # noqa: E402
-from benchmarks.bag_policy_node import arguments, arm_contract, compare  # noqa: E402
-from vdd_ros.data.convert import convert  # noqa: E402
-from vdd_ros.data.decode.account import Account  # noqa: E402
-from vdd_ros.nodes.policy.policy_node import PolicyNode  # noqa: E402
+from benchmarks.bag_making import rich_contract, rich_rows, write_rows
+from benchmarks.bag_parity import over_dds
+from benchmarks.bag_policy_node import arguments, arm_contract, compare
+from vdd_ros.data.convert import convert
+from vdd_ros.data.decode.account import Account
+from vdd_ros.nodes.policy.policy_node import PolicyNode
 
 
 def test_every_feature_of_every_tick_is_equal_bit_for_bit_over_dds(graph, tmp_path):

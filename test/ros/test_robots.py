@@ -36,7 +36,7 @@ def test_every_parameter_is_one_of_the_node_and_of_its_type(robot):
 
 
 def test_limits_are_finite_and_no_wider_than_those_of_the_model(robot):
-    name, contract, values = robot
+    _, contract, values = robot
     rules = {key: value for key, value in values.items() if key in Deployment.model_fields}
     kinematics = Kinematics.from_contract(contract)
     limits = Deployment.parse(rules).limits_of(contract, kinematics, lockstep=False)

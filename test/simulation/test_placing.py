@@ -74,7 +74,7 @@ def test_scene_is_as_the_layout_says(task: Placing):
     assert layout.tray_at(np.array([0.42, layout.TRAY_Y])) is None
     assert layout.tray_at(np.array([0.50, 0.1])) is None
     # The gripper opens to 85 mm and cannot take the pan by its middle.
-    assert 2 * 0.0425 < 2 * layout.PAN_SIZE[0]
+    assert 2 * layout.PAN_SIZE[0] > 2 * 0.0425
 
 
 def test_arm_starts_pointing_down_above_the_pan(task: Placing, kinematics: Kinematics):

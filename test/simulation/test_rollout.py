@@ -12,7 +12,7 @@ from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.control.chunk import Plan
 from vdd_ros.sim.tasks import Task, load_task
 from vdd_ros.sim.tasks.avoiding.layout import START, WAY_NAMES
-from vdd_ros.validation.rollout import BATCH, Recorded, Trial, rollout, rollout_all
+from vdd_ros.validation.rollout import BATCH, rollout
 
 _VIA_Y = (-0.28, -0.14, -0.06, 0.04, 0.12, 0.22, 0.40)
 _VIA_X = {

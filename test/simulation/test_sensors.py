@@ -88,7 +88,7 @@ def test_contacts_bear_the_weight_and_name_the_geoms():
 
 @pytest.mark.parametrize('name', ['box', 'flange'])
 def test_a_pose_is_that_of_the_body_or_site(name: str):
-    simulation, suite = mounted(pose={'type': 'pose', 'of': name, 'rate': 1.0})
+    _, suite = mounted(pose={'type': 'pose', 'of': name, 'rate': 1.0})
     pose = value(suite)
     np.testing.assert_allclose(pose.position, [0.5, 0.5, 0.1] if name == 'box' else [0.5, 0, 1], atol=1e-12)
     np.testing.assert_allclose(np.linalg.norm(pose.orientation), 1)

@@ -29,7 +29,7 @@ from vdd_ros.validation.validate import Plan, validate
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.constant_student import save_student  # noqa: E402
+from benchmarks.constant_student import save_student
 
 WORLDS = """
 calm: {}
@@ -59,7 +59,7 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_report_holds_every_world_with_figures_and_episodes(validated):
     report = read_report(validated / 'student.report')
     assert [item['name'] for item in report['scenarios']] == ['nominal', 'calm', 'loud', 'deployed', 'deployed_slow']
-    nominal, calm, _, deployed, slow = report['scenarios']
+    nominal, calm, *_ = report['scenarios']
     assert nominal['student']['episodes'] == 4 and calm['student']['episodes'] == 2
     assert nominal['student']['outcomes']['success'] == [False] * 4
     # Straight on, the rod meets the first post: nothing else is as near as that.
@@ -179,7 +179,7 @@ def test_everything_is_every_other_trouble_at_once():
     for name in ('avoiding', 'placing'):
         scenarios = load_scenarios(load_task(name))
         whole = scenarios.pop('everything')
-        assert list(scenarios)[0] == 'nominal' and scenarios['nominal'].is_nominal
+        assert next(iter(scenarios)) == 'nominal' and scenarios['nominal'].is_nominal
         joint, commands, worlds, objects = {}, {}, {}, []
         for each in scenarios.values():
             entries = each.model_dump(exclude_defaults=True)

@@ -81,7 +81,7 @@ def test_older_stamps_move_by_a_share_of_the_push_and_the_newest_by_all_of_it():
     older, newest = observation.unbind(dim=1)
     share = older / newest
     torch.testing.assert_close(share[:, 0], share[:, 1], rtol=1e-3, atol=1e-3)
-    assert 0 <= share.min() and share.max() <= 1
+    assert share.min() >= 0 and share.max() <= 1
     torch.testing.assert_close(action, -0.5 * newest)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.bag_faults import FAULTS, STORAGES, bags  # noqa: E402
+from benchmarks.bag_faults import FAULTS, STORAGES, bags
 
 
 def test_every_fault_in_every_storage_is_accounted_for_or_refused():

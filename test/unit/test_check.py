@@ -71,7 +71,7 @@ def test_a_sound_bag_fits_and_its_demonstrations_are_counted(tmp_path):
     assert (verdict.tally.training, verdict.tally.parts, verdict.tally.ticks) == (6, 6, 6 * 40)
 
 
-@pytest.mark.parametrize('robot, found', [
+@pytest.mark.parametrize(('robot', 'found'), [
     ({'model': 'robot.urdf', 'tool': 'tool0', 'joints': JOINTS}, 'robot.urdf; found no such file'),
     ({'model': 'arm.xml', 'tool': 'hand', 'joints': JOINTS}, 'expected a site or link hand'),
     ({'model': 'arm.xml', 'tool': 'tool0', 'joints': ('j1', 'j2', 'thumb')}, 'expected a hinge or slide joint thumb'),
@@ -106,7 +106,7 @@ def test_marks_of_another_clock_than_the_robots_do_not_fit(tmp_path):
 def test_headers_without_a_time_do_not_fit(tmp_path):
     still = rows(state_of=lambda stamp, position: state(0, JOINTS, position))
     (complaint, *_) = judged(tmp_path, still).complaints
-    assert 'measured: all 1200 headers have the stamp 0 s, which is no time: set `stamp: receive`' == complaint
+    assert complaint == 'measured: all 1200 headers have the stamp 0 s, which is no time: set `stamp: receive`'
     times = iter(range(10**6))
 
     def now_and_then(stamp, position):

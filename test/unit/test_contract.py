@@ -227,7 +227,10 @@ def test_whatever_is_in_a_file_it_is_a_contract_or_refused_in_one_line(data):
         cut = data.draw(st.integers(0, len(line)))
         word = data.draw(st.sampled_from(['', '-1', '[]', '{}', 'null', '!!python/name:os.system', '&a [*a]', '1e999']))
         lines[place] = {
-            **{'drop': '', 'twice': f'{line}\n{line}', 'cut': line[:cut], 'indent': f'  {line}'},
+            'drop': '',
+            'twice': f'{line}\n{line}',
+            'cut': line[:cut],
+            'indent': f'  {line}',
             'word': f'{line.partition(":")[0]}: {word}',
         }[kind]
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ from vdd_ros.contract.episode_rules import Episodes, Signal
 from vdd_ros.contract.features import UNITS, Alignment, Image, JointStream, TopicFeature
 
 TEXT = (Path(__file__).parents[2] / 'docs' / 'contracts.md').read_text(encoding='utf-8')
-EXAMPLES = re.findall(r'```yaml\n(.*?)```', TEXT, flags=re.S)
+EXAMPLES = re.findall(r'```yaml\n(.*?)```', TEXT, flags=re.DOTALL)
 MODELS = (Contract, Feature, Robot, ToolWeights, Topics, Episodes, Signal, Alignment, Image, JointStream, TopicFeature)
 
 

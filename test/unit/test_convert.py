@@ -120,8 +120,10 @@ def test_outcomes_and_instructions_come_along_and_short_episodes_do_not(tmp_path
     ]
     word = {'type': 'String'}
     rules = {
-        **{'by': 'topic', 'signal': {'topic': 'flag', 'type': 'Bool'}},
-        **{'outcome': {'topic': 'outcome', **word}, 'language': {'topic': 'task', **word}},
+        'by': 'topic',
+        'signal': {'topic': 'flag', 'type': 'Bool'},
+        'outcome': {'topic': 'outcome', **word},
+        'language': {'topic': 'task', **word},
     }
     found = made(tmp_path, rows, episodes=rules)
     assert [(item.success, item.labels['language']) for item in found] == [
@@ -169,7 +171,10 @@ def marked(rows: list, start: float, end: float) -> list:
 
 
 FORCE = {
-    **{'name': 'force', 'topic': 'wrench', 'type': 'WrenchStamped', 'fields': ['wrench.force.z']},
+    'name': 'force',
+    'topic': 'wrench',
+    'type': 'WrenchStamped',
+    'fields': ['wrench.force.z'],
     'align': {'max_age': 0.1},
 }
 

@@ -7,7 +7,6 @@ import pytest
 import yaml
 from ros_messages import MILLISECOND, SECOND, command, header, make, mark, state, vector, write_bag
 
-from vdd_ros.commands.cli import main
 from vdd_ros.common.errors import BagError
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.data.quality.check import Verdict, check
@@ -50,7 +49,7 @@ def test_joints_are_put_into_the_order_of_the_controller_by_what_they_do(tmp_pat
 
 def test_where_no_commands_were_recorded_the_next_state_counts_and_pauses_tell_episodes_apart(tmp_path):
     later = [(topic, stamp + 10 * SECOND, message) for topic, stamp, message in arm(commands=False)]
-    for _, stamp, message in later:
+    for _, _, message in later:
         message.header.stamp.sec += 10
     contract, _, verdict = drafted(tmp_path, [*arm(commands=False), *later])
     assert contract.commanded.source == 'measured' and contract.episodes.by == 'gaps'
@@ -242,7 +241,7 @@ def test_headers_of_another_clock_count_by_their_reception_unless_all_have_that_
     assert_learnable(contract, verdict)
 
 
-@pytest.mark.parametrize('topics, prefixes', [
+@pytest.mark.parametrize(('topics', 'prefixes'), [
     (('/follower/joint_states', '/leader/joint_states'), ('', '')),
     (('/left/joint_states', '/right/joint_states'), ('', '')),
     (('/slave/joint_states', '/master/joint_states'), ('slave_', 'master_')),
@@ -270,7 +269,7 @@ def test_every_joint_counts_in_the_unit_that_its_numbers_show(tmp_path):
         lambda stamp, values: [state(stamp, names, [*values, grip(stamp)])],
         lambda stamp, values: command([*values, grip(stamp)]),
     )
-    contract, text, verdict = drafted(tmp_path, rows, 'percent')
+    contract, text, _ = drafted(tmp_path, rows, 'percent')
     assert contract.robot.joints == names and 'gripper counts 0 to 100: percent' in text
     assert contract.measured.factor == contract.commanded.factor == (1.0, 1.0, 1.0, 0.01)
     degrees = 180 / np.pi
@@ -292,7 +291,7 @@ def test_every_joint_counts_in_the_unit_that_its_numbers_show(tmp_path):
 def test_a_model_shows_which_joints_are_the_arms_and_in_which_unit(tmp_path):
     path = write_bag(tmp_path / 'bag', moved(lambda stamp, values: [state(stamp, ('x', *JOINTS), [7, *values * 6])]))
     found = survey(path, values=True)
-    model = Model('arm.urdf', 'flange', {name: (-0.06, 0.06) for name in JOINTS})
+    model = Model('arm.urdf', 'flange', dict.fromkeys(JOINTS, (-0.06, 0.06)))
     file = tmp_path / 'arm.yaml'
     file.write_text(draft(found, model))
     contract = load_contract(file)

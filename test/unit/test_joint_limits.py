@@ -90,10 +90,14 @@ def test_a_urdf_with_a_limit_that_is_no_number_is_refused(tmp_path, bad):
 @pytest.mark.parametrize(
     'section',
     [
-        '<ros2_control name="arm" type="system"><joint name="shoulder"><command_interface name="position"/></joint>'
-        '</ros2_control>',
-        '<transmission name="t"><joint name="shoulder"><hardwareInterface>position</hardwareInterface></joint>'
-        '</transmission>',
+        (
+            '<ros2_control name="arm" type="system"><joint name="shoulder"><command_interface name="position"/></joint>'
+            '</ros2_control>'
+        ),
+        (
+            '<transmission name="t"><joint name="shoulder"><hardwareInterface>position</hardwareInterface></joint>'
+            '</transmission>'
+        ),
         '<gazebo><plugin><joint name="shoulder"><limit velocity="9"/></joint></plugin></gazebo>',
     ],
 )

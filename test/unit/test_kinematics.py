@@ -274,15 +274,15 @@ def _serial_arm(folder: Path, axes: list[str], mimic: str = '', finger: float | 
     """Write an arm of links of 0.2 m whose joints turn by at most 1.5 rad; the tool is 0.1 m before the last one."""
     text = '<robot name="arm"><link name="l0"/>'
     for number, axis in enumerate(axes, 1):
-        text += f'''<link name="l{number}">{_INERTIAL}</link><joint name="j{number}" type="revolute">
+        text += f"""<link name="l{number}">{_INERTIAL}</link><joint name="j{number}" type="revolute">
         <parent link="l{number - 1}"/><child link="l{number}"/><origin xyz="0 0 .2"/><axis xyz="{axis}"/>
-        <limit lower="-1.5" upper="1.5" effort="50" velocity="2"/>{mimic if number == len(axes) else ''}</joint>'''
+        <limit lower="-1.5" upper="1.5" effort="50" velocity="2"/>{mimic if number == len(axes) else ''}</joint>"""
     text += f"""<link name="tool"/><joint name="mount" type="fixed"><parent link="l{len(axes)}"/><child link="tool"/>
     <origin xyz="0 0 .1"/></joint>"""
     if finger is not None:
-        text += f'''<link name="finger">{_INERTIAL}</link><joint name="finger" type="prismatic"><parent link="tool"/>
+        text += f"""<link name="finger">{_INERTIAL}</link><joint name="finger" type="prismatic"><parent link="tool"/>
         <child link="finger"/><axis xyz="0 1 0"/><limit lower="{finger}" upper="0.06" effort="5" velocity="1"/>
-        </joint>'''
+        </joint>"""
     file = folder / 'arm.urdf'
     file.write_text(text + '</robot>', encoding='utf-8')
     return file

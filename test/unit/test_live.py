@@ -11,20 +11,20 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.bag_making import SECOND, rich_contract, rich_rows, write_rows  # noqa: E402
-from vdd_ros.contract.contract import Contract  # noqa: E402
-from vdd_ros.control.control_loop import ControlLoop  # noqa: E402
-from vdd_ros.control.embodiment import Embodiment  # noqa: E402
-from vdd_ros.control.execution import Execution  # noqa: E402
-from vdd_ros.control.freshness import Freshness  # noqa: E402
-from vdd_ros.control.limits import Limits  # noqa: E402
-from vdd_ros.control.outcome import Command, Hold  # noqa: E402
-from vdd_ros.control.routing import Routing  # noqa: E402
-from vdd_ros.data.bag.bag_definitions import standard  # noqa: E402
-from vdd_ros.data.convert import convert  # noqa: E402
-from vdd_ros.data.decode.account import Account  # noqa: E402
-from vdd_ros.data.decode.live import LiveStreams  # noqa: E402
-from vdd_ros.data.episode import Episode  # noqa: E402
+from benchmarks.bag_making import SECOND, rich_contract, rich_rows, write_rows
+from vdd_ros.contract.contract import Contract
+from vdd_ros.control.control_loop import ControlLoop
+from vdd_ros.control.embodiment import Embodiment
+from vdd_ros.control.execution import Execution
+from vdd_ros.control.freshness import Freshness
+from vdd_ros.control.limits import Limits
+from vdd_ros.control.outcome import Command, Hold
+from vdd_ros.control.routing import Routing
+from vdd_ros.data.bag.bag_definitions import standard
+from vdd_ros.data.convert import convert
+from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.live import LiveStreams
+from vdd_ros.data.episode import Episode
 
 ROWS = rich_rows(6.0)
 

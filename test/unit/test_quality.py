@@ -225,7 +225,7 @@ def test_what_befalls_many_episodes_is_one_finding_and_what_costs_most_comes_fir
     account.add('message', '/a', 'too short', 1)
     account.add('message', '/b', 'too short', 70)
     account.add('part', 'bag_0.mcap', 'its checksum is wrong', 1)
-    assert told(account=account, spans={index: (0, 1) for index in range(31)}) == [
+    assert told(account=account, spans=dict.fromkeys(range(31), (0, 1))) == [
         'fault bag_0.mcap: 1 part dropped: its checksum is wrong',
         'fault /b: 70 messages dropped: too short',
         'fault /a: 1 message dropped: too short',

@@ -34,7 +34,7 @@ CHUNK = 50
 # Writes a bag as the recorder does, flushing every so many messages, says how many are flushed, and never closes it.
 WRITER = """
 import sys
-from vdd_ros.data.bag_writer import BagWriter
+from vdd_ros.data.bag.bag_writer import BagWriter
 writer = BagWriter(sys.argv[1], {'/numbers': 'std_msgs/msg/Float64'})
 writer.open()
 number = 0
@@ -50,10 +50,12 @@ while True:
 
 def _write(path: Path, count: int = 4 * CHUNK) -> Path:
     """Write a bag in chunks of known size, a number and a word in turn."""
-    Float64, String = STORE.types['std_msgs/msg/Float64'], STORE.types['std_msgs/msg/String']
+    number_type, word_type = STORE.types['std_msgs/msg/Float64'], STORE.types['std_msgs/msg/String']
     with BagWriter(path, TOPICS) as writer:
         for number in range(count):
-            topic, message = ('/words', String(f'{number}')) if number % 2 else ('/numbers', Float64(float(number)))
+            topic, message = (
+                ('/words', word_type(f'{number}')) if number % 2 else ('/numbers', number_type(float(number)))
+            )
             writer.write(topic, number, bytes(STORE.serialize_cdr(message, TOPICS[topic])))
             if (number + 1) % CHUNK == 0:
                 writer.flush()
@@ -144,7 +146,7 @@ def test_a_bit_in_the_length_of_a_chunk_costs_no_message(tmp_path, place):
 def test_a_file_without_index_whose_first_chunk_is_damaged_keeps_the_definitions_of_that_chunk(tmp_path):
     path = _write(tmp_path / 'bag')
     file = _file(path)
-    begin, end = scan(file).chunks[0]
+    _, end = scan(file).chunks[0]
     data = bytearray(file.read_bytes()[: scan(file).chunks[3][1]])
     data[end - 5] ^= 16
     file.write_bytes(data)

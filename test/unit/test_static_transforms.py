@@ -33,7 +33,7 @@ def transforms(stamp: int, parent: str, child: str, x: float):
 
 
 @pytest.mark.parametrize(
-    'start, received, stamp',
+    ('start', 'received', 'stamp'),
     [(5 * SECOND, 5 * SECOND, WALL), (WALL, WALL + SECOND, WALL + SECOND), (WALL, WALL, 0)],
     ids=['of another clock', 'recorded late', 'without a stamp'],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -33,7 +35,7 @@ def _assert_continuous(state_at, knots: list[float]) -> None:
         for name in ('position', 'velocity', 'acceleration'):
             # In 2 ns an acceleration changes by no more than jerk times that; jerk is below 5e4 here.
             np.testing.assert_allclose(getattr(left, name), getattr(right, name), atol=1e-4)
-    for first, last in zip(knots, knots[1:]):
+    for first, last in pairwise(knots):
         for time in np.linspace(first, last, 7)[1:-1]:
             step = 1e-6
             before, here, after = state_at(time - step), state_at(time), state_at(time + step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Annotated, Union
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -29,21 +29,21 @@ EXIT_INTERRUPTED = 130
 
 _error = Console(stderr=True, soft_wrap=True)
 
-_Command = Union[
-    Annotated[Record, tyro.conf.subcommand('record')],
-    Annotated[RecordLive, tyro.conf.subcommand('record-live')],
-    Annotated[ContractCommand, tyro.conf.subcommand('contract')],
-    Annotated[Replay, tyro.conf.subcommand('replay')],
-    Annotated[DatasetCommand, tyro.conf.subcommand('dataset')],
-    Annotated[Inspect, tyro.conf.subcommand('inspect')],
-    Annotated[EditCommand, tyro.conf.subcommand('edit')],
-    Annotated[Recover, tyro.conf.subcommand('recover')],
-    Annotated[TrainTeacher, tyro.conf.subcommand('train-teacher')],
-    Annotated[Distill, tyro.conf.subcommand('distill')],
-    Annotated[Validate, tyro.conf.subcommand('validate')],
-    Annotated[View, tyro.conf.subcommand('view')],
-    Annotated[Demo, tyro.conf.subcommand('demo')],
-]
+_Command = (
+    Annotated[Record, tyro.conf.subcommand('record')]
+    | Annotated[RecordLive, tyro.conf.subcommand('record-live')]
+    | Annotated[ContractCommand, tyro.conf.subcommand('contract')]
+    | Annotated[Replay, tyro.conf.subcommand('replay')]
+    | Annotated[DatasetCommand, tyro.conf.subcommand('dataset')]
+    | Annotated[Inspect, tyro.conf.subcommand('inspect')]
+    | Annotated[EditCommand, tyro.conf.subcommand('edit')]
+    | Annotated[Recover, tyro.conf.subcommand('recover')]
+    | Annotated[TrainTeacher, tyro.conf.subcommand('train-teacher')]
+    | Annotated[Distill, tyro.conf.subcommand('distill')]
+    | Annotated[Validate, tyro.conf.subcommand('validate')]
+    | Annotated[View, tyro.conf.subcommand('view')]
+    | Annotated[Demo, tyro.conf.subcommand('demo')]
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

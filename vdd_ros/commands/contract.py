@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Union
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.markup import escape
@@ -114,10 +114,10 @@ class Check(ReadsBags):
 class ContractCommand:
     """Draft a contract from a bag, and check a bag against one."""
 
-    action: Union[
-        Annotated[Init, tyro.conf.subcommand('init', prefix_name=False)],
-        Annotated[Check, tyro.conf.subcommand('check', prefix_name=False)],
-    ]
+    action: (
+        Annotated[Init, tyro.conf.subcommand('init', prefix_name=False)]
+        | Annotated[Check, tyro.conf.subcommand('check', prefix_name=False)]
+    )
     """What to do."""
 
     def run(self) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Optional, Union
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -36,7 +36,7 @@ class Export(ReadsBags):
     """How topics become observations and actions: a YAML file, or the name of one that ships."""
     failures: bool = False
     """Also write the demonstrations that failed."""
-    video: Optional[Literal['h264', 'av1']] = None
+    video: Literal['h264', 'av1'] | None = None
     """Write pictures as films of this codec: smaller, and not exact. Left out, they are PNG."""
 
     def run(self) -> None:
@@ -102,10 +102,10 @@ class Import:
 class DatasetCommand:
     """Write demonstrations as a LeRobot dataset, and read those of others. Needs the extra `datasets`."""
 
-    action: Union[
-        Annotated[Export, tyro.conf.subcommand('export', prefix_name=False)],
-        Annotated[Import, tyro.conf.subcommand('import', prefix_name=False)],
-    ]
+    action: (
+        Annotated[Export, tyro.conf.subcommand('export', prefix_name=False)]
+        | Annotated[Import, tyro.conf.subcommand('import', prefix_name=False)]
+    )
     """What to do."""
 
     def run(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Union
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.markup import escape
@@ -93,7 +93,7 @@ class Trim(_Output):
 
     def run(self) -> None:
         """Do it."""
-        self._write(trim={number: (self.begin, self.end) for number in self.episodes})
+        self._write(trim=dict.fromkeys(self.episodes, (self.begin, self.end)))
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Relabel(_Output):
     def run(self) -> None:
         """Do it."""
         labels = {name: text for name in ('outcome', 'language') if (text := getattr(self, name))}
-        self._write(labels={number: labels for number in self.episodes})
+        self._write(labels=dict.fromkeys(self.episodes, labels))
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,13 @@ class EditCommand:
     decided.
     """
 
-    action: Union[
-        Annotated[List, tyro.conf.subcommand('list', prefix_name=False)],
-        Annotated[Drop, tyro.conf.subcommand('drop', prefix_name=False)],
-        Annotated[Trim, tyro.conf.subcommand('trim', prefix_name=False)],
-        Annotated[Relabel, tyro.conf.subcommand('relabel', prefix_name=False)],
-        Annotated[Merge, tyro.conf.subcommand('merge', prefix_name=False)],
-    ]
+    action: (
+        Annotated[List, tyro.conf.subcommand('list', prefix_name=False)]
+        | Annotated[Drop, tyro.conf.subcommand('drop', prefix_name=False)]
+        | Annotated[Trim, tyro.conf.subcommand('trim', prefix_name=False)]
+        | Annotated[Relabel, tyro.conf.subcommand('relabel', prefix_name=False)]
+        | Annotated[Merge, tyro.conf.subcommand('merge', prefix_name=False)]
+    )
     """What to do."""
 
     def run(self) -> None:

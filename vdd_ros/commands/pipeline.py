@@ -1,5 +1,4 @@
-"""The offline jobs as functions: record, train a teacher, distil a student, validate them; each from the files of the
-one before."""
+"""Offline jobs as functions: record, train a teacher, distil a student, validate. Each reads the last one's files."""
 
 from __future__ import annotations
 

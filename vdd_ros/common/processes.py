@@ -14,12 +14,11 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Union
 
 from vdd_ros.common.domain import domain_environment, private_domain
 from vdd_ros.common.errors import InterfaceError
 
-Value = Union[str, int, float, bool]
+Value = str | int | float | bool
 DOMAIN_FILE = 'ros_domain'
 """File in the log folder with the number of the domain, for `ROS_DOMAIN_ID` of a person who wants to look in."""
 FOUND = 'also in this domain: '
@@ -154,7 +153,7 @@ class _NodeProcess:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its nodes in order
-            preexec_fn=_dying_with_parent(),
+            preexec_fn=_dying_with_parent(),  # noqa: PLW1509 - one call of a loaded library
         )
         self._reader = threading.Thread(target=self._read, name=f'output of {name}', daemon=True)
         self._reader.start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
@@ -54,17 +54,18 @@ def _which(value: Any) -> str:
     return 'topic' if topic else 'arm'
 
 
-AnyFeature = Annotated[
-    Union[Annotated[Feature, Tag('arm')], Annotated[TopicFeature, Tag('topic')]], Discriminator(_which)
-]
+AnyFeature = Annotated[Annotated[Feature, Tag('arm')] | Annotated[TopicFeature, Tag('topic')], Discriminator(_which)]
 
 
 Weight = Annotated[float, Field(ge=0, le=1)]
 
 
 class ToolWeights(Frozen):
-    """How much each axis of the tool's pose matters to inverse kinematics: an arm of fewer than six joints cannot keep
-    all of them. 1: it must be reached. 0: it is free. Between: it is sought where that costs the others nothing."""
+    """How much each axis of the tool's pose matters to inverse kinematics.
+
+    An arm of fewer than six joints cannot keep all of them. 1: it must be reached. 0: it is free. Between: it is sought
+    where that costs the others nothing.
+    """
 
     position: tuple[Weight, Weight, Weight] = (1.0, 1.0, 1.0)
     """Along x, y, z of the robot's base."""

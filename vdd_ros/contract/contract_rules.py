@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 from vdd_ros.contract import message_types as types
 from vdd_ros.contract.features import TopicFeature
@@ -11,7 +11,7 @@ from vdd_ros.contract.features import TopicFeature
 if TYPE_CHECKING:
     from vdd_ros.contract.contract import Contract
 
-Complaint = tuple[str, tuple[Union[str, int], ...]]
+Complaint = tuple[str, tuple[str | int, ...]]
 
 SINCE_2 = ('measured', 'commanded', 'further_actions', 'episodes')
 """The keys of a contract that came with version 2."""
@@ -78,7 +78,7 @@ def _features(contract: Contract) -> Iterator[Complaint]:
 
 
 def _tool(contract: Contract) -> Iterator[Complaint]:
-    """What is commanded of the tool's pose must be something that inverse kinematics reaches for, and be said once."""
+    """Require that what is commanded of the tool's pose is solved for by inverse kinematics, and commanded once."""
     weights, commanded = contract.robot.tool_weights, set()
     for *path, feature in _listed(contract):
         if path[0] == 'observation' or feature.space != 'tool':

@@ -49,7 +49,7 @@ _FIELDS = {
     'Odometry': ('pose.pose.position', 'pose.pose.orientation', 'twist.twist.linear', 'twist.twist.angular'),
     'Imu': ('orientation', 'angular_velocity', 'linear_acceleration'),
     'CameraInfo': ('k[0:9]',),
-    **{name: ('data',) for name in 'Float64 Float32 Int32 Int64 UInt8 Bool'.split()},
+    **dict.fromkeys('Float64 Float32 Int32 Int64 UInt8 Bool'.split(), ('data',)),
 }
 _ORIENTATIONS = {'orientation', 'rotation', 'quaternion'}
 _VECTORS = {

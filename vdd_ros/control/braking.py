@@ -70,7 +70,7 @@ def stopping_extent(velocity: float, acceleration: float, limit: float, jerk: fl
 def _forward_extent(velocity: float, acceleration: float, limit: float, jerk: float) -> float:
     smooth = velocity - acceleration / 2
     peak = max(smooth + acceleration * acceleration / (2 * jerk), 0.0)
-    if peak * jerk <= limit * limit:
+    if peak * jerk <= limit * limit:  # noqa: SIM108 - one formula a line
         distance = peak * sqrt(peak / jerk)
     else:
         distance = peak * (peak / limit + limit / jerk) / 2

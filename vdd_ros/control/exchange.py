@@ -82,7 +82,7 @@ class Exchange:
         """Ticks that asked for a plan while the one before was still being made."""
 
     def begin(self) -> None:
-        """What the policy sees begins now; all that was planned is void."""
+        """Begin a new observation history; all earlier plans are void."""
         self._epoch += 1
         self._ticks.clear()
         self.void()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Union
 
 import numpy as np
 
@@ -61,7 +60,7 @@ class Stop:
     """Whether it is still braking."""
 
 
-Outcome = Union[Command, Hold, Stop]
+Outcome = Command | Hold | Stop
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ _prepared: tuple[Contract, ToolPoint | None] | None = None
 
 
 def _prepare(contract: Contract, kinematics: MakeKinematics | None) -> None:
-    global _prepared
+    global _prepared  # noqa: PLW0603 - of a process of a pool, whose initializer this is
     _prepared = (contract, kinematics() if kinematics is not None else None)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,7 +244,7 @@ def save_checkpoint(path: Path, learner: Learner, generator: torch.Generator, em
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f'{path.name}.part')
     save_file({name: value.contiguous() for name, value in tensors.items()}, aside, {'state': json.dumps(state)})
-    os.replace(aside, path)
+    aside.replace(path)
 
 
 def load_checkpoint(path: Path, learner: Learner, generator: torch.Generator, ema: Ema | None) -> int:
@@ -260,7 +259,7 @@ def load_checkpoint(path: Path, learner: Learner, generator: torch.Generator, em
     try:
         with safe_open(path, framework='pt') as file:
             state = json.loads(file.metadata()['state'])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - of safetensors, no dict
         module = {name[7:]: value for name, value in tensors.items() if name.startswith('module.')}
         learner.module.load_state_dict(module)
         for name, descent in learner.descents.items():

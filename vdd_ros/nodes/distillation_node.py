@@ -87,7 +87,7 @@ class DistillationNode(Node):
     def _guard(self) -> None:
         try:
             artifact = self._learn()
-        except Exception as error:  # whatever it is, it belongs to the thread that spins, which ends on it
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that spins
             self.failure = error
             return
         self._tell('cancelled' if artifact is None else f'wrote {artifact.path}')

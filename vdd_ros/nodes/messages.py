@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time

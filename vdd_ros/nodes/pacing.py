@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from typing import Callable
+from collections.abc import Callable
 
 _NAP = 0.05
 """The longest sleep that nothing interrupts [s]; shorter ones end more precisely than a wait for an event."""
@@ -89,7 +89,7 @@ class Pacer:
             self.lateness.append(time.monotonic() - deadline)
             try:
                 self._tick()
-            except Exception as error:  # whatever it is, it belongs to the thread that checks, not to this one
+            except Exception as error:  # noqa: BLE001 - raised again by the thread that checks
                 self._error = error
                 return
             deadline += self._period

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Mapping, Sequence, Union
+from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import (
@@ -21,7 +21,7 @@ from rclpy.validate_topic_name import validate_topic_name
 
 from vdd_ros.common.errors import ConfigurationError, VddError
 
-Value = Union[bool, int, float, str, Sequence[str], Sequence[int]]
+Value = bool | int | float | str | Sequence[str] | Sequence[int]
 
 STRINGS = RclpyParameter.Type.STRING_ARRAY
 INTEGERS = RclpyParameter.Type.INTEGER_ARRAY

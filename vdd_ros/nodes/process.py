@@ -6,8 +6,8 @@ import functools
 import json
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Callable, Sequence
 
 import rclpy
 from rclpy.exceptions import NameValidationException, ParameterException

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -209,7 +208,7 @@ def save_artifact(
     aside.mkdir()
     for name, data in {**files, MANIFEST: text}.items():
         (aside / name).write_bytes(data)
-    os.replace(aside, path)
+    aside.replace(path)
     return _sha256(text)
 
 

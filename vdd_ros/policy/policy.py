@@ -212,7 +212,7 @@ class TeacherPolicy:
             self._sampler = samplers[artifact.manifest.network['sampler']]
             if not (self._sigmas.ndim == 1 and len(self._sigmas) > 1 and np.isfinite(self._sigmas).all()):
                 raise ValueError('noise levels are at least two finite numbers')
-            if not (0 < self._sigma_data < np.inf and 0 < self._bound):
+            if not (0 < self._sigma_data < np.inf and self._bound > 0):
                 raise ValueError('sigma_data and action_bound are above 0')
         window = 1, self.contract.observation_horizon, self.contract.observation_size
         chunk = 1, self.contract.prediction_horizon * self.contract.action_size

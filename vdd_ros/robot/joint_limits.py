@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isnan, radians
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -44,7 +44,7 @@ _ATTRIBUTES = {
     'jerk': 'max_jerk',
 }
 _UNUSED_ATTRIBUTES = {'effort'}
-_Reader = Callable[[Union[str, Path], str, Any], 'JointLimit']
+_Reader = Callable[[str | Path, str, Any], 'JointLimit']
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Union
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
@@ -142,8 +142,8 @@ class Camera(Settings):
     """Every which pixel of a row and of a column becomes a point."""
 
 
-Controller = Annotated[Union[Position, TrajectoryFollower, Gripper], Field(discriminator='type')]
-Sensor = Annotated[Union[ForceTorque, Imu, Contacts, Pose], Field(discriminator='type')]
+Controller = Annotated[Position | TrajectoryFollower | Gripper, Field(discriminator='type')]
+Sensor = Annotated[ForceTorque | Imu | Contacts | Pose, Field(discriminator='type')]
 
 
 class SceneSettings(Settings):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Union
 
 import mujoco
 import numpy as np
@@ -65,7 +64,7 @@ class Placement:
     """Unit quaternion, shape (4,), w x y z."""
 
 
-Value = Union[Wrench, Motion, tuple[Contact, ...], Placement]
+Value = Wrench | Motion | tuple[Contact, ...] | Placement
 
 
 @dataclass(frozen=True)

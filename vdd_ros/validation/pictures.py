@@ -11,13 +11,13 @@ import numpy as np
 
 matplotlib.use('Agg')
 
-from matplotlib import colormaps  # noqa: E402
-from matplotlib.collections import LineCollection  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib import colormaps
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 
-from vdd_ros.sim.tasks import Task  # noqa: E402
-from vdd_ros.validation.latency import Latency  # noqa: E402
-from vdd_ros.validation.rollout import Rollouts  # noqa: E402
+from vdd_ros.sim.tasks import Task
+from vdd_ros.validation.latency import Latency
+from vdd_ros.validation.rollout import Rollouts
 
 _COLOURS = {'teacher': '#4c72b0', 'student': '#dd8452', 'recorded': '#5f8f6b'}
 _FAILED, _MUTED = '#c0392b', '#8c99a6'

@@ -213,7 +213,7 @@ def _of_ros(outcomes: list[Outcome] | tuple[Outcome, ...]) -> dict[str, Any]:
 def _panels(findings: Findings) -> dict[str, Rollouts]:
     """Return the rollouts whose paths are drawn: everybody's in the nominal scenario, the foremost's in the last."""
     first, *others = findings.rollouts
-    panels = {who: rollouts for who, rollouts in reversed(findings.rollouts[first].items())}
+    panels = dict(reversed(findings.rollouts[first].items()))
     if others:
         worst = EVERYTHING if EVERYTHING in others else others[-1]
         who, rollouts = next(iter(findings.rollouts[worst].items()))

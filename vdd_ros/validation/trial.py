@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Union
 
 import numpy as np
 
@@ -36,7 +35,7 @@ class Timing:
 class Trial:
     """A policy, in so many episodes, in a world with its trouble."""
 
-    policy: Union[PlannerFactory, Recorded]
+    policy: PlannerFactory | Recorded
     """Who acts."""
     episodes: int
     """How often; of a recording, from its first episode on."""

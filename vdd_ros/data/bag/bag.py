@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Union
+from typing import Any
 
 import lz4.frame
 import zstandard
@@ -29,7 +29,7 @@ _STORAGES = {'.mcap': McapFile, '.db3': SqliteFile, '.bag': Ros1File}
 _COMPRESSIONS = {'.zstd': 'zstd', '.zst': 'zstd', '.lz4': 'lz4'}
 _MAGIC = {b'\x28\xb5\x2f\xfd': 'zstd', b'\x04\x22\x4d\x18': 'lz4'}
 _MAX_MESSAGE = 1 << 30
-_File = Union[McapFile, SqliteFile, Ros1File]
+_File = McapFile | SqliteFile | Ros1File
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Bag:
             item = messages.data(index)
             try:
                 size = zstandard.get_frame_parameters(item).content_size if item[:4] in _MAGIC else 0
-                size = size if size <= _MAX_MESSAGE else _MAX_MESSAGE
+                size = min(size, _MAX_MESSAGE)
                 data.append(decompressed(item, _MAGIC.get(item[:4], 'unknown'), size))
                 kept.append(index)
             except (Damage, zstandard.ZstdError) as error:

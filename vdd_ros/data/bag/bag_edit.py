@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from mcap.exceptions import McapError
@@ -179,7 +180,7 @@ def merge(paths: Sequence[str | Path], output: str | Path) -> int:
     """
     found = [Demonstrations(Path(path), (), (), _MARKS_TOPIC, False) for path in paths]
     spans = sorted((_span(item.path), index) for index, item in enumerate(found))
-    for ((_, end), first), ((start, _), second) in zip(spans, spans[1:]):
+    for ((_, end), first), ((start, _), second) in pairwise(spans):
         if start <= end:
             raise BagError(
                 expected='bags of different times',

@@ -18,7 +18,7 @@ from vdd_ros.common.errors import OutputError
 from vdd_ros.data.bag.bag_metadata import BagFile, Topic, partial_path, write_metadata, write_metadata_of
 from vdd_ros.data.bag.mcap_copy import finish
 
-_NONE: Mapping[str, 'Definition'] = MappingProxyType({})
+_NONE: Mapping[str, Definition] = MappingProxyType({})
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Union
 
 import numpy as np
 
@@ -27,7 +26,7 @@ _MALFORMED = (Damage, *MALFORMED)
 _TOPIC = re.compile(r'/[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*')
 
 Key = Hashable
-KeyOf = Callable[[Channel], Union[Key, None]]
+KeyOf = Callable[[Channel], Key | None]
 """By what the messages of a channel are put together; None for those that are not asked for."""
 Block = dict[Key, Messages]
 

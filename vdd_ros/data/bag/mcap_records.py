@@ -265,7 +265,7 @@ class Area:
             return length <= _MAX_DEFINITION and metadata_length(self.read(body, length)) == length
         if code == DATA_END:
             return length == 4 and self._is_summary(body + 4)
-        return code in (HEADER, CHUNK_INDEX, STATISTICS) or code >= _FIRST_PRIVATE or SUMMARY_OFFSET < code
+        return code in (HEADER, CHUNK_INDEX, STATISTICS) or code >= _FIRST_PRIVATE or code > SUMMARY_OFFSET
 
     def _is_summary(self, position: int) -> bool:
         head = self.read(position, 9)

@@ -14,8 +14,20 @@ import numpy as np
 
 _MAX_DEPTH = 32
 _SIZES = {
-    **{'bool': 'u1', 'byte': 'u1', 'char': 'u1', 'octet': 'u1', 'int8': 'i1', 'uint8': 'u1', 'int16': 'i2'},
-    **{'uint16': 'u2', 'int32': 'i4', 'uint32': 'u4', 'int64': 'i8', 'uint64': 'u8', 'float32': 'f4', 'float64': 'f8'},
+    'bool': 'u1',
+    'byte': 'u1',
+    'char': 'u1',
+    'octet': 'u1',
+    'int8': 'i1',
+    'uint8': 'u1',
+    'int16': 'i2',
+    'uint16': 'u2',
+    'int32': 'i4',
+    'uint32': 'u4',
+    'int64': 'i8',
+    'uint64': 'u8',
+    'float32': 'f4',
+    'float64': 'f8',
 }
 _ENCAPSULATIONS = {
     **{bytes([0, number]): 'parameter list CDR' for number in (2, 3)},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class Frames:
         return np.array([real(self.rows[place][columns]) for place in places.tolist()])
 
 
-Part = Union[np.ndarray, Frames]
+Part = np.ndarray | Frames
 
 
 class Rows:

@@ -40,9 +40,7 @@ _ENCODINGS = {
     '32FC1': ('f4', 1, ()),
 }
 # Of two pixels in a row that share their colour, the places of both brightnesses, of blue and of red.
-_SHARED_COLORS = {name: (1, 3, 0, 2) for name in ('yuv422', 'uyvy')} | {
-    name: (0, 2, 1, 3) for name in ('yuv422_yuy2', 'yuyv')
-}
+_SHARED_COLORS = dict.fromkeys(('yuv422', 'uyvy'), (1, 3, 0, 2)) | dict.fromkeys(('yuv422_yuy2', 'yuyv'), (0, 2, 1, 3))
 # Of four pixels behind a colour filter, by rows: the places of red, of both greens, and of blue.
 _FILTERED = {
     f'bayer_{pattern}{bits}': (f'u{bits // 8}', tuple(place for color in 'rgb' for place in _places(pattern, color)))

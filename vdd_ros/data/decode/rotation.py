@@ -59,7 +59,7 @@ def from_six_dimensional(columns: np.ndarray) -> np.ndarray:
         3: [y[2] - z[1], z[0] - x[2], x[1] - y[0], 1 + squares[3]],
     }
     quaternion = np.array(rows[largest])
-    return quaternion / np.copysign(np.linalg.norm(quaternion), quaternion[3] if quaternion[3] else 1.0)
+    return quaternion / np.copysign(np.linalg.norm(quaternion), quaternion[3] or 1.0)
 
 
 def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:

@@ -264,7 +264,7 @@ class _Draft:
                 lines += [
                     f'  # - {self._joints_feature(seen, table, _short(topic) + (f"_{place + 1}" if place else ""))}'
                     for place, table in enumerate(rest)
-                    if np.isfinite(table.values).all(axis=0).any() and not set(table.names) & set(self._arm.joints)
+                    if (np.isfinite(table.values).all(axis=0).any() and not set(table.names) & set(self._arm.joints))
                     or seen is not self._arm.seen
                 ]  # fmt: skip
                 continue

@@ -217,7 +217,7 @@ class Commander:
             try:
                 # Without a planner beside it, the loop itself plans: in simulation, and where each command is a plan.
                 outcome = self.loop.advance(now) if self._plans_itself else self.loop.decide(now)
-            except Exception:  # whatever it is, the arm must go on being told to stay
+            except Exception:  # noqa: BLE001 - whatever it is, the arm must go on being told to stay
                 outcome = self._failed()
             wanted = self.loop.wants_plan
             if not 0 <= now - self._noted < self._policy_period:
@@ -249,7 +249,7 @@ class Commander:
             began = time.perf_counter()
             try:
                 planned = self.loop.plan()
-            except Exception as error:  # the policy's own; it must not end the thread
+            except Exception as error:  # noqa: BLE001 - the policy's own; it must not end the thread
                 self.fault = traceback.format_exc()
                 self.stop(f'the policy failed: {error}')
                 continue

@@ -23,7 +23,7 @@ class Diagnostics:
 
     def status(self, commander: Commander) -> tuple[bytes, str, dict[str, object]]:
         """Return level, message and values for now."""
-        counters, outcome, ticks = commander.loop.counters(), commander.outcome, sum(commander.counts.values())
+        counters, ticks = commander.loop.counters(), sum(commander.counts.values())
         now = time.monotonic()
         rate = (ticks - self._ticked) / max(now - self._since, 1e-9)
         self._ticked, self._since = ticks, now

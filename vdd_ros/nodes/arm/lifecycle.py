@@ -32,7 +32,7 @@ def transition(callback: Callable[..., None]) -> Callable[..., TransitionCallbac
             self.complaint = error
             if not self.starting:
                 self.get_logger().error(str(error))
-        except Exception as error:  # whatever it is, the lifecycle would hide it
+        except Exception as error:  # noqa: BLE001 - whatever it is, the lifecycle would hide it
             self.complaint = error
             self.get_logger().error(traceback.format_exc())
         else:

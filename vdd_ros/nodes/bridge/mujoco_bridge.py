@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping
-from typing import Any, Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock as NodeClock
@@ -15,7 +15,6 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
-from vdd_ros.common.errors import VddError
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.bridge.bridge_parameters import PARAMETERS
 from vdd_ros.nodes.bridge.bridge_services import BridgeServices

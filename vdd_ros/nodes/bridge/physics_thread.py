@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from typing import Any, Callable, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 Result = TypeVar('Result')
 
@@ -79,7 +80,7 @@ class PhysicsThread:
         def order() -> None:
             try:
                 answer.put((action(), None))
-            except Exception as error:  # whatever it is, it belongs to who asked
+            except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to who asked
                 answer.put((None, error))
 
         self._orders.put(order)
@@ -106,7 +107,7 @@ class PhysicsThread:
     def _guard(self) -> None:
         try:
             self._run()
-        except Exception as error:  # whatever it is, it belongs to the thread that checks, not to this one
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that checks
             self._error = error
 
     def _run(self) -> None:

@@ -12,6 +12,7 @@ from rclpy.service import Service
 
 from vdd_ros.common.errors import ConfigurationError, GateError, VddError
 from vdd_ros.contract.contract import NANOSECONDS, load_contract
+from vdd_ros.nodes.arm.commander import Commander
 from vdd_ros.nodes.arm.driver import ArmDriver, Setting
 from vdd_ros.nodes.arm.lifecycle import ArmNode, transition
 from vdd_ros.nodes.arm.parameters import deployment_of
@@ -35,7 +36,6 @@ class PolicyNode(ArmNode):
 
     # Of the class, since a node whose parameters are refused is destroyed as it is.
     driver: ArmDriver | None = None
-
     commander: Commander | None = None
 
     def __init__(self) -> None:

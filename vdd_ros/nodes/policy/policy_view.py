@@ -88,7 +88,7 @@ class View:
     def _try_to_show(self) -> None:
         try:
             self._show()
-        except Exception:  # whatever it is, it is not worth the arm's motion
+        except Exception:  # noqa: BLE001 - whatever it is, it is not worth the arm's motion
             self._node.get_logger().error(f'no ways to show: {traceback.format_exc()}', throttle_duration_sec=10.0)
 
     def _show(self) -> None:

@@ -83,7 +83,7 @@ class Reloader:
             policy = self._load(path)
         except VddError as error:
             done(None, str(error))
-        except Exception as error:  # whatever it is: whoever asked waits for the answer
+        except Exception as error:  # noqa: BLE001 - whatever it is: whoever asked waits for the answer
             done(None, f'{type(error).__name__}: {" ".join(str(error).split())}; {traceback.format_exc()}')
         else:
             done(policy, '')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Union
 
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import load_contract
@@ -36,7 +35,7 @@ PARAMETERS = (
     *arm_parameters.PARAMETERS,
 )
 
-_Player = Union[ArmReplay, ShadowReplay]
+_Player = ArmReplay | ShadowReplay
 
 
 class ReplayNode(ArmNode):

@@ -9,11 +9,11 @@ import numpy as np
 
 matplotlib.use('Agg')
 
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.colors import PowerNorm  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
 
-from vdd_ros.data.quality.inspection import Inspection, Trace  # noqa: E402
+from vdd_ros.data.quality.inspection import Inspection, Trace
 
 _BLUE, _ORANGE, _GREEN, _RED, _MUTED, _LINE = '#4c72b0', '#dd8452', '#4f9d69', '#c0392b', '#8c99a6', '#e6eaee'
 _OUTCOMES = {True: _GREEN, False: _RED, None: _BLUE}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -123,7 +124,7 @@ class PlacingDemonstrator(Demonstrator):
 
 def _curve(*points: np.ndarray) -> Path:
     """Return a smooth path through points of shape (3,) that overshoots none of them."""
-    knots = np.concatenate([[0.0], np.cumsum([np.linalg.norm(b - a) for a, b in zip(points, points[1:])])])
+    knots = np.concatenate([[0.0], np.cumsum([np.linalg.norm(b - a) for a, b in pairwise(points)])])
     places = np.linspace(0.0, knots[-1], max(2, round(knots[-1] / _RESOLUTION)))
     values = np.array(points)
     return Path(np.stack([monotone_spline(knots, values[:, axis], places) for axis in range(3)], axis=1))
