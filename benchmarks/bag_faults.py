@@ -28,7 +28,7 @@ from benchmarks.bag_making import COMMAND, JOINT_STATE, MARK, SECOND, STORE, Mak
 from vdd_ros.common.errors import VddError
 from vdd_ros.contract.contract import Contract
 from vdd_ros.data.convert import convert
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 
 JOINTS = ('a', 'b')
 STATES, COMMANDS, SPANS = '/joint_states', '/arm_controller/commands', '/episode'
@@ -314,10 +314,10 @@ def _patience() -> Iterator[None]:
 
 
 def _judged(path: Path, storage: str, fault: str, made: Made) -> tuple[str, str]:
-    account = Account()
+    report = ConversionReport()
     try:
         with _patience():
-            episodes = list(convert(path, contract(), None, account))
+            episodes = list(convert(path, contract(), None, report))
     except VddError as error:
         text = str(error)
         named = str(path) in text or path.name in text or any(file.name in text for file in path.rglob('*'))
@@ -327,10 +327,10 @@ def _judged(path: Path, storage: str, fault: str, made: Made) -> tuple[str, str]
     except Exception as error:  # noqa: BLE001 - that is what is looked for
         return 'crash', f'{type(error).__name__}: {error}'
     there = Counter(topic for topic, _, _ in made.rows)
-    vague = account.lost('part') or any('does not tell' in loss.why for loss in account.losses)
+    vague = report.lost('part') or any('does not tell' in loss.why for loss in report.entries)
     for topic, count in there.items():
-        read, lost = account.read.get(topic, 0), account.lost('message', topic)
-        story = f'{topic}: {count} made, {read} read, {lost} told of; {[str(loss) for loss in account.losses]}'
+        read, lost = report.read.get(topic, 0), report.lost('message', topic)
+        story = f'{topic}: {count} made, {read} read, {lost} told of; {[str(loss) for loss in report.entries]}'
         if fault in MESSAGES and (read + lost != count or lost != made.bad[topic]):
             return 'untrue', story
         if read < count and not vague and read + lost < count:
@@ -344,11 +344,11 @@ def _judged(path: Path, storage: str, fault: str, made: Made) -> tuple[str, str]
                 return 'untrue', 'a joint state that was never made'
     if fault in MESSAGES:
         indices = {episode.index for episode in episodes}
-        dropped = {loss.where for loss in account.losses if loss.kind == 'episode'}
+        dropped = {loss.where for loss in report.entries if loss.kind == 'episode'}
         if len(indices) + len(dropped) != 2 and fault != 'stamps':
             return 'untrue', f'of 2 episodes {len(indices)} were made and {len(dropped)} dropped'
         ticks = sum(map(len, episodes))
-        unharmed = not dropped and not account.lost('tick') and fault in ('none', 'reordered', 'gaps')
+        unharmed = not dropped and not report.lost('tick') and fault in ('none', 'reordered', 'gaps')
         if unharmed and ticks != 60:
             return 'silent', f'{ticks} ticks'
     return 'converted', f'{sum(map(len, episodes))} ticks'

@@ -55,7 +55,7 @@ def over_dds(
 
     from vdd_ros.nodes import messages, qos
     from vdd_ros.nodes.listening import Listening, live_streams
-    from vdd_ros.nodes.recorder.tap import message_class
+    from vdd_ros.nodes.recorder.raw_subscription import message_class
 
     live, heard = live_streams(contract, arm=True), []
 

@@ -22,7 +22,7 @@ from vdd_ros.control.routing import Mixture
 from vdd_ros.data.episode import Episode
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.policy.policy_node import PolicyNode
-from vdd_ros.nodes.recorder.tap import message_class
+from vdd_ros.nodes.recorder.raw_subscription import message_class
 from vdd_ros.policy.policy import DistilledPolicy
 
 _PATIENCE = 30.0
@@ -125,10 +125,10 @@ class _Play:
             return node.now() == received
 
         self.until(reached)
-        before = node.driver.setting.streams.account.read.get(topic, 0)
+        before = node.driver.setting.streams.report.read.get(topic, 0)
         self._publishers[topic].publish(data)
         if topic in node.driver.setting.streams.topics:
-            self.until(lambda: node.driver.setting.streams.account.read.get(topic, 0) > before)
+            self.until(lambda: node.driver.setting.streams.report.read.get(topic, 0) > before)
         if topic == 'joint_states':
             arm = node.driver.arm
             self.until(lambda: arm.reading is not None and arm.reading.stamp == received)

@@ -43,7 +43,7 @@ from vdd_ros.common.progress import silent
 from vdd_ros.contract.contract import Contract
 from vdd_ros.data.bag.bag import Bag
 from vdd_ros.data.convert import convert
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.demonstrations import converted
 from vdd_ros.data.episode import Episode
 
@@ -107,13 +107,13 @@ def speed(folder: Path, size: int, repeats: int) -> tuple[Rows, list[Bar]]:
 
 
 def _timed(path: Path, count: int) -> float:
-    account = Account()
+    report = ConversionReport()
     began = time.perf_counter()
-    ticks = sum(len(episode) for episode in convert(path, arm_contract(), None, account))
+    ticks = sum(len(episode) for episode in convert(path, arm_contract(), None, report))
     seconds = time.perf_counter() - began
-    read = sum(number for topic, number in account.read.items() if topic != '/episode')
-    if read != count or account.losses or not ticks:
-        raise RuntimeError(f'{path}: {read} of {count} messages read, {account.losses}')
+    read = sum(number for topic, number in report.read.items() if topic != '/episode')
+    if read != count or report.entries or not ticks:
+        raise RuntimeError(f'{path}: {read} of {count} messages read, {report.entries}')
     return seconds
 
 
@@ -142,9 +142,9 @@ def memory(folder: Path, small: int, large: int) -> tuple[Rows, list[Bar]]:
         done = subprocess.run(
             [sys.executable, '-c', _MEMORY, str(path)], capture_output=True, text=True, check=True, env=_environment()
         )
-        peak, ticks, losses = json.loads(done.stdout)
-        if losses:
-            raise RuntimeError(f'{path}: {losses} losses')
+        peak, ticks, entries = json.loads(done.stdout)
+        if entries:
+            raise RuntimeError(f'{path}: {entries} losses')
         name = f'{size / MEGABYTE:.0f} MB'
         rows.append(_row('memory', name, messages=count, ticks=ticks, value=peak, unit='MB peak'))
         for file in path.iterdir():
@@ -170,7 +170,7 @@ def cores(folder: Path, size: int, count: int) -> tuple[Rows, list[Bar]]:
         began = time.perf_counter()
         found = list(converted(bags, arm_contract(), None, silent, workers=workers))
         seconds = time.perf_counter() - began
-        if any(item.account.losses for item in found) or len(found) != count:
+        if any(item.report.entries for item in found) or len(found) != count:
             raise RuntimeError('something was lost')
         speed_ = messages * count / seconds
         rows.append(_row('cores', f'{workers} for {count} bags', seconds=seconds, value=speed_, unit='messages/s'))
@@ -183,7 +183,7 @@ def parity(folder: Path, seconds: float) -> tuple[Rows, list[Bar]]:
     path = write_rows(folder / 'rich', rows_in)
 
     def episodes(contract: Contract) -> list[Episode]:
-        return list(convert(path, contract, None, Account()))
+        return list(convert(path, contract, None, ConversionReport()))
 
     contract = rich_contract()
     found = {'in process': bag_parity.in_process(contract, rows_in, episodes(contract))}

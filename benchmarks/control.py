@@ -39,7 +39,7 @@ from vdd_ros.learning.learning_settings import load_settings
 from vdd_ros.learning.mixture.student import Student
 from vdd_ros.learning.networks import PolicyShape
 from vdd_ros.policy.artifact import Calibration, DataRecord, Manifest, normalizer_entries, save_artifact
-from vdd_ros.policy.familiarity import fit_familiarity
+from vdd_ros.policy.density import fit_density
 from vdd_ros.policy.normalization import Normalizer, Normalizers
 
 PLANNING_RATE = 200.0
@@ -65,7 +65,7 @@ def save_mirror(path: Path, contract: Contract) -> None:
         Normalizer(np.zeros(contract.action_size), np.ones(contract.action_size)),
     )
     student = Student(settings, shape, torch.Generator().manual_seed(0))
-    familiarity = fit_familiarity(
+    familiarity = fit_density(
         np.random.default_rng(0).normal(size=(20_000, *shape_of(shape))), np.random.default_rng(0)
     )
     lowest = {name: {'train': (-1e9, 0.0)} for name in ('familiarity', 'decidedness', 'likelihood')}

@@ -31,7 +31,7 @@ from benchmarks.harness import Bar, finish
 from vdd_ros.contract.contract import Contract
 from vdd_ros.data.bag import bag_messages as messages
 from vdd_ros.data.convert import convert
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 
 HEIGHT, WIDTH = 480, 640
 WRIST, FRONT = 'wrist/image_raw/compressed', 'front/image_raw'
@@ -89,12 +89,12 @@ def write_demonstration(folder: Path, seconds: float) -> Path:
 
 def by_convert(path: Path, side: int) -> dict[str, Any]:
     """Convert a bag; return seconds, ticks and the mean of the pictures at each tick."""
-    account = Account()
+    report = ConversionReport()
     began, used = time.perf_counter(), time.process_time()
-    (episode,) = convert(path, camera_contract(side), None, account)
+    (episode,) = convert(path, camera_contract(side), None, report)
     taken = {'seconds': time.perf_counter() - began, 'cpu_s': time.process_time() - used}
-    if any(loss.kind != 'note' and loss.kind != 'tick' for loss in account.losses):
-        raise RuntimeError(f'{path}: {account.losses}')
+    if any(loss.kind != 'note' and loss.kind != 'tick' for loss in report.entries):
+        raise RuntimeError(f'{path}: {report.entries}')
     means = [row[7:].reshape(2, -1).mean(axis=1).tolist() for row in episode.observation]
     return {**taken, 'ticks': len(episode), 'stamps': episode.stamps.tolist(), 'means': means}
 

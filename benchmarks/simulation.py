@@ -4,7 +4,7 @@
                             student and guide go the same way, so that they differ in nothing else
     lockstep over DDS       bridge and policy node in processes of their own, as on a robot
     real time               the bridge at 500 joint states per second, alone and with a 640 x 480 RGB-D camera
-    determinism             two bridges, one seed, every kind of trouble: every joint state, to the last bit
+    determinism             two bridges, one seed, every kind of disturbances: every joint state, to the last bit
 
 Speeds in process are of the processor's time: other work on the machine counts little.
 """
@@ -23,7 +23,7 @@ from rich.progress import Progress
 from benchmarks.harness import Bar, finish
 from benchmarks.inference import untrained
 from benchmarks.simulation_guide import Guide, GuidedStudent
-from benchmarks.simulation_ros import pace, said_with_trouble
+from benchmarks.simulation_ros import pace, said_with_disturbances
 from vdd_ros.contract.contract import NANOSECONDS, load_contract
 from vdd_ros.learning.learning_settings import load_settings
 from vdd_ros.policy.artifact import Artifact
@@ -88,7 +88,7 @@ def main(quick: bool = False, check: bool = False) -> int:
             tell()
         said = []
         for run in range(2):
-            said.append(said_with_trouble(place(f'run {run}'), commands, seed=3))
+            said.append(said_with_disturbances(place(f'run {run}'), commands, seed=3))
             tell()
         differing = abs(len(said[0]) - len(said[1])) + sum(one != other for one, other in zip(*said))
         rows.append({'what': 'determinism', 'states': len(said[0]), 'differing': differing})

@@ -148,8 +148,8 @@ def pace(folder: Path, seconds: float, *, camera: bool) -> dict[str, float]:
         }
 
 
-def said_with_trouble(folder: Path, commands: int, seed: int) -> list[bytes]:
-    """Command a bridge in lockstep with every kind of trouble; return every joint state, to the last bit."""
+def said_with_disturbances(folder: Path, commands: int, seed: int) -> list[bytes]:
+    """Command a bridge in lockstep with every kind of disturbances; return every joint state, to the last bit."""
     (folder / 'scene.yaml').write_text(SCENE + 'command_rate: 50\n', encoding='utf-8')
     (folder / 'trouble.yaml').write_text(TROUBLE, encoding='utf-8')
     parameters = {'scene': str(folder / 'scene.yaml'), 'trouble': str(folder / 'trouble.yaml'), 'seed': seed}

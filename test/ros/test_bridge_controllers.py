@@ -1,4 +1,4 @@
-"""Any robot behind the bridge: controllers, sensors, time and trouble, over real DDS."""
+"""Any robot behind the bridge: controllers, sensors, time and disturbances, over real DDS."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_resets_lead_to_keyframes_and_states_and_what_is_neither_is_refused(grap
 def test_with_all_trouble_one_seed_gives_every_state_to_the_last_bit(graph, scene):
     runs = []
     robot = None
-    graph.start('mujoco_bridge', scene=scene, trouble=scene.with_name('trouble.yaml'), seed=7, step_timeout=20.0)
+    graph.start('mujoco_bridge', scene=scene, disturbances=scene.with_name('trouble.yaml'), seed=7, step_timeout=20.0)
     robot = Robot(graph)
     for seed in (7, 7, 8):
         assert robot.set(seed=seed) == ['']

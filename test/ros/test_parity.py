@@ -13,16 +13,16 @@ from benchmarks.bag_making import rich_contract, rich_rows, write_rows
 from benchmarks.bag_parity import over_dds
 from benchmarks.bag_policy_node import arguments, arm_contract, compare
 from vdd_ros.data.convert import convert
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.nodes.policy.policy_node import PolicyNode
 
 
 def test_every_feature_of_every_tick_is_equal_bit_for_bit_over_dds(graph, tmp_path):
     contract = rich_contract(without=('tool',))  # there are no wheels of tf2_msgs
     rows = rich_rows(3.0, seed=1, episodes=1)
-    account = Account()
-    (episode,) = convert(write_rows(tmp_path / 'bag', rows), contract, None, account)
-    assert len(episode) > 30 and not account.lost('message')
+    report = ConversionReport()
+    (episode,) = convert(write_rows(tmp_path / 'bag', rows), contract, None, report)
+    assert len(episode) > 30 and not report.lost('message')
     node = graph.node('listener')
     node.set_parameters([Parameter('use_sim_time', value=True)])
     found = over_dds(contract, rows, [episode], node, graph.spin)
@@ -33,7 +33,7 @@ def test_every_feature_of_every_tick_is_equal_bit_for_bit_over_dds(graph, tmp_pa
 def test_the_policy_node_in_the_shadow_sees_what_was_converted_bit_for_bit(graph_with, tmp_path):
     contract = arm_contract()
     rows = rich_rows(3.0, seed=2, episodes=1)
-    (episode,) = convert(write_rows(tmp_path / 'bag', rows), contract, None, Account())
+    (episode,) = convert(write_rows(tmp_path / 'bag', rows), contract, None, ConversionReport())
     graph = graph_with(*arguments(tmp_path, contract))
     node = PolicyNode()
     graph.add(node)

@@ -11,18 +11,18 @@ from test_bridge_controllers import MODEL, SCENE
 from vdd_ros.common.errors import ConfigurationError, VddError
 from vdd_ros.nodes.bridge.lockstep import Lockstep
 from vdd_ros.nodes.bridge.world import World
+from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.sim.stage import open_stage
-from vdd_ros.sim.trouble import Trouble
 
 _MS = 1_000_000
 
 
-def world(folder: Path, old: str = '', new: str = '', rate: float = 200.0, trouble: dict | None = None) -> World:
+def world(folder: Path, old: str = '', new: str = '', rate: float = 200.0, disturbances: dict | None = None) -> World:
     """Return the world of the scene of the bridge's tests, some of whose text is replaced."""
     (folder / 'arm.xml').write_text(MODEL, encoding='utf-8')
     (folder / 'scene.yaml').write_text(SCENE.replace(old, new, 1), encoding='utf-8')
     stage = open_stage('', folder / 'scene.yaml', 'arm_controller', 'position')
-    return World(stage, rate, Trouble.parse(trouble or {}))
+    return World(stage, rate, Disturbances.parse(disturbances or {}))
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_lockstep_waits_for_all_that_it_is_told_to_wait_for_and_for_nobody_else(
 
 
 @pytest.mark.parametrize(('trouble', 'lag'), [({}, 0), ({'latency': 0.012}, 14)])
-def test_a_period_ends_when_a_state_of_its_end_has_arrived(tmp_path, trouble, lag):
-    place = world(tmp_path, trouble={'joint_states': trouble})
+def test_a_period_ends_when_a_state_of_its_end_has_arrived(tmp_path, disturbances, lag):
+    place = world(tmp_path, disturbances={'joint_states': disturbances})
     heard = []
 
     def advance() -> None:

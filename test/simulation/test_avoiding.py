@@ -16,7 +16,7 @@ from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks import load_task
 from vdd_ros.sim.tasks.avoiding.demonstrator import AvoidingDemonstrator, DemonstratorSettings
 from vdd_ros.sim.tasks.avoiding.layout import FINISH, HEIGHT, ROD_RADIUS, ROWS, START, WAY_NAMES, WAYS
-from vdd_ros.sim.tasks.avoiding.referee import AvoidingReferee
+from vdd_ros.sim.tasks.avoiding.success_detector import AvoidingSuccessDetector
 from vdd_ros.sim.tasks.avoiding.task import Avoiding
 from vdd_ros.sim.tasks.spline import monotone_spline
 
@@ -93,25 +93,25 @@ def test_rod_touches_nothing_where_it_stands_free_and_a_post_where_it_does_not(t
                 point = np.array([post, row.y - row.radius - ROD_RADIUS - gap, HEIGHT])
                 simulation.reset(kinematics.solve(point, np.array([0.0, 1.0, 0.0, 0.0]), start))
                 simulation.step(simulation.timestep)
-                assert task.new_referee().judge(simulation) == verdict, (row.y, post, gap)
+                assert task.new_success_detector().judge(simulation) == verdict, (row.y, post, gap)
 
 
 @pytest.mark.parametrize('way', range(24))
 def test_referee_names_the_way_by_the_gaps_where_the_rows_are_met(way: int):
     middles = [sum(row.free(gap, 0.0, 0.05)) / 2 for row, gap in zip(ROWS, WAYS[way])]
-    referee = AvoidingReferee('tool_point')
+    success_detector = AvoidingSuccessDetector('tool_point')
     for y in np.arange(-0.28, 0.36, 0.01):
-        referee.note(float(np.interp(y, [-0.1, 0.08, 0.26], middles)), float(y))
-        assert (referee.way is None) == (y < ROWS[2].y)
-    assert referee.way == way
+        success_detector.note(float(np.interp(y, [-0.1, 0.08, 0.26], middles)), float(y))
+        assert (success_detector.way is None) == (y < ROWS[2].y)
+    assert success_detector.way == way
     assert WAY_NAMES[way] == '-'.join(row.gap_names[gap] for row, gap in zip(ROWS, WAYS[way]))
 
 
 def test_first_meeting_with_a_row_decides():
-    referee = AvoidingReferee('tool_point')
+    success_detector = AvoidingSuccessDetector('tool_point')
     for x, y in ((0.45, -0.13), (0.55, -0.10), (0.50, 0.05), (0.30, 0.10), (0.70, 0.25), (0.70, 0.26), (0.30, 0.30)):
-        referee.note(x, y)
-    assert WAY_NAMES[referee.way] == 'left-middle-rightmost'
+        success_detector.note(x, y)
+    assert WAY_NAMES[success_detector.way] == 'left-middle-rightmost'
 
 
 def test_spline_is_exact_on_lines_and_overshoots_no_knot():
@@ -140,10 +140,10 @@ def test_demonstrator_shows_every_way_once_in_a_round_and_clear_of_the_posts(tas
     for _ in range(48):
         path = _show(demonstrator)
         ways.append(demonstrator.way)
-        referee = AvoidingReferee(task.tool)
+        success_detector = AvoidingSuccessDetector(task.tool)
         for x, y in path:
-            referee.note(x, y)
-        assert referee.way == demonstrator.way
+            success_detector.note(x, y)
+        assert success_detector.way == demonstrator.way
         # Half the margin is planned for; noise of 0.6 mm takes less than 3 mm of it.
         assert _clearance(path) > 0.002
         assert path[-1, 1] > FINISH + 0.015
@@ -210,7 +210,7 @@ def test_rows_of_a_demonstration_add_up(task: Avoiding, contract: str):
 
 def test_straight_on_is_a_failure_by_contact(task: Avoiding):
     kinematics = Kinematics.from_contract(load_contract('avoiding_cartesian'))
-    simulation, referee = task.simulation(), task.new_referee()
+    simulation, success_detector = task.simulation(), task.new_success_detector()
     joints, verdict, y = simulation.position, 'running', START[1]
     orientation = kinematics.tool_orientation(joints)
     while verdict == 'running':
@@ -218,9 +218,9 @@ def test_straight_on_is_a_failure_by_contact(task: Avoiding):
         joints = kinematics.solve(np.array([START[0], y, HEIGHT]), orientation, joints)
         simulation.set_command(joints)
         simulation.step(_TICK)
-        verdict = referee.judge(simulation)
+        verdict = success_detector.judge(simulation)
     # It meets the first post, 25 mm beside its middle: at y = -.10 - sqrt(.04^2 - .025^2).
-    assert verdict == 'failure' and referee.way is None
+    assert verdict == 'failure' and success_detector.way is None
     assert simulation.site_position(task.tool)[1] == pytest.approx(-0.131, abs=0.012)
 
 

@@ -118,7 +118,7 @@ def test_equal_seeds_give_equal_demonstrations_to_the_last_bit(task: Placing):
 
 def _carried(task: Placing, kinematics: Kinematics, *points: tuple[float, float, float, float]) -> tuple[str, object]:
     """Command the hand from point to point, x, y, z, finger [m], by 10 mm and 3 mm; return verdict and referee."""
-    simulation, referee = task.simulation(), task.new_referee()
+    simulation, success_detector = task.simulation(), task.new_success_detector()
     joints, verdict = simulation.position, 'running'
     orientation = kinematics.tool_orientation(joints)
     hand = np.array([*layout.START, layout.OPEN])
@@ -131,11 +131,11 @@ def _carried(task: Placing, kinematics: Kinematics, *points: tuple[float, float,
             joints[-1] = goal[3]
             simulation.set_command(joints)
             simulation.step(task.period)
-            verdict = referee.judge(simulation)
+            verdict = success_detector.judge(simulation)
             if verdict != 'running':
-                return verdict, referee
+                return verdict, success_detector
         hand = np.array(point)
-    return verdict, referee
+    return verdict, success_detector
 
 
 _X, _Y = layout.PAN[0], layout.PAN[1] + layout.HANDLES['left']
@@ -178,9 +178,9 @@ _TAKEN = (
     ],
 )
 def test_referee_judges_what_became_of_the_pan(task: Placing, kinematics: Kinematics, points, verdict, way):
-    found, referee = _carried(task, kinematics, *points)
+    found, success_detector = _carried(task, kinematics, *points)
     assert found == verdict
-    assert (None if referee.way is None else layout.WAY_NAMES[referee.way]) == way
+    assert (None if success_detector.way is None else layout.WAY_NAMES[success_detector.way]) == way
 
 
 def test_contract_without_the_gripper_is_refused(task: Placing):

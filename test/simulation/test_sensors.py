@@ -8,9 +8,9 @@ import pytest
 
 from vdd_ros.common.errors import ConfigurationError, ModelError
 from vdd_ros.sim import scene
+from vdd_ros.sim.disturbances import SensorDisturbances
 from vdd_ros.sim.sensors import Schedule, SensorSuite
 from vdd_ros.sim.simulation import Simulation
-from vdd_ros.sim.trouble import SensorTrouble
 
 _G = 9.81
 
@@ -37,12 +37,12 @@ _SCENE = """
 """
 
 
-def mounted(trouble: dict | None = None, **sensors: dict) -> tuple[Simulation, SensorSuite]:
+def mounted(disturbances: dict | None = None, **sensors: dict) -> tuple[Simulation, SensorSuite]:
     """Return the scene with sensors on it."""
     simulation = Simulation(mujoco.MjModel.from_xml_string(_SCENE), ('turn',))
     settings = scene.SceneSettings.parse({'sensors': sensors}).sensors
-    troubles = {name: SensorTrouble.parse(values) for name, values in (trouble or {}).items()}
-    suite = SensorSuite(simulation, settings, troubles, 200.0)
+    disturbances_of = {name: SensorDisturbances.parse(values) for name, values in (disturbances or {}).items()}
+    suite = SensorSuite(simulation, settings, disturbances_of, 200.0)
     suite.begin(np.random.SeedSequence(0))
     return simulation, suite
 
@@ -119,8 +119,8 @@ def test_readings_come_as_often_as_the_rate_says_and_as_late_as_the_latency():
 
 
 def test_noise_has_the_deviations_of_each_quantity():
-    trouble = {'wrist': {'noise': [2.0, 0.1]}}
-    simulation, suite = mounted(trouble, wrist={'type': 'force_torque', 'site': 'flange', 'rate': 200})
+    disturbances = {'wrist': {'noise': [2.0, 0.1]}}
+    simulation, suite = mounted(disturbances, wrist={'type': 'force_torque', 'site': 'flange', 'rate': 200})
     simulation.step(1_000_000_000)
     wrenches = []
     for _ in range(500):

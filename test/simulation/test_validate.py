@@ -17,9 +17,9 @@ from vdd_ros.control.deployment import Deployment, load_deployment
 from vdd_ros.policy.artifact import load_artifact
 from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.sim.demonstration import demonstrate
+from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.sim.film import Film
 from vdd_ros.sim.tasks import load_task
-from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation.films import worth_seeing
 from vdd_ros.validation.gate import Gate, Threshold, require
 from vdd_ros.validation.report_file import FORMAT, read_report
@@ -156,12 +156,14 @@ def test_recording_that_is_over_leaves_the_arm_where_it_is():
 def test_world_of_an_episode_depends_on_its_number_alone():
     task, contract = load_task('avoiding'), load_contract('avoiding_cartesian')
     still = Recorded((np.zeros(2),) * 3, (np.full((60, 2), [0.0003, 0.004]),) * 3)
-    trouble = Trouble.parse({'randomization': {'stiffness': {'between': [0.5, 1.5]}}, 'commands': {'drop': 0.2}})
-    three = rollout(task, contract, still, 3, seed=0, trouble=trouble)
-    one = rollout(task, contract, still, 1, seed=0, trouble=trouble)
+    disturbances = Disturbances.parse(
+        {'randomization': {'stiffness': {'between': [0.5, 1.5]}}, 'commands': {'drop': 0.2}}
+    )
+    three = rollout(task, contract, still, 3, seed=0, disturbances=disturbances)
+    one = rollout(task, contract, still, 1, seed=0, disturbances=disturbances)
     np.testing.assert_array_equal(one.paths[0], three.paths[0])
     assert not np.array_equal(three.paths[0], three.paths[1])
-    other = rollout(task, contract, still, 1, seed=1, trouble=trouble)
+    other = rollout(task, contract, still, 1, seed=1, disturbances=disturbances)
     assert not np.array_equal(one.paths[0], other.paths[0])
 
 
@@ -192,8 +194,8 @@ def test_everything_is_every_other_trouble_at_once():
         assert [item['body'].strip('*') for item in found['randomization'].pop('objects')] == objects
         worlds.pop('objects')
         assert found['randomization'] == worlds
-        for trouble in scenarios.values():
-            rollout(load_task('placing'), load_contract('placing_joint'), _nothing(), 1, 0, trouble=trouble)
+        for disturbances in scenarios.values():
+            rollout(load_task('placing'), load_contract('placing_joint'), _nothing(), 1, 0, disturbances=disturbances)
 
 
 def _nothing() -> Recorded:
@@ -204,8 +206,8 @@ def _nothing() -> Recorded:
 
 
 def test_scenarios_are_described_in_words():
-    assert described(Trouble()) == 'as in the model'
-    late = Trouble.parse({'joint_states': {'latency': 0.03}, 'randomization': {'mass': {'between': [0.9, 1.1]}}})
+    assert described(Disturbances()) == 'as in the model'
+    late = Disturbances.parse({'joint_states': {'latency': 0.03}, 'randomization': {'mass': {'between': [0.9, 1.1]}}})
     assert described(late) == 'joint states: latency 0.03 s; mass: x 0.9 to 1.1'
 
 

@@ -19,7 +19,7 @@ from vdd_ros.learning.mixture.student import Student, StudentSettings
 from vdd_ros.learning.networks import PolicyShape, TrunkSettings
 from vdd_ros.policy import artifact as artifacts
 from vdd_ros.policy.artifact import Calibration, DataRecord, Manifest, load_artifact, normalizer_entries, save_artifact
-from vdd_ros.policy.familiarity import fit_familiarity
+from vdd_ros.policy.density import fit_density
 from vdd_ros.policy.normalization import Normalizer, Normalizers
 from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
 
@@ -59,7 +59,7 @@ def calibrated(student, tmp_path_factory):
     """The same student with a density over demonstrated windows."""
     path = tmp_path_factory.mktemp('artifacts') / 'calibrated'
     artifact = load_artifact(student)
-    familiarity = fit_familiarity(np.random.default_rng(0).normal(size=(500, 2, 2)), np.random.default_rng(1)).arrays
+    familiarity = fit_density(np.random.default_rng(0).normal(size=(500, 2, 2)), np.random.default_rng(1)).arrays
     quantiles = {name: {'train': (-9.0, -1.0)} for name in ('familiarity', 'decidedness', 'likelihood')}
     calibration = Calibration(levels=(0.0, 1.0), quantiles=quantiles, windows={'train': 500})
     manifest = artifact.manifest.model_copy(update={'calibration': calibration})

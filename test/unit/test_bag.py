@@ -12,7 +12,7 @@ from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.data.bag.bag import fingerprint
 from vdd_ros.data.bag.bag_recording import read_recording
 from vdd_ros.data.bag.bag_writer import BagWriter
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.demonstrations import load_demonstrations
 
 STORE = get_typestore(Stores.ROS2_HUMBLE)
@@ -201,9 +201,9 @@ def test_what_a_killed_recorder_left_is_read_where_it_lies_and_what_grows_is_not
     with pytest.raises(BagError, match='stop the recorder first'):
         read_recording(tmp_path / 'bag', _contract())
     shutil.copytree(tmp_path / '.bag.partial', tmp_path / '.killed.partial')
-    account = Account()
-    recording = read_recording(tmp_path / 'killed', _contract(), account=account)
-    assert len(recording.commanded.stamps) == 3 and 'was not closed' in str(account.losses[0])
+    report = ConversionReport()
+    recording = read_recording(tmp_path / 'killed', _contract(), report=report)
+    assert len(recording.commanded.stamps) == 3 and 'was not closed' in str(report.entries[0])
     assert len(fingerprint(tmp_path / 'killed')) == 64
     assert sorted(path.name for path in tmp_path.iterdir()) == ['.bag.partial', '.killed.partial']
     writer.close()

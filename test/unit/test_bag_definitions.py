@@ -23,7 +23,7 @@ from vdd_ros.data.bag.bag_definitions import SEARCH_PATH, definitions_of, search
 from vdd_ros.data.bag.bag_recording import read_recording
 from vdd_ros.data.bag.recovery import recover
 from vdd_ros.data.bag.serialized import FieldType, Undecodable, walk
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 
 ROS1 = get_typestore(Stores.ROS1_NOETIC)
 RULE = '=' * 80 + '\n'
@@ -60,19 +60,19 @@ OPENING = (('opening', NUMBER), ('force', NUMBER))
     ],
 )
 def test_a_definition_of_any_form_is_read(encoding, text, fields):
-    account = Account()
-    found = definitions_of('my_gripper/msg/State', encoding, text, account, ros1=encoding == 'ros1msg')
-    assert found['my_gripper/msg/State'] == fields and not account.losses
+    report = ConversionReport()
+    found = definitions_of('my_gripper/msg/State', encoding, text, report, ros1=encoding == 'ros1msg')
+    assert found['my_gripper/msg/State'] == fields and not report.entries
 
 
 def test_actions_keep_their_names():
     text = 'float64 opening\n' + RULE + 'MSG: my_gripper/Pad\nfloat64 force\n'
-    found = definitions_of('my_gripper/action/Grip_FeedbackMessage', 'ros2msg', text, Account(), ros1=False)
+    found = definitions_of('my_gripper/action/Grip_FeedbackMessage', 'ros2msg', text, ConversionReport(), ros1=False)
     assert found['my_gripper/action/Grip_FeedbackMessage'] == (('opening', NUMBER),)
 
 
 def test_what_cannot_be_decoded_is_named():
-    known = definitions_of('a/msg/B', 'ros2msg', 'wstring word\n', Account(), ros1=False)
+    known = definitions_of('a/msg/B', 'ros2msg', 'wstring word\n', ConversionReport(), ros1=False)
     for data, kind, said in (
         (b'\0\1\0\0' + bytes(8), 'a/msg/B', 'word is a wstring'),
         (b'\0\7\0\0' + bytes(8), 'std_msgs/msg/Float64', r'serialised as XCDR2 \(0x0007\), not as plain CDR'),
@@ -211,11 +211,11 @@ def test_a_topic_of_two_types_is_of_the_one_with_most_messages(tmp_path):
             for stamp in range(count):
                 writer.add_message(channel, stamp, b'\0\1\0\0' + bytes(8), stamp)
         writer.finish()
-    account = Account()
-    with Bag(path, account) as bag:
+    report = ConversionReport()
+    with Bag(path, report) as bag:
         assert bag.topics['/value'].type == 'std_msgs/msg/Float64'
         assert sum(len(block['/value']) for block in bag.blocks(['/value']) if block) == 20
-    assert account.lost('message', '/value') == 3
+    assert report.lost('message', '/value') == 3
 
 
 def test_an_empty_payload_on_a_topic_with_headers_is_counted_and_hurts_no_inspection(tmp_path, capsys):

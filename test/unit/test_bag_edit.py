@@ -15,7 +15,7 @@ from vdd_ros.contract.contract import Contract
 from vdd_ros.data.bag.bag import fingerprint
 from vdd_ros.data.bag.bag_edit import demonstrations_of, edit, merge
 from vdd_ros.data.convert import convert
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 
 NAMES = ('a', 'b')
 CONTRACT = {
@@ -72,14 +72,14 @@ def test_edits_are_marks_in_a_new_bag_that_holds_every_message_as_it_was(bag, tm
     assert (first.labels['outcome'], first.labels['language']) == ('success', 'pick it')
     assert second.dropped == 'discarded by vdd edit'
     assert (third.start, third.end) == (18 * SECOND + SECOND // 2, 20 * SECOND - SECOND // 4)
-    account = Account()
-    episodes = [*convert(tmp_path / 'new', Contract.model_validate(CONTRACT), None, account)]
+    report = ConversionReport()
+    episodes = [*convert(tmp_path / 'new', Contract.model_validate(CONTRACT), None, report)]
     assert [(item.index, item.success, len(item)) for item in episodes] == [(0, True, 40), (2, True, 25)]
 
 
 def test_edits_hold_in_a_bag_that_is_converted_piece_by_piece(bag, tmp_path):
     edit(bag, tmp_path / 'new', drop=[0], trim={1: (1.0, 0.0)})
-    episodes = [*convert(tmp_path / 'new', Contract.model_validate(CONTRACT), None, Account(), held=2000)]
+    episodes = [*convert(tmp_path / 'new', Contract.model_validate(CONTRACT), None, ConversionReport(), held=2000)]
     assert [(item.index, len(item)) for item in episodes] == [(1, 20), (2, 40)]
 
 
@@ -96,8 +96,8 @@ def test_demonstrations_that_pauses_tell_apart_get_marks(tmp_path):
     with pytest.raises(BagError, match='expected marks of episodes .*--contract'):
         demonstrations_of(path)
     edit(path, tmp_path / 'new', pauses, drop=[2])
-    (one, two) = convert(tmp_path / 'new', Contract.model_validate(CONTRACT), None, Account())
-    (first, second, _) = convert(path, pauses, None, Account())
+    (one, two) = convert(tmp_path / 'new', Contract.model_validate(CONTRACT), None, ConversionReport())
+    (first, second, _) = convert(path, pauses, None, ConversionReport())
     np.testing.assert_array_equal(one.observation, first.observation)
     np.testing.assert_array_equal(two.action, second.action)
 

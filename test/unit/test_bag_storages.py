@@ -19,7 +19,7 @@ from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.data.bag.bag import Bag
 from vdd_ros.data.bag.bag_recording import read_recording
 from vdd_ros.data.bag.bag_writer import BagWriter
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 
 MODES = [
     (StoragePlugin.MCAP, CompressionMode.NONE),
@@ -49,35 +49,35 @@ def messages(count: int, start: int = 0) -> list:
     return [*rows, ('/episode', start + count * 10 * MILLISECOND, mark(start + count * 10 * MILLISECOND, 'end'))]
 
 
-def check(path, count: int) -> Account:
+def check(path, count: int) -> ConversionReport:
     """Read a bag, compare every number, and return what was odd."""
-    account = Account()
-    recording = read_recording(path, contract(), account=account)
+    report = ConversionReport()
+    recording = read_recording(path, contract(), report=report)
     numbers = np.arange(count)
     np.testing.assert_array_equal(recording.measured.values, np.stack([numbers, -numbers], axis=1))
     np.testing.assert_array_equal(recording.measured.stamps, numbers * 10 * MILLISECOND)
     np.testing.assert_array_equal(np.abs(recording.commanded.values), (numbers + 0.5)[:, None].repeat(2, axis=1))
     assert [item.event for item in recording.marks] == ['start', 'end']
-    return account
+    return report
 
 
 @pytest.mark.parametrize(('storage', 'mode'), MODES, ids=lambda item: item.name)
 def test_every_storage_and_compression_gives_the_same_numbers(tmp_path, storage, mode):
-    account = check(write_bag(tmp_path / 'bag', messages(5000), storage, mode), 5000)
-    assert not account.losses
-    assert account.read == {'/joint_states': 5000, '/arm_controller/commands': 5000, '/episode': 2}
+    report = check(write_bag(tmp_path / 'bag', messages(5000), storage, mode), 5000)
+    assert not report.entries
+    assert report.read == {'/joint_states': 5000, '/arm_controller/commands': 5000, '/episode': 2}
 
 
 def test_a_bag_of_ros_1_gives_the_same_numbers(tmp_path):
-    assert not check(write_ros1(tmp_path / 'one.bag', 5000), 5000).losses
+    assert not check(write_ros1(tmp_path / 'one.bag', 5000), 5000).entries
 
 
 @pytest.mark.parametrize('storage', [StoragePlugin.MCAP, StoragePlugin.SQLITE3], ids=lambda item: item.name)
 def test_a_single_file_of_a_bag_will_do(tmp_path, storage):
     path = write_bag(tmp_path / 'bag', messages(50), storage)
     suffix = 'mcap' if storage == StoragePlugin.MCAP else 'db3'
-    account = check(next(path.glob(f'*.{suffix}')), 50)
-    assert not [loss for loss in account.losses if loss.kind != 'note']
+    report = check(next(path.glob(f'*.{suffix}')), 50)
+    assert not [loss for loss in report.entries if loss.kind != 'note']
 
 
 def test_a_split_bag_is_read_in_the_order_of_its_metadata(tmp_path):
@@ -92,11 +92,11 @@ def test_a_split_bag_is_read_in_the_order_of_its_metadata(tmp_path):
     for item, count in zip(inner['topics_with_message_count'], (2, 100, 100)):
         item['message_count'] = count
     (first / 'metadata.yaml').write_text(yaml.safe_dump(information))
-    assert not check(first, 100).losses
+    assert not check(first, 100).entries
     (first / 'a_second.mcap').unlink()
-    account = Account()
-    read_recording(first, contract(), account=account)
-    assert any('a_second.mcap is listed' in str(loss) for loss in account.losses)
+    report = ConversionReport()
+    read_recording(first, contract(), report=report)
+    assert any('a_second.mcap is listed' in str(loss) for loss in report.entries)
 
 
 def test_a_chunk_of_lz4_is_read(tmp_path):
@@ -112,13 +112,13 @@ def test_a_chunk_of_lz4_is_read(tmp_path):
                 channels[topic] = writer.register_channel(topic, 'cdr', schemas[kind])
             writer.add_message(channels[topic], stamp, bytes(STORE.serialize_cdr(message, kind)), stamp)
         writer.finish()
-    assert not check(tmp_path / 'one.mcap', 100).losses
+    assert not check(tmp_path / 'one.mcap', 100).entries
 
 
 def test_a_bag_without_metadata_is_read_and_told_of(tmp_path):
     path = write_bag(tmp_path / 'bag', messages(50), compression=CompressionMode.MESSAGE)
     (path / 'metadata.yaml').write_text('nonsense: [')
-    assert 'metadata.yaml cannot be read' in str(check(path, 50).losses[0])
+    assert 'metadata.yaml cannot be read' in str(check(path, 50).entries[0])
 
 
 def test_rows_that_lie_in_the_journal_of_a_killed_recorder_are_read(tmp_path):
@@ -132,10 +132,10 @@ def test_rows_that_lie_in_the_journal_of_a_killed_recorder_are_read(tmp_path):
     killed = tmp_path / 'killed'
     shutil.copytree(path, killed)
     connection.close()
-    account = Account()
-    with Bag(killed, account) as bag:
+    report = ConversionReport()
+    with Bag(killed, report) as bag:
         assert sum(len(item) for block in bag.blocks(bag.topics) for item in block.values()) == 103
-    assert any('journal' in str(loss) for loss in account.losses)
+    assert any('journal' in str(loss) for loss in report.entries)
 
 
 def test_a_type_that_nobody_knows_is_read_by_the_definition_in_the_bag(tmp_path):
@@ -175,11 +175,11 @@ def test_bits_that_flip_in_a_chunk_with_a_checksum_lose_that_chunk_and_are_told_
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 4
     file.write_bytes(data)
-    account = Account()
-    recording = read_recording(path, contract(), account=account)
-    kinds = {loss.kind for loss in account.losses}
-    assert 'part' in kinds and file.name in str(account.losses[0]) and 'byte' in str(account.losses[0])
-    missing = account.lost('message', '/joint_states')
+    report = ConversionReport()
+    recording = read_recording(path, contract(), report=report)
+    kinds = {loss.kind for loss in report.entries}
+    assert 'part' in kinds and file.name in str(report.entries[0]) and 'byte' in str(report.entries[0])
+    missing = report.lost('message', '/joint_states')
     assert missing == 2000 - len(recording.measured.stamps) > 400
 
 
@@ -190,14 +190,14 @@ def test_a_truncated_bag_gives_what_is_left_and_counts_the_rest(tmp_path, storag
     file = next(item for item in path.iterdir() if item.suffix != '.yaml')
     data = file.read_bytes()
     file.write_bytes(data[: int(len(data) * share)])
-    account = Account()
+    report = ConversionReport()
     try:
-        recording = read_recording(path, contract(), account=account)
+        recording = read_recording(path, contract(), report=report)
     except BagError as error:
         assert str(path) in str(error) or file.name in str(error)
         return
-    assert account.lost('message', '/joint_states') == 3000 - len(recording.measured.stamps)
-    assert account.losses
+    assert report.lost('message', '/joint_states') == 3000 - len(recording.measured.stamps)
+    assert report.entries
 
 
 def test_messages_of_another_type_on_the_topic_are_counted(tmp_path):
@@ -208,9 +208,9 @@ def test_messages_of_another_type_on_the_topic_are_counted(tmp_path):
     information = yaml.safe_load((path / 'metadata.yaml').read_text())
     information['rosbag2_bagfile_information']['relative_file_paths'].append('other.mcap')
     (path / 'metadata.yaml').write_text(yaml.safe_dump(information))
-    account = Account()
-    recording = read_recording(path, contract(), account=account)
+    report = ConversionReport()
+    recording = read_recording(path, contract(), report=report)
     assert len(recording.measured.stamps) == 10
-    (loss,) = account.losses
+    (loss,) = report.entries
     assert 'they are of type std_msgs/msg/Float64MultiArray, not sensor_msgs/msg/JointState' in str(loss)
     assert (loss.where, loss.count, 'of other.mcap' in loss.place) == ('/joint_states', 1, True)

@@ -17,7 +17,7 @@ from benchmarks.pusht_task.data import HERE, METRES, contract, observation, writ
 from benchmarks.pusht_task.rollout import FIRST_SEED, rollout  # noqa: E402
 from vdd_ros.common.progress import silent  # noqa: E402
 from vdd_ros.data.convert import convert  # noqa: E402
-from vdd_ros.data.decode.account import Account  # noqa: E402
+from vdd_ros.data.decode.conversion_report import ConversionReport  # noqa: E402
 from vdd_ros.learning.learning_settings import load_settings  # noqa: E402
 from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy  # noqa: E402
 
@@ -54,9 +54,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_bag_gives_back_every_state_and_action(source, tmp_path):
     assert write_bag(source, tmp_path / 'bag') == 8
-    account = Account()
-    episodes = list(convert(tmp_path / 'bag', contract(tmp_path), None, account))
-    assert not account.losses
+    report = ConversionReport()
+    episodes = list(convert(tmp_path / 'bag', contract(tmp_path), None, report))
+    assert not report.entries
     with np.load(source) as data:
         begins = [0, *data['episode_ends'][:-1]]
         for episode, begin, end in zip(episodes, begins, data['episode_ends']):

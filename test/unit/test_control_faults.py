@@ -26,7 +26,7 @@ from vdd_ros.control.control_loop import Command, Hold, Stop
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
-from vdd_ros.control.novelty import Novelty, Threshold
+from vdd_ros.control.ood import OodRules, Threshold
 from vdd_ros.control.routing import Routing
 from vdd_ros.control.start_gate import StartGate
 
@@ -199,7 +199,7 @@ def test_a_plan_that_breaks_a_limit_is_refused_as_a_whole_if_it_should_be():
 
 
 def test_an_unfamiliar_place_slows_the_arm_down_then_stops_it_and_tells():
-    novelty = Novelty({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1, least_speed=0.25)
+    novelty = OodRules({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1, least_speed=0.25)
     policy = AnsweringPolicy(lambda call, seen: [[0.01, 0.005]])
     loop = started_loop(policy, rules={'novelty': novelty})
     fine = run(loop, 0, 600)
@@ -217,7 +217,7 @@ def test_an_unfamiliar_place_slows_the_arm_down_then_stops_it_and_tells():
 
 
 def test_a_plan_is_carried_out_while_it_is_still_judged():
-    novelty = Novelty({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1)
+    novelty = OodRules({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1)
     policy, meanwhile = AnsweringPolicy(gentle), []
     loop = started_loop(policy, rules={'novelty': novelty})
 
@@ -233,7 +233,7 @@ def test_a_plan_is_carried_out_while_it_is_still_judged():
 
 
 def test_or_is_only_told_of_if_that_is_what_is_wanted():
-    novelty = Novelty({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1, acts=False)
+    novelty = OodRules({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1, acts=False)
     policy = AnsweringPolicy(lambda call, seen: [[0.002, 0.001]])
     policy.familiarity = -9.0
     outcome = run(started_loop(policy, rules={'novelty': novelty}), 0, 500)[-1]

@@ -12,7 +12,7 @@ from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.data.bag.bag_recording import read_recording
 from vdd_ros.data.convert import convert
 from vdd_ros.data.dataset import episodes_of
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.demonstrations import converted, load_demonstrations
 from vdd_ros.data.episode import Episode
 
@@ -38,10 +38,12 @@ def stretch(start: int, seconds: float, speed: float = 1.0) -> list:
     return rows
 
 
-def made(tmp_path, rows: list, account: Account | None = None, name: str = 'bag', **change: object) -> list[Episode]:
+def made(
+    tmp_path, rows: list, report: ConversionReport | None = None, name: str = 'bag', **change: object
+) -> list[Episode]:
     """Write a bag and convert it."""
     path = write_bag(tmp_path / name, sorted(rows, key=lambda row: row[1]))
-    return list(convert(path, contract(**change), None, Account() if account is None else account))
+    return list(convert(path, contract(**change), None, ConversionReport() if report is None else report))
 
 
 def flag(stamp: int, kind: str, value: object) -> tuple:
@@ -59,11 +61,11 @@ def test_a_topic_tells_episodes_apart(tmp_path, values):
     kind, on, off = values
     rows = [*stretch(0, 6), flag(SECOND, kind, on), flag(2 * SECOND, kind, off), flag(4 * SECOND, kind, on)]
     signal = {'topic': 'flag', 'type': kind}
-    account = Account()
-    found = made(tmp_path, rows, account, episodes={'by': 'topic', 'signal': signal})
+    report = ConversionReport()
+    found = made(tmp_path, rows, report, episodes={'by': 'topic', 'signal': signal})
     assert lengths(found) == [20]
     assert found[0].stamps[0] == SECOND and found[0].stamps[1] == SECOND + TICK
-    assert account.lost('episode') == 1 and 'does not end' in str(account.losses[-1])
+    assert report.lost('episode') == 1 and 'does not end' in str(report.entries[-1])
 
 
 def test_another_number_on_the_topic_is_another_episode(tmp_path):
@@ -81,21 +83,21 @@ def joy(stamp: int, *buttons: int) -> tuple:
 def test_a_button_starts_and_ends_and_another_one_throws_away(tmp_path):
     presses = [joy(at * SECOND // 2, int(at in (2, 4, 6, 8)), int(at == 5)) for at in range(12)]
     button = {'topic': 'joy', 'type': 'Joy', 'field': 'buttons[0]'}
-    account = Account()
+    report = ConversionReport()
     rules = {'by': 'button', 'signal': button, 'discard': {**button, 'field': 'buttons[1]'}}
-    found = made(tmp_path, [*stretch(0, 6), *presses], account, episodes=rules)
+    found = made(tmp_path, [*stretch(0, 6), *presses], report, episodes=rules)
     assert [(item.stamps[0], len(item)) for item in found] == [(3 * SECOND, 20)]
-    assert 'discarded by the operator' in str(account.losses[-1])
+    assert 'discarded by the operator' in str(report.entries[-1])
 
 
 def test_a_joystick_that_says_the_same_for_long_is_read_fast_and_kept_short(tmp_path):
     presses = [joy(number * SECOND // 100, int(number in (100, 101, 400))) for number in range(600)]
     path = write_bag(tmp_path / 'bag', sorted([*stretch(0, 6), *presses], key=lambda row: row[1]))
     rules = {'by': 'button', 'signal': {'topic': 'joy', 'type': 'Joy', 'field': 'buttons[0]'}}
-    account = Account()
-    recording = read_recording(path, contract(episodes=rules), account=account)
-    assert len(recording.words['signal']) <= 9 and account.read['/joy'] == 600
-    assert lengths(list(convert(path, contract(episodes=rules), None, Account()))) == [60]
+    report = ConversionReport()
+    recording = read_recording(path, contract(episodes=rules), report=report)
+    assert len(recording.words['signal']) <= 9 and report.read['/joy'] == 600
+    assert lengths(list(convert(path, contract(episodes=rules), None, ConversionReport()))) == [60]
 
 
 def test_pauses_and_rests_tell_episodes_apart_where_nothing_else_does(tmp_path):
@@ -131,9 +133,9 @@ def test_outcomes_and_instructions_come_along_and_short_episodes_do_not(tmp_path
         (False, 'place'),
         (None, 'place'),
     ]
-    account = Account()
-    assert not made(tmp_path, rows, account, name='short', episodes={**rules, 'shortest': 1.5})
-    assert account.lost('episode') == 1 + 3 and 'shorter than 1.5 s' in str(account.losses[-1])
+    report = ConversionReport()
+    assert not made(tmp_path, rows, report, name='short', episodes={**rules, 'shortest': 1.5})
+    assert report.lost('episode') == 1 + 3 and 'shorter than 1.5 s' in str(report.entries[-1])
 
 
 def test_marks_may_amend_and_discard(tmp_path):
@@ -153,11 +155,11 @@ def test_marks_may_amend_and_discard(tmp_path):
         (6.5, 'start', {'index': '4'}),
     ]
     rows = [('/episode', int(at * SECOND), mark(int(at * SECOND), event, **labels)) for at, event, labels in marks]
-    account = Account()
-    found = made(tmp_path, [*stretch(0, 8), *rows], account)
+    report = ConversionReport()
+    found = made(tmp_path, [*stretch(0, 8), *rows], report)
     assert [(item.index, len(item), item.success) for item in found] == [(0, 20, False), (2, 10, None)]
     assert found[0].labels == {'index': '0', 'outcome': 'failure', 'language': 'pick'}
-    told = '\n'.join(str(loss) for loss in account.losses)
+    told = '\n'.join(str(loss) for loss in report.entries)
     assert 'episode 1: 1 episode dropped: discarded by the operator bumped' in told
     assert 'marks: 2 episodes dropped: it starts, but does not end (first at 5.000 s)' in told
     for part in ('did not start', 'a label for an episode that is not there', "not known: 'what'"):
@@ -194,12 +196,12 @@ def test_ticks_without_a_young_message_split_an_episode_or_drop_it(tmp_path, sta
     observation = [*contract().model_dump(mode='json')['observation'], FORCE]
     # From .1 s on, every 50 ms, but for half a second.
     times = [0.1 + 0.05 * number for number in range(36) if not 16 <= number < 25]
-    account = Account()
+    report = ConversionReport()
     rows = marked([*stretch(0, 2), *wrenches(times)], 0, 2)
-    found = made(tmp_path, rows, account, observation=observation, episodes={'stale': stale})
+    found = made(tmp_path, rows, report, observation=observation, episodes={'stale': stale})
     assert lengths(found) == expected
-    assert account.lost('tick') == 2 + 7 if expected else account.lost('episode') == 1
-    assert 'no force that is young enough' in str(account.losses)
+    assert report.lost('tick') == 2 + 7 if expected else report.lost('episode') == 1
+    assert 'no force that is young enough' in str(report.entries)
     if expected:
         force = np.concatenate([item.observation[:, -1] for item in found])
         stamps = np.concatenate([item.stamps for item in found]) / SECOND
@@ -236,10 +238,10 @@ def test_a_gripper_on_a_topic_of_its_own_is_commanded_beside_the_arm(tmp_path):
     gripper = {'name': 'gripper', 'topic': 'grip', 'type': 'Float64', 'scale': 1 / 255, 'mode': 'absolute'}
     values = contract().model_dump(mode='json')
     further = {'further_actions': [gripper], 'observation': values['observation']}
-    account = Account()
-    (found,) = made(tmp_path, marked([*stretch(0, 2), *grips], 0, 2), account, **further)
+    report = ConversionReport()
+    (found,) = made(tmp_path, marked([*stretch(0, 2), *grips], 0, 2), report, **further)
     np.testing.assert_allclose(found.action[:, 2], np.arange(40) / 10)
-    assert not account.lost('tick')
+    assert not report.lost('tick')
 
 
 def test_a_bag_that_is_cut_piece_by_piece_gives_the_same_episodes(tmp_path):
@@ -249,22 +251,22 @@ def test_a_bag_that_is_cut_piece_by_piece_gives_the_same_episodes(tmp_path):
         rows += [*stretch(start, 8), ('/episode', start + SECOND, mark(start + SECOND, 'start', index=str(number)))]
         rows.append(('/episode', start + 3 * SECOND, mark(start + 3 * SECOND, 'end', index=str(number))))
     path = write_bag(tmp_path / 'bag', sorted(rows, key=lambda row: row[1]))
-    whole, pieces = Account(), Account()
-    expected = episodes_of(read_recording(path, contract(), account=whole), contract(), None, account=whole)
+    whole, pieces = ConversionReport(), ConversionReport()
+    expected = episodes_of(read_recording(path, contract(), report=whole), contract(), None, report=whole)
     found = list(convert(path, contract(), None, pieces, held=1 << 14))
     assert len(found) == 12 and lengths(found) == lengths(expected)
     for one, other in zip(found, expected):
         assert one.observation.tobytes() == other.observation.tobytes()
         assert one.action.tobytes() == other.action.tobytes()
         assert (one.labels, one.index, one.bag) == (other.labels, other.index, 'bag')
-    assert whole.read == pieces.read and not whole.losses and not pieces.losses
+    assert whole.read == pieces.read and not whole.entries and not pieces.entries
 
 
 def test_marks_whose_stamps_are_broken_make_no_endless_episode(tmp_path):
     rows = [*stretch(0, 1), ('/episode', 0, mark(0, 'start')), ('/episode', SECOND, mark((2**31 - 1) * SECOND, 'end'))]
-    account = Account()
-    assert not made(tmp_path, rows, account)
-    assert '100 joint states' in str(account.losses[-1])
+    report = ConversionReport()
+    assert not made(tmp_path, rows, report)
+    assert '100 joint states' in str(report.entries[-1])
 
 
 def test_a_recording_in_which_nothing_is_an_episode_is_refused(tmp_path):
@@ -278,7 +280,7 @@ def test_several_processes_give_what_one_gives(tmp_path):
     together = list(converted(bags, contract(), None, silent, workers=2))
     assert [item.bag for item in together] == ['bag0', 'bag1', 'bag2']
     for one, other in zip(alone, together):
-        assert one.account == other.account
+        assert one.report == other.report
         assert [e.observation.tobytes() for e in one.episodes] == [e.observation.tobytes() for e in other.episodes]
 
 
@@ -315,22 +317,22 @@ def test_all_parts_of_a_demonstration_lie_on_one_side_of_the_held_out_split(tmp_
 def test_what_arrives_too_late_for_the_live_policy_is_noted(tmp_path):
     rows = marked(stretch(0, 1), 0, 1)
     rows = [(topic, stamp + 60 * MILLISECOND * (topic == '/joint_states'), row) for topic, stamp, row in rows]
-    account = Account()
-    made(tmp_path, rows, account)
-    assert [(loss.where, loss.count) for loss in account.losses] == [('measured', 100)]
-    patient = Account()
+    report = ConversionReport()
+    made(tmp_path, rows, report)
+    assert [(loss.where, loss.count) for loss in report.entries] == [('measured', 100)]
+    patient = ConversionReport()
     made(tmp_path, rows, patient, name='b', measured={'align': {'latency': 0.06}})
-    assert [(loss.kind, loss.why, loss.count) for loss in patient.losses] == [('tick', 'no joint state yet', 1)]
+    assert [(loss.kind, loss.why, loss.count) for loss in patient.entries] == [('tick', 'no joint state yet', 1)]
 
 
 def test_an_account_says_in_few_lines_what_befell_many_episodes():
-    account = Account()
-    account.add('message', '/a', 'it is empty', 2, 'byte 7')
-    account.add('note', '/a', 'odd')
+    report = ConversionReport()
+    report.add('message', '/a', 'it is empty', 2, 'byte 7')
+    report.add('note', '/a', 'odd')
     for episode in range(3):
-        account.add('tick', f'episode {episode}', 'no force', 5)
-    account.add('episode', 'episode 4', 'it failed')
-    assert account.lines() == [
+        report.add('tick', f'episode {episode}', 'no force', 5)
+    report.add('episode', 'episode 4', 'it failed')
+    assert report.lines() == [
         '/a: 2 messages dropped: it is empty (first at byte 7)',
         '15 ticks in 3 episodes dropped: no force',
         '1 episode dropped: it failed',

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vdd_ros.common.errors import BagError, TrainingError
 from vdd_ros.contract.contract import Contract, load_contract
-from vdd_ros.control.embodiment import Embodiment
+from vdd_ros.control.policy_interface import PolicyInterface
 from vdd_ros.data.dataset import episodes_of, windows_of
 from vdd_ros.data.decode.resample import latest
 from vdd_ros.data.demonstrations import Demonstrations
@@ -88,7 +88,7 @@ def test_windows_are_those_that_the_live_arm_sees(horizon, stride):
     contract = _contract(observation_horizon=horizon, observation_stride=stride)
     (episode,) = episodes_of(_recording(), contract, None)
     windows = windows_of([episode], contract)
-    arm = Embodiment(contract, None)
+    arm = PolicyInterface(contract, None)
     arm.anchor(episode.observation[0, :2])
     for tick in range(len(episode)):
         np.testing.assert_array_equal(arm.observe(episode.observation[tick, :2]), windows.observation[tick])

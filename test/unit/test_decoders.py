@@ -19,7 +19,7 @@ from vdd_ros.contract.features import Image
 from vdd_ros.data.bag.bag_definitions import standard
 from vdd_ros.data.bag.serialized import Messages, Undecodable, walk
 from vdd_ros.data.decode import frames, pictures
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoded
 from vdd_ros.data.decode.sources import decoder, sources, topic_values
 from vdd_ros.data.recording import Stream
@@ -35,18 +35,18 @@ def contract(**feature: object) -> Contract:
     return Contract.model_validate({**values, 'schema_version': 2, 'observation': observation or values['observation']})
 
 
-def decode(bound: Contract, data: list[bytes], stream: str = 'it', account: Account | None = None) -> Decoded:
+def decode(bound: Contract, data: list[bytes], stream: str = 'it', report: ConversionReport | None = None) -> Decoded:
     """Read messages of a stream of a contract."""
     source = next(item for item in sources(bound) if item.stream == stream)
     reader = decoder(bound, source, lambda topic: (standard(), False))
-    return reader.decode(Messages.of(data, range(len(data))), Account() if account is None else account, 'it')
+    return reader.decode(Messages.of(data, range(len(data))), ConversionReport() if report is None else report, 'it')
 
 
 def values(data: list[bytes], **feature: object) -> np.ndarray:
     """Read messages of a feature, all of which must be good."""
-    account = Account()
-    found = decode(contract(**feature), data, account=account).values
-    assert not account.losses and len(found) == len(data)
+    report = ConversionReport()
+    found = decode(contract(**feature), data, report=report).values
+    assert not report.entries and len(found) == len(data)
     return frames.real(found)
 
 
@@ -112,15 +112,15 @@ def test_hundreds_of_patterns_of_one_size_are_read_too():
 
 
 def test_what_is_not_taken_in_is_counted_with_its_reason():
-    account = Account()
+    report = ConversionReport()
     good, other = cdr(state(1, JOINTS, [1, 2])), cdr(state(1, ['c'], [1]))
     late = bytearray(good)
     late[8:12] = b'\xff\xff\xff\xff'
     some, nan = cdr(state(1, ['a'], [1])), cdr(state(1, JOINTS, [1, math.nan]))
     data = [good, b'', good[:40], some, nan, other, bytes(late), good]
-    found = decode(contract(), data, 'measured', account)
-    assert len(found.values) == 2 and account.read == {'it': 3}
-    told = {loss.why: (loss.kind, loss.count) for loss in account.losses}
+    found = decode(contract(), data, 'measured', report)
+    assert len(found.values) == 2 and report.read == {'it': 3}
+    told = {loss.why: (loss.kind, loss.count) for loss in report.entries}
     assert told.pop('messages that do not speak of what is wanted') == ('note', 1)
     assert set(told.values()) == {('message', 1)} and len(told) == 5
     for part in ('empty', 'bytes that are left', "no joint 'b' among a", 'not finite', 'no time'):
@@ -155,9 +155,9 @@ def test_the_last_point_of_a_trajectory_is_the_command():
 
 
 def test_a_command_of_another_length_is_refused():
-    account = Account()
-    assert not len(decode(contract(), [cdr(command([1, 2, 3]))], 'commanded', account).values)
-    assert '3 values where the contract has 2 values' in str(account.losses[0])
+    report = ConversionReport()
+    assert not len(decode(contract(), [cdr(command([1, 2, 3]))], 'commanded', report).values)
+    assert '3 values where the contract has 2 values' in str(report.entries[0])
 
 
 def quaternion(angle: float) -> object:
@@ -302,10 +302,10 @@ def test_compressed_pictures_are_what_their_pixels_are():
     ],
 )
 def test_an_image_that_cannot_be_is_counted(data, told):
-    account = Account()
+    report = ConversionReport()
     bound = contract(type='Image', image={'height': 1, 'width': 1, 'color': 'rgb'})
-    assert not len(decode(bound, [data], account=account).values)
-    assert told in str(account.losses[0])
+    assert not len(decode(bound, [data], report=report).values)
+    assert told in str(report.entries[0])
 
 
 def cloud(points: np.ndarray, rows: int = 1, padding: int = 0, code: str = '<f4', row_step: int | None = None) -> bytes:
@@ -351,10 +351,10 @@ def test_a_cloud_of_one_row_may_leave_the_step_of_rows_out():
     [(2, 0, 64, 'bytes for 2 rows of 64'), (2, 0, 96, 'bytes for 2 rows of 96'), (0, 0, 0, 'without points')],
 )
 def test_a_cloud_whose_rows_cannot_be_is_counted(rows, padding, row_step, told):
-    account = Account()
+    report = ConversionReport()
     data = cloud(np.ones((10 if rows else 0, 3)), max(rows, 1), padding, row_step=row_step)
-    assert not len(decode(contract(type='PointCloud2', points=3), [data], account=account).values)
-    assert told in str(account.losses[0])
+    assert not len(decode(contract(type='PointCloud2', points=3), [data], report=report).values)
+    assert told in str(report.entries[0])
 
 
 def transform(parent: str, child: str, x: float, angle: float) -> object:

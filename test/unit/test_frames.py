@@ -15,7 +15,7 @@ from test_convert import contract, stretch
 from vdd_ros.contract.features import Alignment
 from vdd_ros.data.convert import convert
 from vdd_ros.data.dataset import windows_of
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoded
 from vdd_ros.data.decode.frames import Frames, Rows, joined, real
 from vdd_ros.data.decode.resample import aligned, aligned_frames
@@ -96,7 +96,7 @@ def test_a_stream_is_in_the_order_of_stamps_then_of_arrival_however_often_it_is_
     track, whole = Track('it', 1, pictures=pictures), []
     for number, (stamp, received) in enumerate(pairs):
         part = Decoded(np.array([stamp]), np.array([received]), np.array([[number]], dtype=np.uint8))
-        track.add(part, Account())
+        track.add(part, ConversionReport())
         whole.append((stamp, received, number))
         if number in looks:
             track.stream()
@@ -122,12 +122,12 @@ def test_an_episode_with_pictures_takes_a_fraction_of_its_dense_numbers(tmp_path
     path = write_bag(tmp_path / 'bag', sorted(rows, key=lambda row: row[1]))
     bound = contract(policy_rate=100.0, observation=[*contract().model_dump(mode='json')['observation'], CAMERA])
     for held in (8 << 20, 1 << 16):
-        account = Account()
+        report = ConversionReport()
         tracemalloc.start()
-        (episode,) = convert(path, bound, None, account, held=held)
+        (episode,) = convert(path, bound, None, report, held=held)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert len(episode) == 100 * seconds and not account.losses
+        assert len(episode) == 100 * seconds and not report.entries
         assert peak < episode.observation.size * 8 / 3
         frames = episode.observation.parts[-1]
         assert len({id(row) for row in frames.rows}) == 10 * seconds  # a picture that stands at ten ticks is held once

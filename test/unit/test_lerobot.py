@@ -15,7 +15,7 @@ from vdd_ros.commands.cli import main
 from vdd_ros.common.errors import BagError, OutputError, TrainingError
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.data.convert import convert
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.lerobot import lerobot_tables as tables
 from vdd_ros.data.lerobot.lerobot import columns_of, export_episodes
@@ -171,9 +171,9 @@ def test_numbers_pictures_words_and_outcomes_come_back(contract, tmp_path):
     episodes = demonstrations()
     export_episodes(episodes, contract, tmp_path / 'set')
     found = import_dataset(tmp_path / 'set', tmp_path / 'back')
-    account = Account()
-    back = list(convert(found.bag, load_contract(found.contract), None, account))
-    assert not account.losses and (found.episodes, found.frames) == (3, 24)
+    report = ConversionReport()
+    back = list(convert(found.bag, load_contract(found.contract), None, report))
+    assert not report.entries and (found.episodes, found.frames) == (3, 24)
     for before, after in zip(episodes, back):
         np.testing.assert_array_equal(after.action, before.action.astype(np.float32))
         numbers = before.observation[:, [0, 1, 38]].astype(np.float32)
@@ -245,9 +245,9 @@ def test_a_dataset_of_others_becomes_a_bag_to_learn_from_films_included(tmp_path
     found = import_dataset(foreign(tmp_path / 'set', names=names), tmp_path / 'bag')
     contract = load_contract(found.contract)
     assert contract.robot.joints == ('pan', 'lift', 'elbow', 'flex', 'roll', 'gripper')
-    account = Account()
-    first, second = convert(found.bag, contract, None, account)
-    assert not account.losses
+    report = ConversionReport()
+    first, second = convert(found.bag, contract, None, report)
+    assert not report.entries
     assert (len(first), len(second), second.labels['language']) == (10, 12, 'do 1')
     np.testing.assert_array_equal(second.observation[:, :6], np.arange(10, 22)[:, None] + np.arange(6) / 8)
     np.testing.assert_array_equal(second.action, second.observation[:, :6] + 1)

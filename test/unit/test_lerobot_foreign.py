@@ -21,7 +21,7 @@ from vdd_ros.contract.contract import load_contract
 from vdd_ros.data.bag.bag import Bag
 from vdd_ros.data.bag.bag_messages import joint_state
 from vdd_ros.data.convert import convert
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.lerobot.lerobot import export_episodes
 from vdd_ros.data.lerobot.lerobot_dataset import Dataset
@@ -146,11 +146,11 @@ def _film(path: Path, greys: list[int], rate: int) -> None:
     writer.close()
 
 
-def demonstrations(found: Imported, *, losses: int = 0) -> list[Episode]:
+def demonstrations(found: Imported, *, entries: int = 0) -> list[Episode]:
     """Convert what was imported by its own contract."""
-    account = Account()
-    episodes = list(convert(found.bag, load_contract(found.contract), None, account))
-    assert sum(loss.kind != 'note' for loss in account.losses) == losses, account.losses
+    report = ConversionReport()
+    episodes = list(convert(found.bag, load_contract(found.contract), None, report))
+    assert sum(loss.kind != 'note' for loss in report.entries) == entries, report.entries
     return episodes
 
 
@@ -164,7 +164,7 @@ def test_pictures_of_a_film_are_those_of_their_frames_in_any_order(tmp_path_fact
     folder = tmp_path_factory.mktemp('film')
     made = Made(folder / 'set', film=tuple(film), listed=listed, rate=rate, stills=True)
     found = import_dataset(made.path, folder / 'bag')
-    assert not found.account.losses
+    assert not found.report.entries
     episodes = demonstrations(found)
     assert len(episodes) == 3
     for number, episode in zip(listed, episodes):
@@ -192,7 +192,7 @@ def test_whole_numbers_flags_and_matrices_are_observed(tmp_path):
     }
     made = Made(tmp_path / 'set', extra=extra)
     found = import_dataset(made.path, tmp_path / 'bag')
-    told = [str(loss) for loss in found.account.losses]
+    told = [str(loss) for loss in found.report.entries]
     assert told == ['observation.text: 1 part dropped: numbers and pictures are read, not string']
     names = [feature.name for feature in load_contract(found.contract).observation]
     assert names == ['measured', 'gripper', 'contact', 'hands', 'ticks']
@@ -214,8 +214,8 @@ def test_episodes_and_files_that_are_not_listed_are_told_of(tmp_path):
     pq.write_table(others, data / 'file-001.parquet')
     found = import_dataset(made.path, tmp_path / 'bag')
     # Episode 1 of the first file, and rows of the second file that say that they are of episode 2.
-    losses = [(loss.kind, loss.where, loss.count, loss.place) for loss in found.account.losses]
-    assert losses == [('episode', 'data', 2, 'episode 1')] and 'meta/episodes' in found.account.losses[0].why
+    entries = [(loss.kind, loss.where, loss.count, loss.place) for loss in found.report.entries]
+    assert entries == [('episode', 'data', 2, 'episode 1')] and 'meta/episodes' in found.report.entries[0].why
     first, second = demonstrations(found)
     np.testing.assert_array_equal(first.action, made.action[made.rows(2)])
     np.testing.assert_array_equal(second.action, made.action[made.rows(0)])
@@ -233,8 +233,8 @@ def test_all_instructions_of_an_episode_arrive(tmp_path, told):
 def test_pauses_are_kept_and_not_learned_from(tmp_path, film):
     made = Made(tmp_path / 'set', pause=2, film=film)
     found = import_dataset(made.path, tmp_path / 'bag')
-    assert [loss.count for loss in found.account.losses if 'pauses' in loss.why] == [1, 1, 1]
-    episodes = demonstrations(found, losses=3)
+    assert [loss.count for loss in found.report.entries if 'pauses' in loss.why] == [1, 1, 1]
+    episodes = demonstrations(found, entries=3)
     assert [len(episode) for episode in episodes] == [4, 3, 4, 5, 4, 4]
     stamps = np.concatenate([episode.stamps for episode in episodes[:2]])
     np.testing.assert_array_equal(np.diff(stamps), [10**8] * 3 + [21 * 10**8] + [10**8] * 2)
@@ -250,7 +250,7 @@ def test_a_state_is_taken_in_the_order_of_the_actions_by_its_names(tmp_path):
     episodes = demonstrations(found)
     np.testing.assert_array_equal(episodes[0].observation, made.state[made.rows(0)][:, ::-1])
     other = import_dataset(Made(tmp_path / 'other', state_names=('x', 'y')).path, tmp_path / 'other_bag')
-    assert 'called otherwise than the action' in str(other.account.losses[0])
+    assert 'called otherwise than the action' in str(other.report.entries[0])
 
 
 def test_names_that_are_equal_once_cleaned_are_told_apart(tmp_path):
@@ -270,7 +270,7 @@ def test_a_dataset_without_observations_is_learned_from_by_its_actions(tmp_path)
     del made.info['features']['observation.state']
     made.tell()
     found = import_dataset(made.path, tmp_path / 'bag')
-    assert 'no observation' in str(found.account.losses[0])
+    assert 'no observation' in str(found.report.entries[0])
     np.testing.assert_array_equal(demonstrations(found)[0].action, made.action[made.rows(0)])
 
 
@@ -369,7 +369,7 @@ def test_films_are_written_on_request_and_read_back(tmp_path, codec, side):
         np.testing.assert_array_equal(after.numbers['action'], before.action.astype(np.float32))
         greys = [pixels.mean() for pixels in after.pictures['observation.images.top']]
         np.testing.assert_allclose(greys, 255 * before.observation[:, 2:].mean(axis=1), atol=2)
-    assert not dataset.account.losses
+    assert not dataset.report.entries
 
 
 def test_films_that_cannot_be_made_leave_nothing_behind(tmp_path):

@@ -14,15 +14,15 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.bag_making import SECOND, rich_contract, rich_rows, write_rows
 from vdd_ros.contract.contract import Contract
 from vdd_ros.control.control_loop import ControlLoop
-from vdd_ros.control.embodiment import Embodiment
+from vdd_ros.control.control_output import Command, Hold
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
-from vdd_ros.control.outcome import Command, Hold
+from vdd_ros.control.policy_interface import PolicyInterface
 from vdd_ros.control.routing import Routing
 from vdd_ros.data.bag.bag_definitions import standard
 from vdd_ros.data.convert import convert
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.live import LiveStreams
 from vdd_ros.data.episode import Episode
 
@@ -37,12 +37,12 @@ def streams(contract: Contract, arm: bool = True) -> LiveStreams:
 @pytest.fixture(scope='module')
 def episodes(tmp_path_factory: pytest.TempPathFactory) -> list[Episode]:
     """What the bag gives."""
-    account = Account()
+    report = ConversionReport()
     path = write_rows(tmp_path_factory.mktemp('rich') / 'bag', ROWS, compression='zstd', chunk=100_000)
-    found = list(convert(path, rich_contract(), None, account))
+    found = list(convert(path, rich_contract(), None, report))
     assert len(found) == 2 and min(map(len, found)) > 40
-    assert not [loss for loss in account.losses if loss.kind in ('message', 'part', 'episode')], account.losses
-    assert any((loss.where, loss.why) == ('object', 'stamps that go back: sorted') for loss in account.losses)
+    assert not [loss for loss in report.entries if loss.kind in ('message', 'part', 'episode')], report.entries
+    assert any((loss.where, loss.why) == ('object', 'stamps that go back: sorted') for loss in report.entries)
     return found
 
 
@@ -62,7 +62,7 @@ def test_every_feature_of_every_tick_is_equal_bit_for_bit(episodes):
             found, stale = live.observation(tick, None)
             assert not stale
             assert found.tobytes() == episode.observation[number].tobytes()
-    assert not live.account.lost('message')
+    assert not live.report.lost('message')
 
 
 def test_an_arm_that_commands_itself_observes_the_same(episodes):
@@ -70,7 +70,7 @@ def test_an_arm_that_commands_itself_observes_the_same(episodes):
     live = streams(contract, arm=False)
     assert 'arm_controller/commands' not in live.topics
     (episode, _) = episodes
-    arm = Embodiment(contract, None)
+    arm = PolicyInterface(contract, None)
     rows = iter(ROWS)
     row = next(rows)
     for number, tick in enumerate(episode.stamps.tolist()):
@@ -101,7 +101,7 @@ def test_a_stream_that_ceases_is_named(episodes):
 def test_what_is_no_message_is_counted_and_changes_nothing():
     live = streams(rich_contract())
     live.take('load', 1, b'\0\1\0\0short')
-    assert live.account.lost('message', 'load') == 1
+    assert live.report.lost('message', 'load') == 1
     assert 'load' in live.at(2).stale
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from loops import LIMITS, MILLISECOND, AnsweringPolicy, new_loop
 
+from vdd_ros.control.control_output import Command, Hold, Stop
 from vdd_ros.control.measurement_guard import MeasurementGuard
-from vdd_ros.control.outcome import Command, Hold, Stop
 
 VELOCITY = np.full(2, 2.0)
 

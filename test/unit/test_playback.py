@@ -10,10 +10,10 @@ from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.common.share import share_path
 from vdd_ros.contract.contract import load_contract
 from vdd_ros.control.control_loop import ControlLoop
+from vdd_ros.control.control_output import Command, Hold, Stop
 from vdd_ros.control.deployment import Deployment
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
-from vdd_ros.control.outcome import Command, Hold, Stop
 from vdd_ros.control.playback import NEAR, PathFollower, Playback, Track
 from vdd_ros.control.start_gate import StartGate
 from vdd_ros.robot.kinematics import Kinematics
@@ -44,7 +44,7 @@ class Arm:
             control_period=period,
             start_gate=StartGate(NEAR, 'approach', approach),
             source=self.playback,
-            pursuit=PathFollower(self.playback, limits, period, lockstep=lockstep),
+            plan_follower=PathFollower(self.playback, limits, period, lockstep=lockstep),
         )
         self.period, self.now, self.position = period, 1_000_000_000, np.array(position, dtype=float)
         self.loop.start(self.now, self.position)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.quality.episode_quality import measure_episodes
 from vdd_ros.data.quality.findings import findings_of
@@ -20,9 +20,9 @@ def stream(stamps, received=None, **arguments) -> StreamQuality:
     return measure_stream('/t', 'a/msg/B', stamps if received is None else received, stamps, **arguments)
 
 
-def told(streams=(), joints=(), episodes=(), account=None, spans=None) -> list[str]:
+def told(streams=(), joints=(), episodes=(), report=None, spans=None) -> list[str]:
     """Return what is found, as sentences."""
-    found = findings_of(streams, joints, episodes, account or Account(), spans or {})
+    found = findings_of(streams, joints, episodes, report or ConversionReport(), spans or {})
     return [f'{item.level} {item.about}: {item.text}' for item in found]
 
 
@@ -205,11 +205,11 @@ def test_rests_twins_and_outliers_are_found_by_number():
 
 
 def test_what_was_dropped_is_a_finding_by_its_weight():
-    account = Account()
-    account.add('message', '/joint_states', 'too short', 3, 'byte 7')
-    account.add('tick', 'episode 0', 'no image that is young enough', 2)
-    account.add('note', 'bag', 'no metadata.yaml: it was not closed')
-    assert told(account=account) == [
+    report = ConversionReport()
+    report.add('message', '/joint_states', 'too short', 3, 'byte 7')
+    report.add('tick', 'episode 0', 'no image that is young enough', 2)
+    report.add('note', 'bag', 'no metadata.yaml: it was not closed')
+    assert told(report=report) == [
         'fault /joint_states: 3 messages dropped: too short (first at byte 7)',
         'warning episode 0: 2 ticks dropped: no image that is young enough',
         'note bag: no metadata.yaml: it was not closed',
@@ -217,15 +217,15 @@ def test_what_was_dropped_is_a_finding_by_its_weight():
 
 
 def test_what_befalls_many_episodes_is_one_finding_and_what_costs_most_comes_first():
-    account = Account()
+    report = ConversionReport()
     for index in range(30):
-        account.add('tick', f'episode {index}', 'no object yet', 1, f'{index}.000 s')
-        account.add('tick', f'episode {index}', 'no image that is young enough', 20, f'{index}.500 s')
-    account.add('episode', 'episode 30', 'discarded by the operator', 1)
-    account.add('message', '/a', 'too short', 1)
-    account.add('message', '/b', 'too short', 70)
-    account.add('part', 'bag_0.mcap', 'its checksum is wrong', 1)
-    assert told(account=account, spans=dict.fromkeys(range(31), (0, 1))) == [
+        report.add('tick', f'episode {index}', 'no object yet', 1, f'{index}.000 s')
+        report.add('tick', f'episode {index}', 'no image that is young enough', 20, f'{index}.500 s')
+    report.add('episode', 'episode 30', 'discarded by the operator', 1)
+    report.add('message', '/a', 'too short', 1)
+    report.add('message', '/b', 'too short', 70)
+    report.add('part', 'bag_0.mcap', 'its checksum is wrong', 1)
+    assert told(report=report, spans=dict.fromkeys(range(31), (0, 1))) == [
         'fault bag_0.mcap: 1 part dropped: its checksum is wrong',
         'fault /b: 70 messages dropped: too short',
         'fault /a: 1 message dropped: too short',
@@ -238,6 +238,6 @@ def test_what_befalls_many_episodes_is_one_finding_and_what_costs_most_comes_fir
 def test_clocks_are_compared_with_the_policy_period():
     late = stream(TICKS, TICKS + 15 * MS)
     assert not told([late])
-    found = findings_of([late], (), (), Account(), {}, period=10 * MS)
+    found = findings_of([late], (), (), ConversionReport(), {}, period=10 * MS)
     assert [item.text for item in found] == ['its stamps are at least 15 ms older than their reception']
-    assert not findings_of([late], (), (), Account(), {}, period=50 * MS)
+    assert not findings_of([late], (), (), ConversionReport(), {}, period=50 * MS)

@@ -12,7 +12,7 @@ from vdd_ros.common.errors import ArtifactError
 from vdd_ros.learning.export import export_student
 from vdd_ros.learning.mixture.student import Student, StudentSettings
 from vdd_ros.learning.networks import PolicyShape, TrunkSettings
-from vdd_ros.policy.experts import Deviation, choose, choose_one, covariance_of
+from vdd_ros.policy.experts import ActionNoise, choose, choose_one, covariance_of
 from vdd_ros.policy.normalization import Normalizer, Normalizers
 from vdd_ros.policy.runtime import Network
 
@@ -79,7 +79,7 @@ def test_one_expert_deviates_as_it_would_among_many(covariance, size):
     settings = {'covariance': covariance, 'rank': 2, 'scale_floor': 0.01}
     parameters = {'diagonal': size, 'full': size * (size + 1) // 2, 'low_rank': 3 * size}[covariance]
     spread = np.random.default_rng(0).normal(scale=20.0, size=parameters).astype(np.float32)
-    deviation = Deviation(settings, np.arange(1.0, size + 1.0))
+    deviation = ActionNoise(settings, np.arange(1.0, size + 1.0))
     alone = deviation.of_one(spread.tolist(), np.random.default_rng(1))
     np.testing.assert_allclose(alone, deviation.of_each(spread[None], np.random.default_rng(1))[0], rtol=1e-9)
 
@@ -91,7 +91,7 @@ def test_the_floor_of_learning_is_no_part_of_what_an_expert_acts_with(covariance
     parameters = {'diagonal': size, 'full': size * (size + 1) // 2, 'low_rank': 3 * size}[covariance]
     spread = np.random.default_rng(0).normal(-1.0, scale=0.5, size=parameters).astype(np.float32)
     scale = np.arange(1.0, size + 1.0)
-    deviation = Deviation(settings, scale)
+    deviation = ActionNoise(settings, scale)
     drawn = deviation.of_each(np.tile(spread, (200_000, 1)), np.random.default_rng(1)) / scale
     learned = covariance_of(spread, settings, np.ones(size))
     if covariance == 'full':  # of each dimension given those before it

@@ -8,7 +8,7 @@ from ros_messages import MILLISECOND, SECOND, command, header, make, state, vect
 
 from vdd_ros.contract.contract import Contract
 from vdd_ros.data.convert import convert
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 
 CONTRACT = {
     'schema_version': 2,
@@ -46,7 +46,7 @@ def test_every_tick_is_usable_whatever_the_stamp_of_a_static_transform(tmp_path,
         if number % 5 == 0:
             rows.append(('/arm_controller/commands', now, command([number / 100])))
     path = write_bag(tmp_path / 'bag', sorted(rows, key=lambda row: row[1]))
-    account = Account()
-    (episode,) = convert(path, Contract.model_validate(CONTRACT), None, account)
-    assert account.lost('tick') == 0
+    report = ConversionReport()
+    (episode,) = convert(path, Contract.model_validate(CONTRACT), None, report)
+    assert report.lost('tick') == 0
     np.testing.assert_allclose(episode.observation[:, 0], 1.0 + np.arange(40) * 0.005, atol=1e-12)

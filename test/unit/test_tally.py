@@ -8,7 +8,7 @@ from ros_messages import MILLISECOND, SECOND, command, header, make, mark, state
 
 from vdd_ros.contract.contract import Contract
 from vdd_ros.data.convert import convert
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.quality.inspection import inspect
 
 NAMES = ('a', 'b')
@@ -67,16 +67,16 @@ def test_every_demonstration_is_counted_once_whatever_became_of_it(bag):
     assert (tally.success, tally.failure, tally.unlabelled, tally.discarded, tally.unusable) == (1, 1, 1, 2, 1)
     assert str(tally) == '1 success, 1 failure, 1 without outcome, 2 discarded, 1 unusable'
     assert (tally.training, tally.parts) == (2, 4) and tally.ticks == sum(item.ticks for item in found.episodes)
-    texts = [str(loss) for loss in found.account.losses]
+    texts = [str(loss) for loss in found.report.entries]
     assert not any('does not end' in text for text in texts)
     assert any('episode 1: 1 episode dropped: discarded by the operator slipped' in text for text in texts)
 
 
 def test_an_episode_that_is_discarded_while_it_runs_ends_with_its_discard(bag):
-    account = Account()
-    episodes = [*convert(bag, Contract.model_validate(CONTRACT), None, account)]
+    report = ConversionReport()
+    episodes = [*convert(bag, Contract.model_validate(CONTRACT), None, report)]
     assert [episode.index for episode in episodes] == [0, 2, 3]
-    assert account.lost('episode') == 3
+    assert report.lost('episode') == 3
 
 
 @pytest.mark.parametrize('stale', ['split', 'drop'])
@@ -90,7 +90,7 @@ def test_ticks_before_the_first_message_of_a_stream_split_and_drop_nothing(tmp_p
     path = write_bag(tmp_path / 'bag', sorted([*rows(5), *poses], key=lambda row: row[1]))
     observation = [*CONTRACT['observation'], OBJECT]
     values = {**CONTRACT, 'observation': observation, 'episodes': {'by': 'bag', 'stale': stale}}
-    account = Account()
-    (episode,) = convert(path, Contract.model_validate(values), None, account)
+    report = ConversionReport()
+    (episode,) = convert(path, Contract.model_validate(values), None, report)
     assert len(episode) in (99, 98) and 'part' not in episode.labels
-    assert {loss.why for loss in account.losses if loss.kind == 'tick'} == {'no object yet'}
+    assert {loss.why for loss in report.entries if loss.kind == 'tick'} == {'no object yet'}

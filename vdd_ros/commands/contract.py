@@ -94,7 +94,7 @@ class Check(ReadsBags):
         for fit in verdict.fits:
             for remark in fit.remarks:
                 say(f'{fit.stream}: {remark}')
-        for line in verdict.account.lines():
+        for line in verdict.report.lines():
             say(line)
         if verdict.unused:
             say(f'not used: {", ".join(verdict.unused)}')

@@ -15,7 +15,7 @@ from vdd_ros.commands.say import out, say
 from vdd_ros.common.console import Bars
 
 if TYPE_CHECKING:
-    from vdd_ros.data.decode.account import Account
+    from vdd_ros.data.decode.conversion_report import ConversionReport
     from vdd_ros.data.demonstrations import Converted
     from vdd_ros.data.episode import Episode
 
@@ -42,7 +42,7 @@ class Export(ReadsBags):
     def run(self) -> None:
         """Do it."""
         from vdd_ros.contract.contract import load_contract
-        from vdd_ros.data.decode.account import Account
+        from vdd_ros.data.decode.conversion_report import ConversionReport
         from vdd_ros.data.demonstrations import converted
         from vdd_ros.data.lerobot.lerobot import export_episodes
         from vdd_ros.robot.kinematics import Kinematics
@@ -50,21 +50,21 @@ class Export(ReadsBags):
         contract = load_contract(self.contract)
         with Bars(out) as bars:
             found = converted(self.bags, contract, partial(Kinematics.from_contract, contract), bars)
-            account = Account()
-            count = export_episodes(self._kept(found, account), contract, self.output, video=self.video)
-        for line in account.lines():
+            report = ConversionReport()
+            count = export_episodes(self._kept(found, report), contract, self.output, video=self.video)
+        for line in report.lines():
             say(f'left out: {line}')
         say(f'wrote {count} episodes to {self.output}')
 
-    def _kept(self, bags: Iterable[Converted], account: Account) -> Iterator[Episode]:
+    def _kept(self, bags: Iterable[Converted], report: ConversionReport) -> Iterator[Episode]:
         """Yield the episodes to write, and note the others and all that was dropped before."""
         for bag in bags:
-            account.merge(bag.account)
+            report.merge(bag.report)
             for episode in bag.episodes:
                 if self.failures or episode.success is not False:
                     yield episode
                 else:
-                    account.add('episode', bag.bag, 'it failed (--failures writes it)', 1, f'episode {episode.index}')
+                    report.add('episode', bag.bag, 'it failed (--failures writes it)', 1, f'episode {episode.index}')
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Import:
             found = import_dataset(
                 self.dataset, self.output, model=self.model, progress=lambda done: bars('import', done, total, {})
             )
-        for loss in found.account.losses:
+        for loss in found.report.entries:
             say(f'note: {loss}' if loss.kind == 'note' else f'left out: {loss}')
         say(f'wrote {found.episodes} episodes, {found.frames} frames to {found.bag}')
         say(f'the contract {found.contract} is a draft: look through it')

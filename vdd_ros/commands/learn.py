@@ -43,7 +43,7 @@ class TrainTeacher(ReadsBags):
         settings = load_settings(self.settings or preset(contract))
         with Bars(out) as bars, Interruption() as interruption:
             demonstrations = load(self.bags, contract, settings, bars)
-            for line in demonstrations.account.lines():
+            for line in demonstrations.report.lines():
                 say(f'left out: {line}')
             if hidden := undisplaced(demonstrations.contract, settings.augmentation_of('teacher')):
                 say(f'not displaced by the augmentation, as the observation does not show it: {", ".join(hidden)}')

@@ -12,7 +12,7 @@ from vdd_ros.common.console import Bars
 
 @dataclass(frozen=True)
 class Validate(ReadsBags):
-    """Roll a policy out in simulation, in every kind of trouble, and judge whether it may command an arm.
+    """Roll a policy out in simulation, in every kind of disturbances, and judge whether it may command an arm.
 
     Give a student, and its teacher to compare it with; or only one of them; or bags, whose recorded actions are done
     again. Writes report.html, to look at, and report.json, which the policy node asks for before it moves an arm.

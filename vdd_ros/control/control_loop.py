@@ -6,16 +6,16 @@ import numpy as np
 
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
-from vdd_ros.control.embodiment import Kinematics
-from vdd_ros.control.exchange import Exchange, PlanSource, Streams
+from vdd_ros.control.control_output import Command, ControlOutput, Counters, Hold, PlanRecord, Stop
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness, Measurements
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.measurement_guard import MeasurementGuard
-from vdd_ros.control.novelty import Novelty
-from vdd_ros.control.outcome import Command, Counters, Hold, Outcome, PlanRecord, Stop
+from vdd_ros.control.ood import OodRules
+from vdd_ros.control.plan_buffer import PlanBuffer, PlanSource, Streams
+from vdd_ros.control.plan_follower import InterpolatingFollower, LockstepFollower, PlanFollower
 from vdd_ros.control.planner import Asking, Planner, Proposal, Student, answered
-from vdd_ros.control.pursuit import Interpolation, Lockstep, Pursuit
+from vdd_ros.control.policy_interface import Kinematics
 from vdd_ros.control.routing import Routing
 from vdd_ros.control.start_gate import Approach, StartGate
 from vdd_ros.control.tracker import Tracker
@@ -50,10 +50,10 @@ class ControlLoop:
         control_period: int | None = None,
         execution: Execution = Execution(),
         start_gate: StartGate = StartGate(),
-        novelty: Novelty | None = None,
+        novelty: OodRules | None = None,
         streams: Streams | None = None,
         source: PlanSource | None = None,
-        pursuit: Pursuit | None = None,
+        plan_follower: PlanFollower | None = None,
         guard: MeasurementGuard | None = None,
     ) -> None:
         """Assemble a loop that is not started.
@@ -95,15 +95,19 @@ class ControlLoop:
                 _check_settles(contract, source)
         self._source = source
         self._tracker = Tracker(limits, self._seconds)
-        if pursuit is None:
+        if plan_follower is None:
             blend = execution.blend * contract.period / NANOSECONDS
             lockstep = self.is_lockstep
-            pursuit = Lockstep(contract.period) if lockstep else Interpolation(self._period, contract.period, blend)
-        self._pursuit = pursuit
+            plan_follower = (
+                LockstepFollower(contract.period)
+                if lockstep
+                else InterpolatingFollower(self._period, contract.period, blend)
+            )
+        self._plan_follower = plan_follower
         self._measurements = Measurements(freshness)
         self._guard, self._newest, self._doubt = guard, (0, np.zeros(0)), ''
         self._gives_in, self._return = False, None
-        self._exchange = Exchange(self._source, contract.span, streams)
+        self._plan_buffer = PlanBuffer(self._source, contract.span, streams)
         self._started = self._approached = False
         self._decided: int | None = None
         """When the newest command was decided on [ns]."""
@@ -125,7 +129,7 @@ class ControlLoop:
     @property
     def wants_plan(self) -> bool:
         """Whether it is time to call `plan`."""
-        return self._exchange.wants_plan
+        return self._plan_buffer.wants_plan
 
     @property
     def last_plan(self) -> PlanRecord | None:
@@ -201,7 +205,7 @@ class ControlLoop:
         if not self._measurements.hear(stream, stamp):
             self._rewind(stamp)
 
-    def replace_policy(self, policy: Student, novelty: Novelty | None = None) -> None:
+    def replace_policy(self, policy: Student, novelty: OodRules | None = None) -> None:
         """Plan by another policy of the same contract, and by its thresholds, from the next plan on."""
         self._source.replace(policy, novelty)
 
@@ -217,8 +221,8 @@ class ControlLoop:
         """Return what was counted so far."""
         measured = self._measurements
         return Counters(
-            missed=self._exchange.missed + self._outdated,
-            late_steps=self._pursuit.late_steps,
+            missed=self._plan_buffer.missed + self._outdated,
+            late_steps=self._plan_follower.late_steps,
             rejected=self._rejected,
             resets=self._resets,
             out_of_order=measured.out_of_order,
@@ -226,30 +230,30 @@ class ControlLoop:
             clamps=self._tracker.clamps,
             ages=measured.ages(self._now),
             expert=self._expert,
-            speed=self._pursuit.speed,
+            speed=self._plan_follower.speed,
             **self._source.counts(),
         )
 
     def plan(self) -> bool:
         """Make a plan if one is wanted; return whether it was. Raises what the policy raises."""
-        return answered(self._exchange.planning(), self._source.experts)
+        return answered(self._plan_buffer.planning(), self._source.experts)
 
     def planning(self) -> Asking[bool]:
         """Do as `plan` does, but let the caller query the policy, and deliver its answer when it likes."""
-        return self._exchange.planning()
+        return self._plan_buffer.planning()
 
-    def advance(self, now: int) -> Outcome:
+    def advance(self, now: int) -> ControlOutput:
         """Plan if it is time to, then decide: all in one thread."""
         return answered(self.advancing(now), self._source.experts)
 
-    def advancing(self, now: int) -> Asking[Outcome]:
+    def advancing(self, now: int) -> Asking[ControlOutput]:
         """Do as `advance` does, but let the caller ask the policy: about the windows of many arms at once."""
         if self._latched is None:
             self._note_tick(now, self._measurements.judge(now)[0])
-            yield from self._exchange.planning()
+            yield from self._plan_buffer.planning()
         return self.decide(now)
 
-    def decide(self, now: int) -> Outcome:
+    def decide(self, now: int) -> ControlOutput:
         """Return what to send at ``now`` [ns]; to be called once for each control period, and always sent.
 
         Never waits for a plan. Called again before half a period has passed, it repeats the command: a thread that woke
@@ -292,15 +296,15 @@ class ControlLoop:
             return self._rest(Stop, self._latched)
         return self._follow(reason)
 
-    def _follow(self, reason: str) -> Outcome:
+    def _follow(self, reason: str) -> ControlOutput:
         """Go on by the plan."""
         elapsed = self._now - self._stepped
         if self._approach is not None:
             return self._creep(elapsed, reason)
-        pursuit, tracker = self._pursuit, self._tracker
+        plan_follower, tracker = self._plan_follower, self._tracker
         clamped = False
-        if pursuit.is_due(elapsed):
-            target = pursuit.next(elapsed, self._source.speed, tracker)
+        if plan_follower.is_due(elapsed):
+            target = plan_follower.next(elapsed, self._source.speed, tracker)
             if target is None:
                 return self._rest(Hold, self._refused or reason or 'no plan')
             tracker.step(target, self._measurements.position)
@@ -308,7 +312,9 @@ class ControlLoop:
         elif self.is_lockstep and (self._refused or self._first):
             return self._rest(Hold, self._refused or 'no plan')
         if not reason:
-            reason = self._refused or ('the plan is late' if pursuit.is_spent else self._source.remark or self._remark)
+            reason = self._refused or (
+                'the plan is late' if plan_follower.is_spent else self._source.remark or self._remark
+            )
         return Command(tracker.position, tracker.velocity, tracker.acceleration, self._expert, clamped, reason)
 
     def _rest(self, kind: type[Hold] | type[Stop], reason: str) -> Hold | Stop:
@@ -325,7 +331,7 @@ class ControlLoop:
             self._stepped = self._now
         return kind(tracker.position, tracker.velocity, tracker.acceleration, reason, tracker.moving)
 
-    def _creep(self, elapsed: int, reason: str) -> Outcome:
+    def _creep(self, elapsed: int, reason: str) -> ControlOutput:
         """Approach the start slowly; once there, begin."""
         tracker = self._tracker
         if 2 * elapsed >= self._period:
@@ -338,7 +344,7 @@ class ControlLoop:
 
     def _take(self) -> None:
         """Go on by a plan that has arrived, if it may be."""
-        proposal = self._exchange.take()
+        proposal = self._plan_buffer.take()
         if proposal is None:
             return
         if proposal.fault:
@@ -347,7 +353,7 @@ class ControlLoop:
         self._refused = proposal.broken and f'plan refused: {proposal.broken}'
         if proposal.broken:
             self._rejected += 1
-            self._exchange.void()
+            self._plan_buffer.void()
             return
         if self._first:
             distance = np.abs(proposal.steps[0] - self._tracker.position)
@@ -356,7 +362,7 @@ class ControlLoop:
                 return
             self._first = False
         self._expert, self._remark = proposal.expert, proposal.remark
-        self._outdated += not self._pursuit.accept(proposal, self._tracker)
+        self._outdated += not self._plan_follower.accept(proposal, self._tracker)
 
     def _meet_far_start(self, proposal: Proposal, distance: np.ndarray) -> None:
         if self._gate.mode == 'refuse' or self._approached:
@@ -368,24 +374,28 @@ class ControlLoop:
 
     def _note_tick(self, now: int, level: str) -> None:
         """Write down what is known at a policy tick, for the planner; what is too old is not planned from."""
-        if level in ('fresh', 'warn') and self._approach is None and self._pursuit.tick(now):
-            pursuit, measured, commanded = self._pursuit, self._measurements.position, self._tracker.position
-            start = pursuit.reference(self._tracker)
-            self._refused = self._exchange.note(now, pursuit.time, measured, commanded, start) or self._refused
+        if level in ('fresh', 'warn') and self._approach is None and self._plan_follower.tick(now):
+            plan_follower, measured, commanded = (
+                self._plan_follower,
+                self._measurements.position,
+                self._tracker.position,
+            )
+            start = plan_follower.reference(self._tracker)
+            self._refused = self._plan_buffer.note(now, plan_follower.time, measured, commanded, start) or self._refused
 
     def _begin(self, now: int) -> None:
         """Forget plans and history: what the policy sees begins now."""
         self._now = now
         self._approach: Approach | None = None
         self._first = True
-        self._exchange.begin()
-        self._pursuit.drop(now)
+        self._plan_buffer.begin()
+        self._plan_follower.drop(now)
 
     def _drop(self) -> None:
         """Void what is left of the plan, and plan anew as soon as possible."""
-        self._exchange.void()
-        self._pursuit.drop(self._now)
-        if self._pursuit.is_gated_anew:
+        self._plan_buffer.void()
+        self._plan_follower.drop(self._now)
+        if self._plan_follower.is_gated_anew:
             self._approach, self._first, self._approached = None, True, False
 
     def _rewind(self, now: int) -> None:

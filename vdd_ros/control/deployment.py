@@ -17,12 +17,12 @@ from vdd_ros.common.settings import Settings
 from vdd_ros.common.share import share_path
 from vdd_ros.contract.contract import NANOSECONDS, Contract, Feature
 from vdd_ros.control.control_loop import ControlLoop
-from vdd_ros.control.exchange import Streams
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.measurement_guard import MeasurementGuard
-from vdd_ros.control.novelty import Novelty, thresholds
+from vdd_ros.control.ood import OodRules, thresholds
+from vdd_ros.control.plan_buffer import Streams
 from vdd_ros.control.planner import Student
 from vdd_ros.control.playback import NEAR, PathFollower, Playback, Track
 from vdd_ros.control.routing import Routing
@@ -126,12 +126,12 @@ class Deployment(Settings):
         told = np.isfinite(limits.jerk)
         return limits.tightened(jerk=np.where(told, np.inf, limits.acceleration / self.jerk_time))
 
-    def novelty_of(self, policy: Any) -> Novelty | None:
+    def novelty_of(self, policy: Any) -> OodRules | None:
         """Return what is usual for a policy; None if nobody asks, or if it does not know."""
         if self.novelty == 'ignore' or policy.calibration is None:
             return None
         found = thresholds(policy.calibration, warn=self.novelty_warn, reach=self.novelty_reach)
-        return Novelty(found, acts=self.novelty == 'act')
+        return OodRules(found, acts=self.novelty == 'act')
 
     def routing_of(self, contract: Contract, rules: str, experts: int | None) -> Routing | Rules:
         """Return how experts are chosen, by what is set here and by a file of rules, if there is one.
@@ -233,7 +233,7 @@ class Deployment(Settings):
             control_period=period,
             start_gate=StartGate(NEAR, 'approach', self.start_speed),
             source=playback,
-            pursuit=PathFollower(playback, limits, period, lockstep=lockstep),
+            plan_follower=PathFollower(playback, limits, period, lockstep=lockstep),
             guard=_guard_of(kinematics) if guarded else None,
         )
         return loop, playback

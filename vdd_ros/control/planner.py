@@ -11,11 +11,11 @@ import numpy as np
 
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.chunk import Chunk
-from vdd_ros.control.embodiment import Embodiment, Kinematics
+from vdd_ros.control.control_output import PlanRecord
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.limits import Limits
-from vdd_ros.control.novelty import Monitor, Novelty
-from vdd_ros.control.outcome import PlanRecord
+from vdd_ros.control.ood import Monitor, OodRules
+from vdd_ros.control.policy_interface import Kinematics, PolicyInterface
 from vdd_ros.control.routing import Mixture, Routing
 from vdd_ros.control.trajectory import State, Waypoints
 
@@ -46,11 +46,11 @@ class Student(Protocol):
         ...
 
     def signals(self, observation: np.ndarray, experts: Mixture) -> dict[str, float]:
-        """Tell how much the policy is at home in a window and its answer; asked for by `Novelty`."""
+        """Tell how much the policy is at home in a window and its answer; asked for by `OodRules`."""
         ...
 
     def likelihood(self, experts: Mixture, done: np.ndarray) -> float:
-        """Return the log-likelihood of the action that was done in the end, shape (action,); asked for by `Novelty`."""
+        """Return the log-likelihood of the executed action, shape (action,); used by `OodRules`."""
         ...
 
 
@@ -138,12 +138,12 @@ class Planner:
         limits: Limits,
         routing: Routing,
         execution: Execution,
-        novelty: Novelty | None,
+        novelty: OodRules | None,
         generator: np.random.Generator,
         lockstep: bool,
     ) -> None:
         """Assemble a planner."""
-        self.embodiment = Embodiment(contract, kinematics)
+        self.policy_interface = PolicyInterface(contract, kinematics)
         self.routing = routing
         """Used from the next plan on."""
         self.monitor = None if novelty is None else Monitor(novelty)
@@ -184,7 +184,7 @@ class Planner:
         """Ask the policy about a window, shape (1, observation_horizon, observation)."""
         return self._acting.experts(window)
 
-    def replace(self, policy: Student, novelty: Novelty | None) -> None:
+    def replace(self, policy: Student, novelty: OodRules | None) -> None:
         """Use another policy, and its thresholds, from the next plan on."""
         self._successor = policy, None if novelty is None else Monitor(novelty)
 
@@ -209,15 +209,15 @@ class Planner:
             else:
                 self._judge_step(tick)
             self._serial = tick.serial
-            self.embodiment.sent(tick.commanded)
-            window = self.embodiment.observe(tick.measured, tick.topics)
+            self.policy_interface.sent(tick.commanded)
+            window = self.policy_interface.observe(tick.measured, tick.topics)
         if not self._lockstep or self._chunk.is_spent:
             left = self._left_of_plan(len(ticks), following)
             fault = yield from self._infer(window, left)
             if fault:
                 return Proposal.faulty(tick, fault)
         actions = self._chunk.next()[None] if self._lockstep else self._action[: self.steps]
-        steps, unreachable, slowed = self.embodiment.waypoints(actions, tick.reference.position)
+        steps, unreachable, slowed = self.policy_interface.waypoints(actions, tick.reference.position)
         if len(steps) < min(self.replan_steps, len(actions)):
             return Proposal(tick, -1, steps, None, broken=f'step {len(steps) + 1}: {unreachable}')
         if not np.abs(steps).max() < _ABSURD:
@@ -245,7 +245,7 @@ class Planner:
 
     def _begin(self, tick: Tick) -> None:
         self._epoch = tick.epoch
-        self.embodiment.anchor(tick.commanded)
+        self.policy_interface.anchor(tick.commanded)
         self._chunk.drop()
         self._forget()
         self.remark = ''
@@ -309,7 +309,7 @@ class Planner:
         answer, self._answer = self._answer, None
         if answer is None or self.monitor is None:
             return
-        done = self.embodiment.done(self.embodiment.commanded, tick.commanded)
+        done = self.policy_interface.done(self.policy_interface.commanded, tick.commanded)
         if done is not None:
             self._judged = (answer, done)
 
@@ -317,7 +317,7 @@ class Planner:
         """Return the cosine between where the acting expert led and where it would lead now; None if nobody asks."""
         if self.routing.same_way is None:
             return None
-        motions = self.embodiment.motions(self._mean)
+        motions = self.policy_interface.motions(self._mean)
         before, self._motions = self._motions, motions
         present = self._present
         if before is None or present is None or present >= min(len(before), len(motions)):

@@ -13,8 +13,8 @@ from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.plan_clock import PlanClock
+from vdd_ros.control.plan_follower import PlanFollower
 from vdd_ros.control.planner import Asking, Proposal, Tick
-from vdd_ros.control.pursuit import Pursuit
 from vdd_ros.control.routing import Mixture
 from vdd_ros.control.tracker import Tracker
 from vdd_ros.control.trajectory import State
@@ -212,7 +212,7 @@ class Playback:
         return {'plans': 0, 'signals': {}, 'level': 'fine'}
 
 
-class PathFollower(Pursuit):
+class PathFollower(PlanFollower):
     """Carries out a `Playback` along a smooth path, and slower where a limit asks for it.
 
     In lockstep each command is exactly one of the track.

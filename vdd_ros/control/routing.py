@@ -16,7 +16,7 @@ SPREAD = 0.7
 
 Measured on Avoiding (docs/method.md): means alone succeed most and lose variety, since the small choices that lead to
 one way or another are made within experts, too; at this share success is as high and nearly all variety is kept.
-The floor of the covariances is no part of it (`vdd_ros.policy.experts.Deviation`).
+The floor of the covariances is no part of it (`vdd_ros.policy.experts.ActionNoise`).
 """
 
 

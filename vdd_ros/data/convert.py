@@ -10,7 +10,7 @@ from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.data.bag.bag import Bag
 from vdd_ros.data.bag.bag_recording import RecordingReader
 from vdd_ros.data.dataset import cut, refuse_none
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.spans import Span, spans_of
@@ -25,7 +25,7 @@ def convert(
     path: str | Path,
     contract: Contract,
     kinematics: ToolPoint | None,
-    account: Account,
+    report: ConversionReport,
     progress: Callable[[float], None] | None = None,
     *,
     held: int = _HELD,
@@ -38,7 +38,7 @@ def convert(
         The bag; also one that a killed recorder has left (`vdd recover` makes it whole).
     contract, kinematics
         What to read, and the kinematics that features in tool space need.
-    account
+    report
         Where to note what is dropped, and why.
     progress
         Told the share of the messages that are read, in [0, 1].
@@ -52,9 +52,9 @@ def convert(
         There is no bag, it cannot be read, lacks a topic, has no message of one that can be used, or no episode.
 
     """
-    with Bag(path, account) as bag:
+    with Bag(path, report) as bag:
         reader = RecordingReader(bag, contract)
-        done = _Done(contract, kinematics, account, bag.path.name)
+        done = _Done(contract, kinematics, report, bag.path.name)
         limit, newest = held, 0
         for block in bag.blocks(reader.topics, progress):
             reader.take(block)
@@ -72,18 +72,20 @@ def convert(
 class _Done:
     """Cuts the episodes that are complete, once each."""
 
-    def __init__(self, contract: Contract, kinematics: ToolPoint | None, account: Account, bag: str) -> None:
-        self._arguments = (contract, kinematics, account)
+    def __init__(self, contract: Contract, kinematics: ToolPoint | None, report: ConversionReport, bag: str) -> None:
+        self._arguments = (contract, kinematics, report)
         self._bag = bag
         self._until = -(1 << 62)
         self.count = 0
 
     def take(self, reader: RecordingReader, before: int | None) -> Iterator[Episode]:
         """Yield the episodes that were settled before a time of reception [ns], or all; the reader forgets them."""
-        contract, kinematics, account = self._arguments
+        contract, kinematics, report = self._arguments
         recording = reader.recording()
-        for span in self._settled(spans_of(recording, contract, account if before is None else Account()), before):
-            for episode in cut(recording, contract, span, self.count, kinematics, account):
+        for span in self._settled(
+            spans_of(recording, contract, report if before is None else ConversionReport()), before
+        ):
+            for episode in cut(recording, contract, span, self.count, kinematics, report):
                 yield replace(episode, bag=self._bag)
             self.count += 1
             self._until = max(self._until, span.end)

@@ -9,7 +9,7 @@ import numpy as np
 
 from vdd_ros.common.errors import BagError, TrainingError
 from vdd_ros.contract.contract import Contract, TopicFeature
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint, action_values, change_factors, observation_values
 from vdd_ros.data.decode.frames import Rows
 from vdd_ros.data.decode.observing import joints_at, observed_at
@@ -28,7 +28,7 @@ def episodes_of(
     contract: Contract,
     kinematics: ToolPoint | None,
     progress: Callable[[float], None] | None = None,
-    account: Account | None = None,
+    report: ConversionReport | None = None,
 ) -> list[Episode]:
     """Cut a recording into its episodes, resampled at the policy rate.
 
@@ -43,12 +43,12 @@ def episodes_of(
         The recording has no episode.
 
     """
-    account = Account() if account is None else account
-    spans = spans_of(recording, contract, account)
+    report = ConversionReport() if report is None else report
+    spans = spans_of(recording, contract, report)
     refuse_none(spans, recording, contract)
     episodes = []
     for index, span in enumerate(spans):
-        episodes += cut(recording, contract, span, index, kinematics, account)
+        episodes += cut(recording, contract, span, index, kinematics, report)
         if progress is not None:
             progress((index + 1) / len(spans))
     return episodes
@@ -79,25 +79,30 @@ def refuse_none(spans: Sequence[Span], recording: Recording, contract: Contract,
 
 
 def cut(
-    recording: Recording, contract: Contract, span: Span, index: int, kinematics: ToolPoint | None, account: Account
+    recording: Recording,
+    contract: Contract,
+    span: Span,
+    index: int,
+    kinematics: ToolPoint | None,
+    report: ConversionReport,
 ) -> list[Episode]:
     """Resample one demonstration; there are several parts, or none, if some ticks cannot be learned from."""
     where = f'episode {index}'
     if span.dropped:
-        account.add('episode', where, span.dropped, 1, f'{span.start / 1e9:.3f} s')
+        report.add('episode', where, span.dropped, 1, f'{span.start / 1e9:.3f} s')
         return []
     measured = recording.measured
     first, last = np.searchsorted(measured.stamps, [span.start, span.end])
     # An episode begins when its first joint state is known.
     begin = int(measured.stamps[first]) + nanoseconds(contract.measured.align.latency) if first < last else span.end
     if begin >= span.end:
-        account.add('episode', where, 'no joint state in it', 1, f'{span.start / 1e9:.3f} s')
+        report.add('episode', where, 'no joint state in it', 1, f'{span.start / 1e9:.3f} s')
         return []
     if (span.end - begin) // contract.period > _MAX_TICKS_OF_A_STATE * (last - first):
-        account.add('episode', where, f'{(span.end - begin) / 1e9:.0f} s with {last - first} joint states', 1)
+        report.add('episode', where, f'{(span.end - begin) / 1e9:.0f} s with {last - first} joint states', 1)
         return []
     waited = (begin - span.start) // contract.period
-    account.add('tick', where, 'no joint state yet', waited, f'{span.start / 1e9:.3f} s')
+    report.add('tick', where, 'no joint state yet', waited, f'{span.start / 1e9:.3f} s')
     ticks = np.arange(begin, span.end, contract.period)
     observation, action, stale = _rows(recording, contract, span, ticks, kinematics)
     good = ~np.any([*stale.values()], axis=0)
@@ -106,10 +111,10 @@ def cut(
     for name, missing in stale.items():
         for rows, why in ((slice(lead), f'no {name} yet'), (slice(lead, None), f'no {name} that is young enough')):
             count = int(missing[rows].sum())
-            account.add('tick', where, why, count, f'{ticks[rows][missing[rows]][0] / 1e9:.3f} s' if count else '')
+            report.add('tick', where, why, count, f'{ticks[rows][missing[rows]][0] / 1e9:.3f} s' if count else '')
     lacking = int((~good[lead:]).sum())
     if lacking and (contract.episodes.stale == 'drop' or not good.any()):
-        account.add('episode', where, f'{lacking} of its {len(good)} ticks lack a stream', 1)
+        report.add('episode', where, f'{lacking} of its {len(good)} ticks lack a stream', 1)
         return []
     edges = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]]).astype(np.int8)))
     parts = edges.reshape(-1, 2).tolist()

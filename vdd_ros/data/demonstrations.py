@@ -21,7 +21,7 @@ from vdd_ros.data.bag.bag import fingerprint, located
 from vdd_ros.data.bag.bag_definitions import standard
 from vdd_ros.data.convert import convert
 from vdd_ros.data.dataset import WindowArrays, windows_of
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint
 from vdd_ros.data.episode import Episode
 from vdd_ros.policy.artifact import DataRecord
@@ -43,7 +43,7 @@ class Demonstrations:
     held_out: WindowArrays
     """Windows of whole demonstrations that no update sees: all parts of one that gaps have split lie on one side."""
     record: DataRecord
-    account: Account = field(default_factory=Account)
+    report: ConversionReport = field(default_factory=ConversionReport)
     """What was dropped on the way, and why."""
 
     def __post_init__(self) -> None:
@@ -95,20 +95,20 @@ def load_demonstrations(
     """
     if not bags:
         raise BagError(expected='at least one bag', found='none', remedy='name the bags to learn from')
-    account = Account()
+    report = ConversionReport()
     prints: list[str] = []
     episodes: dict[tuple[str, int], list[Episode]] = {}  # the parts of each demonstration, by bag and index
     for bag, found in zip(bags, converted(bags, contract, kinematics, progress)):
-        account.merge(found.account)
+        report.merge(found.report)
         prints.append(fingerprint(bag))
         failed = sorted({item.index for item in found.episodes if item.success is False})
-        account.add('episode', found.bag, 'it failed', len(failed), f'episode {failed[0]}' if failed else '')
+        report.add('episode', found.bag, 'it failed', len(failed), f'episode {failed[0]}' if failed else '')
         for item in found.episodes:
             if item.success is not False:
                 episodes.setdefault((prints[-1], item.index), []).append(item)
     progress('read', len(bags), len(bags), {'episodes': len(episodes)})
     if len(episodes) < LEAST_EPISODES:
-        reasons = '; '.join(str(loss) for loss in account.losses if loss.kind != 'note')
+        reasons = '; '.join(str(loss) for loss in report.entries if loss.kind != 'note')
         raise TrainingError(
             expected=f'at least {LEAST_EPISODES} demonstrations that succeeded',
             found=f'{len(episodes)} in {", ".join(map(str, bags))}' + f' ({reasons[:300]})' * bool(reasons),
@@ -124,7 +124,7 @@ def load_demonstrations(
         episodes=len(episodes),
         windows=len(train.action),
     )
-    return Demonstrations(contract, train, judge, record, account)
+    return Demonstrations(contract, train, judge, record, report)
 
 
 def _named(bags: Sequence[str | Path], prints: Sequence[str]) -> dict[str, str]:
@@ -141,7 +141,7 @@ class Converted:
 
     bag: str
     episodes: tuple[Episode, ...]
-    account: Account
+    report: ConversionReport
 
 
 def converted(
@@ -203,9 +203,9 @@ def _convert_prepared(bag: str | Path) -> Converted:
 def _convert(
     bag: str | Path, contract: Contract, kinematics: ToolPoint | None, progress: Callable[[float], None] | None = None
 ) -> Converted:
-    account = Account()
-    episodes = tuple(convert(bag, contract, kinematics, account, progress))
-    return Converted(Path(bag).name, episodes, account)
+    report = ConversionReport()
+    episodes = tuple(convert(bag, contract, kinematics, report, progress))
+    return Converted(Path(bag).name, episodes, report)
 
 
 def _size(path: Path) -> int:

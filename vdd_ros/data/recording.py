@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from vdd_ros.contract.contract import NANOSECONDS
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoded
 from vdd_ros.data.decode.frames import Frames, real
 
@@ -71,14 +71,14 @@ class Track:
         empty = np.zeros(0, dtype=np.int64)
         self._held = Stream(empty, Frames([], width) if pictures else np.zeros((0, width)), empty)
 
-    def add(self, part: Decoded, account: Account) -> None:
+    def add(self, part: Decoded, report: ConversionReport) -> None:
         """Take in messages in the order of their arrival, and note those that are not in the order of their stamps."""
         stamps = part.stamps
         if not len(stamps):
             return
         if self._cut is not None and (late := stamps < self._cut).any():
             why = 'they came seconds after others of their time, when that episode was cut already'
-            account.add('message', self.name, why, int(late.sum()), f'stamp {stamps[late][0]}')
+            report.add('message', self.name, why, int(late.sum()), f'stamp {stamps[late][0]}')
             part = Decoded(stamps[~late], part.received[~late], part.values[~late])
             stamps = part.stamps
         before = np.maximum.accumulate(np.append(_NEVER if self.empty else self._newest, stamps))
@@ -87,7 +87,7 @@ class Track:
             (stamps == before[:-1], 'stamps that come again: of each, the last message counts'),
         ):
             if wrong.any():
-                account.add('note', self.name, why, int(wrong.sum()), f'{stamps[wrong][0] / NANOSECONDS:.6f} s')
+                report.add('note', self.name, why, int(wrong.sum()), f'{stamps[wrong][0] / NANOSECONDS:.6f} s')
         self._newest = int(before[-1])
         if not self._pictures:
             part = Decoded(stamps, part.received, real(part.values))

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from vdd_ros.contract.contract import NANOSECONDS, Contract
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.resample import nanoseconds
 from vdd_ros.data.recording import EpisodeMark, Recording, Word
 
@@ -29,14 +29,14 @@ class Span:
     """Why it is no demonstration to learn from, if it is none."""
 
 
-def spans_of(recording: Recording, contract: Contract, account: Account) -> list[Span]:
+def spans_of(recording: Recording, contract: Contract, report: ConversionReport) -> list[Span]:
     """Return the demonstrations of a recording, in their order; those that do not end are noted and left out."""
     rules = contract.episodes
     if rules.by == 'marks':
-        spans = spans_by_marks(recording.marks, account)
+        spans = spans_by_marks(recording.marks, report)
     elif rules.by in ('topic', 'button'):
         signal = recording.words.get('signal', ())
-        spans = (_by_topic if rules.by == 'topic' else _by_button)(signal, contract, account)
+        spans = (_by_topic if rules.by == 'topic' else _by_button)(signal, contract, report)
     else:
         spans = {'gaps': _by_gaps, 'motion': _by_motion, 'bag': _by_bag}[rules.by](recording, contract)
     following = [span.start for span in spans[1:]]
@@ -46,7 +46,7 @@ def spans_of(recording: Recording, contract: Contract, account: Account) -> list
     ]
 
 
-def spans_by_marks(marks: tuple[EpisodeMark, ...], account: Account) -> list[Span]:
+def spans_by_marks(marks: tuple[EpisodeMark, ...], report: ConversionReport) -> list[Span]:
     """Return the demonstrations that marks tell apart; those that do not end are noted and left out."""
     spans: list[Span] = []
     by_index: dict[str, int] = {}
@@ -60,7 +60,7 @@ def spans_by_marks(marks: tuple[EpisodeMark, ...], account: Account) -> list[Spa
             labels = {**start.labels, **running}
             spans.append(Span(start.stamp, discarded.stamp, None, labels, labels.pop(_DISCARD)))
         else:
-            account.add('episode', 'marks', 'it starts, but does not end', start is not None, _at(start))
+            report.add('episode', 'marks', 'it starts, but does not end', start is not None, _at(start))
 
     for mark in marks:
         index = mark.labels.get('index', '')
@@ -71,7 +71,7 @@ def spans_by_marks(marks: tuple[EpisodeMark, ...], account: Account) -> list[Spa
             start, running, discarded = mark, {}, None
         elif mark.event == 'end':
             if start is None:
-                account.add('note', 'marks', 'the end of an episode that did not start', 1, _at(mark))
+                report.add('note', 'marks', 'the end of an episode that did not start', 1, _at(mark))
                 continue
             by_index[start.labels.get('index', index)] = len(spans)
             labels = {**start.labels, **mark.labels, **running}
@@ -79,7 +79,7 @@ def spans_by_marks(marks: tuple[EpisodeMark, ...], account: Account) -> list[Spa
             spans.append(Span(start.stamp, mark.stamp, None, labels, reason))
             start = discarded = None
         elif mark.event == 'trim' and index in by_index:
-            spans[by_index[index]] = _trimmed(spans[by_index[index]], mark, account)
+            spans[by_index[index]] = _trimmed(spans[by_index[index]], mark, report)
         elif mark.event in ('label', 'discard'):
             said = {key: value for key, value in mark.labels.items() if key != 'index'}
             if mark.event == 'discard':
@@ -94,9 +94,9 @@ def spans_by_marks(marks: tuple[EpisodeMark, ...], account: Account) -> list[Spa
                 reason = said.pop(_DISCARD, span.dropped)
                 spans[by_index[index]] = replace(span, labels={**span.labels, **said}, dropped=reason)
             else:
-                account.add('note', 'marks', f'a {mark.event} for an episode that is not there', 1, _at(mark))
+                report.add('note', 'marks', f'a {mark.event} for an episode that is not there', 1, _at(mark))
         else:
-            account.add('note', 'marks', f'a mark that is not known: {mark.event[:40]!r}', 1, _at(mark))
+            report.add('note', 'marks', f'a mark that is not known: {mark.event[:40]!r}', 1, _at(mark))
     close()
     return spans
 
@@ -104,14 +104,14 @@ def spans_by_marks(marks: tuple[EpisodeMark, ...], account: Account) -> list[Spa
 _DISCARD = '\0discard'
 
 
-def _trimmed(span: Span, mark: EpisodeMark, account: Account) -> Span:
+def _trimmed(span: Span, mark: EpisodeMark, report: ConversionReport) -> Span:
     """Return a demonstration without some of its beginning and its end, as a mark says."""
     try:
         begin, end = (nanoseconds(float(mark.labels.get(name, '0'))) for name in ('begin', 'end'))
         if min(begin, end) < 0 or span.start + begin >= span.end - end:
             raise ValueError
     except (ValueError, OverflowError):
-        account.add('note', 'marks', 'a trim that leaves nothing, or is no time', 1, _at(mark))
+        report.add('note', 'marks', 'a trim that leaves nothing, or is no time', 1, _at(mark))
         return span
     return replace(span, start=span.start + begin, end=span.end - end)
 
@@ -120,7 +120,7 @@ def _at(mark: EpisodeMark | None) -> str:
     return f'{mark.stamp / NANOSECONDS:.3f} s' if mark is not None else ''
 
 
-def _by_topic(words: tuple[Word, ...], contract: Contract, account: Account) -> list[Span]:
+def _by_topic(words: tuple[Word, ...], contract: Contract, report: ConversionReport) -> list[Span]:
     spans: list[Span] = []
     now: str | None = None
     start = 0
@@ -132,11 +132,11 @@ def _by_topic(words: tuple[Word, ...], contract: Contract, account: Account) -> 
         if now is not None:
             spans.append(Span(start, stamp, received, {'signal': now}))
         now, start = on, stamp
-    account.add('episode', 'signal', 'it starts, but does not end', now is not None, f'{start / NANOSECONDS:.3f} s')
+    report.add('episode', 'signal', 'it starts, but does not end', now is not None, f'{start / NANOSECONDS:.3f} s')
     return spans
 
 
-def _by_button(words: tuple[Word, ...], contract: Contract, account: Account) -> list[Span]:
+def _by_button(words: tuple[Word, ...], contract: Contract, report: ConversionReport) -> list[Span]:
     spans: list[Span] = []
     start: int | None = None
     for stamp, received in _presses(words):
@@ -145,7 +145,7 @@ def _by_button(words: tuple[Word, ...], contract: Contract, account: Account) ->
         else:
             spans.append(Span(start, stamp, received))
             start = None
-    account.add('episode', 'signal', 'it starts, but does not end', start is not None, f'{(start or 0) / 1e9:.3f} s')
+    report.add('episode', 'signal', 'it starts, but does not end', start is not None, f'{(start or 0) / 1e9:.3f} s')
     return spans
 
 

@@ -10,7 +10,7 @@ from vdd_ros.data.dataset import WindowArrays
 from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.learning.mixture.student import Student
 from vdd_ros.policy.artifact import Calibration
-from vdd_ros.policy.familiarity import Familiarity, fit_familiarity
+from vdd_ros.policy.density import ObservationDensity, fit_density
 from vdd_ros.policy.normalization import Normalizers
 
 LEVELS = (0.0, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -22,7 +22,7 @@ _BATCH = 1000
 
 def calibrate(
     student: Student, demonstrations: Demonstrations, normalizers: Normalizers, seed: int
-) -> tuple[Calibration, Familiarity]:
+) -> tuple[Calibration, ObservationDensity]:
     """Evaluate the signals of a student on the demonstrations as they are, without displacements.
 
     Signals are those of `DistilledPolicy`: ``familiarity`` and ``decidedness`` of every window, and the ``likelihood``
@@ -44,7 +44,7 @@ def calibrate(
     parts = {'train': demonstrations.train, 'held_out': demonstrations.held_out}
     taken = {name: _some(arrays, generator) for name, arrays in parts.items()}
     normalized = {name: normalizers.observation.normalize(arrays.observation) for name, arrays in taken.items()}
-    familiarity = fit_familiarity(normalized['train'], generator)
+    familiarity = fit_density(normalized['train'], generator)
     values: dict[str, dict[str, np.ndarray]] = {'familiarity': {}, 'decidedness': {}, 'likelihood': {}}
     for name, window in normalized.items():
         step = normalizers.action.normalize(taken[name].action[:, 0])

@@ -73,7 +73,7 @@ def train_teacher(
         held_out = _augmented(demonstrations.held_out, demonstrations, normalizers, augmentation)
         generator = torch.Generator().manual_seed(settings.seed)
         with torch.no_grad():
-            losses = [teacher.loss(*held_out.draw(4096, generator), generator) for _ in range(_HELD_OUT_DRAWS)]
+            entries = [teacher.loss(*held_out.draw(4096, generator), generator) for _ in range(_HELD_OUT_DRAWS)]
     manifest = Manifest(
         kind='teacher',
         **_origin(demonstrations, normalizers),
@@ -83,7 +83,7 @@ def train_teacher(
             'sigmas': teacher.sigmas().tolist(),
             'sigma_data': teacher.denoiser.sigma_data,
         },
-        metrics={'held_out_loss': float(torch.stack(losses).mean())},
+        metrics={'held_out_loss': float(torch.stack(entries).mean())},
         history=history,
     )
     export = partial(export_denoiser, teacher.denoiser, normalizers, teacher.shape)

@@ -14,7 +14,7 @@ from vdd_ros.contract.contract import Contract
 from vdd_ros.data.bag.serialized import Definitions, FieldType
 from vdd_ros.data.decode.live import LiveStreams
 from vdd_ros.data.decode.sources import sources
-from vdd_ros.nodes.recorder.tap import message_class
+from vdd_ros.nodes.recorder.raw_subscription import message_class
 
 _STREAM = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 _LATCHED = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -47,7 +47,7 @@ def covariance_of(spread: np.ndarray, settings: Mapping[str, Any], scale: np.nda
     return (root @ np.swapaxes(root, -1, -2)) * scale[:, None] * scale
 
 
-class Deviation:
+class ActionNoise:
     """Draws deviations to act with: as spread as the covariances that `covariance_of` makes, less their floor.
 
     The floor (`StudentSettings.scale_floor`) keeps experts apart while learning and says nothing of how anyone acted:

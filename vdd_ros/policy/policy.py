@@ -14,8 +14,9 @@ from vdd_ros.contract.contract import Contract
 from vdd_ros.control.chunk import Plan
 from vdd_ros.control.routing import SPREAD
 from vdd_ros.policy.artifact import Artifact, Calibration, load_artifact
+from vdd_ros.policy.density import ObservationDensity
 from vdd_ros.policy.experts import (
-    Deviation,
+    ActionNoise,
     Experts,
     choose,
     choose_one,
@@ -24,7 +25,6 @@ from vdd_ros.policy.experts import (
     expert_log_likelihood,
     log_likelihood,
 )
-from vdd_ros.policy.familiarity import Familiarity
 from vdd_ros.policy.runtime import Network
 
 
@@ -58,8 +58,8 @@ class DistilledPolicy:
         self._normalizers = artifact.manifest.normalizers
         self._unit = np.tile(self._normalizers.action.scale, self.contract.prediction_horizon)
         with _complaining_of(artifact, 'settings of a student'):
-            self._whole = Deviation(artifact.manifest.network, self._unit)
-            self._deviation = Deviation(artifact.manifest.network, spread * self._unit)
+            self._whole = ActionNoise(artifact.manifest.network, self._unit)
+            self._deviation = ActionNoise(artifact.manifest.network, spread * self._unit)
         self._one = 1, *self._chunk
         self._widths = len(self._unit), self._deviation.parameters
         self.expert_count = self._network.outputs.get('log_gating', (1, 1))[-1]
@@ -70,7 +70,9 @@ class DistilledPolicy:
         _check_network(artifact, self._network, {'observation': window}, outputs)
         arrays = artifact.familiarity
         with _complaining_of(artifact, 'a density over the windows of its contract'):
-            self._familiarity = None if arrays is None else Familiarity.from_arrays(arrays, window[1] * window[2])
+            self._familiarity = (
+                None if arrays is None else ObservationDensity.from_arrays(arrays, window[1] * window[2])
+            )
 
     @classmethod
     def load(
@@ -157,7 +159,7 @@ class DistilledPolicy:
         return expert_log_likelihood(experts, settings, scale, actions[None])[0]
 
     def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
-        """Draw what an expert deviates by (`experts.Deviation`) in a window of batch one.
+        """Draw what an expert deviates by (`experts.ActionNoise`) in a window of batch one.
 
         Shape (prediction_horizon, action).
         """

@@ -1,4 +1,4 @@
-"""What a commander meets: an arm that is commanded and measured through messages, and may be troubled on their way."""
+"""What a commander meets: an arm that is commanded and measured through messages, and may be disturbed on their way."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vdd_ros.sim.disturbances import Channel, Deliver, Disturbances, generator_of
 from vdd_ros.sim.randomization import randomize
 from vdd_ros.sim.simulation import Simulation
-from vdd_ros.sim.trouble import Channel, Deliver, Trouble, generator_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,11 +36,15 @@ class Measurement:
 class SimulatedArm:
     """A simulation behind the messages of a robot, in simulated time and reproducible by seed.
 
-    Without trouble, states and commands arrive at once, and nothing is between the commander and the servos.
+    Without disturbances, states and commands arrive at once, and nothing is between the commander and the servos.
     """
 
     def __init__(
-        self, simulation: Simulation, trouble: Trouble = Trouble(), *, state_period: int | None = STATE_PERIOD
+        self,
+        simulation: Simulation,
+        disturbances: Disturbances = Disturbances(),
+        *,
+        state_period: int | None = STATE_PERIOD,
     ) -> None:
         """Put messages in front of a simulation.
 
@@ -48,18 +52,18 @@ class SimulatedArm:
         ----------
         simulation
             The scene; whoever resets it calls `begin` then.
-        trouble
+        disturbances
             What happens to messages, and what is drawn anew in every episode.
         state_period
             Time between two joint states [ns]; None: one at the end of every `step`.
 
         """
         self.simulation = simulation
-        self.trouble = trouble
+        self.disturbances = disturbances
         step = simulation.timestep
         self._state_period = None if state_period is None else max(step, state_period // step * step)
-        self._exact = trouble.joint_states.is_nominal
-        self._direct = trouble.commands.is_nominal
+        self._exact = disturbances.joint_states.is_nominal
+        self._direct = disturbances.commands.is_nominal
         self._forget(np.random.SeedSequence(0))
 
     def begin(self, seed: int | np.random.SeedSequence) -> None:
@@ -71,20 +75,20 @@ class SimulatedArm:
         Raises
         ------
         ModelError
-            Something that the trouble names is not in the scene.
+            Something that the disturbances names is not in the scene.
 
         """
         seed = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-        if not self.trouble.randomization.is_nominal:
-            randomize(self.simulation, self.trouble.randomization, generator_of(seed, 'randomization'))
+        if not self.disturbances.randomization.is_nominal:
+            randomize(self.simulation, self.disturbances.randomization, generator_of(seed, 'randomization'))
         self._forget(seed)
 
     def _forget(self, seed: np.random.SeedSequence) -> None:
         self.seed = seed
-        trouble = self.trouble
+        disturbances = self.disturbances
         self._noise = generator_of(seed, 'joint_states noise')
-        self._states: Channel[Measurement] = Channel(trouble.joint_states, generator_of(seed, 'joint_states'))
-        self._commands: Channel[Deliver] = Channel(trouble.commands, generator_of(seed, 'commands'))
+        self._states: Channel[Measurement] = Channel(disturbances.joint_states, generator_of(seed, 'joint_states'))
+        self._commands: Channel[Deliver] = Channel(disturbances.commands, generator_of(seed, 'commands'))
         self._newest = self._measure()
         self._arrived = [self._newest]
         self._next_state = self.simulation.stamp + (self._state_period or 0)
@@ -168,7 +172,7 @@ class SimulatedArm:
             self._arrived += arrived
 
     def _measure(self) -> Measurement:
-        simulation, trouble = self.simulation, self.trouble.joint_states
+        simulation, disturbances = self.simulation, self.disturbances.joint_states
         if self._exact:
             return Measurement(simulation.stamp, simulation.position, simulation.velocity, simulation.effort)
 
@@ -177,9 +181,9 @@ class SimulatedArm:
 
         return Measurement(
             simulation.stamp,
-            noisy(simulation.position, trouble.position_noise),
-            noisy(simulation.velocity, trouble.velocity_noise),
-            noisy(simulation.effort, trouble.effort_noise),
+            noisy(simulation.position, disturbances.position_noise),
+            noisy(simulation.velocity, disturbances.velocity_noise),
+            noisy(simulation.effort, disturbances.effort_noise),
         )
 
 

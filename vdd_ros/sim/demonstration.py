@@ -9,7 +9,7 @@ import numpy as np
 
 from vdd_ros.common.errors import ContractError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
-from vdd_ros.control.embodiment import Embodiment
+from vdd_ros.control.policy_interface import PolicyInterface
 from vdd_ros.data.decode.decode import action_values
 from vdd_ros.data.episode import Episode
 from vdd_ros.robot.kinematics import Kinematics
@@ -148,28 +148,28 @@ def demonstrate(
     kinematics = Kinematics.from_contract(contract)
     demonstrator = demonstrator or task.new_demonstrator(np.random.default_rng(seed))
     teleoperation = Teleoperation(kinematics, task, demonstrator)
-    embodiment = Embodiment(contract, kinematics)
+    policy_interface = PolicyInterface(contract, kinematics)
     simulation = task.simulation(contract.robot.joints)
     shown = []
     for episode in range(episodes):
         task.reset(simulation, episode)
-        referee, verdict = task.new_referee(), 'running'
-        embodiment.anchor(simulation.position)
+        success_detector, verdict = task.new_success_detector(), 'running'
+        policy_interface.anchor(simulation.position)
         teleoperation.begin(simulation.position)
         observations, actions = [], []
         elapsed = 0
         while not teleoperation.finished and verdict != 'failure':
-            observations.append(embodiment.observe(simulation.position)[-1])
-            before = embodiment.commanded
+            observations.append(policy_interface.observe(simulation.position)[-1])
+            before = policy_interface.commanded
             while elapsed < len(observations) * contract.period and not teleoperation.finished:
                 command = teleoperation.command()
                 simulation.set_command(command)
                 simulation.step(CONTROL_PERIOD)
                 elapsed += CONTROL_PERIOD
-                verdict = referee.judge(simulation)
-            embodiment.sent(command)
+                verdict = success_detector.judge(simulation)
+            policy_interface.sent(command)
             actions.append(action_values(contract, before, command, kinematics))
-        labels = {} if referee.way is None else {'way': task.way_names[referee.way]}
+        labels = {} if success_detector.way is None else {'way': task.way_names[success_detector.way]}
         success = verdict == 'success'
         shown.append(Episode(np.stack(observations), np.stack(actions), success, MappingProxyType(labels)))
         if progress is not None:

@@ -12,9 +12,9 @@ import numpy as np
 from vdd_ros.common.errors import ConfigurationError, ModelError
 from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.sim import scene
+from vdd_ros.sim.disturbances import Channel, SensorDisturbances, generator_of
 from vdd_ros.sim.model import find, names
 from vdd_ros.sim.simulation import Simulation
-from vdd_ros.sim.trouble import Channel, SensorTrouble, generator_of
 
 _OBJECT = mujoco.mjtObj
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
@@ -160,13 +160,13 @@ class Schedule:
 
 
 class SensorSuite:
-    """All sensors of a scene besides joint states and cameras, with what troubles their messages."""
+    """All sensors of a scene besides joint states and cameras, with what disturbs their messages."""
 
     def __init__(
         self,
         simulation: Simulation,
         sensors: Mapping[str, scene.Sensor],
-        trouble: Mapping[str, SensorTrouble],
+        disturbances: Mapping[str, SensorDisturbances],
         state_rate: float,
     ) -> None:
         """Mount sensors by name; they measure at instants of joint states, which come ``state_rate`` [Hz].
@@ -182,7 +182,7 @@ class SensorSuite:
         self._probe = Probe(simulation)
         self._simulation = simulation
         self._sensors = dict(sensors)
-        self._trouble = {name: trouble.get(name, SensorTrouble()) for name in sensors}
+        self._disturbances = {name: disturbances.get(name, SensorDisturbances()) for name in sensors}
         self._schedules = {name: Schedule(sensor.rate) for name, sensor in sensors.items()}
         self._places = {name: _place(simulation.model, name, sensor) for name, sensor in sensors.items()}
         for name, sensor in sensors.items():
@@ -192,7 +192,7 @@ class SensorSuite:
     def begin(self, seed: np.random.SeedSequence) -> None:
         """Forget what is under way; draw all chance of the episode from a seed."""
         self._channels: dict[str, Channel[Reading]] = {
-            name: Channel(trouble, generator_of(seed, name)) for name, trouble in self._trouble.items()
+            name: Channel(disturbances, generator_of(seed, name)) for name, disturbances in self._disturbances.items()
         }
         self._noise = {name: generator_of(seed, f'{name} noise') for name in self._sensors}
         for schedule in self._schedules.values():
@@ -214,7 +214,7 @@ class SensorSuite:
         return [reading for channel in self._channels.values() for reading in channel.receive(now)]
 
     def _measure(self, name: str) -> Value:
-        deviations = (*self._trouble[name].noise, 0.0, 0.0)[:2]
+        deviations = (*self._disturbances[name].noise, 0.0, 0.0)[:2]
 
         def noisy(values: np.ndarray, which: int) -> np.ndarray:
             deviation = deviations[which]

@@ -12,7 +12,7 @@ from vdd_ros.common.processes import NodeGraph, Value
 from vdd_ros.common.progress import Progress
 from vdd_ros.control.deployment import Deployment
 from vdd_ros.policy.artifact import load_artifact
-from vdd_ros.sim.trouble import Trouble
+from vdd_ros.sim.disturbances import Disturbances
 
 Outcome = Mapping[str, object]
 
@@ -23,7 +23,7 @@ def rollout_over_ros(
     task: str = 'avoiding',
     episodes: int = 20,
     seed: int = 0,
-    trouble: Trouble = Trouble(),
+    disturbances: Disturbances = Disturbances(),
     deployment: Deployment = Deployment(),
     logs: Path,
     progress: Progress,
@@ -45,10 +45,10 @@ def rollout_over_ros(
     contract, outcomes = logs / 'contract.yaml', logs / f'outcomes_{time.time_ns()}.json'
     contract.write_text(json.dumps(artifact.manifest.contract.model_dump(mode='json')), encoding='utf-8')
     bridge: dict[str, Value] = {'task': task, 'mode': 'lockstep'}
-    if not trouble.is_nominal:
+    if not disturbances.is_nominal:
         file = logs / 'trouble.yaml'
         # JSON is YAML, and says no more of a number than was meant.
-        file.write_text(json.dumps(trouble.model_dump(mode='json', exclude_defaults=True)), encoding='utf-8')
+        file.write_text(json.dumps(disturbances.model_dump(mode='json', exclude_defaults=True)), encoding='utf-8')
         bridge |= {'trouble': str(file.absolute()), 'seed': seed}
 
     def listen(line: str) -> None:

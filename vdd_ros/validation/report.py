@@ -16,8 +16,8 @@ import numpy as np
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.deployment import Deployment
 from vdd_ros.policy.artifact import Artifact
+from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.sim.tasks import Task
-from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation import pictures
 from vdd_ros.validation.environment import environment
 from vdd_ros.validation.gate import Gate
@@ -43,7 +43,7 @@ class Findings:
     contract: Contract
     student: Artifact | None
     teacher: Artifact | None
-    scenarios: Mapping[str, Trouble]
+    scenarios: Mapping[str, Disturbances]
     rollouts: Mapping[str, Mapping[str, Rollouts]]
     """By scenario, then by who: `student`, `teacher`, `recorded`."""
     over_ros: Mapping[str, tuple[Outcome, ...]]
@@ -153,11 +153,11 @@ def write_report(findings: Findings, folder: Path) -> dict[str, Any]:
 
 
 def _scenario(findings: Findings, name: str) -> dict[str, Any]:
-    trouble, student = findings.scenarios[name], findings.student
+    disturbances, student = findings.scenarios[name], findings.student
     values: dict[str, Any] = {
         'name': name,
-        'description': _as_deployed(findings, name) if name in findings.timings else described(trouble),
-        'trouble': trouble.model_dump(mode='json', exclude_defaults=True),
+        'description': _as_deployed(findings, name) if name in findings.timings else described(disturbances),
+        'trouble': disturbances.model_dump(mode='json', exclude_defaults=True),
         **dict.fromkeys(('student', 'teacher', 'recorded', 'ros')),
     }
     for who, rollouts in findings.rollouts[name].items():

@@ -15,8 +15,8 @@ import numpy as np
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.deployment import Deployment
+from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.sim.tasks import Task, load_task
-from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation.policies import Planner, PlannerFactory, Recorded
 from vdd_ros.validation.runner import Record, Runner, batches_of
 from vdd_ros.validation.trial import Rollouts, Timing, Trial
@@ -41,7 +41,7 @@ def rollout(
     processes: int = 1,
     progress: Progress | None = None,
     *,
-    trouble: Trouble = Trouble(),
+    disturbances: Disturbances = Disturbances(),
     deployment: Deployment = Deployment(),
 ) -> Rollouts:
     """Let a policy do a task again and again.
@@ -60,7 +60,7 @@ def rollout(
         Batches of `BATCH` episodes are shared out to so many; 1 stays in this one.
     progress
         Called with (episodes done, episodes).
-    trouble
+    disturbances
         What is made worse than in the model.
     deployment
         The rules that commands are under.
@@ -70,7 +70,7 @@ def rollout(
     ConfigurationError
         Episodes or processes are not positive.
     ModelError
-        The trouble names something that is not in the scene.
+        The disturbances names something that is not in the scene.
 
     """
 
@@ -78,7 +78,7 @@ def rollout(
         if progress is not None:
             progress(done, total)
 
-    trials = {_ONLY: Trial(planner, episodes, trouble)}
+    trials = {_ONLY: Trial(planner, episodes, disturbances)}
     return rollout_all(task, contract, trials, seed, processes, told, deployment)[_ONLY]
 
 
@@ -167,7 +167,7 @@ class _Runs:
         trial = self._trials[name]
         policy = trial.policy if isinstance(trial.policy, Recorded) else self._made(trial.policy)
         began = time.perf_counter()
-        records = self._runner_of(trial).run(policy, trial.trouble, numbers, self._seed, ended)
+        records = self._runner_of(trial).run(policy, trial.disturbances, numbers, self._seed, ended)
         return records, time.perf_counter() - began
 
     def _runner_of(self, trial: Trial) -> Runner:

@@ -14,15 +14,15 @@ import numpy as np
 from vdd_ros.common.errors import ConfigurationError, SimulationError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.control_loop import ControlLoop
+from vdd_ros.control.control_output import Command, ControlOutput, Hold, Stop
 from vdd_ros.control.deployment import Deployment
-from vdd_ros.control.outcome import Command, Hold, Outcome, Stop
 from vdd_ros.control.planner import Asking
 from vdd_ros.control.routing import Mixture
 from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.arm import SimulatedArm
+from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.sim.simulation import Simulation
-from vdd_ros.sim.tasks import Referee, Task, Verdict
-from vdd_ros.sim.trouble import Trouble
+from vdd_ros.sim.tasks import SuccessDetector, Task, Verdict
 from vdd_ros.validation.policies import Asked, Recorded, asked
 from vdd_ros.validation.trial import Timing
 
@@ -54,7 +54,7 @@ class _Episode:
     number: int
     arm: SimulatedArm
     loop: ControlLoop
-    referee: Referee
+    success_detector: SuccessDetector
     record: Record
     expert: int | None = None
     """Who acts, if the policy has said so."""
@@ -63,7 +63,7 @@ class _Episode:
     pending: tuple | None = None
     """A plan under way: when it arrives [ns], the planning that waits for the answer, and the answer."""
     latencies: np.random.Generator | None = None
-    outcome: Outcome | None = None
+    outcome: ControlOutput | None = None
     """What was sent last."""
 
 
@@ -95,7 +95,7 @@ class Runner:
     def run(
         self,
         policy: object,
-        trouble: Trouble,
+        disturbances: Disturbances,
         episodes: range,
         seed: np.random.SeedSequence,
         ended: Callable[[int], None],
@@ -104,7 +104,7 @@ class Runner:
 
         Parameters
         ----------
-        policy, trouble
+        policy, disturbances
             Who acts (see `vdd_ros.validation.policies`), and in what world.
         episodes
             Their numbers: which start they have, what of a recording they do, and what they draw.
@@ -119,7 +119,7 @@ class Runner:
         while len(self._simulations) < len(episodes):
             self._simulations.append(self._new_simulation())
         started = [
-            self._start(simulation, trouble, answers, number, seed)
+            self._start(simulation, disturbances, answers, number, seed)
             for simulation, number in zip(self._simulations, episodes)
         ]
         running = started
@@ -238,8 +238,8 @@ class Runner:
         record.clamped += acted and outcome.clamped
         if not judge:
             return
-        record.verdict = episode.referee.judge(simulation)
-        record.way = episode.referee.way
+        record.verdict = episode.success_detector.judge(simulation)
+        record.way = episode.success_detector.way
         if record.verdict == 'failure':
             record.cause = 'collision'
         expert = -1
@@ -251,11 +251,16 @@ class Runner:
         record.clearance = simulation.clearance(task.moving, task.obstacles, record.clearance)
 
     def _start(
-        self, simulation: Simulation, trouble: Trouble, answers: Asked, number: int, seed: np.random.SeedSequence
+        self,
+        simulation: Simulation,
+        disturbances: Disturbances,
+        answers: Asked,
+        number: int,
+        seed: np.random.SeedSequence,
     ) -> _Episode:
         start = self._start_of(answers, simulation, number)
         self._task.reset(simulation, start)
-        arm = SimulatedArm(simulation, trouble)
+        arm = SimulatedArm(simulation, disturbances)
         arm.begin(np.random.SeedSequence(seed.entropy, spawn_key=(1, number)))
         chance = np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(2, number)))
         loop = answers.deployed(self._deployment).build_loop(
@@ -269,7 +274,7 @@ class Runner:
         loop.start(simulation.stamp, arm.measured.position)
         record = Record(path=[simulation.site_position(self._task.tool)], states=[simulation.data.qpos.copy()])
         latencies = np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(3, number)))
-        return _Episode(number, arm, loop, self._task.new_referee(), record, latencies=latencies)
+        return _Episode(number, arm, loop, self._task.new_success_detector(), record, latencies=latencies)
 
     def _start_of(self, answers: Asked, simulation: Simulation, number: int) -> int:
         """Return the start of an episode; of a recorded one that which looks most like it."""
@@ -283,7 +288,7 @@ class Runner:
 
     def _decide(self, running: Sequence[_Episode], answers: Asked, step: int, generator: np.random.Generator) -> None:
         """Let every loop decide, all that ask being answered together, and every arm move on."""
-        asking: list[tuple[_Episode, Asking[Outcome]]] = []
+        asking: list[tuple[_Episode, Asking[ControlOutput]]] = []
         questions = []
         for episode in running:
             measured = episode.arm.measured
@@ -303,7 +308,7 @@ class Runner:
             episode.expert = answer.expert
             self._act(episode, _sent(advancing, answer.mixture))
 
-    def _act(self, episode: _Episode, outcome: Outcome) -> None:
+    def _act(self, episode: _Episode, outcome: ControlOutput) -> None:
         record, arm, task = episode.record, episode.arm, self._task
         simulation, expert = arm.simulation, -1
         match outcome:
@@ -323,17 +328,17 @@ class Runner:
             # A world that was drawn may be one in which this policy shakes the arm to pieces.
             record.verdict, record.cause = 'failure', 'the simulation diverged'
             return
-        record.verdict = episode.referee.judge(simulation)
+        record.verdict = episode.success_detector.judge(simulation)
         if record.verdict == 'failure':
             record.cause = 'collision'
-        record.way = episode.referee.way
+        record.way = episode.success_detector.way
         record.path.append(simulation.site_position(task.tool))
         record.states.append(simulation.data.qpos.copy())
         record.experts.append(expert)
         record.clearance = simulation.clearance(task.moving, task.obstacles, record.clearance)
 
 
-def _sent(advancing: Asking[Outcome], mixture: Mixture) -> Outcome:
+def _sent(advancing: Asking[ControlOutput], mixture: Mixture) -> ControlOutput:
     """Send a loop its answer, and return what it decides."""
     try:
         advancing.send(mixture)

@@ -1,4 +1,4 @@
-"""The worlds in which a policy is tried: nominal, each kind of trouble, and all of it together."""
+"""The worlds in which a policy is tried: nominal, each kind of disturbances, and all of it together."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.common.share import share_path
+from vdd_ros.sim.disturbances import Disturbances, read_yaml
 from vdd_ros.sim.tasks import Task
-from vdd_ros.sim.trouble import Trouble, read_yaml
 
 NOMINAL, EVERYTHING = 'nominal', 'everything'
 DEPLOYED, SLOW = 'deployed', 'deployed_slow'
 """The nominal world in the timing of the deployment, in full and in slow mode."""
 
 
-def load_scenarios(task: Task, wanted: Sequence[str] = (), file: Path | None = None) -> dict[str, Trouble]:
+def load_scenarios(task: Task, wanted: Sequence[str] = (), file: Path | None = None) -> dict[str, Disturbances]:
     """Return scenarios by name, the nominal one first.
 
     Parameters
@@ -26,7 +26,7 @@ def load_scenarios(task: Task, wanted: Sequence[str] = (), file: Path | None = N
     wanted
         Names; by default all.
     file
-        YAML that takes the place of those that ship: a mapping of names to the fields of `Trouble`.
+        YAML that takes the place of those that ship: a mapping of names to the fields of `Disturbances`.
 
     Raises
     ------
@@ -46,12 +46,12 @@ def load_scenarios(task: Task, wanted: Sequence[str] = (), file: Path | None = N
         )
     # What is all the others at once comes after them, wherever its file has it.
     names = wanted or sorted(entries, key=lambda name: name == EVERYTHING)
-    return {name: Trouble.parse(entries[name] or {}) for name in names}
+    return {name: Disturbances.parse(entries[name] or {}) for name in names}
 
 
-def described(trouble: Trouble) -> str:
+def described(disturbances: Disturbances) -> str:
     """Return what is made worse, in words; for a person who reads a report."""
-    entries = dict(_entries(trouble.model_dump(exclude_defaults=True)))
+    entries = dict(_entries(disturbances.model_dump(exclude_defaults=True)))
     if {'joint_states', 'commands'} < entries.keys():
         return f'{", ".join(_words(name) for name in entries)}: all at once'
     return '; '.join(f'{_words(name)}: {text}' for name, text in entries.items()) or 'as in the model'

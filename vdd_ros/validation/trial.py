@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vdd_ros.control.deployment import Deployment
-from vdd_ros.sim.trouble import Trouble
+from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.validation.outcomes import Outcomes, path_length, root_mean_square_jerk
 from vdd_ros.validation.policies import PlannerFactory, Recorded
 
@@ -39,7 +39,7 @@ class Trial:
     """Who acts."""
     episodes: int
     """How often; of a recording, from its first episode on."""
-    trouble: Trouble = Trouble()
+    disturbances: Disturbances = Disturbances()
     """What is made worse than in the model."""
     timing: Timing | None = None
     """That of the deployment; None: the simulation waits for the policy (lockstep)."""

@@ -18,8 +18,8 @@ from vdd_ros.data.demonstrations import converted
 from vdd_ros.policy.artifact import Artifact, claim_output, load_artifact
 from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
 from vdd_ros.robot.kinematics import Kinematics
+from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.sim.tasks import Task, load_task
-from vdd_ros.sim.trouble import Trouble
 from vdd_ros.validation.films import film_all
 from vdd_ros.validation.gate import load_gate
 from vdd_ros.validation.latency import Latency, compare
@@ -137,7 +137,7 @@ def validate(
     if pupil is not None and plan.deployed_episodes:
         deployed = _deployed(plan, pupil, agreed, deployment, latency[STUDENT])
         trials |= {_key(STUDENT, name): trial for name, trial in deployed.items()}
-        scenarios = {**scenarios, **{name: trial.trouble for name, trial in deployed.items()}}
+        scenarios = {**scenarios, **{name: trial.disturbances for name, trial in deployed.items()}}
         timings = {name: trial.timing for name, trial in deployed.items() if trial.timing is not None}
     rollouts = rollout_all(task, agreed, trials, plan.seed, _PROCESSES, _Tally(trials, progress), deployment)
     over_ros: dict[str, tuple[Outcome, ...]] = {}
@@ -197,7 +197,7 @@ def _task_of(contract: Contract) -> str:
 
 def _trials(
     plan: Plan,
-    scenarios: Mapping[str, Trouble],
+    scenarios: Mapping[str, Disturbances],
     master: Artifact | None,
     pupil: Artifact | None,
     recorded: Recorded | None,
@@ -209,11 +209,11 @@ def _trials(
     }
     trials = {}
     for who, policy in policies.items():
-        for name, trouble in scenarios.items():
+        for name, disturbances in scenarios.items():
             if policy is not None:
                 wanted = plan.episodes if name == NOMINAL else plan.trouble_episodes
                 episodes = min(wanted, len(policy.action)) if isinstance(policy, Recorded) else wanted
-                trials[_key(who, name)] = Trial(policy, episodes, trouble)
+                trials[_key(who, name)] = Trial(policy, episodes, disturbances)
     return trials
 
 
@@ -275,7 +275,7 @@ def _over_ros(
     pupil: Artifact,
     task: Task,
     plan: Plan,
-    scenarios: Mapping[str, Trouble],
+    scenarios: Mapping[str, Disturbances],
     deployment: Deployment,
     output: Path,
     progress: Progress,
@@ -286,7 +286,7 @@ def _over_ros(
             task=task.name,
             episodes=plan.ros_episodes,
             seed=plan.seed,
-            trouble=scenarios[name],
+            disturbances=scenarios[name],
             deployment=deployment,
             logs=output / 'logs' / name,
             progress=progress,

@@ -23,7 +23,7 @@ from vdd_ros.data.bag.mcap_reader import McapFile
 from vdd_ros.data.bag.mcap_records import Channel, Damage, decompressed
 from vdd_ros.data.bag.recovery import is_growing
 from vdd_ros.data.bag.serialized import Definitions, Messages
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 
 _STORAGES = {'.mcap': McapFile, '.db3': SqliteFile, '.bag': Ros1File}
 _COMPRESSIONS = {'.zstd': 'zstd', '.zst': 'zstd', '.lz4': 'lz4'}
@@ -60,7 +60,7 @@ class Bag:
     Use it as a context. What is damaged is passed over and told of in `account`.
     """
 
-    def __init__(self, path: str | Path, account: Account | None = None) -> None:
+    def __init__(self, path: str | Path, report: ConversionReport | None = None) -> None:
         """Open a bag: a folder of rosbag2, one of its files, or a file of ROS 1.
 
         Raises
@@ -70,7 +70,7 @@ class Bag:
 
         """
         self.path = Path(path)
-        self.account = Account() if account is None else account
+        self.report = ConversionReport() if report is None else report
         self._root = located(self.path)
         self._stack = contextlib.ExitStack()
         try:
@@ -83,7 +83,7 @@ class Bag:
             if self._root.is_dir() and not (self._root / METADATA).exists():
                 closed = all(isinstance(file, McapFile) and file.closed for file in self._files)
                 why = 'no metadata.yaml: ' + ('`vdd recover` writes it' if closed else 'it was not closed')
-                self.account.add('note', self.path.name, why)
+                self.report.add('note', self.path.name, why)
             self.topics = self._found_topics()
             """By name."""
         except BaseException:
@@ -108,8 +108,8 @@ class Bag:
                 schema = file.schemas.get(channel.schema)
                 if channel.topic == topic and schema is not None and schema.text and _type(file, channel) == info.type:
                     text = schema.text.decode(errors='replace')
-                    return definitions_of(info.type, schema.encoding, text, self.account, ros1=info.ros1)
-        return definitions_of(info.type, '', '', self.account, ros1=info.ros1)
+                    return definitions_of(info.type, schema.encoding, text, self.report, ros1=info.ros1)
+        return definitions_of(info.type, '', '', self.report, ros1=info.ros1)
 
     def blocks(
         self, topics: Collection[str], progress: Callable[[float], None] | None = None
@@ -133,7 +133,7 @@ class Bag:
                         chosen[topic] = self._expanded(messages, topic)
                     else:
                         why = f'they are of type {kind or "unknown"}, not {self.topics[topic].type}'
-                        self.account.add('message', topic, why, len(messages), messages.place(0))
+                        self.report.add('message', topic, why, len(messages), messages.place(0))
                 if chosen:
                     yield chosen
                 if progress is not None and total:
@@ -141,11 +141,11 @@ class Bag:
         for topic, count in seen.items():
             told = self.topics[topic].count
             if told is None:
-                self.account.add('note', topic, 'the bag does not tell how many messages it had')
+                self.report.add('note', topic, 'the bag does not tell how many messages it had')
             elif told > count:
-                self.account.add('message', topic, 'the bag tells of them, but they are not there', told - count)
+                self.report.add('message', topic, 'the bag tells of them, but they are not there', told - count)
             elif told < count:
-                self.account.add('note', topic, f'the bag tells of {told} messages, but has {count}')
+                self.report.add('note', topic, f'the bag tells of {told} messages, but has {count}')
 
     def _expanded(self, messages: Messages, topic: str) -> Messages:
         """Undo compression of single messages."""
@@ -162,7 +162,7 @@ class Bag:
                 data.append(decompressed(item, _MAGIC.get(item[:4], 'unknown'), size))
                 kept.append(index)
             except (Damage, zstandard.ZstdError) as error:
-                self.account.add('message', topic, str(error), 1, messages.place(index))
+                self.report.add('message', topic, str(error), 1, messages.place(index))
         joined = Messages.of(data, messages.received[kept])
         places = messages.places[kept] if messages.places is not None else None
         return replace(joined, where=messages.where, places=places, unit=messages.unit)
@@ -174,7 +174,7 @@ class Bag:
         try:
             return parsed_metadata(file)
         except BagError as error:
-            self.account.add('note', self.path.name, f'its metadata.yaml cannot be read: {error.found}')
+            self.report.add('note', self.path.name, f'its metadata.yaml cannot be read: {error.found}')
             return {}
 
     def _paths(self) -> list[Path]:
@@ -184,9 +184,9 @@ class Bag:
         there = {path for path in self._root.iterdir() if _storage(path) is not None}
         for path in listed:
             if path not in there:
-                self.account.add('part', self.path.name, f'{path.name} is listed in metadata.yaml, but not there')
+                self.report.add('part', self.path.name, f'{path.name} is listed in metadata.yaml, but not there')
         for path in sorted(there - set(listed)) if listed else ():
-            self.account.add('note', self.path.name, f'{path.name} is not listed in metadata.yaml; it is not read')
+            self.report.add('note', self.path.name, f'{path.name} is not listed in metadata.yaml; it is not read')
         found = [path for path in listed if path in there] or sorted(there)
         if not found:
             inside = ', '.join(sorted(path.name for path in self._root.iterdir())[:5]) or 'nothing'
@@ -203,7 +203,7 @@ class Bag:
         try:
             if path.suffix in _COMPRESSIONS:
                 path = self._decompressed_file(path)
-            file = _STORAGES[path.suffix](path, self.account, name)
+            file = _STORAGES[path.suffix](path, self.report, name)
         except OSError as error:
             raise BagError(
                 expected=f'a readable file {path}', found=str(error.strerror or error), remedy='look at its permissions'
@@ -212,7 +212,7 @@ class Bag:
             if len(self._information.get('relative_file_paths', [])) < 2:
                 whole = f'{error.expected}, of the bag {self.path}'
                 raise BagError(expected=whole, found=error.found, remedy=error.remedy) from error
-            self.account.add('part', name, f'it cannot be read: expected {error.expected}; found {error.found}')
+            self.report.add('part', name, f'it cannot be read: expected {error.expected}; found {error.found}')
             return None
         self._stack.callback(file.close)
         return file
@@ -225,7 +225,7 @@ class Bag:
             with path.open('rb') as packed, reader(packed) as source, plain.open('wb') as target:
                 shutil.copyfileobj(source, target)
         except (zstandard.ZstdError, RuntimeError, EOFError) as error:
-            self.account.add('part', path.name, f'it can be decompressed in part only ({error})')
+            self.report.add('part', path.name, f'it can be decompressed in part only ({error})')
         return plain
 
     def _found_topics(self) -> dict[str, TopicInfo]:

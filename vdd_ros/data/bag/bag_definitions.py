@@ -13,7 +13,7 @@ from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_
 
 from vdd_ros.common.errors import BagError
 from vdd_ros.data.bag.serialized import Definitions, FieldType
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 
 SEARCH_PATH = 'VDD_DEFINITIONS'
 """The environment variable that lists folders with packages of message definitions."""
@@ -39,7 +39,7 @@ def standard_text(type_name: str) -> str | None:
         return None
 
 
-def definitions_of(type_name: str, encoding: str, text: str, account: Account, *, ros1: bool) -> Definitions:
+def definitions_of(type_name: str, encoding: str, text: str, report: ConversionReport, *, ros1: bool) -> Definitions:
     """Parse the definition of a type, and those within it, as a bag has them.
 
     Parameters
@@ -50,7 +50,7 @@ def definitions_of(type_name: str, encoding: str, text: str, account: Account, *
         `ros2msg`, `ros1msg`, `ros2idl`, or empty where the bag has none.
     text
         The definition, with those of other types after it.
-    account
+    report
         Where to note that it cannot be read; that of ROS itself then stands in, if there is one.
     ros1
         Whether types that are not in the text are those of ROS 1.
@@ -64,8 +64,8 @@ def definitions_of(type_name: str, encoding: str, text: str, account: Account, *
             known |= _converted(_parsed(type_name, encoding, text))
         except _MALFORMED as error:
             why = ' '.join(str(error).split())[:80]
-            account.add('note', type_name, f'its definition in the bag cannot be read ({why}); that of ROS is taken')
-    _complete(known, type_name, account)
+            report.add('note', type_name, f'its definition in the bag cannot be read ({why}); that of ROS is taken')
+    _complete(known, type_name, report)
     return known
 
 
@@ -116,7 +116,7 @@ def _located(type_name: str) -> Path | None:
     return None
 
 
-def _complete(known: dict, type_name: str, account: Account) -> None:
+def _complete(known: dict, type_name: str, report: ConversionReport) -> None:
     """Add definitions that are missing from files, those of types within them, too."""
     waiting, seen = [type_name], set()
     while waiting:
@@ -129,7 +129,7 @@ def _complete(known: dict, type_name: str, account: Account) -> None:
                 text = file.read_text(encoding='utf-8')
                 known |= _converted(_parsed(name, 'ros2idl' if file.suffix == '.idl' else 'ros2msg', text))
             except (*_MALFORMED, OSError) as error:
-                account.add('note', name, f'{file} cannot be read ({" ".join(str(error).split())[:80]})')
+                report.add('note', name, f'{file} cannot be read ({" ".join(str(error).split())[:80]})')
         waiting += [field.base for _, field in known.get(name, ()) if '/' in field.base]
 
 

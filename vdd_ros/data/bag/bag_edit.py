@@ -20,7 +20,7 @@ from vdd_ros.data.bag.bag import Bag, located
 from vdd_ros.data.bag.bag_metadata import BagFile, Topic, partial_path, read_metadata, write_metadata
 from vdd_ros.data.bag.bag_recording import RecordingReader, find_topic, read_marks
 from vdd_ros.data.bag.bag_writer import definition_of
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.recording import EpisodeMark
 from vdd_ros.data.spans import Span, spans_by_marks, spans_of
 
@@ -68,17 +68,17 @@ def demonstrations_of(path: str | Path, contract: Contract | None = None) -> Dem
         There is no bag, it cannot be read, or nothing in it tells demonstrations apart.
 
     """
-    path, account = Path(path), Account()
-    with Bag(path, account) as bag:
+    path, report = Path(path), ConversionReport()
+    with Bag(path, report) as bag:
         if contract is not None and contract.episodes.by != 'marks':
             joints = Feature(name='measured', source='measured', space='joint')
             plain = contract.model_copy(update={'observation': (joints,), 'further_actions': ()})
             reader = RecordingReader(bag, plain)
             for block in bag.blocks(reader.topics):
                 reader.take(block)
-            _refuse_damaged(path, account)
+            _refuse_damaged(path, report)
             reader.complete()
-            spans = spans_of(reader.recording(), contract, account)
+            spans = spans_of(reader.recording(), contract, report)
             topic = find_topic(bag.topics, contract.topics.episode) or f'/{contract.topics.episode.lstrip("/")}'
             return Demonstrations(path, tuple(spans), (), topic, False)
         topic = find_topic(bag.topics, contract.topics.episode if contract is not None else _MARKS_TOPIC)
@@ -91,14 +91,14 @@ def demonstrations_of(path: str | Path, contract: Contract | None = None) -> Dem
         marks: list[EpisodeMark] = []
         described = (bag.definitions(topic), bag.topics[topic].ros1)
         for block in bag.blocks([topic]):
-            marks += read_marks(block[topic], described, account, topic)
-        _refuse_damaged(path, account)
+            marks += read_marks(block[topic], described, report, topic)
+        _refuse_damaged(path, report)
     ordered = tuple(sorted(marks, key=lambda mark: mark.stamp))
-    return Demonstrations(path, tuple(spans_by_marks(ordered, account)), ordered, topic, True)
+    return Demonstrations(path, tuple(spans_by_marks(ordered, report)), ordered, topic, True)
 
 
-def _refuse_damaged(path: Path, account: Account) -> None:
-    damages = [str(loss) for loss in account.losses if loss.kind == 'part']
+def _refuse_damaged(path: Path, report: ConversionReport) -> None:
+    damages = [str(loss) for loss in report.entries if loss.kind == 'part']
     if damages:
         raise BagError(
             expected=f'a sound bag at {path}', found=damages[0], remedy='`vdd recover` copies what is sound of it'

@@ -10,7 +10,7 @@ from vdd_ros.common.errors import BagError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.data.bag.bag import Bag
 from vdd_ros.data.bag.serialized import Definitions, Messages, Undecodable, walk
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoded, Decoder
 from vdd_ros.data.decode.resample import nanoseconds
 from vdd_ros.data.decode.sensor_decoders import WordReader, stamp_of
@@ -45,7 +45,7 @@ class RecordingReader:
 
         """
         self._complaints = complaints
-        self._bag, self._contract, self.account = bag, contract, bag.account
+        self._bag, self._contract, self.report = bag, contract, bag.report
         self._topics: dict[str, str] = {}
         self._definitions: dict[str, tuple[Definitions, bool]] = {}
         self._readers: list[tuple[Source, str, Decoder]] = []
@@ -85,24 +85,24 @@ class RecordingReader:
         """Decode a block of the bag."""
         for source, name, reader in self._readers:
             if (messages := block.get(self._topics[source.topic])) is not None:
-                found = reader.decode(messages, self.account, name)
+                found = reader.decode(messages, self.report, name)
                 self._note_late(source.stream, found)
-                self.tracks[source.stream].add(found, self.account)
+                self.tracks[source.stream].add(found, self.report)
         for role, reader in self._words.items():
             topic = getattr(self._contract.episodes, role).topic
             if (messages := block.get(self._topics[topic])) is not None:
-                words = reader.read(messages, self.account, self._topics[topic])
+                words = reader.read(messages, self.report, self._topics[topic])
                 self._said[role] = _shortened(self._said[role], words) if role in _STATES else self._said[role] + words
         topic = self._contract.topics.episode
         by_marks = self._contract.episodes.by == 'marks' and topic in self._topics
         if by_marks and (messages := block.get(self._topics[topic])) is not None:
-            self._marks += read_marks(messages, self._described(topic), self.account, self._topics[topic])
+            self._marks += read_marks(messages, self._described(topic), self.report, self._topics[topic])
 
     def _note_late(self, stream: str, found: Decoded) -> None:
         """Note what arrived so late that the live policy would have done without it, where clocks let it be told."""
         late = found.received - found.stamps - self._latency[stream] - self._contract.period
         count = int(((late > 0) & (late < _OTHER_CLOCK)).sum())
-        self.account.add('note', stream, 'messages that arrived over a policy period late: set `latency`', count)
+        self.report.add('note', stream, 'messages that arrived over a policy period late: set `latency`', count)
 
     def recording(self) -> Recording:
         """Return what is held."""
@@ -138,7 +138,7 @@ class RecordingReader:
         for source, name, _ in self._readers:
             if not source.optional and self.tracks[source.stream].empty:
                 places = (name, self._topics[source.topic])
-                reasons = [str(loss) for loss in self.account.losses if loss.where in places]
+                reasons = [str(loss) for loss in self.report.entries if loss.where in places]
                 raise BagError(
                     expected=f'messages on {source.topic} in {self._bag.path}',
                     found='; '.join(reasons[:3]) or 'none',
@@ -213,7 +213,7 @@ def find_topic(names: Iterable[str], topic: str) -> str | None:
 
 
 def read_marks(
-    messages: Messages, described: tuple[Definitions, bool], account: Account, topic: str
+    messages: Messages, described: tuple[Definitions, bool], report: ConversionReport, topic: str
 ) -> list[EpisodeMark]:
     """Read the marks of episodes."""
     marks = []
@@ -230,8 +230,8 @@ def read_marks(
             received = int(messages.received[index])
             marks.append(EpisodeMark(stamp_of(data, layout), texts['status[0].message'], labels, received))
         except Undecodable as error:
-            account.add('message', topic, str(error), 1, messages.place(index))
-    account.took(topic, len(marks))
+            report.add('message', topic, str(error), 1, messages.place(index))
+    report.took(topic, len(marks))
     return marks
 
 
@@ -239,7 +239,7 @@ def read_recording(
     path: str | Path,
     contract: Contract,
     progress: Callable[[float], None] | None = None,
-    account: Account | None = None,
+    report: ConversionReport | None = None,
 ) -> Recording:
     """Read the topics of a contract out of a bag, all at once.
 
@@ -251,7 +251,7 @@ def read_recording(
         What to read. A topic is also found under a namespace, if there is one such only.
     progress
         Told the share of messages read, in [0, 1].
-    account
+    report
         Where to note what is dropped, and why.
 
     Raises
@@ -260,7 +260,7 @@ def read_recording(
         There is no bag, it cannot be read, lacks a topic, or no message of one can be used.
 
     """
-    with Bag(path, account) as bag:
+    with Bag(path, report) as bag:
         reading = RecordingReader(bag, contract)
         for block in bag.blocks(reading.topics, progress):
             reading.take(block)

@@ -19,7 +19,7 @@ from vdd_ros.common.errors import BagError
 from vdd_ros.data.bag.mcap_reader import Block, KeyOf
 from vdd_ros.data.bag.mcap_records import Channel, Schema
 from vdd_ros.data.bag.serialized import Messages
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 
 _ROWS = 4096
 _BYTES = 1 << 23
@@ -35,7 +35,7 @@ class _Row:
 class SqliteFile:
     """One sqlite3 file of a rosbag2."""
 
-    def __init__(self, path: Path, account: Account, name: str = '') -> None:
+    def __init__(self, path: Path, report: ConversionReport, name: str = '') -> None:
         """Open a file and read its topics.
 
         Raises
@@ -46,7 +46,7 @@ class SqliteFile:
         """
         self.name = name or path.name
         self.counts: dict[int, int] | None = None
-        self._account = account
+        self._report = report
         self._stack = contextlib.ExitStack()
         try:
             self._connection = self._connect(path)
@@ -79,10 +79,10 @@ class SqliteFile:
                     if isinstance(data, bytes) and isinstance(stamp, int) and stamp >= 0:
                         groups.setdefault(keys[topic], []).append(_Row(place, stamp, data))
                     else:
-                        self._account.add('message', self.name, 'a row that is no message', 1, f'row {place}')
+                        self._report.add('message', self.name, 'a row that is no message', 1, f'row {place}')
                 yield {key: _messages(group, self.name, 'row') for key, group in groups.items()}
         except (sqlite3.Error, OverflowError) as error:
-            self._account.add('part', self.name, f'{error}; the rows after it cannot be read', 1, f'row {last}')
+            self._report.add('part', self.name, f'{error}; the rows after it cannot be read', 1, f'row {last}')
 
     def _connect(self, path: Path) -> sqlite3.Connection:
         journal = path.with_name(f'{path.name}-wal')
@@ -91,7 +91,7 @@ class SqliteFile:
             folder = Path(self._stack.enter_context(TemporaryDirectory(prefix='vdd_ros_bag_')))
             shutil.copy(journal, folder / journal.name)
             path = Path(shutil.copy(path, folder / path.name))
-            self._account.add('note', self.name, 'its journal was not merged: it was not closed')
+            self._report.add('note', self.name, 'its journal was not merged: it was not closed')
             target = f'file:{path}'
         else:
             target = f'{path.resolve().as_uri()}?mode=ro&immutable=1'
@@ -113,7 +113,7 @@ class SqliteFile:
 class Ros1File:
     """One bag of ROS 1."""
 
-    def __init__(self, path: Path, account: Account, name: str = '') -> None:
+    def __init__(self, path: Path, report: ConversionReport, name: str = '') -> None:
         """Open a file and read its index.
 
         Raises
@@ -123,7 +123,7 @@ class Ros1File:
 
         """
         self.name = name or path.name
-        self._account = account
+        self._report = report
         self._reader = Ros1Reader(path)
         try:
             self._reader.open()
@@ -158,7 +158,7 @@ class Ros1File:
                     groups, size = {}, 0
         except _ROS1_ERRORS as error:
             why = f'{" ".join(str(error).split())[:100] or type(error).__name__}; what follows cannot be read'
-            self._account.add('part', self.name, why, 1, f'message {count}')
+            self._report.add('part', self.name, why, 1, f'message {count}')
         yield {key: _messages(group, self.name, 'message') for key, group in groups.items()}
 
 

@@ -19,7 +19,7 @@ from vdd_ros.common.errors import BagError
 from vdd_ros.data.bag import mcap_records as records
 from vdd_ros.data.bag.mcap_reader import DamagedPart, McapFile, Part
 from vdd_ros.data.bag.mcap_records import RECORD, Channel, Run, Schema
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 
 Progress = Callable[[float], None]
 
@@ -208,7 +208,7 @@ def _passed_through(path: Path, target: BinaryIO | None, progress: Progress | No
     """Read a file part by part, and write the parts to another, if there is one; also return the end for this one."""
     found = McapScan(path)
     try:
-        file = McapFile(path, Account(), damaged=True)
+        file = McapFile(path, ConversionReport(), damaged=True)
     except BagError as error:
         found.damages.append(DamagedPart(0, path.stat().st_size, f'no MCAP: {error.found}'))
         return found, b''

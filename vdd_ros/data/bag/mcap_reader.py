@@ -18,7 +18,7 @@ from vdd_ros.data.bag import mcap_records as records
 from vdd_ros.data.bag.bag_definitions import standard_text
 from vdd_ros.data.bag.mcap_records import MALFORMED, RECORD, Area, Channel, ChunkHead, Damage, Run, Schema
 from vdd_ros.data.bag.serialized import Messages
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 
 _WINDOW = 1 << 20
 _SMALL = 1 << 12
@@ -79,14 +79,14 @@ class _Indexed:
 class McapFile:
     """One MCAP file."""
 
-    def __init__(self, path: Path, account: Account, name: str = '', *, damaged: bool = False) -> None:
+    def __init__(self, path: Path, report: ConversionReport, name: str = '', *, damaged: bool = False) -> None:
         """Open a file and read its summary, if it has a sound one.
 
         Parameters
         ----------
         path
             The file.
-        account
+        report
             Where to note what is wrong with it.
         name
             What complaints call it; left out, its own name.
@@ -110,7 +110,7 @@ class McapFile:
         """Whether it ends as a file that was closed."""
         self.damages: list[DamagedPart] = []
         """What could not be read of it, in the newest pass over it."""
-        self._account = account
+        self._report = report
         self._file = path.open('rb')
         self._size = os.fstat(self._file.fileno()).st_size
         self._window, self._begin = b'', 0
@@ -161,14 +161,14 @@ class McapFile:
 
     def survey(self) -> None:
         """Find the channels of a file whose summary does not hold them, by reading all of it."""
-        account, self._account, self._surveying = self._account, Account(), True
+        report, self._report, self._surveying = self._report, ConversionReport(), True
         undefined: set[int] = set()
         self.surveyed = Counter()
         for part in self.parts():
             undefined |= part.undefined
             for run in part.runs:
                 self.surveyed.update(run.counts)
-        self._account, self._surveying = account, False
+        self._report, self._surveying = report, False
         for number in sorted(undefined):
             self.channel(number)
 
@@ -264,7 +264,7 @@ class McapFile:
     def _lose(self, begin: int, end: int, why: str, place: str = '') -> None:
         self.damages.append(DamagedPart(begin, end - begin, why))
         passed = f'{why}; {end - begin} bytes passed over'
-        self._account.add('part', self.name, passed, 1, place or f'byte {begin}')
+        self._report.add('part', self.name, passed, 1, place or f'byte {begin}')
 
     def _loose(self, position: int, length: int) -> Part:
         """Read messages that are in no chunk."""
@@ -416,7 +416,7 @@ class McapFile:
             return part
         for number, count in unknown.items():
             why = f'they are of channel {number}, which is nowhere defined'
-            self._account.add('message', self.name, why, count)
+            self._report.add('message', self.name, why, count)
             self.damages.append(DamagedPart(part.offset, 0, f'messages of the undefined channel {number}', count))
         runs = tuple(run.only(np.isin(run.channels, list(unknown), invert=True)) for run in part.runs)
         return replace(
@@ -506,7 +506,7 @@ class McapFile:
         return self._file.read(size)
 
     def _note(self, why: str, place: str = '') -> None:
-        self._account.add('note', self.name, why, 1, place)
+        self._report.add('note', self.name, why, 1, place)
 
 
 class _Passed(Damage):

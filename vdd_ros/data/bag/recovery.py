@@ -159,7 +159,7 @@ def recover(path: str | Path, output: str | Path | None = None, progress: Progre
     if output is None and all(found.complete for found in scans):
         if folder.is_dir() and not (folder / METADATA).exists():
             _describe(folder, scans)
-        return _account(path, scans, None)
+        return _report(path, scans, None)
     output = _free(path) if output is None else Path(output)
     if output.exists() or partial_path(output).exists():
         raise OutputError(
@@ -180,7 +180,7 @@ def recover(path: str | Path, output: str | Path | None = None, progress: Progre
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return _account(output, scans, folder)
+    return _report(output, scans, folder)
 
 
 def _describe(folder: Path, scans: Sequence[McapScan]) -> None:
@@ -221,7 +221,7 @@ def _settled(partial: Path, path: Path, progress: Progress | None) -> Recovery:
                 finish(found.path, found.path.with_name(f'{found.path.name}.cut'))
             write_metadata_of(partial, scans, read_metadata(partial))
             partial.rename(path)
-            return _account(path, scans, None)
+            return _report(path, scans, None)
         staging = _staging(path)
         try:
             _write(partial, files, scans, staging, path, progress)
@@ -238,7 +238,7 @@ def _settled(partial: Path, path: Path, progress: Progress | None) -> Recovery:
             found=error.strerror or str(error),
             remedy=f'make room; what was recorded is in {partial}',
         ) from error
-    return _account(path, scans, None)
+    return _report(path, scans, None)
 
 
 def _write(
@@ -310,7 +310,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), '') if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', path.stem)]
 
 
-def _account(path: Path, scans: Sequence[McapScan], original: Path | None) -> Recovery:
+def _report(path: Path, scans: Sequence[McapScan], original: Path | None) -> Recovery:
     spans = [found.span for found in scans if found.span]
     seconds = (max(last for _, last in spans) - min(first for first, _ in spans)) / 1e9 if spans else 0.0
     damages = tuple((found.path.name, damage) for found in scans for damage in found.damages)

@@ -10,7 +10,7 @@ import numpy as np
 from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.contract.features import Reading
 from vdd_ros.data.bag.serialized import Definitions, Layout, Messages, Undecodable, walk
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.frames import joined
 
 Refusals = Sequence[tuple[np.ndarray, str]]
@@ -106,7 +106,7 @@ class Decoder:
         """Bring numbers as they were sent to SI units."""
         return values if self._affine is None else values * self._affine[0] + self._affine[1]
 
-    def decode(self, messages: Messages, account: Account, topic: str) -> Decoded:
+    def decode(self, messages: Messages, report: ConversionReport, topic: str) -> Decoded:
         """Read messages, in their order, and note in an account those that are left out."""
         count = len(messages)
         kept = np.zeros(count, dtype=bool)
@@ -115,18 +115,18 @@ class Decoder:
         sizes, groups = np.unique(messages.sizes, return_inverse=True)
         for group, size in enumerate(sizes.tolist()):
             waiting = np.flatnonzero(groups == group) if len(sizes) > 1 else np.arange(count)
-            for index, rows, pattern in self._matched(messages, waiting, size, account, topic):
+            for index, rows, pattern in self._matched(messages, waiting, size, report, topic):
                 values, refusals = self.numbers(rows, pattern)
                 refusals = (*refusals, (self._stamp(rows, pattern, stamps, index), 'its stamp is no time'))
                 if values.dtype.kind == 'f':
                     infinite = ~np.isfinite(values).all(axis=1)
                     refusals = (*refusals[:-1], (infinite, 'a number in it is not finite'), refusals[-1])
                 if any(wrong.any() for wrong, _ in refusals):
-                    right = _complain(messages, index, refusals, account, topic)
+                    right = _complain(messages, index, refusals, report, topic)
                     index, values = index[right], values[right]
                 kept[index] = True
                 parts.append((index, values))
-        account.took(topic, int(kept.sum()))
+        report.took(topic, int(kept.sum()))
         if len(parts) == 1:
             index, values = parts[0]
             return Decoded(stamps[index], messages.received[index], values)
@@ -136,11 +136,11 @@ class Decoder:
         return Decoded(stamps[index[order]], messages.received[index[order]], values)
 
     def _matched(
-        self, messages: Messages, waiting: np.ndarray, size: int, account: Account, topic: str
+        self, messages: Messages, waiting: np.ndarray, size: int, report: ConversionReport, topic: str
     ) -> Iterator[tuple[np.ndarray, np.ndarray, Pattern]]:
         """Yield index, bytes and pattern of those messages of one size that share a pattern."""
         if not 0 < size <= len(messages.buffer):
-            account.add('message', topic, 'it is empty', len(waiting), messages.place(int(waiting[0])))
+            report.add('message', topic, 'it is empty', len(waiting), messages.place(int(waiting[0])))
             return
         rows = np.lib.stride_tricks.sliding_window_view(messages.buffer, size)[messages.offsets[waiting]]
         if len(self._known) > _MAX_SIZES:
@@ -151,7 +151,7 @@ class Decoder:
         tried = 0
         while len(waiting):
             if tried == len(known):
-                new = self._walked(messages, int(waiting[0]), account, topic)
+                new = self._walked(messages, int(waiting[0]), report, topic)
                 if new is None:
                     waiting, rows = waiting[1:], rows[1:]
                     continue
@@ -167,17 +167,17 @@ class Decoder:
                 if isinstance(template.verdict, Pattern):
                     yield fitting, these, template.verdict
                 elif template.verdict is None:
-                    account.add('note', topic, 'messages that do not speak of what is wanted', len(fitting))
-                    account.took(topic, len(fitting))
+                    report.add('note', topic, 'messages that do not speak of what is wanted', len(fitting))
+                    report.took(topic, len(fitting))
                 else:
-                    account.add('message', topic, template.verdict, len(fitting), messages.place(int(fitting[0])))
+                    report.add('message', topic, template.verdict, len(fitting), messages.place(int(fitting[0])))
 
-    def _walked(self, messages: Messages, index: int, account: Account, topic: str) -> _Template | None:
+    def _walked(self, messages: Messages, index: int, report: ConversionReport, topic: str) -> _Template | None:
         data = messages.data(index)
         try:
             layout = walk(data, self._type, self._definitions, self._ros1)
         except Undecodable as error:
-            account.add('message', topic, str(error), 1, messages.place(index))
+            report.add('message', topic, str(error), 1, messages.place(index))
             return None
         same = [] if self._ros1 else [(0, 2)]
         same += [(begin, begin + 4) for begin in layout.lengths]
@@ -207,13 +207,15 @@ class Decoder:
         return (nanoseconds >= NANOSECONDS) | (seconds < 0)
 
 
-def _complain(messages: Messages, index: np.ndarray, refusals: Refusals, account: Account, topic: str) -> np.ndarray:
+def _complain(
+    messages: Messages, index: np.ndarray, refusals: Refusals, report: ConversionReport, topic: str
+) -> np.ndarray:
     """Note each refused message once, with its first reason; return which are right."""
     right = np.ones(len(index), dtype=bool)
     for wrong, why in refusals:
         new = index[wrong & right]
         if len(new):
-            account.add('message', topic, why, len(new), messages.place(int(new[0])))
+            report.add('message', topic, why, len(new), messages.place(int(new[0])))
         right &= ~wrong
     return right
 

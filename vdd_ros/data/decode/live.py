@@ -9,7 +9,7 @@ import numpy as np
 
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.data.bag.serialized import Messages
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint, observation_values
 from vdd_ros.data.decode.frames import real
 from vdd_ros.data.decode.observing import joints_at, observed_at
@@ -50,7 +50,7 @@ class LiveStreams:
             Whether joint states and commands are taken from their topics too: in the shadow of another commander.
 
         """
-        self.account = Account()
+        self.report = ConversionReport()
         """What was not taken in, and why."""
         self._contract = contract
         self._arm = arm
@@ -72,7 +72,7 @@ class LiveStreams:
         messages = Messages.of([data], [received])
         for source, reader in self._readers:
             if source.topic == topic:
-                found = reader.decode(messages, self.account, topic)
+                found = reader.decode(messages, self.report, topic)
                 if len(found.stamps):
                     self._tracks[source.stream].add(int(found.stamps[0]), real(found.values[0]))
 

@@ -9,7 +9,7 @@ from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.contract.features import Reading, TopicFeature
 from vdd_ros.data.bag.serialized import Definitions, Layout, Messages, Undecodable, walk
 from vdd_ros.data.decode import pictures, rotation
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoder, Pattern, Refusals, ScalarDecoder, gathered
 from vdd_ros.data.decode.frames import joined
 
@@ -153,10 +153,10 @@ class WordReader:
         self._by_header, self._ros1 = by_header, ros1
         self._numbers: ScalarDecoder | None = None
 
-    def read(self, messages: Messages, account: Account, topic: str) -> list[tuple[int, int, str | float]]:
+    def read(self, messages: Messages, report: ConversionReport, topic: str) -> list[tuple[int, int, str | float]]:
         """Return stamp [ns], time of reception [ns] and value of each message."""
         if self._numbers is not None:
-            found = self._numbers.decode(messages, account, topic)
+            found = self._numbers.decode(messages, report, topic)
             return list(zip(found.stamps.tolist(), found.received.tolist(), found.values[:, 0].tolist()))
         words: list[tuple[int, int, str | float]] = []
         for index in range(len(messages)):
@@ -167,14 +167,14 @@ class WordReader:
                     layout.place(self._path)
                     # A number, as in messages of a joystick by the thousand: no need to walk each of them.
                     self._numbers = self._decoder()
-                    return words + self.read(messages.after(index), account, topic)
+                    return words + self.read(messages.after(index), report, topic)
                 received = int(messages.received[index])
                 stamp = stamp_of(data, layout) if self._by_header else received
             except Undecodable as error:
-                account.add('message', topic, str(error), 1, messages.place(index))
+                report.add('message', topic, str(error), 1, messages.place(index))
                 continue
             words.append((stamp, received, layout.texts[self._path]))
-            account.took(topic, 1)
+            report.took(topic, 1)
         return words
 
     def _decoder(self) -> ScalarDecoder:

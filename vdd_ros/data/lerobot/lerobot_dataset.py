@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from vdd_ros.common.errors import BagError
 from vdd_ros.contract.contract import NANOSECONDS
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.lerobot import lerobot_tables as tables
 from vdd_ros.data.lerobot.lerobot_films import pictures_at
 
@@ -60,7 +60,7 @@ class Demonstration:
 class Dataset:
     """A LeRobot dataset on disk."""
 
-    def __init__(self, path: str | Path, account: Account | None = None) -> None:
+    def __init__(self, path: str | Path, report: ConversionReport | None = None) -> None:
         """Read what it says of itself; what cannot be read of it is noted in an account.
 
         Raises
@@ -70,7 +70,7 @@ class Dataset:
 
         """
         self.path = Path(path)
-        self.account = Account() if account is None else account
+        self.report = ConversionReport() if report is None else report
         file = self.path / tables.INFO
         try:
             info = json.loads(file.read_text(encoding='utf-8'))
@@ -103,7 +103,7 @@ class Dataset:
             elif kind in _NUMBERS and key not in (*tables.INDICES, 'timestamp'):
                 vectors.append(self._vector(key, feature))
             elif kind not in _NUMBERS:
-                self.account.add('part', key, f'numbers and pictures are read, not {kind}')
+                self.report.add('part', key, f'numbers and pictures are read, not {kind}')
         by_key = {item.key: item for item in vectors}
         if ACTION not in by_key:
             raise BagError(
@@ -140,7 +140,7 @@ class Dataset:
         entries = list(self._entries())
         if len(entries) != self.count:
             why = f'{tables.INFO} tells of {self.count} episodes, {tables.EPISODES} lists {len(entries)}'
-            self.account.add('note', self.path.name, why)
+            self.report.add('note', self.path.name, why)
         words = self._words()
         read: dict[Path, set[int]] = {}
         shown: dict[tuple[str, Path], int] = {}
@@ -178,7 +178,7 @@ class Dataset:
             if len(told) == length and (np.diff(told) > 0).all():
                 times = told
             else:
-                self.account.add('note', where, 'timestamps that do not ascend: frames are taken by their rate')
+                self.report.add('note', where, 'timestamps that do not ascend: frames are taken by their rate')
         pictures: dict[str, Iterator[np.ndarray]] = {}
         for key in self.images:
             pictures[key] = (self._picture(item) for item in table[key].to_pylist())
@@ -207,10 +207,10 @@ class Dataset:
         shown[key, path] = before + len(times)
         begin, end = (entry.get(f'videos/{key}/{name}_timestamp') for name in ('from', 'to'))
         if begin is None:
-            self.account.add('note', key, 'no times of the episodes in its film: taken one after the other')
+            self.report.add('note', key, 'no times of the episodes in its film: taken one after the other')
             begin, times = before / self.rate, times - times[0]
         if end is not None and begin + times[-1] > end:  # the film has no pauses, or time runs on over the episodes
-            self.account.add('note', key, 'a film that is shorter than the time of the episode: taken frame by frame')
+            self.report.add('note', key, 'a film that is shorter than the time of the episode: taken frame by frame')
             times = np.arange(len(times)) / self.rate
         return pictures_at(path, begin + times, 0.51 / self.rate, f'{key} of {where}')
 
@@ -253,11 +253,11 @@ class Dataset:
             try:
                 index = np.unique(pq.read_table(self._checked(file), columns=['episode_index'])['episode_index'])
             except (pa.ArrowException, BagError) as error:
-                self.account.add('part', file.name, f'not listed, and not to be read: {" ".join(str(error).split())}')
+                self.report.add('part', file.name, f'not listed, and not to be read: {" ".join(str(error).split())}')
                 continue
             others = sorted(set(index.tolist()) - read.get(file, set()))
             place = f'episode {others[0]}' if others else ''
-            self.account.add('episode', 'data', f'not listed in {tables.EPISODES}', len(others), place)
+            self.report.add('episode', 'data', f'not listed in {tables.EPISODES}', len(others), place)
 
     def _values(self, item: Vector, column: pa.ChunkedArray, where: str) -> np.ndarray:
         """Return the numbers of a feature, shape (frame, width), and note what they are not."""
@@ -269,11 +269,11 @@ class Dataset:
                 remedy='correct the shape in meta/info.json, or copy the dataset again',
             )
         if flat.dtype.kind in 'iu' and len(flat) and max(abs(int(flat.min())), abs(int(flat.max()))) > _EXACT:
-            self.account.add('note', item.key, 'whole numbers beyond 2^53, which are rounded')
+            self.report.add('note', item.key, 'whole numbers beyond 2^53, which are rounded')
         values = flat.astype(np.float64).reshape(len(column), -1)
         wrong = ~np.isfinite(values).all(axis=1)
         place = f'{where}, frame {int(wrong.argmax())}' if wrong.any() else ''
-        self.account.add('note', item.key, 'frames with numbers that are not finite', int(wrong.sum()), place)
+        self.report.add('note', item.key, 'frames with numbers that are not finite', int(wrong.sum()), place)
         return values
 
     def _picture(self, value: Any) -> np.ndarray:

@@ -18,7 +18,7 @@ from vdd_ros.contract.contract import load_contract
 from vdd_ros.data.bag import bag_messages as messages
 from vdd_ros.data.bag.bag_metadata import partial_path
 from vdd_ros.data.bag.bag_writer import BagWriter
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.lerobot.lerobot_dataset import ACTION, STATE, Dataset, Demonstration, Vector
 from vdd_ros.policy.artifact import claim_output
 
@@ -40,7 +40,7 @@ class Imported:
     """The robot's model in it: the one that was given, or a stand-in."""
     episodes: int
     frames: int
-    account: Account = field(default_factory=Account)
+    report: ConversionReport = field(default_factory=ConversionReport)
     """What of the dataset is not in the bag, and what is there in another way than it was told."""
 
 
@@ -78,14 +78,14 @@ def import_dataset(
         An output is occupied or cannot be written.
 
     """
-    account = Account()
-    dataset = Dataset(path, account)
+    report = ConversionReport()
+    dataset = Dataset(path, report)
     output = claim_output(output)
     contract = claim_output(output.with_name(f'{output.name}.yaml'))
     made = [output, partial_path(output), contract]
     if model is None:
         made.append(claim_output(output.with_name(f'{output.name}.model.xml')))
-    plan = _Plan(dataset, account)
+    plan = _Plan(dataset, report)
     try:
         with BagWriter(output, plan.topics()) as bag:
             filled = _fill(bag, dataset, plan, progress)
@@ -102,19 +102,19 @@ def import_dataset(
                 expected=f'a place for the bag at {output}', found=str(error), remedy='choose another path'
             ) from error
         raise
-    return Imported(output, contract, model or made[-1], filled.episodes, filled.frames, account)
+    return Imported(output, contract, model or made[-1], filled.episodes, filled.frames, report)
 
 
 class _Plan:
     """What each feature of a dataset is called in the bag and in the contract, each by a name of its own."""
 
-    def __init__(self, dataset: Dataset, account: Account) -> None:
+    def __init__(self, dataset: Dataset, report: ConversionReport) -> None:
         self.dataset = dataset
         taken: set[str] = set()
         self.joints = tuple(_unique(_joint_name(name), taken) for name in dataset.action.names)
         cleaned = [_joint_name(name) for name in dataset.action.names]
         for name, joint in zip(cleaned, self.joints):
-            account.add('note', ACTION, f'two numbers are called {name}: one is the joint {joint}', int(name != joint))
+            report.add('note', ACTION, f'two numbers are called {name}: one is the joint {joint}', int(name != joint))
         states = [item for item in dataset.vectors if item.key == STATE and len(item.names) == len(self.joints)]
         self.state = states[0] if states else None
         self.order = np.arange(len(self.joints))
@@ -125,7 +125,7 @@ class _Plan:
                 self.order = np.array([names.index(name) for name in dataset.action.names])
             else:
                 told = f'{", ".join(names)[:60]} instead of {", ".join(dataset.action.names)[:60]}'
-                account.add('note', STATE, f'it is called otherwise than the action: taken in its order ({told})')
+                report.add('note', STATE, f'it is called otherwise than the action: taken in its order ({told})')
         vectors = [item for item in dataset.vectors if item is not self.state]
         pictures = (*dataset.images, *dataset.videos)
         taken = set(_RESERVED)
@@ -178,7 +178,7 @@ def _fill(bag: BagWriter, dataset: Dataset, plan: _Plan, progress: Callable[[int
         found.even &= not (episode.stamps % dataset.period).any()
         why = 'pauses between two frames: no ticks to learn from'
         place = f'frame {int(pauses.argmax())}' if pauses.any() else ''
-        dataset.account.add('note', f'episode {episode.number}', why, int(pauses.sum()), place)
+        dataset.report.add('note', f'episode {episode.number}', why, int(pauses.sum()), place)
         bag.write('/episode', begin, messages.mark(begin, 'start', index=found.episodes))
         for row, stamp in enumerate((begin + episode.stamps).tolist()):
             bag.write('/joint_states', stamp, messages.joint_state(stamp, plan.joints, measured[row]))
@@ -253,7 +253,7 @@ def _contract(plan: _Plan, name: str, model: Path, filled: _Filled) -> str:
         topic = {'name': plan.pictures[key], 'topic': plan.topic(key), 'type': 'sensor_msgs/msg/Image'}
         observation.append({**topic, 'image': image})
     if not observation:
-        dataset.account.add('note', dataset.path.name, 'no observation: the action of the step before stands for one')
+        dataset.report.add('note', dataset.path.name, 'no observation: the action of the step before stands for one')
         observation.append({'name': 'commanded', 'source': 'commanded', 'space': 'joint'})
     # Where frames are missing there is nothing to learn from: a tick needs a frame of its own.
     oldest = 0.5 if filled.even else 1.5

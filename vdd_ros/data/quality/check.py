@@ -13,7 +13,7 @@ from vdd_ros.contract.contract import NANOSECONDS, Contract, TopicFeature
 from vdd_ros.contract.naming import action_names, observation_names
 from vdd_ros.data.bag.bag_recording import find_topic
 from vdd_ros.data.dataset import cut, refuse_none
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint
 from vdd_ros.data.decode.frames import Rows
 from vdd_ros.data.decode.sources import COMMANDED, MEASURED, Source, alignment, sources, topic_features
@@ -71,7 +71,7 @@ class Verdict:
     """Topics of the bag that the contract does not name."""
     tally: Tally
     """The demonstrations."""
-    account: Account
+    report: ConversionReport
     """What was dropped on the way to episodes."""
     general: tuple[str, ...]
     """What prevents learning beyond single streams: the model, clocks, too few ticks, constant actions."""
@@ -129,13 +129,13 @@ def check(
     if recording is not None:
         clocks = [*_clocks(recording, contract)]
         general += clocks
-        spans = spans_of(recording, contract, found.account)
+        spans = spans_of(recording, contract, found.report)
         episodes: list[Episode] = []
         for index, span in enumerate(spans):
-            episodes += cut(recording, contract, span, index, tool or _Nowhere(), found.account)
+            episodes += cut(recording, contract, span, index, tool or _Nowhere(), found.report)
         counts = tally(spans, episodes)
         if not (clocks or broken):
-            general += _unlearnable(recording, contract, spans, counts, found.account, path)
+            general += _unlearnable(recording, contract, spans, counts, found.report, path)
         if counts.training:
             constant, remarks = _constant(episodes, contract, judged=tool is not None)
             general += constant
@@ -149,7 +149,7 @@ def check(
             general, remarks = general + outside, remarks + more
     named = {fit.topic for fit in fits} | {find_topic(found.topics, name) for name in _named(contract)}
     unused = tuple(sorted(set(found.topics) - named))
-    return Verdict(fits, unused, counts, found.account, tuple(general), tuple(remarks))
+    return Verdict(fits, unused, counts, found.report, tuple(general), tuple(remarks))
 
 
 def _model(kinematics: MakeKinematics | None) -> tuple[ToolPoint | None, list[str]]:
@@ -171,11 +171,11 @@ def _fit(found: Survey, contract: Contract, source: Source) -> Fit:
     """Judge what was read of one stream."""
     reader, names = found.reader, found.reader.name_of(source.stream)
     stream = reader.tracks[source.stream].stream()
-    losses = [loss for loss in found.account.losses if loss.where in (*names, source.stream)]
-    notes = [loss for loss in losses if loss.kind == 'note' and 'latency' not in loss.why]  # of latency: see below
+    entries = [loss for loss in found.report.entries if loss.where in (*names, source.stream)]
+    notes = [loss for loss in entries if loss.kind == 'note' and 'latency' not in loss.why]  # of latency: see below
     remarks = [f'{loss.count} of {loss.why}' for loss in notes]
     complaints = [found.complaints[source.stream]] if source.stream in found.complaints else []
-    for loss in losses:
+    for loss in entries:
         if loss.kind == 'message':
             few = loss.count <= _FEW * len(stream.stamps)
             (remarks if few else complaints).append(str(loss).partition(': ')[2])
@@ -199,7 +199,7 @@ def _fit(found: Survey, contract: Contract, source: Source) -> Fit:
         late = None
     elif late is not None and late > align.latency + contract.period / NANOSECONDS:
         remarks.append(f'it comes later than the policy is taken to have it: set `latency: {late:.2g}`')
-    dropped = sum(loss.count for loss in losses if loss.kind == 'message')
+    dropped = sum(loss.count for loss in entries if loss.kind == 'message')
     topic = names[1] if names else find_topic(found.topics, source.topic) or source.topic
     return Fit(
         *(source.stream, topic, source.type, len(stream.stamps), dropped, quality.rate, quality.longest_interval, late),
@@ -246,14 +246,19 @@ def _offset(stream: Stream) -> float | None:
 
 
 def _unlearnable(
-    recording: Recording, contract: Contract, spans: Sequence[Span], counts: Tally, account: Account, path: str | Path
+    recording: Recording,
+    contract: Contract,
+    spans: Sequence[Span],
+    counts: Tally,
+    report: ConversionReport,
+    path: str | Path,
 ) -> list[str]:
     """Return why the demonstrations do not suffice, if they do not."""
     try:
         refuse_none(spans, recording, contract, str(path))
     except BagError as error:
         return [f'expected {error.expected}; found {error.found}; {error.remedy}']
-    reasons = '; '.join(line for line in account.lines() if 'tick' in line or 'episode' in line)
+    reasons = '; '.join(line for line in report.lines() if 'tick' in line or 'episode' in line)
     if not counts.training:
         return [f'no demonstration to learn from: {counts}' + f' ({reasons})' * bool(reasons)]
     whole = sum(-(-(span.end - span.start) // contract.period) for span in spans if not span.dropped)

@@ -65,8 +65,8 @@ def draft(found: Survey, model: Model | None = None) -> str:
 
 
 def _described(seen: Seen) -> str:
-    trouble = f', no message can be decoded: {seen.trouble}' if seen.trouble else ''
-    return f'{seen.info.name} ({seen.info.type}{trouble})'
+    problem = f', no message can be decoded: {seen.problem}' if seen.problem else ''
+    return f'{seen.info.name} ({seen.info.type}{problem})'
 
 
 class _Draft:

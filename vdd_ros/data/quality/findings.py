@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from vdd_ros.data.decode.account import Account, Loss
+from vdd_ros.data.decode.conversion_report import ConversionReport, DroppedData
 from vdd_ros.data.quality.episode_quality import EpisodeQuality
 from vdd_ros.data.quality.quality import GAP, Gap, JointQuality, StreamQuality
 
@@ -44,7 +44,7 @@ def findings_of(
     streams: Sequence[StreamQuality],
     joints: Sequence[JointQuality],
     episodes: Sequence[EpisodeQuality],
-    account: Account,
+    report: ConversionReport,
     spans: Mapping[int, tuple[int, int]],
     *,
     period: int | None = None,
@@ -53,7 +53,7 @@ def findings_of(
 
     Parameters
     ----------
-    streams, joints, episodes, account
+    streams, joints, episodes, report
         What was measured, and what was dropped.
     spans
         Begin and end of the demonstrations [ns], by their numbers: a pause between them costs nothing.
@@ -63,7 +63,7 @@ def findings_of(
     """
     most = min(_OFFSET, period / 1e9) if period is not None else _OFFSET
     found = [
-        *_of_account(account, len(spans)),
+        *_of_account(report, len(spans)),
         *(item for stream in streams for item in _of_stream(stream, spans)),
         *_of_clocks(streams, most),
         *(item for joint in joints for item in _of_joint(joint)),
@@ -93,11 +93,11 @@ def gaps_within(stream: StreamQuality, spans: Mapping[int, tuple[int, int]]) -> 
     return tuple(gap for gap in gaps if not spans or within(gap, spans)[0] > least)
 
 
-def _of_account(account: Account, episodes: int) -> Iterator[Finding]:
+def _of_account(report: ConversionReport, episodes: int) -> Iterator[Finding]:
     """Yield what was dropped, what costs most first; what has one reason in several episodes is one finding."""
-    shared: dict[tuple[str, str], list[Loss]] = {}
+    shared: dict[tuple[str, str], list[DroppedData]] = {}
     rest = []
-    for loss in account.losses:
+    for loss in report.entries:
         if loss.kind in ('tick', 'episode'):
             shared.setdefault((loss.kind, loss.why), []).append(loss)
         else:
@@ -106,15 +106,15 @@ def _of_account(account: Account, episodes: int) -> Iterator[Finding]:
         level: Level = 'note' if loss.kind == 'note' else 'fault'
         yield Finding(level, loss.where, str(loss).partition(': ')[2])
     order = sorted(shared.items(), key=lambda item: (item[0][0] != 'episode', -sum(loss.count for loss in item[1])))
-    for (kind, why), losses in order:
-        count = sum(loss.count for loss in losses)
-        minor = kind == 'tick' and max(loss.count for loss in losses) <= _UNAVOIDABLE and why.endswith(' yet')
+    for (kind, why), entries in order:
+        count = sum(loss.count for loss in entries)
+        minor = kind == 'tick' and max(loss.count for loss in entries) <= _UNAVOIDABLE and why.endswith(' yet')
         minor |= why.startswith('discarded')  # on purpose
-        if len(losses) == 1:
-            about, text = losses[0].where, str(losses[0]).partition(': ')[2]
+        if len(entries) == 1:
+            about, text = entries[0].where, str(entries[0]).partition(': ')[2]
         else:
-            about = f'{len(losses)} of {max(episodes, len(losses))} episodes'
-            text = f'{count} {kind}s dropped: {why} (first in {losses[0].where}, at {losses[0].place})'
+            about = f'{len(entries)} of {max(episodes, len(entries))} episodes'
+            text = f'{count} {kind}s dropped: {why} (first in {entries[0].where}, at {entries[0].place})'
         yield Finding('note' if minor else 'warning', about, text)
 
 

@@ -13,7 +13,7 @@ from vdd_ros.contract.contract import Contract
 from vdd_ros.contract.naming import action_changes, observation_names
 from vdd_ros.data.bag.recovery import settle
 from vdd_ros.data.dataset import cut
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.quality.episode_quality import Coverage, EpisodeQuality, measure_episodes
@@ -78,7 +78,7 @@ class Inspection:
     episodes: tuple[EpisodeQuality, ...]
     coverage: Coverage | None
     findings: tuple[Finding, ...]
-    account: Account
+    report: ConversionReport
     tally: Tally
     """How many demonstrations there are, of which kind."""
     spans: tuple[DrawnSpan, ...]
@@ -144,15 +144,15 @@ def inspect(
     """
     settle(Path(path))
     found = survey(path, contract, progress)
-    account, recording, times = found.account, found.recording, found.times
+    report, recording, times = found.report, found.recording, found.times
     joints: tuple[JointQuality, ...] = ()
     episodes: list[Episode] = []
     spans: list[Span] = []
     if recording is not None:
-        spans = spans_of(recording, contract, account)
+        spans = spans_of(recording, contract, report)
         joints = _joints(recording, contract, limits, spans)
         for index, span in enumerate(spans):
-            episodes += cut(recording, contract, span, index, kinematics, account)
+            episodes += cut(recording, contract, span, index, kinematics, report)
     names = observation_names(contract) if contract is not None else []
     changes = action_changes(contract) if contract is not None else np.zeros(0, dtype=bool)
     period = contract.period if contract is not None else None
@@ -172,8 +172,8 @@ def inspect(
         joints=joints,
         episodes=qualities,
         coverage=coverage,
-        findings=findings_of(streams, joints, qualities, account, bounds, period=period),
-        account=account,
+        findings=findings_of(streams, joints, qualities, report, bounds, period=period),
+        report=report,
         tally=tally(spans, episodes),
         spans=tuple(DrawnSpan(item.start, item.end, _success(item), item.dropped) for item in spans),
         activity={name: np.histogram(item, _BINS, (whole[0], whole[1] + 1))[0] for name, item in times.items()},

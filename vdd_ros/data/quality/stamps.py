@@ -18,7 +18,7 @@ class Stamps:
         """Find out whether the topic's type begins with a header."""
         self.info = info
         fields = bag.definitions(info.name).get(info.type, ())
-        self._account = bag.account
+        self._report = bag.report
         first = fields[0][1] if fields and info.decodable else None
         self._stamped = first is not None and first.base.endswith('/Header') and first.count is None
         self._received: list[np.ndarray] = []
@@ -28,7 +28,7 @@ class Stamps:
         """Take in some of its messages."""
         if self._stamped and (short := messages.sizes < _SHORTEST).any():
             place = messages.place(int(np.flatnonzero(short)[0]))
-            self._account.add('note', self.info.name, 'messages too short to hold a header', int(short.sum()), place)
+            self._report.add('note', self.info.name, 'messages too short to hold a header', int(short.sum()), place)
             messages = messages.only(~short)
         self._received.append(messages.received)
         if self._stamped:

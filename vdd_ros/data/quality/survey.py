@@ -15,7 +15,7 @@ from vdd_ros.contract.naming import expected_rates, of_topic
 from vdd_ros.data.bag.bag import Bag, TopicInfo
 from vdd_ros.data.bag.bag_recording import RecordingReader
 from vdd_ros.data.bag.serialized import Definitions, Layout, Messages, Undecodable, walk
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoder, Pattern, gathered
 from vdd_ros.data.quality.quality import StreamQuality, measure_stream
 from vdd_ros.data.quality.stamps import Stamps
@@ -59,7 +59,7 @@ class Seen:
     """Shape (message,) [ns]: the stamps of the headers; None where there are none, or all are 0."""
     layout: Layout | None = None
     """Where the fields of the first message lie that can be decoded."""
-    trouble: str = ''
+    problem: str = ''
     """Why no message can be decoded, if none can."""
     tables: tuple[Table, ...] = ()
     """What joints and arrays say, the most frequent first; only where a survey asks for `values`."""
@@ -81,7 +81,7 @@ class Survey:
     size: int
     """Of its files [byte]."""
     topics: Mapping[str, Seen]
-    account: Account
+    report: ConversionReport
     """What was dropped, and why."""
     recording: Recording | None = None
     """What the contract reads; None without a contract, or where a stream is missing."""
@@ -130,9 +130,9 @@ def survey(
 
     """
     path = Path(path)
-    account = Account()
+    report = ConversionReport()
     complaints: dict[str, str] = {}
-    with Bag(path, account) as bag:
+    with Bag(path, report) as bag:
         stamps = {name: Stamps(info, bag) for name, info in bag.topics.items()}
         looks = {name: _Look(bag, name) for name in bag.topics} if values else {}
         reader = None
@@ -167,10 +167,10 @@ def survey(
             events=item.info.type == MARKS,
         )
         look = looks.get(name)
-        seen = (look.layout, look.trouble, look.tables()) if look is not None else ()
+        seen = (look.layout, look.problem, look.tables()) if look is not None else ()
         topics[name] = Seen(item.info, quality, item.received, item.headers, *seen)
     size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob('*')) if file.is_file())
-    return Survey(path, size, topics, account, recording, reader, complaints)
+    return Survey(path, size, topics, report, recording, reader, complaints)
 
 
 class _Look:
@@ -181,7 +181,7 @@ class _Look:
         self._definitions: Definitions | None = None
         self._decoder: _Positions | None = None
         self.layout: Layout | None = None
-        self.trouble = ''
+        self.problem = ''
 
     def take(self, messages: Messages) -> None:
         kind = self._info.type
@@ -193,10 +193,10 @@ class _Look:
         for index in range(len(messages) if self.layout is None else 0):
             try:
                 self.layout = walk(messages.data(index), kind, self._definitions, self._info.ros1)
-                self.trouble = ''
+                self.problem = ''
                 break
             except Undecodable as error:
-                self.trouble = str(error)
+                self.problem = str(error)
         if self._decoder is not None:
             self._decoder.gather(messages, self._topic)
 
@@ -235,7 +235,7 @@ class _Positions(Decoder):
         sizes, groups = np.unique(messages.sizes, return_inverse=True)
         for group, size in enumerate(sizes.tolist()):
             chosen = np.flatnonzero(groups == group)
-            for index, rows, pattern in self._matched(messages, chosen, size, Account(), topic):
+            for index, rows, pattern in self._matched(messages, chosen, size, ConversionReport(), topic):
                 names = self._names(pattern.layout)
                 key = (*sorted(names), sum(count for *_, count in pattern.runs))
                 self._counts[key] = self._counts.get(key, 0) + len(index)

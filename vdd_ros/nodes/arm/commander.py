@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from vdd_ros.control.control_loop import ControlLoop
-from vdd_ros.control.outcome import Command, Outcome, Stop
+from vdd_ros.control.control_output import Command, ControlOutput, Stop
 from vdd_ros.nodes.pacing import Pacer, prioritise
 
 _REMEMBERED = 2000
@@ -32,7 +32,7 @@ class Commander:
     def __init__(
         self,
         loop: ControlLoop,
-        send: Callable[[Outcome, int], None],
+        send: Callable[[ControlOutput, int], None],
         *,
         period: int,
         policy_period: int,
@@ -64,7 +64,7 @@ class Commander:
         self.loop = loop
         self.active = False
         """Whether it ticks."""
-        self.outcome: Outcome | None = None
+        self.outcome: ControlOutput | None = None
         """The newest one."""
         self.counts: Counter[str] = Counter()
         """Ticks by kind of outcome."""
@@ -256,7 +256,7 @@ class Commander:
             if planned:
                 self.durations['plan'].append(time.perf_counter() - began)
 
-    def _failed(self) -> Outcome:
+    def _failed(self) -> ControlOutput:
         self.fault = traceback.format_exc()
         reason = self.fault.strip().splitlines()[-1]
         self.loop.stop(reason)

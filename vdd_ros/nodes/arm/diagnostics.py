@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from vdd_ros.control.outcome import Command, Counters, Stop
+from vdd_ros.control.control_output import Command, Counters, Stop
 from vdd_ros.nodes.arm.commander import Commander
 
 _PERCENTILES = (50, 95, 99)

@@ -12,8 +12,8 @@ from sensor_msgs.msg import JointState
 from vdd_ros.common.errors import InterfaceError, VddError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.control_loop import ControlLoop
+from vdd_ros.control.control_output import Command, ControlOutput, Stop
 from vdd_ros.control.limits import Limits
-from vdd_ros.control.outcome import Command, Outcome, Stop
 from vdd_ros.data.decode.live import LiveStreams
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.arm.arm_state import ArmState
@@ -99,7 +99,7 @@ class ArmDriver:
         )
         topic = contract.topics.joint_states
         self.arm = ArmState(contract, node.resolve_topic_name(topic))
-        self._send: Callable[[Outcome, int], None] = lambda outcome, stamp: None
+        self._send: Callable[[ControlOutput, int], None] = lambda outcome, stamp: None
         self._diagnostics = Diagnostics()
         self._status = node.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
         self.controls = Controls(self)
@@ -112,7 +112,7 @@ class ArmDriver:
         if node.simulated:
             self._timers.append(node.create_timer(_SILENCE_PERIOD, self._notice_silence, clock=node.wall))
 
-    def open(self, send: Callable[[Outcome, int], None] | None = None) -> Callable[[Outcome, int], None]:
+    def open(self, send: Callable[[ControlOutput, int], None] | None = None) -> Callable[[ControlOutput, int], None]:
         """Send what is decided from now on by ``send``, or by a publisher of commands; return what sends."""
         self._send = send or self.output.open(self.node)
         return self._send

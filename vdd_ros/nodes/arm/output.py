@@ -12,7 +12,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import Contract
-from vdd_ros.control.outcome import Outcome
+from vdd_ros.control.control_output import ControlOutput
 from vdd_ros.nodes import messages, qos
 
 INTERFACES = {'position': Float64MultiArray, 'trajectory': JointTrajectory}
@@ -96,7 +96,7 @@ class Output:
             values = messages.from_trajectory(message, self.joints)
         return values[self._back] * self._factor + self._offset
 
-    def open(self, node: Node) -> Callable[[Outcome, int], None]:
+    def open(self, node: Node) -> Callable[[ControlOutput, int], None]:
         """Make a publisher, and return what sends what was decided; no publisher is there before."""
         self._publisher = publisher = node.create_publisher(self.type, self.topic, qos.COMMANDS)
         return lambda outcome, stamp: publisher.publish(self.message(outcome.position))

@@ -67,7 +67,7 @@ PARAMETERS = (
     Parameter(
         'seed',
         0,
-        'draws all trouble; setting it numbers the episodes from 0 again',
+        'draws all disturbances; setting it numbers the episodes from 0 again',
         minimum=0,
         maximum=2**31 - 1,
         dynamic=True,

@@ -18,12 +18,12 @@ from rclpy.node import Node
 
 from vdd_ros.common.errors import SimulationError
 from vdd_ros.sim import scene
+from vdd_ros.sim.disturbances import Channel, SensorDisturbances, generator_of
 from vdd_ros.sim.frames import WORLD_FRAME
 from vdd_ros.sim.renderer import save_compiled
 from vdd_ros.sim.sensors import Schedule, check_rate
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.snapshot import snapshot
-from vdd_ros.sim.trouble import Channel, SensorTrouble, generator_of
 
 REQUEST = struct.Struct('<iqQ')
 """Which camera, the stamp [ns] and a seed for noise; the vector of the snapshot follows."""
@@ -46,7 +46,7 @@ class Cameras:
         node: Node,
         simulation: Simulation,
         cameras: Mapping[str, scene.Camera],
-        trouble: Mapping[str, SensorTrouble],
+        disturbances: Mapping[str, SensorDisturbances],
         state_rate: float,
         *,
         wait: bool,
@@ -59,7 +59,7 @@ class Cameras:
             Whose namespace and remappings the topics have.
         simulation
             The scene.
-        cameras, trouble
+        cameras, disturbances
             What is drawn, and what happens to it on its way; by name.
         state_rate
             How often joint states come [Hz]: the instants at which pictures can be taken.
@@ -78,7 +78,7 @@ class Cameras:
         """
         self._simulation = simulation
         self._cameras = dict(cameras)
-        self._trouble = {name: trouble.get(name, SensorTrouble()) for name in cameras}
+        self._disturbances = {name: disturbances.get(name, SensorDisturbances()) for name in cameras}
         self._schedules = {name: Schedule(camera.rate) for name, camera in cameras.items()}
         self._wait = wait
         self._busy: set[str] = set()
@@ -97,7 +97,7 @@ class Cameras:
     def begin(self, seed: np.random.SeedSequence) -> None:
         """Forget what is under way; draw all chance of the episode from a seed."""
         self._channels: dict[str, Channel[tuple[int, int, bytes]]] = {
-            name: Channel(trouble, generator_of(seed, name)) for name, trouble in self._trouble.items()
+            name: Channel(disturbances, generator_of(seed, name)) for name, disturbances in self._disturbances.items()
         }
         self._seeds = {name: generator_of(seed, f'{name} noise') for name in self._cameras}
         for schedule in self._schedules.values():
@@ -150,7 +150,7 @@ class Cameras:
             {
                 **camera.model_dump(mode='json'),
                 'camera': camera.camera or name,
-                'noise': self._trouble[name].noise,
+                'noise': self._disturbances[name].noise,
                 'frame': optical_frame(name),
                 'world': WORLD_FRAME,
                 'topics': {topic: node.resolve_topic_name(f'{name}/{topic}') for topic in _TOPICS},

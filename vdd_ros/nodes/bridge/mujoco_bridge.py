@@ -30,11 +30,11 @@ from vdd_ros.nodes.messages import EpisodeEvent
 from vdd_ros.nodes.parameters import Value, declare
 from vdd_ros.nodes.process import guarded, run
 from vdd_ros.sim.controllers import Controller
+from vdd_ros.sim.disturbances import load_disturbances
 from vdd_ros.sim.frames import FrameTree
 from vdd_ros.sim.snapshot import snapshot
 from vdd_ros.sim.stage import open_stage
 from vdd_ros.sim.start import Start
-from vdd_ros.sim.trouble import load_trouble
 
 _IDLE_PERIOD = 0.1
 _VIEW_PERIOD = 1 / 30
@@ -55,9 +55,9 @@ class MujocoBridge(Node):
         super().__init__('mujoco_bridge')
         self._values = values = declare(self, PARAMETERS, self._apply)
         stage = open_stage(values['task'], values['scene'], values['controller'], values['command_interface'])
-        trouble = load_trouble(values['trouble'])
+        disturbances = load_disturbances(values['trouble'])
         self._world = World(
-            stage, values['joint_state_rate'], trouble, values['seed'], command_rate=values['command_rate']
+            stage, values['joint_state_rate'], disturbances, values['seed'], command_rate=values['command_rate']
         )
         self._joints = list(self._world.simulation.joints)
         self._keyframe = values['keyframe']
@@ -78,7 +78,7 @@ class MujocoBridge(Node):
             self,
             self._world.simulation,
             stage.settings.cameras,
-            trouble.sensors,
+            disturbances.sensors,
             self._world.state_rate,
             wait=self._lockstep,
         )

@@ -11,11 +11,11 @@ from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.nodes.messages import EpisodeEvent, Outcome
 from vdd_ros.sim.arm import Measurement, SimulatedArm
 from vdd_ros.sim.controllers import Controller, claimant
+from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.sim.sensors import Reading, SensorSuite
 from vdd_ros.sim.stage import Stage
 from vdd_ros.sim.start import Start
-from vdd_ros.sim.tasks import Referee
-from vdd_ros.sim.trouble import Trouble
+from vdd_ros.sim.tasks import SuccessDetector
 
 
 class World:
@@ -28,7 +28,7 @@ class World:
         self,
         stage: Stage,
         state_rate: float,
-        trouble: Trouble = Trouble(),
+        disturbances: Disturbances = Disturbances(),
         seed: int = 0,
         *,
         command_rate: float = 0.0,
@@ -42,7 +42,7 @@ class World:
         state_rate
             How often a state is wanted [Hz]; rounded so that a whole number of them fits the policy period, each of a
             whole number of physics steps.
-        trouble
+        disturbances
             What happens to messages, and what is drawn anew in every episode.
         seed
             Draws all of that.
@@ -56,7 +56,7 @@ class World:
             States are wanted oftener than physics steps, or a sensor is to measure oftener than states, or commands are
             to come oftener than states or more rarely than policy periods.
         ModelError
-            A sensor or the trouble names what is not in the scene.
+            A sensor or the disturbances names what is not in the scene.
 
         """
         self.stage = stage
@@ -81,8 +81,8 @@ class World:
                 found=f'{command_rate:g} Hz',
                 remedy='change it, or raise joint_state_rate',
             )
-        self.arm = SimulatedArm(self.simulation, trouble, state_period=None)
-        self.sensors = SensorSuite(self.simulation, stage.settings.sensors, trouble.sensors, self.state_rate)
+        self.arm = SimulatedArm(self.simulation, disturbances, state_period=None)
+        self.sensors = SensorSuite(self.simulation, stage.settings.sensors, disturbances.sensors, self.state_rate)
         self._chunk = 0
         self.index = -1
         """Number of the episode that runs or ran last."""
@@ -90,7 +90,7 @@ class World:
         """Policy periods begun in this episode."""
         self.running = False
         """Whether an episode runs."""
-        self._referee: Referee | None = None
+        self._success_detector: SuccessDetector | None = None
         self.seed(seed)
         self._rewind(None)
 
@@ -128,9 +128,9 @@ class World:
             The scene cannot start there; then nothing has happened.
 
         """
-        ended, referee = self.stamp, self._referee
+        ended, success_detector = self.stamp, self._success_detector
         self._rewind(start)
-        events = [self._end('aborted', ended, referee)] if self.running else []
+        events = [self._end('aborted', ended, success_detector)] if self.running else []
         self.index += 1
         self._count += 1
         self.steps = 0
@@ -200,12 +200,12 @@ class World:
                 controller.update(now)
 
     def _judge(self) -> EpisodeEvent | None:
-        if not self.running or self._referee is None:
+        if not self.running or self._success_detector is None:
             return None
-        verdict = self._referee.judge(self.simulation)
+        verdict = self._success_detector.judge(self.simulation)
         if verdict == 'running' and self.at_boundary and self.steps >= self.stage.task.max_steps:
             verdict = 'failure'
-        return None if verdict == 'running' else self._end(verdict, self.stamp, self._referee)
+        return None if verdict == 'running' else self._end(verdict, self.stamp, self._success_detector)
 
     def _time_of(self, chunk: int) -> int:
         """Return when a chunk begins, counted from the beginning of a period; it may lie in a later one [ns]."""
@@ -218,9 +218,9 @@ class World:
             return self.stage.period
         return self._substeps * chunk // self.chunks * self.simulation.timestep
 
-    def _end(self, outcome: Outcome, stamp: int, referee: Referee | None) -> EpisodeEvent:
+    def _end(self, outcome: Outcome, stamp: int, success_detector: SuccessDetector | None) -> EpisodeEvent:
         self.running = False
-        way = None if referee is None else referee.way
+        way = None if success_detector is None else success_detector.way
         name = '' if way is None else self.stage.task.way_names[way]
         return EpisodeEvent(stamp, 'end', self.index, outcome, name, self.steps)
 
@@ -232,7 +232,7 @@ class World:
         else:
             task.reset(self.simulation, self._count)
         self.simulation.skip(self.stage.period)
-        self._referee = None if task is None else task.new_referee()
+        self._success_detector = None if task is None else task.new_success_detector()
         seed = np.random.SeedSequence(self._seed, spawn_key=(self._count,))
         self.arm.begin(seed)
         self.sensors.begin(seed)

@@ -10,7 +10,7 @@ from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from vdd_ros.control.foresight import Way
+from vdd_ros.control.expert_preview import Way
 from vdd_ros.nodes.messages import to_duration, to_time
 
 _LIFETIME = 2.0

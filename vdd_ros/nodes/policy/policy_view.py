@@ -13,8 +13,8 @@ from sensor_msgs.msg import JointState
 from visualization_msgs.msg import MarkerArray
 
 from vdd_ros.common.errors import InterfaceError
-from vdd_ros.control.foresight import foresee
-from vdd_ros.control.outcome import Command, Outcome
+from vdd_ros.control.control_output import Command, ControlOutput
+from vdd_ros.control.expert_preview import preview_experts
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.arm.lifecycle import unless_closed
 from vdd_ros.nodes.pacing import Pacer
@@ -50,7 +50,7 @@ class View:
             self._node.destroy_publisher(self._shadow)
             self._node.destroy_subscription(self._others)
 
-    def shadow(self) -> Callable[[Outcome, int], None]:
+    def shadow(self) -> Callable[[ControlOutput, int], None]:
         """Follow the commands of another, and return what tells on ~/shadow what this policy would send."""
         node = self._node
         self._shadow = node.create_publisher(JointState, '~/shadow', qos.COMMANDS)
@@ -67,7 +67,7 @@ class View:
             f'difference_p{share}_rad': ' '.join(f'{value:.4f}' for value in row) for share, row in zip((50, 99), found)
         }
 
-    def _tell(self, outcome: Outcome, stamp: int) -> None:
+    def _tell(self, outcome: ControlOutput, stamp: int) -> None:
         expert = str(outcome.expert) if isinstance(outcome, Command) and outcome.expert >= 0 else ''
         message = JointState(name=list(self._node.contract.robot.joints), position=array('d', outcome.position))
         message.header.stamp, message.header.frame_id = messages.to_time(stamp), expert
@@ -96,6 +96,6 @@ class View:
         if not self._ways.get_subscription_count() or not node.driver.commander.active:
             return
         steps, outcome = node.values['markers_steps'], node.driver.commander.outcome
-        ways = foresee(node.contract, node.policy, self._kinematics, list(node.driver.commander.history), steps)
+        ways = preview_experts(node.contract, node.policy, self._kinematics, list(node.driver.commander.history), steps)
         acting = outcome.expert if isinstance(outcome, Command) else -1
         self._ways.publish(to_markers(node.now(), node.values['markers_frame'], ways, acting))

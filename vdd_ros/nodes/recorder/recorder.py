@@ -23,10 +23,10 @@ from vdd_ros.nodes.process import guarded, run
 from vdd_ros.nodes.recorder.bag_thread import BagThread
 from vdd_ros.nodes.recorder.causal_order import CausalOrder, Stamped
 from vdd_ros.nodes.recorder.episode_control import EpisodeControl, Mark, PreRoll
+from vdd_ros.nodes.recorder.raw_subscription import RawSubscription, installed_definition
 from vdd_ros.nodes.recorder.recorder_console import RecorderConsole
 from vdd_ros.nodes.recorder.recorder_status import Rates, Status
 from vdd_ros.nodes.recorder.streams import Stream, streams_of
-from vdd_ros.nodes.recorder.tap import Tap, installed_definition
 
 PARAMETERS = (
     Parameter('output', '', 'folder that becomes the bag; must not exist', path=True),
@@ -95,7 +95,9 @@ class Recorder(Node):
             enable_rosout=False,
             start_parameter_services=False,
         )
-        self._taps = [Tap(self._taps_node, self.resolve_topic_name(stream.topic), stream) for stream in streams]
+        self._taps = [
+            RawSubscription(self._taps_node, self.resolve_topic_name(stream.topic), stream) for stream in streams
+        ]
         self._wanted = {f'/{topic.lstrip("/")}' for topic in values['topics']} - set(self._writer.topics)
         self._rates = Rates()
         self._stamped_by_header = contract.measured.stamp != 'receive'
@@ -134,8 +136,8 @@ class Recorder(Node):
         super().destroy_node()
 
     def _finish(self, bag: BagThread) -> None:
-        for tap in self._taps:
-            self._take(tap)
+        for raw_subscription in self._taps:
+            self._take(raw_subscription)
         if self._control.running and self._control.own:
             self._put(self._control.stop('aborted'))
         self._write(bag, now=None)
@@ -143,7 +145,7 @@ class Recorder(Node):
         if written:
             self.get_logger().info(f'{self._writer.count} messages in {self._output}')
         else:
-            topics = ', '.join(tap.topic for tap in self._taps)
+            topics = ', '.join(raw_subscription.topic for raw_subscription in self._taps)
             self.get_logger().warning(f'nothing was said on {topics}: no bag written')
         self._taps_node.destroy_node()
 
@@ -151,17 +153,17 @@ class Recorder(Node):
     def _drain(self) -> None:
         # Read before the taking: nothing that was published earlier than the window before it can still be under way.
         now = time.time_ns()
-        for tap in self._taps:
-            self._take(tap)
+        for raw_subscription in self._taps:
+            self._take(raw_subscription)
         self._write(self._bag, now)
         self._bag.check()
 
-    def _take(self, tap: Tap) -> None:
-        for data, info in tap.take():
-            header = messages.header_stamp(data) if tap.stream.keeps_time else None
-            published = time.time_ns() if tap.is_latched else info['source_timestamp']
-            self._order.add(published, tap.stream.name, header, data)
-            if tap is self._taps[0] and header is not None:
+    def _take(self, raw_subscription: RawSubscription) -> None:
+        for data, info in raw_subscription.take():
+            header = messages.header_stamp(data) if raw_subscription.stream.keeps_time else None
+            published = time.time_ns() if raw_subscription.is_latched else info['source_timestamp']
+            self._order.add(published, raw_subscription.stream.name, header, data)
+            if raw_subscription is self._taps[0] and header is not None:
                 self._compare(published - header)
 
     def _compare(self, offset: int) -> None:
@@ -170,9 +172,9 @@ class Recorder(Node):
         simulated = self.get_parameter('use_sim_time').value or not self._stamped_by_header
         self._offset = 0 if simulated else offset
         if abs(self._offset) > _OTHER_CLOCK and not known:
-            self.get_logger().warning(self._clock_trouble())
+            self.get_logger().warning(self._clock_disturbances())
 
-    def _clock_trouble(self) -> str:
+    def _clock_disturbances(self) -> str:
         return (
             f'the headers of {self._taps[0].topic} are {self._offset / 1e9:.6g} s behind the clock of the recorder: no '
             'episode will be usable; of a simulation, record with use_sim_time (`vdd record-live --sim-time`); else '
@@ -227,7 +229,7 @@ class Recorder(Node):
 
     def _on_ready(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Say whether all topics have publishers that are heard; either side knows it before the other does."""
-        waiting = [tap.topic for tap in self._taps if not tap.publishers]
+        waiting = [raw_subscription.topic for raw_subscription in self._taps if not raw_subscription.publishers]
         now = time.monotonic()
         self._connected = None if waiting else self._connected or now
         response.success = self._connected is not None and now - self._connected >= _SETTLING
@@ -247,15 +249,17 @@ class Recorder(Node):
 
     @guarded
     def _report(self) -> None:
-        for tap in self._taps:
-            tap.match_publishers()
-            if tap.is_latched:
-                self._lasting.add(tap.stream.name)
+        for raw_subscription in self._taps:
+            raw_subscription.match_publishers()
+            if raw_subscription.is_latched:
+                self._lasting.add(raw_subscription.stream.name)
         self._find_wanted()
-        self._rates.note({tap.topic: tap.count for tap in self._taps}, self._bag.taken)
+        self._rates.note(
+            {raw_subscription.topic: raw_subscription.count for raw_subscription in self._taps}, self._bag.taken
+        )
         status = self._status()
-        warned = bool(status.silent or status.trouble)
-        text = f'nothing yet on {", ".join(status.silent)}' if status.silent else status.trouble or 'recording'
+        warned = bool(status.silent or status.problem)
+        text = f'nothing yet on {", ".join(status.silent)}' if status.silent else status.problem or 'recording'
         self._diagnostics.publish(
             messages.to_diagnostics(
                 self.get_clock().now().nanoseconds,
@@ -270,7 +274,7 @@ class Recorder(Node):
                     'episode_runs': status.running,
                     'disk_free_MB': round(status.free / 1e6),
                     **{f'episodes_{name}': count for name, count in status.outcomes.items()},
-                    **{tap.topic: tap.count for tap in self._taps},
+                    **{raw_subscription.topic: raw_subscription.count for raw_subscription in self._taps},
                 },
                 DiagnosticStatus.WARN if warned else DiagnosticStatus.OK,
             )
@@ -288,14 +292,14 @@ class Recorder(Node):
             if name in self._wanted:
                 self._wanted.remove(name)
                 self._bag.add_topic(name, kinds[0], installed_definition(kinds[0]))
-                self._taps.append(Tap(self._taps_node, name, Stream(name, kinds[0])))
+                self._taps.append(RawSubscription(self._taps_node, name, Stream(name, kinds[0])))
 
     def _status(self) -> Status:
         control = self._control
         late, backlog = self._order.late, self._bag.backlog
-        trouble = [f'{late} messages came late: their order may be wrong'] * bool(late)
-        trouble += [self._clock_trouble()] * (abs(self._offset) > _OTHER_CLOCK)
-        trouble += [f'the disk is slow: {backlog} messages wait'] * (backlog > 10_000)
+        problem = [f'{late} messages came late: their order may be wrong'] * bool(late)
+        problem += [self._clock_disturbances()] * (abs(self._offset) > _OTHER_CLOCK)
+        problem += [f'the disk is slow: {backlog} messages wait'] * (backlog > 10_000)
         return Status(
             running=control.running,
             index=control.index,
@@ -303,11 +307,15 @@ class Recorder(Node):
             outcomes=control.outcomes,
             language=control.language,
             rates=self._rates.rates,
-            silent=[tap.topic for tap in self._taps if not tap.count and tap.stream.name != self._episode]
+            silent=[
+                raw_subscription.topic
+                for raw_subscription in self._taps
+                if not raw_subscription.count and raw_subscription.stream.name != self._episode
+            ]
             + sorted(self._wanted),
             free=shutil.disk_usage(self._output.parent).free,
             growth=self._rates.growth,
-            trouble='; '.join(trouble),
+            problem='; '.join(problem),
         )
 
 

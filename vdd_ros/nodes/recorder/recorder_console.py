@@ -114,10 +114,10 @@ def render(status: Status, notice: str, typed: str | None) -> list[Text]:
         disk += f', {_duration(status.free / status.growth)} at this rate'
     rates.append(disk)
     lines = [head, rates]
-    trouble = [f'nothing yet on {", ".join(status.silent)}'] if status.silent else []
-    trouble += [status.trouble] if status.trouble else []
-    if trouble:
-        lines.append(Text('; '.join(trouble), style='yellow'))
+    problem = [f'nothing yet on {", ".join(status.silent)}'] if status.silent else []
+    problem += [status.problem] if status.problem else []
+    if problem:
+        lines.append(Text('; '.join(problem), style='yellow'))
     if typed is not None:
         lines.append(Text(f'instruction: {typed}▏  (Enter takes it, Escape drops it)', style='cyan'))
     else:

@@ -32,7 +32,7 @@ class Status:
     """Room on the disk [byte]."""
     growth: float
     """How fast the bag grows [byte/s]."""
-    trouble: str = ''
+    problem: str = ''
     """What should not be, such as late messages or a slow disk."""
 
 

@@ -12,12 +12,12 @@ from std_srvs.srv import Trigger
 
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import NANOSECONDS, Contract, load_contract
-from vdd_ros.control.outcome import Command, Outcome
+from vdd_ros.control.control_output import Command, ControlOutput
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.arm.driver import ArmDriver, Setting
 from vdd_ros.nodes.arm.lifecycle import ArmNode
 from vdd_ros.nodes.arm.parameters import deployment_of
-from vdd_ros.nodes.recorder.tap import message_class
+from vdd_ros.nodes.recorder.raw_subscription import message_class
 from vdd_ros.nodes.replay.episode_reader import RecordedEpisode, read_episode
 from vdd_ros.robot.kinematics import Kinematics
 
@@ -139,7 +139,7 @@ class ArmReplay:
             'stage': values['stage'],
         }
 
-    def _send(self, outcome: Outcome, stamp: int) -> None:
+    def _send(self, outcome: ControlOutput, stamp: int) -> None:
         self._publish(outcome, stamp)
         if self._playback.is_playing and isinstance(outcome, Command):
             if self._commands:

@@ -13,7 +13,7 @@ from vdd_ros.control.playback import Track
 from vdd_ros.data.bag.bag import Bag
 from vdd_ros.data.bag.bag_recording import RecordingReader, find_topic
 from vdd_ros.data.bag.recovery import settle
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.recording import Recording
 from vdd_ros.data.spans import Span, spans_of
 
@@ -70,9 +70,9 @@ def read_episode(
 
     """
     settle(path)
-    account = Account()
+    report = ConversionReport()
     kept: list[tuple[int, str, bytes]] = []
-    with Bag(path, account) as bag:
+    with Bag(path, report) as bag:
         reader = RecordingReader(bag, contract)
         names = {find_topic(bag.topics, topic): topic for topic in topics}
         names.pop(None, None)
@@ -86,7 +86,7 @@ def read_episode(
                     ]
         reader.complete()
         recording = reader.recording()
-    spans = [span for span in spans_of(recording, contract, account) if not span.dropped]
+    spans = [span for span in spans_of(recording, contract, report) if not span.dropped]
     if not -len(spans) <= number < len(spans):
         raise BagError(
             expected=f'episode {number} in {path}',

@@ -20,8 +20,8 @@ from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.data.decode.resample import latest
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.arm.lifecycle import ArmNode, unless_closed
+from vdd_ros.nodes.recorder.raw_subscription import message_class
 from vdd_ros.nodes.recorder.streams import streams_of
-from vdd_ros.nodes.recorder.tap import message_class
 from vdd_ros.nodes.replay.episode_reader import Said, read_episode
 from vdd_ros.validation.differences import Differences
 
@@ -29,7 +29,7 @@ _STEP = 0.002
 _REMIND = 0.1
 _PATIENCE = 1.0
 """How long to wait for an answer before asking again [s]."""
-_LEAD = 0.005
+_LEAD = 0.02
 """How long before a policy tick the other streams are published at least [s]: they are to be heard before it."""
 _BEFORE = 2 * NANOSECONDS
 

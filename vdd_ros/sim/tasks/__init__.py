@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import Contract, load_contract
-from vdd_ros.sim.tasks.task import Demonstrator, Referee, Task, Verdict
+from vdd_ros.sim.tasks.task import Demonstrator, SuccessDetector, Task, Verdict
 
 __all__ = ['Demonstrator', 'Referee', 'Task', 'Verdict', 'load_task', 'task_of']
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Verdict = Literal['running', 'success', 'failure']
 
 
-class Referee(ABC):
+class SuccessDetector(ABC):
     """Judges one episode; a new one begins with a new referee."""
 
     @abstractmethod
@@ -114,7 +114,7 @@ class Task(ABC):
         return digest.hexdigest()
 
     @abstractmethod
-    def new_referee(self) -> Referee:
+    def new_success_detector(self) -> SuccessDetector:
         """Return a referee for one episode."""
 
     @abstractmethod

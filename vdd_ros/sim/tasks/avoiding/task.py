@@ -13,7 +13,7 @@ from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks.avoiding.demonstrator import AvoidingDemonstrator
 from vdd_ros.sim.tasks.avoiding.drawing import draw_layout
 from vdd_ros.sim.tasks.avoiding.layout import WAY_NAMES
-from vdd_ros.sim.tasks.avoiding.referee import POSTS, ROD, AvoidingReferee
+from vdd_ros.sim.tasks.avoiding.success_detector import POSTS, ROD, AvoidingSuccessDetector
 from vdd_ros.sim.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ class Avoiding(Task):
         self.reset(simulation)
         return simulation
 
-    def new_referee(self) -> AvoidingReferee:
+    def new_success_detector(self) -> AvoidingSuccessDetector:
         """Return a referee for one episode."""
-        return AvoidingReferee(self.tool)
+        return AvoidingSuccessDetector(self.tool)
 
     def new_demonstrator(self, generator: np.random.Generator) -> AvoidingDemonstrator:
         """Return a calm demonstrator that takes all ways equally often."""

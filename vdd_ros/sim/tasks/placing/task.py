@@ -13,7 +13,7 @@ from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks.placing.demonstrator import PlacingDemonstrator
 from vdd_ros.sim.tasks.placing.drawing import draw_layout
 from vdd_ros.sim.tasks.placing.layout import WAY_NAMES
-from vdd_ros.sim.tasks.placing.referee import MOVING, OBSTACLES, PlacingReferee
+from vdd_ros.sim.tasks.placing.success_detector import MOVING, OBSTACLES, PlacingSuccessDetector
 from vdd_ros.sim.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ class Placing(Task):
         self.reset(simulation)
         return simulation
 
-    def new_referee(self) -> PlacingReferee:
+    def new_success_detector(self) -> PlacingSuccessDetector:
         """Return a referee for one episode."""
-        return PlacingReferee(self.tool, *self.gripper)
+        return PlacingSuccessDetector(self.tool, *self.gripper)
 
     def new_demonstrator(self, generator: np.random.Generator) -> PlacingDemonstrator:
         """Return a calm demonstrator that takes all ways equally often."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vdd_ros.contract.contract import Contract
-from vdd_ros.control.embodiment import Embodiment, Kinematics
+from vdd_ros.control.policy_interface import Kinematics, PolicyInterface
 from vdd_ros.policy.policy import DistilledPolicy
 
 _LEAST_PROBABILITY = 0.01
@@ -25,7 +25,7 @@ class Way:
     """Of the tool, from here on; shape (step + 1, 3) [m]."""
 
 
-def foresee(
+def preview_experts(
     contract: Contract,
     policy: DistilledPolicy,
     kinematics: Kinematics,
@@ -71,9 +71,9 @@ def foresee(
 
 def _arrived(
     contract: Contract, kinematics: Kinematics, history: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> tuple[Embodiment, np.ndarray]:
+) -> tuple[PolicyInterface, np.ndarray]:
     """Return an arm that has gone through a history, and what it sees now."""
-    arm = Embodiment(contract, kinematics)
+    arm = PolicyInterface(contract, kinematics)
     arm.anchor(history[0][1])
     for measured, commanded in history:
         arm.sent(commanded)

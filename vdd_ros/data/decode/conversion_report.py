@@ -9,7 +9,7 @@ Kind = Literal['message', 'part', 'tick', 'episode', 'note']
 
 
 @dataclass(frozen=True)
-class Loss:
+class DroppedData:
     """Some things of one kind that share the reason for which they were dropped."""
 
     kind: Kind
@@ -31,10 +31,10 @@ class Loss:
 
 
 @dataclass
-class Account:
+class ConversionReport:
     """Keeps count while a bag is converted."""
 
-    losses: list[Loss] = field(default_factory=list)
+    entries: list[DroppedData] = field(default_factory=list)
     """In the order of their first occurrence."""
     read: dict[str, int] = field(default_factory=dict)
     """Messages that became values, by topic."""
@@ -43,11 +43,11 @@ class Account:
         """Note a loss; those that differ in count and place alone become one."""
         if count < 1:
             return
-        for index, loss in enumerate(self.losses):
+        for index, loss in enumerate(self.entries):
             if (loss.kind, loss.where, loss.why) == (kind, where, why):
-                self.losses[index] = replace(loss, count=loss.count + count)
+                self.entries[index] = replace(loss, count=loss.count + count)
                 return
-        self.losses.append(Loss(kind, where, why, int(count), place))
+        self.entries.append(DroppedData(kind, where, why, int(count), place))
 
     def took(self, topic: str, count: int) -> None:
         """Note messages that became values."""
@@ -55,12 +55,12 @@ class Account:
 
     def lost(self, kind: Kind, where: str | None = None) -> int:
         """Return how many of a kind were dropped, of one place or of all."""
-        return sum(loss.count for loss in self.losses if loss.kind == kind and where in (None, loss.where))
+        return sum(loss.count for loss in self.entries if loss.kind == kind and where in (None, loss.where))
 
     def lines(self) -> list[str]:
         """Say in a few lines what was dropped: what befell several episodes for one reason is one line."""
         lines, shared = [], {}
-        for loss in self.losses:
+        for loss in self.entries:
             if loss.kind in ('tick', 'episode'):
                 count, places = shared.get((loss.kind, loss.why), (0, 0))
                 shared[loss.kind, loss.why] = (count + loss.count, places + 1)
@@ -71,9 +71,9 @@ class Account:
             lines.append(f'{count} {kind}{"s" * (count != 1)}{among} dropped: {why}')
         return lines
 
-    def merge(self, other: Account) -> None:
+    def merge(self, other: ConversionReport) -> None:
         """Add what another one has counted."""
-        for loss in other.losses:
+        for loss in other.entries:
             self.add(loss.kind, loss.where, loss.why, loss.count, loss.place)
         for topic, count in other.read.items():
             self.took(topic, count)

@@ -39,7 +39,7 @@ class Delivery(Settings):
         return not (self.latency or self.jitter or self.drop)
 
 
-class JointStateTrouble(Delivery):
+class JointStateDisturbances(Delivery):
     """What happens to joint states; deviations are those of independent Gaussian noise on every joint."""
 
     position_noise: Amount = 0.0
@@ -55,7 +55,7 @@ class JointStateTrouble(Delivery):
         return super().is_nominal and not (self.position_noise or self.velocity_noise or self.effort_noise)
 
 
-class SensorTrouble(Delivery):
+class SensorDisturbances(Delivery):
     """What happens to the messages of another sensor."""
 
     noise: tuple[Amount, ...] = ()
@@ -64,14 +64,14 @@ class SensorTrouble(Delivery):
     depth [m]; of a pose the position [m]. Those that are left out are zero."""
 
 
-class Trouble(Settings):
+class Disturbances(Settings):
     """All that is made worse than in the model; by default nothing."""
 
-    joint_states: JointStateTrouble = JointStateTrouble()
+    joint_states: JointStateDisturbances = JointStateDisturbances()
     """The joint states on their way to the commander."""
     commands: Delivery = Delivery()
     """The commands on their way to the controllers."""
-    sensors: Mapping[str, SensorTrouble] = {}
+    sensors: Mapping[str, SensorDisturbances] = {}
     """Other sensors and cameras, by name."""
     randomization: Randomization = Randomization()
     """What is another world in every episode."""
@@ -79,29 +79,29 @@ class Trouble(Settings):
     @property
     def is_nominal(self) -> bool:
         """Whether nothing at all is made worse."""
-        return self == Trouble()
+        return self == Disturbances()
 
 
-def load_trouble(name: str | Path) -> Trouble:
-    """Return the trouble of a name.
+def load_disturbances(name: str | Path) -> Disturbances:
+    """Return the disturbances of a name.
 
     Parameters
     ----------
     name
-        Nothing: no trouble. The path of a YAML file, recognised by its suffix: the fields of `Trouble`. Else an entry
+        Empty: none. The path of a YAML file, recognised by its suffix: the fields of `Disturbances`. Else an entry
         of ``config/scenarios.yaml``.
 
     Raises
     ------
     ConfigurationError
-        The file or the entry is absent, or says what `Trouble` does not know.
+        The file or the entry is absent, or says what `Disturbances` does not know.
 
     """
     if not str(name):
-        return Trouble()
+        return Disturbances()
     path = Path(name)
     if path.suffix:
-        return Trouble.parse(read_yaml(path))
+        return Disturbances.parse(read_yaml(path))
     scenarios = scenarios_that_ship()
     if str(name) not in scenarios:
         raise ConfigurationError(
@@ -109,11 +109,11 @@ def load_trouble(name: str | Path) -> Trouble:
             found=str(name),
             remedy=f'name one of {", ".join(scenarios)}',
         )
-    return Trouble.parse(scenarios[str(name)] or {})
+    return Disturbances.parse(scenarios[str(name)] or {})
 
 
 def scenarios_that_ship() -> Mapping[str, Any]:
-    """Return the fields of `Trouble` by name of a scenario, in the order of ``config/scenarios.yaml``."""
+    """Return the fields of `Disturbances` by name of a scenario, in the order of ``config/scenarios.yaml``."""
     return read_yaml(share_path('config', 'scenarios.yaml'))
 
 

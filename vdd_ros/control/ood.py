@@ -22,7 +22,7 @@ class Threshold:
     slow: float
     """Below this the arm slows down."""
     stop: float
-    """Below this it stops; until there it has slowed down to `Novelty.least_speed`."""
+    """Below this it stops; until there it has slowed down to `OodRules.least_speed`."""
 
 
 class Calibration(Protocol):
@@ -36,7 +36,7 @@ class Calibration(Protocol):
 
 
 @dataclass(frozen=True)
-class Novelty:
+class OodRules:
     """The rules of `Monitor`."""
 
     thresholds: Mapping[str, Threshold]
@@ -87,7 +87,7 @@ def thresholds(calibration: Calibration, *, warn: float = 0.01, reach: float = 1
 class Monitor:
     """Watches the signals of one plan after the other."""
 
-    def __init__(self, novelty: Novelty) -> None:
+    def __init__(self, novelty: OodRules) -> None:
         """Begin as if everything were fine."""
         self._novelty = novelty
         self._gain = 1 - exp(-1 / novelty.plans)

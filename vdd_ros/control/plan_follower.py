@@ -18,7 +18,7 @@ _ASTRAY = 1e-3
 """Farther than this from the motion [rad], commands are no longer on it: the next plan goes out from them."""
 
 
-class Pursuit(abc.ABC):
+class PlanFollower(abc.ABC):
     """A way to carry out plans."""
 
     late_steps = 0
@@ -66,7 +66,7 @@ class Pursuit(abc.ABC):
         """Whether all steps of the plan are done, and the arm only comes to rest from it."""
 
 
-class Lockstep(Pursuit):
+class LockstepFollower(PlanFollower):
     """A waypoint for each command: simulation waits for it, and knows no time between the two."""
 
     time = 0.0
@@ -110,7 +110,7 @@ class Lockstep(Pursuit):
         return target
 
 
-class Interpolation(Pursuit):
+class InterpolatingFollower(PlanFollower):
     """Many commands for each waypoint, along a smooth motion."""
 
     def __init__(self, control_period: int, policy_period: int, blend: float) -> None:

@@ -60,7 +60,7 @@ class Stop:
     """Whether it is still braking."""
 
 
-Outcome = Command | Hold | Stop
+ControlOutput = Command | Hold | Stop
 
 
 @dataclass(frozen=True)

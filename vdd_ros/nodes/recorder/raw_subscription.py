@@ -21,7 +21,7 @@ _PRIMITIVE = re.compile(r'^(bool|byte|char|float32|float64|u?int(8|16|32|64)|w?s
 _FIELD = re.compile(r'^\s*([A-Za-z][\w/]*)(?:<=\d+)?(?:\[[^\]]*\])?\s+[a-zA-Z]\w*')
 
 
-class Tap:
+class RawSubscription:
     """One subscription that is read in bulk."""
 
     def __init__(self, node: Node, topic: str, stream: Stream) -> None:

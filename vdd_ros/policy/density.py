@@ -15,7 +15,7 @@ _CONSTANT = 0.25
 
 
 @dataclass(frozen=True)
-class Familiarity:
+class ObservationDensity:
     """A mixture of Gaussians of one common covariance over flattened windows, in normalised units.
 
     A network answers as confidently where it has never been: on Avoiding, neither the student's density nor its gating
@@ -42,7 +42,7 @@ class Familiarity:
         return {'centre': self.centre, 'whitening': self.whitening, 'log_weight': self.log_weight}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], size: int) -> Familiarity:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], size: int) -> ObservationDensity:
         """Read it back from `arrays`, for windows of so many numbers.
 
         Raises
@@ -63,7 +63,7 @@ class Familiarity:
         return cls(centre, whitening, log_weight)
 
 
-def fit_familiarity(window: np.ndarray, generator: np.random.Generator) -> Familiarity:
+def fit_density(window: np.ndarray, generator: np.random.Generator) -> ObservationDensity:
     """Fit to demonstrated windows, by k-means in units of the covariance about the centres.
 
     Parameters
@@ -93,7 +93,7 @@ def fit_familiarity(window: np.ndarray, generator: np.random.Generator) -> Famil
         residual = flat - centre[(np.cumsum(kept) - 1)[nearest]]
         covariance = residual.T @ residual / len(flat) + np.diag(floor)
     whitening = np.linalg.inv(np.linalg.cholesky(covariance))
-    return Familiarity(centre @ whitening.T, whitening, np.log(count[kept] / len(flat)))
+    return ObservationDensity(centre @ whitening.T, whitening, np.log(count[kept] / len(flat)))
 
 
 def _squared_distance(rows: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -11,9 +11,9 @@ import pytest
 from vdd_ros.common.errors import ConfigurationError, ModelError
 from vdd_ros.common.share import model_path
 from vdd_ros.sim.arm import SimulatedArm
+from vdd_ros.sim.disturbances import Channel, Delivery, Disturbances, load_disturbances
 from vdd_ros.sim.randomization import Randomization
 from vdd_ros.sim.simulation import Simulation
-from vdd_ros.sim.trouble import Channel, Delivery, Trouble, load_trouble
 
 _JOINTS = tuple(f'joint{number}' for number in range(1, 8))
 _MS = 1_000_000
@@ -48,33 +48,33 @@ _OBJECTS = """
 """
 
 
-def arm(trouble: dict, seed: int = 0, **settings: object) -> SimulatedArm:
-    """Return the arm at home with trouble, an episode begun."""
+def arm(disturbances: dict, seed: int = 0, **settings: object) -> SimulatedArm:
+    """Return the arm at home with disturbances, an episode begun."""
     simulation = Simulation(model_path('panda'), _JOINTS)
     simulation.reset('home')
-    troubled = SimulatedArm(simulation, Trouble.parse(trouble), **settings)
-    troubled.begin(seed)
-    return troubled
+    disturbed = SimulatedArm(simulation, Disturbances.parse(disturbances), **settings)
+    disturbed.begin(seed)
+    return disturbed
 
 
-def motion(troubled: SimulatedArm, seed: int) -> bytes:
+def motion(disturbed: SimulatedArm, seed: int) -> bytes:
     """Return all that is measured of an episode, to the last bit."""
-    troubled.simulation.reset('home')
-    troubled.begin(seed)
-    start, stamp, said = troubled.simulation.position, troubled.simulation.stamp, b''
+    disturbed.simulation.reset('home')
+    disturbed.begin(seed)
+    start, stamp, said = disturbed.simulation.position, disturbed.simulation.stamp, b''
     for tick in range(40):
-        measured = troubled.measured
+        measured = disturbed.measured
         said += (measured.stamp - stamp).to_bytes(8, 'little') + measured.position.tobytes()
-        said += measured.velocity.tobytes() + measured.effort.tobytes() + troubled.simulation.position.tobytes()
-        troubled.command(start + 0.005 * tick)
-        troubled.step(_PERIOD)
+        said += measured.velocity.tobytes() + measured.effort.tobytes() + disturbed.simulation.position.tobytes()
+        disturbed.command(start + 0.005 * tick)
+        disturbed.step(_PERIOD)
     return said
 
 
 def objects(settings: dict, seed: int = 0) -> Simulation:
     """Return the scene of objects in one of its randomised worlds."""
     simulation = Simulation(mujoco.MjModel.from_xml_string(_OBJECTS), ('slide',))
-    SimulatedArm(simulation, Trouble(randomization=Randomization.parse(settings))).begin(seed)
+    SimulatedArm(simulation, Disturbances(randomization=Randomization.parse(settings))).begin(seed)
     return simulation
 
 
@@ -93,14 +93,14 @@ def test_a_channel_keeps_order_delays_within_its_bounds_and_loses_its_share():
 
 
 def test_without_trouble_the_arm_is_the_simulation_to_the_last_bit():
-    plain, troubled = Simulation(model_path('panda'), _JOINTS), arm({})
+    plain, disturbed = Simulation(model_path('panda'), _JOINTS), arm({})
     plain.reset('home')
     for tick in range(20):
-        for each in (plain.set_command, troubled.command):
-            each(troubled.measured.position + 0.01 * tick)
+        for each in (plain.set_command, disturbed.command):
+            each(disturbed.measured.position + 0.01 * tick)
         plain.step(_PERIOD)
-        troubled.step(_PERIOD)
-        measured = troubled.measured
+        disturbed.step(_PERIOD)
+        measured = disturbed.measured
         assert measured.stamp == plain.stamp
         np.testing.assert_array_equal(measured.position, plain.position)
         np.testing.assert_array_equal(measured.effort, plain.effort)
@@ -114,29 +114,29 @@ def test_one_seed_gives_one_trajectory_to_the_last_bit_and_another_seed_another(
 
 
 def test_a_state_is_as_old_as_its_latency_and_the_rate_make_it():
-    troubled = arm({'joint_states': {'latency': 0.012}})
-    troubled.step(100 * _MS)
+    disturbed = arm({'joint_states': {'latency': 0.012}})
+    disturbed.step(100 * _MS)
     # States of 200 Hz: that of 85 ms arrived at 97 ms, that of 90 ms is under way.
-    assert troubled.measured.stamp == 85 * _MS
-    troubled.step(2_500_000)
-    assert troubled.measured.stamp == 90 * _MS
+    assert disturbed.measured.stamp == 85 * _MS
+    disturbed.step(2_500_000)
+    assert disturbed.measured.stamp == 90 * _MS
 
 
 def test_a_command_takes_effect_at_the_first_physics_step_after_its_latency():
-    troubled = arm({'commands': {'latency': 0.011}})
-    before = troubled.simulation.command
-    troubled.command(before + 0.1)
-    troubled.step(10 * _MS)
-    np.testing.assert_array_equal(troubled.simulation.command, before)
-    troubled.step(_PERIOD)
-    np.testing.assert_array_equal(troubled.simulation.command, before + 0.1)
+    disturbed = arm({'commands': {'latency': 0.011}})
+    before = disturbed.simulation.command
+    disturbed.command(before + 0.1)
+    disturbed.step(10 * _MS)
+    np.testing.assert_array_equal(disturbed.simulation.command, before)
+    disturbed.step(_PERIOD)
+    np.testing.assert_array_equal(disturbed.simulation.command, before + 0.1)
 
-    other = Simulation(troubled.simulation.model, _JOINTS)
+    other = Simulation(disturbed.simulation.model, _JOINTS)
     other.reset('home')
     other.step(12_500_000)
     other.set_command(before + 0.1)
     other.step(32_500_000)
-    np.testing.assert_array_equal(troubled.simulation.position, other.position)
+    np.testing.assert_array_equal(disturbed.simulation.position, other.position)
 
 
 def test_the_chance_of_one_stream_does_not_depend_on_that_of_another():
@@ -149,11 +149,11 @@ def test_the_chance_of_one_stream_does_not_depend_on_that_of_another():
 
 
 def test_noise_has_the_deviation_that_it_is_given():
-    troubled = arm({'joint_states': {'position_noise': 1e-3}})
-    truth, errors = troubled.simulation.position, []
+    disturbed = arm({'joint_states': {'position_noise': 1e-3}})
+    truth, errors = disturbed.simulation.position, []
     for _ in range(600):
-        troubled.step(5 * _MS)
-        errors.append(troubled.measured.position - truth)
+        disturbed.step(5 * _MS)
+        errors.append(disturbed.measured.position - truth)
     # 4200 draws: the deviation is known to 1.1 %; at home the arm itself stays where it is to 1e-9 rad.
     assert np.std(errors) == pytest.approx(1e-3, rel=0.05)
     assert abs(np.mean(errors)) < 1e-3 * 4 / np.sqrt(4200)
@@ -220,9 +220,9 @@ def test_what_is_to_be_randomised_and_is_not_there_is_named(settings: dict, name
 def test_trouble_is_read_from_a_file_and_what_it_cannot_say_is_refused(tmp_path: Path):
     file = tmp_path / 'trouble.yaml'
     file.write_text('joint_states: {latency: 0.01}\nrandomization: {mass: {between: [0.9, 1.1]}}\n', encoding='utf-8')
-    trouble = load_trouble(file)
-    assert trouble.joint_states.latency == 0.01 and trouble.randomization.mass.between == (0.9, 1.1)
-    assert load_trouble('').is_nominal and not trouble.is_nominal
+    disturbances = load_disturbances(file)
+    assert disturbances.joint_states.latency == 0.01 and disturbances.randomization.mass.between == (0.9, 1.1)
+    assert load_disturbances('').is_nominal and not disturbances.is_nominal
     for text, named in (
         ('joint_state: {}', 'joint_state'),
         ('commands: {drop: 1.5}', 'commands.drop'),
@@ -233,6 +233,6 @@ def test_trouble_is_read_from_a_file_and_what_it_cannot_say_is_refused(tmp_path:
     ):
         file.write_text(text, encoding='utf-8')
         with pytest.raises(ConfigurationError, match=named):
-            load_trouble(file)
+            load_disturbances(file)
     with pytest.raises(ConfigurationError, match='absent.yaml'):
-        load_trouble('absent.yaml')
+        load_disturbances('absent.yaml')

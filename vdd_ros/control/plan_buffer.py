@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vdd_ros.control.outcome import PlanRecord
+from vdd_ros.control.control_output import PlanRecord
 from vdd_ros.control.planner import Asking, Proposal, Tick
 from vdd_ros.control.routing import Mixture
 from vdd_ros.control.trajectory import State
@@ -66,7 +66,7 @@ class PlanSource(Protocol):
         ...
 
 
-class Exchange:
+class PlanBuffer:
     """Neither side waits for the other: each hands over whole values, and what is outdated is known by its number."""
 
     def __init__(self, source: PlanSource, span: int, streams: Streams | None = None) -> None:

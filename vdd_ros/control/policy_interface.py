@@ -65,7 +65,7 @@ class Steps(NamedTuple):
     """Why a step falls short of its tool pose, although it leads there: a joint would have to be too fast."""
 
 
-class Embodiment:
+class PolicyInterface:
     """One arm in motion under one contract; used alike by the control loop and by simulated rollouts.
 
     Holds the last joint command that really left, and the last few observations. In tool space, what the contract

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vdd_ros.policy.familiarity import Familiarity, fit_familiarity
+from vdd_ros.policy.density import ObservationDensity, fit_density
 
 
 def ring(count: int, generator: np.random.Generator, radius: float = 1.4) -> np.ndarray:
@@ -17,9 +17,9 @@ def ring(count: int, generator: np.random.Generator, radius: float = 1.4) -> np.
 
 
 @pytest.fixture(scope='module')
-def fitted() -> Familiarity:
+def fitted() -> ObservationDensity:
     """Fitted to a ring."""
-    return fit_familiarity(ring(4000, np.random.default_rng(0)), np.random.default_rng(1))
+    return fit_density(ring(4000, np.random.default_rng(0)), np.random.default_rng(1))
 
 
 def test_unseen_windows_of_the_same_kind_are_as_familiar_as_those_it_was_fitted_to(fitted):
@@ -47,14 +47,14 @@ def test_motion_the_wrong_way_round_the_ring_is_unfamiliar(fitted):
 def test_noise_of_the_normalisers_least_unit_on_what_never_varied_is_no_novelty():
     random = np.random.default_rng(0)
     windows = np.concatenate([ring(4000, random), np.zeros((4000, 2, 1))], axis=-1)
-    fitted = fit_familiarity(windows, np.random.default_rng(1))
+    fitted = fit_density(windows, np.random.default_rng(1))
     noisy = windows + random.normal(scale=0.2, size=windows.shape) * [0, 0, 1]
     threshold = np.quantile(fitted.log_density(windows), 0.001)
     assert (fitted.log_density(noisy) < threshold).mean() < 0.01
 
 
 def test_it_survives_the_way_through_arrays(fitted):
-    again = Familiarity.from_arrays(
+    again = ObservationDensity.from_arrays(
         {name: value.copy() for name, value in fitted.arrays.items()}, len(fitted.whitening)
     )
     windows = ring(10, np.random.default_rng(4))
@@ -62,6 +62,6 @@ def test_it_survives_the_way_through_arrays(fitted):
 
 
 def test_few_windows_make_few_centres():
-    fitted = fit_familiarity(ring(7, np.random.default_rng(0)), np.random.default_rng(1))
+    fitted = fit_density(ring(7, np.random.default_rng(0)), np.random.default_rng(1))
     assert len(fitted.centre) <= 7
     assert np.isfinite(fitted.log_density(ring(7, np.random.default_rng(2)))).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks.placing.layout import PAN_REST, POST, WAYS, tray_at
-from vdd_ros.sim.tasks.task import Referee, Verdict
+from vdd_ros.sim.tasks.task import SuccessDetector, Verdict
 
 MOVING = ('palm', 'rail', 'right_finger', 'right_pad', 'left_finger', 'left_pad', 'pan', 'handle_right')
 MOVING += ('handle_left',)
@@ -15,7 +15,7 @@ _LEFT_ALONE = 0.02
 _AT_REST = 0.02
 
 
-class PlacingReferee(Referee):
+class PlacingSuccessDetector(SuccessDetector):
     """Done when the pan lies in a tray and the hand has let go; failed when the post is touched or the pan dropped."""
 
     def __init__(self, tool: str, gripper: str) -> None:

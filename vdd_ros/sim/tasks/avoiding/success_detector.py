@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks.avoiding.layout import FINISH, ROWS, WAYS
-from vdd_ros.sim.tasks.task import Referee, Verdict
+from vdd_ros.sim.tasks.task import SuccessDetector, Verdict
 
 _BAND = 0.03
 ROD = ('held_rod',)
 POSTS = tuple(f'post_{row}_{post}' for row, posts in enumerate(ROWS, 1) for post in range(1, len(posts.posts) + 1))
 
 
-class AvoidingReferee(Referee):
+class AvoidingSuccessDetector(SuccessDetector):
     """Follows the measured tool point from row to row, as the benchmark does."""
 
     def __init__(self, tool: str) -> None:

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from vdd_ros.common.errors import ConfigurationError
-from vdd_ros.control.novelty import Monitor, Novelty, Threshold, thresholds
+from vdd_ros.control.ood import Monitor, OodRules, Threshold, thresholds
 from vdd_ros.policy.artifact import Calibration
 
-RULES = Novelty({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=1e-3, hysteresis=0.1, least_speed=0.2)
+RULES = OodRules({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=1e-3, hysteresis=0.1, least_speed=0.2)
 """So short a memory that each plan counts alone."""
 
 
-def _levels(novelty: Novelty, values: list[float], name: str = 'familiarity') -> list[str]:
+def _levels(novelty: OodRules, values: list[float], name: str = 'familiarity') -> list[str]:
     monitor = Monitor(novelty)
     return [monitor.update({name: value}) for value in values]
 
@@ -37,7 +37,7 @@ def test_speed_falls_from_slow_to_stop():
 
 
 def test_signals_are_averaged_over_plans():
-    monitor = Monitor(Novelty(RULES.thresholds, plans=5.0))
+    monitor = Monitor(OodRules(RULES.thresholds, plans=5.0))
     monitor.update({'familiarity': 0.0})
     for _ in range(5):
         monitor.update({'familiarity': -7.0})
@@ -53,20 +53,20 @@ def test_a_signal_that_is_not_finite_stops_and_leaves_no_such_value_behind(bad):
 
 
 def test_one_spike_however_deep_weighs_no_more_than_the_worst_that_counts():
-    monitor = Monitor(Novelty(RULES.thresholds, plans=20.0))
+    monitor = Monitor(OodRules(RULES.thresholds, plans=20.0))
     monitor.update({'familiarity': 0.0})
     assert monitor.update({'familiarity': -1e9}) == 'fine'
 
 
 def test_what_has_no_threshold_is_not_watched_and_the_worst_signal_decides():
-    rules = Novelty({'one': Threshold(-1, -2, -3), 'two': Threshold(-1, -2, -3)}, plans=1e-3)
+    rules = OodRules({'one': Threshold(-1, -2, -3), 'two': Threshold(-1, -2, -3)}, plans=1e-3)
     monitor = Monitor(rules)
     assert monitor.update({'one': 0.0, 'two': -2.5, 'three': -99.0}) == 'slow'
     assert 'two' in monitor.complaint() and 'one' not in monitor.complaint()
 
 
 def test_levels_can_be_told_without_acting_on_them():
-    monitor = Monitor(Novelty(RULES.thresholds, plans=1e-3, acts=False))
+    monitor = Monitor(OodRules(RULES.thresholds, plans=1e-3, acts=False))
     assert monitor.update({'familiarity': -9.0}) == 'stop'
     assert monitor.speed == 1.0 and not monitor.stops
     assert monitor.update({'familiarity': 0.0}) == 'fine'
@@ -83,4 +83,4 @@ def test_thresholds_come_from_the_demonstrations():
 @pytest.mark.parametrize('unfit', [(-2, -1, -3), (-1, -2, -np.inf), (np.nan, -1, -2)])
 def test_thresholds_out_of_order_or_without_end_are_refused(unfit):
     with pytest.raises(ConfigurationError, match='fall from warn'):
-        Novelty({'one': Threshold(*unfit)})
+        OodRules({'one': Threshold(*unfit)})
