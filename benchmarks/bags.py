@@ -51,11 +51,11 @@ MEGABYTE = 1 << 20
 _MEMORY = """
 import json, resource, sys
 from benchmarks.bags import arm_contract
-from vdd_ros.data.decode.account import Account
+from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.convert import convert
-account = Account()
-ticks = sum(len(episode) for episode in convert(sys.argv[1], arm_contract(), None, account))
-print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, ticks, len(account.losses)]))
+report = ConversionReport()
+ticks = sum(len(episode) for episode in convert(sys.argv[1], arm_contract(), None, report))
+print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, ticks, len(report.entries)]))
 """
 
 Rows = list[dict[str, Any]]

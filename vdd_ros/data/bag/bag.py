@@ -57,7 +57,7 @@ class TopicInfo:
 class Bag:
     """A bag that is read from front to end, in blocks: as little of it is in memory as may be.
 
-    Use it as a context. What is damaged is passed over and told of in `account`.
+    Use it as a context. What is damaged is passed over and noted in `report`.
     """
 
     def __init__(self, path: str | Path, report: ConversionReport | None = None) -> None:
@@ -116,7 +116,7 @@ class Bag:
     ) -> Iterator[dict[str, Messages]]:
         """Yield the messages of some topics by topic, a block at a time, in the order of the file.
 
-        At the end, what the bag tells of but does not hold is noted in `account`.
+        At the end, what the bag tells of but does not hold is noted in `report`.
         """
         seen = dict.fromkeys(topics, 0)
         total = sum(self.topics[topic].count or 0 for topic in topics)

@@ -63,7 +63,7 @@ def findings_of(
     """
     most = min(_OFFSET, period / 1e9) if period is not None else _OFFSET
     found = [
-        *_of_account(report, len(spans)),
+        *_of_report(report, len(spans)),
         *(item for stream in streams for item in _of_stream(stream, spans)),
         *_of_clocks(streams, most),
         *(item for joint in joints for item in _of_joint(joint)),
@@ -93,7 +93,7 @@ def gaps_within(stream: StreamQuality, spans: Mapping[int, tuple[int, int]]) -> 
     return tuple(gap for gap in gaps if not spans or within(gap, spans)[0] > least)
 
 
-def _of_account(report: ConversionReport, episodes: int) -> Iterator[Finding]:
+def _of_report(report: ConversionReport, episodes: int) -> Iterator[Finding]:
     """Yield what was dropped, what costs most first; what has one reason in several episodes is one finding."""
     shared: dict[tuple[str, str], list[DroppedData]] = {}
     rest = []

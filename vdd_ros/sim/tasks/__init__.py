@@ -9,7 +9,7 @@ from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.sim.tasks.task import Demonstrator, SuccessDetector, Task, Verdict
 
-__all__ = ['Demonstrator', 'Referee', 'Task', 'Verdict', 'load_task', 'task_of']
+__all__ = ['Demonstrator', 'SuccessDetector', 'Task', 'Verdict', 'load_task', 'task_of']
 
 
 def load_task(name: str) -> Task:
