@@ -1,6 +1,7 @@
 # Two commands on a fresh clone, with nothing but python3, python3-venv and make:
 #   make demo   record demonstrations, train, distill, validate, over ROS; writes runs/demo/report.html
 #   make test   the whole test suite, then colcon build and colcon test
+#   make docs   the documentation site; writes build/docs/index.html
 PYTHON ?= python3
 VENV ?= .venv
 # Where PyTorch publishes its builds without CUDA, a tenth of the default one's size; used where it can be reached.
@@ -12,12 +13,20 @@ COLCON_BASES := --build-base $(VENV)/colcon/build --install-base $(VENV)/colcon/
 
 JAZZY ?= .venv-jazzy
 
-.PHONY: demo test test-jazzy test-installation colcon install clean
+.PHONY: demo docs test test-jazzy test-installation colcon install clean
 .DEFAULT_GOAL := demo
 
 # Goes on where an interrupted one stopped.
 demo: $(VENV)/installed
 	@$(VENV)/bin/vdd demo --resume
+
+docs: $(VENV)/docs
+	@$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+	@echo 'build/docs/index.html'
+
+$(VENV)/docs: $(VENV)/installed requirements/docs.txt
+	@$(VENV)/bin/python -m pip --disable-pip-version-check install --quiet -r requirements/docs.txt
+	@touch $@
 
 test: $(VENV)/installed $(VENV)/robosuite
 	@$(VENV)/bin/python -m pytest

@@ -20,23 +20,23 @@ NANOSECONDS = 1_000_000_000
 
 
 class Feature(Frozen):
-    """A part of the observation or of the action that the arm's joints make: some joints, or the tool point."""
+    """A feature computed from the joints of the arm: joint values, or the pose of the tool."""
 
     name: str
-    """What the feature is called in reports."""
+    """Name of the feature in reports and rules."""
     source: Literal['measured', 'commanded']
-    """`measured`: the joint states. `commanded`: the position commands that were sent."""
+    """`measured`: joint states. `commanded`: position commands. The source of an action is `commanded`."""
     space: Literal['joint', 'tool']
-    """`joint`: the joint values themselves [rad]. `tool`: the tool point they make [m]."""
+    """`joint`: joint values [rad]. `tool`: position [m] and orientation of the tool by forward kinematics."""
     axes: tuple[Axis, ...] = ()
-    """Which coordinates of the tool point, in the frame of the robot's base; only for `space: tool`."""
+    """Coordinates of the tool point in the base frame of the robot. Only for `space: tool`."""
     rotation: Literal['6d'] | None = None
-    """The tool's orientation, after the axes: the first two columns of its rotation matrix in the frame of the robot's
-    base (Zhou et al., CVPR 2019), which has no jumps to learn. Only for `space: tool`. Since version 2."""
+    """Adds the orientation of the tool after the axes: the first two columns of its rotation matrix in the base frame
+    (Zhou et al., CVPR 2019), a representation without discontinuities. Only for `space: tool`. Since version 2."""
     joints: tuple[str, ...] = ()
-    """Which joints of the robot, in this order; only for `space: joint`. Left out: all of them."""
+    """Joints of the robot, in this order. Default: all joints. Only for `space: joint`. Since version 2."""
     mode: ActionMode | None = None
-    """Only of an action: as `action_mode`, for this feature alone."""
+    """Overrides `action_mode` for this feature. Only for actions. Since version 2."""
 
     @model_validator(mode='after')
     def _axes_go_with_tool(self) -> Feature:
@@ -61,16 +61,16 @@ Weight = Annotated[float, Field(ge=0, le=1)]
 
 
 class ToolWeights(Frozen):
-    """How much each axis of the tool's pose matters to inverse kinematics.
+    """Weight of each axis of the tool pose in inverse kinematics.
 
-    An arm of fewer than six joints cannot keep all of them. 1: it must be reached. 0: it is free. Between: it is sought
-    where that costs the others nothing.
+    An arm of fewer than six joints cannot reach a whole pose. 1: the axis must be reached. 0: the axis is free.
+    Between: the axis is approached where the axes of weight 1 leave freedom.
     """
 
     position: tuple[Weight, Weight, Weight] = (1.0, 1.0, 1.0)
-    """Along x, y, z of the robot's base."""
+    """Along x, y, z of the base frame."""
     rotation: tuple[Weight, Weight, Weight] = (1.0, 1.0, 1.0)
-    """About x, y, z of the tool itself."""
+    """About x, y, z of the tool frame."""
 
     @model_validator(mode='after')
     def _asks_for_something(self) -> ToolWeights:
@@ -80,16 +80,16 @@ class ToolWeights(Frozen):
 
 
 class Robot(Frozen):
-    """The arm that the contract speaks of."""
+    """The arm: its model, its tool and its joints."""
 
     model: str
-    """MJCF or URDF file: a path, or the name of a model that ships with the package."""
+    """MJCF or URDF file. A path, or the name of a model that ships with the package."""
     tool: str
-    """Site (MJCF) or link (URDF) that is the tool point."""
+    """Site (MJCF) or link (URDF) that defines the tool frame."""
     joints: tuple[str, ...] = Field(min_length=1)
-    """Joint names in the order of every array of this contract and of the commands."""
+    """Joint names. Their order is the order of every array and of the commands. A gripper joint is one of them."""
     tool_weights: ToolWeights = ToolWeights()
-    """Which axes of the tool's pose must be reached, for actions in tool space. Since version 2."""
+    """Axes of the tool pose that inverse kinematics must reach, for actions in tool space. Since version 2."""
 
     @model_validator(mode='after')
     def _joints_are_distinct(self) -> Robot:
@@ -99,49 +99,52 @@ class Robot(Frozen):
 
 
 class Topics(Frozen):
-    """Where the streams are found; remap them at launch if the robot names them otherwise."""
+    """Topic names of the arm and of the episode marks. Remap them at launch if the robot uses other names."""
 
     joint_states: str = 'joint_states'
-    """sensor_msgs/JointState, matched by joint name."""
+    """sensor_msgs/JointState. Joints are matched by name."""
     commands: str = 'arm_controller/commands'
     """std_msgs/Float64MultiArray, in the order of `robot.joints` [rad]."""
     episode: str = 'episode'
-    """diagnostic_msgs/DiagnosticArray that marks the start and the end of each demonstration."""
+    """diagnostic_msgs/DiagnosticArray with the start and end marks of each demonstration."""
 
 
 class Contract(Frozen):
-    """What a policy sees and does, and how often. Frozen: an artifact is bound to the contract's hash."""
+    """Observation, action and policy rate, defined by topics and fields. Artifacts are bound to the contract's hash."""
 
     schema_version: Literal[1, 2] = 1
-    """2 for a contract with any of the keys that say so; those of version 1 keep their meaning and their hash."""
+    """2 if the contract uses any key marked *since version 2*. Contracts of version 1 keep their meaning and hash."""
     name: str
+    """Name of the contract."""
     robot: Robot
+    """Model, tool and joints of the arm."""
     topics: Topics = Topics()
+    """Topics of the arm and of the episode marks."""
     measured: JointStream = JointStream()
-    """How joint states are read. Since version 2."""
+    """Decoding of the joint states. Since version 2."""
     commanded: JointStream = JointStream()
-    """How commands are read. Since version 2."""
+    """Decoding of the commands. Since version 2."""
     policy_rate: Annotated[float, Field(gt=0, le=1000)]
-    """How often the policy acts [Hz]."""
+    """Rate of observations and actions [Hz]."""
     observation: tuple[AnyFeature, ...] = Field(min_length=1)
+    """Features of the observation, concatenated in this order."""
     action: Feature
-    """What is commanded to the arm; its `source` is always `commanded`. Since version 2, YAML may list several: this is
-    the first."""
+    """Feature that commands the arm. In YAML this may be a list (since version 2), whose first entry is the arm's."""
     further_actions: tuple[AnyFeature, ...] = ()
-    """What else is commanded, such as a gripper. Since version 2."""
+    """Further commanded features, such as a gripper: the other entries of the list `action`. Since version 2."""
     action_mode: ActionMode = 'delta'
-    """`delta`: change of the command within one policy period. `absolute`: the command itself. `velocity`: change of
-    the command per second (since version 2)."""
+    """`delta`: change of the command in one policy period. `absolute`: the command. `velocity`: change of the command
+    per second (since version 2)."""
     observation_horizon: Annotated[int, Field(ge=1, le=64)] = 1
-    """How many stamps the policy sees."""
+    """Number of time steps in an observation window."""
     observation_stride: Annotated[int, Field(ge=1, le=64)] = 1
-    """Policy periods between two of these stamps."""
+    """Policy periods between two time steps of the window."""
     prediction_horizon: Annotated[int, Field(ge=1, le=32)] = 1
-    """How many actions the policy predicts."""
+    """Number of actions in a predicted chunk."""
     action_horizon: Annotated[int, Field(ge=1, le=32)] = 1
-    """How many of them are executed before it plans anew."""
+    """Number of actions of a chunk that are executed before the next plan."""
     episodes: Episodes = Episodes()
-    """What tells demonstrations apart in a bag. Since version 2."""
+    """How a bag is divided into demonstrations. Since version 2."""
 
     @model_validator(mode='before')
     @classmethod

@@ -1,4 +1,4 @@
-"""What tells demonstrations apart in a bag, and what says how they went."""
+"""Division of a bag into demonstrations, and their outcomes and instructions."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 class Signal(Frozen):
-    """One value of one topic: a button, a flag, a word."""
+    """One value of a topic: a button, a flag, a word."""
 
     topic: str
-    """Where it is said."""
+    """Name of the topic."""
     type: Annotated[str, BeforeValidator(types.full_name)]
     """Message type, such as std_msgs/msg/Bool."""
     field: str = 'data'
     """Path of the value in the message, such as `buttons[3]`."""
     stamp: Literal['header', 'receive'] | None = None
-    """When it counts. Left out: by the header where the type has one."""
+    """Time of a message. Default: `header` if the type has a header, otherwise `receive`."""
 
     @property
     def by_header(self) -> bool:
@@ -31,36 +31,37 @@ class Signal(Frozen):
 
 
 class Episodes(Frozen):
-    """How a bag is cut into demonstrations."""
+    """Division of a bag into demonstrations."""
 
     by: Literal['marks', 'topic', 'button', 'gaps', 'motion', 'bag'] = 'marks'
-    """`marks`: the recorder's own, on `topics.episode`. `topic`: while `signal` is on. `button`: from press to press of
-    `signal`. `gaps`: wherever joint states pause. `motion`: from when the arm starts to move until it rests. `bag`: the
-    whole bag is one."""
+    """`marks`: from start to end mark on `topics.episode`, as the recorder and the simulated arm publish them. Later
+    labels and discards apply. `topic`: while `signal` is on. `button`: from one press of `signal` to the next. `gaps`:
+    between two pauses of the joint states longer than `gap`. `motion`: from the time when a joint is faster than
+    `speed` until all joints rest for `rest`. `bag`: the whole bag is one demonstration."""
     signal: Signal | None = None
-    """The topic or the button. A number is on while it is not 0, and another number is another episode; a word is on
-    unless it is one of `idle`."""
+    """Topic for `by: topic`, button for `by: button`. A number is on while it is not 0, and another number starts
+    another episode. A word is on unless it is one of `idle`."""
     idle: tuple[str, ...] = ('', 'end', 'stop', 'idle', 'false', '0')
-    """The words that say that no episode runs."""
+    """Words that mean that no episode runs."""
     discard: Signal | None = None
-    """A button that throws the running episode away, or the last one if none runs."""
+    """Button that discards the running episode, or the last one if none runs."""
     gap: Seconds = 1.0
-    """By gaps: how long a pause ends an episode [s]."""
+    """Duration of a pause that ends an episode [s]. Only for `by: gaps`."""
     speed: Seconds = 0.02
-    """By motion: how fast some joint must be for the arm to count as moving [rad/s]."""
+    """Joint speed above which the arm moves [rad/s]. Only for `by: motion`."""
     rest: Seconds = 1.0
-    """By motion: how long the arm must rest for the episode to be over [s]."""
+    """Duration of rest that ends an episode [s]. Only for `by: motion`."""
     shortest: Annotated[float, Field(ge=0)] = 0.0
-    """Shorter episodes are left out [s]."""
+    """Minimum duration of an episode [s]. Shorter episodes are excluded."""
     outcome: Signal | None = None
-    """What says whether an episode succeeded: the last value from its start until the next one's."""
+    """Value that reports the outcome: the last message from the start of an episode until the start of the next."""
     success: tuple[str, ...] = ('success', 'succeeded', 'true', '1', '1.0')
-    """The outcomes that are a success."""
+    """Outcomes that count as success. Failed episodes are excluded from training."""
     language: Signal | None = None
-    """What says in words what is demonstrated: the newest value by the end of the episode."""
+    """Value with the instruction in words: the newest message by the end of the episode."""
     stale: Literal['split', 'drop'] = 'split'
-    """What becomes of an episode with ticks for which some stream has no message that is young enough: it is split
-    there, or dropped."""
+    """Treatment of an episode that has ticks without a valid message of some stream: the episode is split at these
+    ticks, or dropped."""
 
     @model_validator(mode='after')
     def _signal_where_it_is_needed(self) -> Episodes:

@@ -1,4 +1,4 @@
-"""What a contract says of one stream of messages: where it is, which numbers it gives, and when they count."""
+"""Decoding of one stream of messages: its topic, its numbers, and the times at which they are valid."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNITS = {
     'gram': 1e-3,
     'percent': 1e-2,
 }
-"""What one of each unit is in SI units."""
+"""Factor from each unit to SI units."""
 
 
 class Frozen(BaseModel):
@@ -30,20 +30,20 @@ class Frozen(BaseModel):
 
 
 class Alignment(Frozen):
-    """Which message stands for a stream at a tick. Never one from after the tick: the live policy has none of those."""
+    """Selection of the message that represents a stream at a tick. Messages after the tick are never used."""
 
     method: Literal['hold', 'nearest', 'interpolate'] = 'hold'
-    """`hold`: the newest. `nearest`: that which is nearest to the tick less `delay`. `interpolate`: on the line between
-    the two around the tick less `delay`, so that both are known by the tick."""
+    """`hold`: the newest message. `nearest`: the message nearest to the tick minus `delay`. `interpolate`: linear
+    interpolation between the two messages around the tick minus `delay`."""
     max_age: Annotated[float, Field(gt=0)] | None = None
-    """Age over which a message no longer stands for the stream [s]; a tick without one is no tick to learn from."""
+    """Maximum message age [s]. Ticks with only older messages are excluded from training; the live arm holds."""
     tolerance: Annotated[float, Field(gt=0)] | None = None
-    """How far from the wanted instant `nearest` may go [s]."""
+    """Maximum distance of the `nearest` message from the wanted time [s]."""
     delay: Annotated[float, Field(ge=0)] = 0.0
-    """How far behind the tick `nearest` and `interpolate` look [s]; about one period of the stream."""
+    """Delay of `nearest` and `interpolate` behind the tick [s], about one period of the stream."""
     latency: Annotated[float, Field(ge=0)] = 0.0
-    """How long after its stamp a message counts as known [s]: at least what its way to the policy takes, so that the
-    bag shows a tick nothing that the live policy would still be waiting for."""
+    """Time from the stamp of a message until the policy can know it [s]. At least the transport delay, so that training
+    uses no message that the live policy would not have yet. `vdd contract check` reports the measured delay."""
 
     @model_validator(mode='after')
     def _goes_together(self) -> Alignment:
@@ -57,23 +57,23 @@ class Alignment(Frozen):
 
 
 class Reading(Frozen):
-    """How the messages of one topic become numbers: what all kinds of streams have in common."""
+    """Conversion of the messages of one topic to numbers, common to all kinds of streams."""
 
     unit: Literal['si', 'degree', 'millimeter', 'centimeter', 'gram', 'percent'] = 'si'
-    """What the message counts in; everything inside is in SI units and radians."""
+    """Unit of the message. All values inside the package are in SI units and radians."""
     sign: Numbers = (1.0,)
-    """1 or -1: one for all numbers, or one for each."""
+    """1 or -1, one for all numbers or one for each."""
     scale: Numbers = (1.0,)
-    """Factor, as for a gripper that says 0 to 255: one for all numbers, or one for each."""
+    """Factor, for example for a gripper that reports 0 to 255. One for all numbers or one for each."""
     offset: Numbers = (0.0,)
-    """Added last, in SI units: one for all numbers, or one for each."""
+    """Added last, in SI units: value = sign x scale x unit x number + offset. One for all numbers or one for each."""
     stamp: Literal['header', 'receive'] | None = None
-    """When a message counts: `header`, when it was measured; `receive`, when it arrived. Left out: `header` where the
-    type has one."""
+    """Time of a message: `header` (time of measurement) or `receive` (time of arrival). Default: `header` if the type
+    has a header. Required for message types outside the standard ROS packages."""
     align: Annotated[Alignment, BeforeValidator(lambda value: _method(value))] = Alignment()
-    """Which message stands for the stream at a tick."""
+    """Selection of the message at a tick."""
     rate: Annotated[float, Field(gt=0)] | None = None
-    """How often messages are expected [Hz]; what `vdd contract check` compares with."""
+    """Expected message rate [Hz]. `vdd contract check` compares it with the bag."""
 
     @property
     def factor(self) -> tuple[float, ...]:
@@ -91,27 +91,30 @@ class Reading(Frozen):
 
 
 class JointStream(Reading):
-    """How the joints of the arm are read from a topic of `topics`; in v1 always the defaults."""
+    """Decoding of the joints from `topics.joint_states` or `topics.commands`. Version 1 allows only the defaults."""
 
     type: Annotated[str, BeforeValidator(types.full_name)] | None = None
-    """Left out: sensor_msgs/msg/JointState for what is measured, std_msgs/msg/Float64MultiArray for commands."""
+    """Message type. Default: JointState for `measured`, Float64MultiArray for `commanded`. Also JointTrajectory (its
+    last point), JointState for commands, or any type with `fields`."""
     names: tuple[str, ...] = ()
-    """The joints' names in the messages, in the order of `robot.joints`, if they differ from those."""
+    """Names of the joints in the messages, in the order of `robot.joints`. Default: `robot.joints`."""
     fields: tuple[str, ...] = ()
-    """Of a type without joint names: where the numbers are, one for each joint, such as `data[0:7]`."""
+    """Paths of the numbers in a type without joint names, one for each joint, such as `data[0:7]`."""
     source: Literal['topic', 'measured'] = 'topic'
-    """Only of commands. `measured`: nothing was recorded of them; the next measured state counts as the command."""
+    """`measured`: no commands were recorded, and the next measured state is used as the command. Only for commands."""
     quantity: Literal['position', 'velocity'] = 'position'
-    """Only of commands: whether they say where to be or how fast to go."""
+    """Meaning of the commands. With `velocity` the mode of the action is `velocity`. Only for commands."""
 
 
 class Image(Frozen):
-    """What becomes of a picture: shrunk by averaging, row by row, top left first, colours last."""
+    """Size and colour of an image feature. Images are reduced by averaging; row-major, colours last."""
 
     height: Annotated[int, Field(ge=1, le=256)]
+    """Rows after reduction [pixels]."""
     width: Annotated[int, Field(ge=1, le=256)]
+    """Columns after reduction [pixels]."""
     color: Literal['rgb', 'gray', 'depth']
-    """`rgb` and `gray` in [0, 1]; `depth` in metres, 0 where it is unknown."""
+    """`rgb` and `gray` in [0, 1]. `depth` in metres, 0 where unknown."""
 
     @property
     def size(self) -> int:
@@ -120,33 +123,37 @@ class Image(Frozen):
 
 
 class TopicFeature(Reading):
-    """A part of the observation or of the action that is read from a topic of its own."""
+    """A feature that is decoded from its own topic."""
 
     name: str
-    """What the feature is called in reports."""
+    """Name of the feature in reports and rules."""
     topic: str
-    """Where it is said."""
+    """Name of the topic."""
     type: Annotated[str, BeforeValidator(types.full_name)]
-    """Message type, such as geometry_msgs/msg/WrenchStamped."""
+    """Message type. Types of the standard ROS packages by their short name, others as `package/msg/Name`."""
     fields: tuple[str, ...] = ()
-    """Paths of the numbers in the message: `wrench.force.x`, a whole `wrench.force`, `data[2]`, `data[0:7]`; of joint
-    states, `position`, `velocity`, `effort`. Left out: all that the type is for."""
+    """Paths of the numbers in the message: `wrench.force.x`, a whole `wrench.force` or `pose.orientation`, `data[2]`,
+    `data[0:7]`. For joint states: `position`, `velocity`, `effort`. Default: the main content of the type."""
     joints: tuple[str, ...] = ()
-    """Of joint states and trajectories: whose numbers, by name."""
+    """Names of the joints. Only for JointState and JointTrajectory."""
     frames: tuple[str, ...] = ()
-    """Of transforms: the chain of frames from the one that the pose is told in to the one that it is of."""
+    """Frame chain, from the reference frame to the target frame. Only for TFMessage. Static transforms come from
+    `<topic>_static` and are valid at any time."""
     image: Image | None = None
-    """Of images: what they are shrunk to."""
+    """Size and colour after reduction. Only for Image and CompressedImage."""
     points: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Of point clouds: how many points are kept, evenly spread over the cloud [m]."""
+    """Number of points that are kept, evenly distributed over the cloud [m]. Only for PointCloud2."""
     rotation: Literal['quaternion', '6d'] = '6d'
-    """What an orientation becomes: x y z w with w not negative, or the first two columns of its matrix (Zhou et al.,
-    CVPR 2019), which has no jumps to learn."""
+    """Representation of an orientation: the first two columns of its rotation matrix (Zhou et al., CVPR 2019), or
+    x y z w with w not negative."""
     mode: ActionMode | None = None
-    """Only of an action: as `action_mode`, for this feature alone."""
+    """Overrides `action_mode` for this feature. Only for actions."""
     source: Literal['topic'] = 'topic'
+    """Distinguishes topic features from features of the arm. Not set in YAML."""
     space: Literal['topic'] = 'topic'
+    """Distinguishes topic features from features of the arm. Not set in YAML."""
     axes: tuple[Axis, ...] = ()
+    """Always empty."""
 
     @model_validator(mode='before')
     @classmethod
