@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import itertools
 import pkgutil
 import re
 import textwrap
@@ -42,7 +43,7 @@ def attribute_docstrings(kind: type) -> dict[str, str]:
         if not issubclass(base, BaseModel) or base is BaseModel:
             continue
         body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
-        for attribute, text in zip(body, body[1:], strict=False):
+        for attribute, text in itertools.pairwise(body):
             if (
                 isinstance(attribute, ast.AnnAssign)
                 and isinstance(text, ast.Expr)
