@@ -2,6 +2,8 @@
 #   make demo   record demonstrations, train, distill, validate, over ROS; writes runs/demo/report.html
 #   make test   the whole test suite, then colcon build and colcon test
 #   make docs   the documentation site; writes build/docs/index.html
+# and, for whoever changes the code:
+#   make lint   formatting, rules and types: ruff and pyright
 PYTHON ?= python3
 VENV ?= .venv
 # Where PyTorch publishes its builds without CUDA, a tenth of the default one's size; used where it can be reached.
@@ -13,7 +15,7 @@ COLCON_BASES := --build-base $(VENV)/colcon/build --install-base $(VENV)/colcon/
 
 JAZZY ?= .venv-jazzy
 
-.PHONY: demo docs test test-jazzy test-installation colcon install clean
+.PHONY: demo docs test lint test-jazzy test-installation colcon install clean
 .DEFAULT_GOAL := demo
 
 # Goes on where an interrupted one stopped.
@@ -31,6 +33,17 @@ $(VENV)/docs: $(VENV)/installed requirements/docs.txt
 test: $(VENV)/installed $(VENV)/robosuite
 	@$(VENV)/bin/python -m pytest
 	@$(MAKE) --no-print-directory colcon
+
+# The tools are installed beside the package; pyright reads the types of what is installed.
+LINTED := vdd_ros test benchmarks launch examples setup.py
+lint: $(VENV)/lint
+	@$(VENV)/bin/ruff format --check --quiet $(LINTED)
+	@$(VENV)/bin/ruff check --quiet $(LINTED)
+	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+%/lint: %/installed requirements/lint.txt
+	@$*/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/lint.txt
+	@touch $@
 
 # The suite has just run; what colcon adds is whether the package builds, installs and tests as ROS packages do.
 colcon: $(VENV)/installed

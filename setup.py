@@ -9,7 +9,7 @@ from setuptools import find_packages, setup
 PACKAGE = 'vdd_ros'
 ROOT = Path(__file__).resolve().parent
 EXECUTABLES = runpy.run_path(str(ROOT / PACKAGE / 'entry.py'))['EXECUTABLES']
-EXTRAS = ('datasets', 'docs', 'pusht', 'report', 'sim', 'test', 'train', 'video')
+EXTRAS = ('datasets', 'docs', 'lint', 'pusht', 'report', 'sim', 'test', 'train', 'video')
 
 
 def requirements(name: str) -> list[str]:

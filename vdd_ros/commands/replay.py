@@ -70,8 +70,8 @@ class Replay(ReadsBags):
             self._simulate()
         elif self.robot:
             self._play()
-        else:
-            self._ask()
+        elif self.student is not None:
+            self._ask(self.student)
 
     def _simulate(self) -> None:
         from vdd_ros.validation.simulated_replay import replay_simulated
@@ -118,7 +118,7 @@ class Replay(ReadsBags):
             )
         return {name: value for name, value in values.items() if name in shared}
 
-    def _ask(self) -> None:
+    def _ask(self, student: Path) -> None:
         from functools import partial
 
         from vdd_ros.data.demonstrations import converted
@@ -126,7 +126,7 @@ class Replay(ReadsBags):
         from vdd_ros.robot.kinematics import Kinematics
         from vdd_ros.validation.differences import shadow
 
-        policy = DistilledPolicy.load(self.student)
+        policy = DistilledPolicy.load(student)
         contract = policy.contract
         with Bars(out) as bars:
             found = converted([self.bag], contract, partial(Kinematics.from_contract, contract), bars)

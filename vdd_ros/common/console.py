@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import FrameType, TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
@@ -38,7 +38,7 @@ class Bars:
     def __init__(self, console: Console) -> None:
         """Draw on a console; where that is no terminal, a line for every tenth of a step."""
         self._console = console
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._done = 0.0
         self._progress = RichProgress(
             TextColumn('[bold]{task.description:<28}'),

@@ -158,8 +158,9 @@ class TopicFeature(Reading):
     @model_validator(mode='before')
     @classmethod
     def _stamped_as_its_type(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get('stamp') is None and isinstance(values.get('type'), str):
-            stamped = types.has_header(types.full_name(values['type']))
+        kind = values.get('type') if isinstance(values, dict) else None
+        if isinstance(kind, str) and values.get('stamp') is None:
+            stamped = types.has_header(str(types.full_name(kind)))
             if stamped is None:
                 raise ValueError('of a type that is not known here, say whether to `stamp` by header or by receive')
             return {**values, 'stamp': 'header' if stamped else 'receive'}

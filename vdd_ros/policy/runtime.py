@@ -73,7 +73,7 @@ class Network:
         """Their shapes at batch one, by name, in the order in which they are answered."""
         return {name: buffer.shape for name, buffer in self._outputs.items()}
 
-    def __call__(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    def __call__(self, inputs: Mapping[str, np.ndarray | np.floating]) -> list[np.ndarray]:
         """Evaluate the network; the answers are the caller's own.
 
         Parameters
@@ -84,10 +84,11 @@ class Network:
         """
         for name, buffer in self._inputs.items():
             if inputs[name].shape != buffer.shape:
-                return self._session.run(None, {name: _float32(value) for name, value in inputs.items()})
+                answers = self._session.run(None, {name: _float32(value) for name, value in inputs.items()})
+                return [np.asarray(answer) for answer in answers]
         return self.read(inputs, lambda *outputs: [output.copy() for output in outputs])
 
-    def read(self, inputs: Mapping[str, np.ndarray], reader: Callable[..., Result]) -> Result:
+    def read(self, inputs: Mapping[str, np.ndarray | np.floating], reader: Callable[..., Result]) -> Result:
         """Evaluate the network at batch one, and return what `reader` makes of its outputs where they lie.
 
         They are its own until it returns; the next call writes over them.
@@ -103,5 +104,5 @@ def _shape(node: onnxruntime.NodeArg) -> list[int]:
     return [size if isinstance(size, int) else 1 for size in node.shape]
 
 
-def _float32(value: np.ndarray) -> np.ndarray:
+def _float32(value: np.ndarray | np.floating) -> np.ndarray:
     return np.ascontiguousarray(value, dtype=np.float32)

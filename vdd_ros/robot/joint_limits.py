@@ -153,8 +153,8 @@ class _Loader(yaml.SafeLoader):
     """YAML as xacro reads it: with ``!degrees`` and ``!radians``."""
 
 
-def _with_unit(convert: Callable[[float], float]) -> Callable[[_Loader, yaml.Node], float]:
-    def construct(loader: _Loader, node: yaml.Node) -> float:
+def _with_unit(convert: Callable[[float], float]) -> Callable[[_Loader, yaml.ScalarNode], float]:
+    def construct(loader: _Loader, node: yaml.ScalarNode) -> float:
         try:
             return convert(float(loader.construct_scalar(node)))
         except ValueError as error:

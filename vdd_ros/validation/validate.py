@@ -77,7 +77,7 @@ def validate(
     bags: Sequence[str | Path] = (),
     contract: str | Path | None = None,
     progress: Progress,
-    seconds: Mapping[str, float] | None = None,
+    seconds: Mapping[str, float | None] | None = None,
 ) -> dict[str, Any]:
     """Roll policies out in every scenario, measure their latency, judge, and write the report.
 
