@@ -24,13 +24,10 @@ from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.learning import jobs as learning
 from vdd_ros.learning.augmentation import AugmentedWindows
 from vdd_ros.learning.baselines.consistency import ConsistencyModel, ConsistencySettings
-from vdd_ros.learning.baselines.em import likelihood_loss, save_fitted
-from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
+from vdd_ros.learning.diffusion.teacher import Teacher
 from vdd_ros.learning.distillation.distiller import PAPER
 from vdd_ros.learning.distillation.noise_levels import NoiseLevels
-from vdd_ros.learning.distillation.start import place_experts
 from vdd_ros.learning.learning_settings import LearningSettings, load_settings
-from vdd_ros.learning.mixture.student import Student
 from vdd_ros.learning.networks import PolicyShape
 from vdd_ros.learning.training import Ema, SingleLoss, fit
 from vdd_ros.policy.artifact import Artifact, DataRecord, load_artifact
@@ -153,42 +150,39 @@ class Chain:
         self, demonstrations: Demonstrations, artifact: Artifact, settings: LearningSettings
     ) -> list[dict[str, Any]]:
         contract, normalizers = demonstrations.contract, artifact.manifest.normalizers
-        device, budget = learning.device_of(settings), settings.distillation
-        augmentation = settings.augmentation_of('student')
-        windows = AugmentedWindows(demonstrations.train, contract, normalizers, augmentation, device)
-        teacher = restored(artifact).to(device)
-
-        def learn(module: torch.nn.Module, loss: Callable[..., Tensor]) -> float:
-            learner = SingleLoss(module, loss, windows, batch=budget.batch, descent=budget.descent)
-            ema = Ema(module, settings.student_ema)
-            generator = torch.Generator(device).manual_seed(self.seed)
-            began = time.perf_counter()
-            fit(learner, iterations=budget.iterations, generator=generator, ema=ema)
-            ema.copy_to(module)
-            module.cpu()
-            return time.perf_counter() - began
 
         def mixture() -> float:
-            torch.manual_seed(self.seed)
-            student = Student(settings.student, teacher.shape, torch.Generator().manual_seed(self.seed)).to(device)
-            place_experts(student, windows, torch.Generator(device).manual_seed(self.seed))
-            spent = learn(student, likelihood_loss(student))
-            shutil.rmtree(self._folder / 'EM', ignore_errors=True)
-            save_fitted(self._folder / 'EM', student, artifact.manifest)
-            return spent
+            output = self._folder / 'EM'
+            shutil.rmtree(output, ignore_errors=True)
+            return self._timed('EM', partial(learning.fit_em, demonstrations, artifact, output, settings, silent))
 
         rows = [self._row('EM', contract, partial(DistilledPolicy.load, self._folder / 'EM'), mixture)]
         if self.process == 'edm':
+            device, budget = learning.device_of(settings), settings.distillation
+            teacher = learning.restored_teacher(artifact).to(device)
+            augmentation = settings.augmentation_of('student')
+            windows = AugmentedWindows(demonstrations.train, contract, normalizers, augmentation, device)
             trunk, shape = settings.teacher.trunk, teacher.shape
             model = ConsistencyModel(ConsistencySettings(trunk=trunk, sigma_max=settings.teacher.sigma_max), shape)
             model.to(device)
+
+            def consistent() -> float:
+                loss = partial(model.loss, teacher.denoiser)
+                learner = SingleLoss(model, loss, windows, batch=budget.batch, descent=budget.descent)
+                ema = Ema(model, settings.student_ema)
+                generator = torch.Generator(device).manual_seed(self.seed)
+                began = time.perf_counter()
+                fit(learner, iterations=budget.iterations, generator=generator, ema=ema)
+                ema.copy_to(model)
+                model.cpu()
+                return time.perf_counter() - began
+
             draw = partial(_draw_once, model, shape.action_size)
-            consistency = partial(learn, model, partial(model.loss, teacher.denoiser))
-            rows.append(self._row('consistency', contract, partial(_TorchPlanner, artifact, draw), consistency))
+            rows.append(self._row('consistency', contract, partial(_TorchPlanner, artifact, draw), consistent))
         return rows
 
     def _teacher_planner(self, artifact: Artifact, calls: int) -> Planner:
-        teacher = restored(artifact)
+        teacher = learning.restored_teacher(artifact)
 
         def draw(observation: Tensor, generator: torch.Generator) -> Tensor:
             shape = (teacher.noise_draws(calls), len(observation), teacher.shape.action_size)
@@ -219,16 +213,6 @@ class Chain:
         aside.write_text(json.dumps(row), encoding='utf-8')
         aside.rename(kept)
         return row
-
-
-def restored(artifact: Artifact) -> Teacher:
-    """Return the teacher of an artifact as a torch module."""
-    contract = artifact.manifest.contract
-    size = contract.prediction_horizon * contract.action_size
-    shape = PolicyShape(contract.observation_horizon, contract.observation_size, size)
-    teacher = Teacher(TeacherSettings.parse(artifact.manifest.network), shape)
-    teacher.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
-    return teacher.requires_grad_(False)
 
 
 class _TorchPlanner:

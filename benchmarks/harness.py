@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vdd_ros.validation.environment import environment
+from vdd_ros.common.environment import environment
 
 FOLDER = Path('runs/benchmarks')
 _console = Console(width=None if sys.stdout.isatty() else 160)

@@ -21,7 +21,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import tyro
 from rich.console import Console
 
@@ -34,13 +33,8 @@ from vdd_ros.common.progress import Progress
 from vdd_ros.control.routing import SPREAD
 from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.learning import jobs as learning
-from vdd_ros.learning.augmentation import AugmentedWindows
-from vdd_ros.learning.baselines.em import likelihood_loss, save_fitted
 from vdd_ros.learning.jobs import checkpoint_path
 from vdd_ros.learning.learning_settings import LearningSettings, load_settings
-from vdd_ros.learning.mixture.student import Student
-from vdd_ros.learning.networks import PolicyShape
-from vdd_ros.learning.training import Ema, SingleLoss, fit
 from vdd_ros.policy.artifact import claim_output, load_artifact
 from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
 
@@ -88,35 +82,16 @@ class Stages:
         return made is not None
 
     def _em(self, path: Path, resume: bool) -> bool:
-        claim_output(path)
-        demonstrations, settings = self._demonstrations, self._settings
-        manifest = load_artifact(self._folder / 'student', kind='student').manifest
-        bound = demonstrations.contract
-        size = bound.prediction_horizon * bound.action_size
-        shape = PolicyShape(bound.observation_horizon, bound.observation_size, size)
-        torch.manual_seed(settings.seed)
-        student = Student(settings.student, shape, torch.Generator().manual_seed(settings.seed))
-        augmentation = settings.augmentation_of('student')
-        windows = AugmentedWindows(demonstrations.train, bound, manifest.normalizers, augmentation)
-        budget = settings.distillation
-        learner = SingleLoss(student, likelihood_loss(student), windows, batch=budget.batch, descent=budget.descent)
-        ema = Ema(student, settings.student_ema)
-        done = fit(
-            learner,
-            iterations=budget.iterations,
-            generator=torch.Generator().manual_seed(settings.seed),
-            ema=ema,
-            checkpoint=checkpoint_path(path),
+        made = learning.fit_em(
+            self._demonstrations,
+            load_artifact(self._folder / 'teacher', kind='teacher'),
+            path,
+            self._settings,
+            self._progress,
             resume=resume,
-            report=partial(self._progress, 'em'),
             cancelled=self._cancelled,
         )
-        if done < budget.iterations:
-            return False
-        ema.copy_to(student)
-        save_fitted(path, student, manifest)
-        checkpoint_path(path).unlink(missing_ok=True)
-        return True
+        return made is not None
 
 
 def _rows(folder: Path, episodes: int, steps: int, processes: int, progress: Progress) -> list[dict[str, Any]]:

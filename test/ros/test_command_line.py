@@ -129,7 +129,7 @@ def test_the_demo_leaves_artifacts_and_a_report_with_all_figures(finished):
     assert page.count('<img') == 4 and 'The ways taken' in page
     names = {item.name for item in (finished / 'run').iterdir() if not item.name.startswith('.')}
     assert {'demonstrations', 'teacher', 'student', 'report.html', 'report.json', 'ways.png'} <= names
-    assert not list((finished / 'run').glob('*.checkpoint*'))
+    assert not list((finished / 'run').glob('*.run/checkpoint*'))
 
 
 def test_an_occupied_folder_is_refused_and_left_alone(finished, vdd_here):
@@ -197,12 +197,12 @@ def test_ctrl_c_while_training_leaves_a_checkpoint_that_the_same_command_resumes
     (tmp_path / 'short.yaml').write_text(QUICK)
     words = ['train-teacher', 'bag', '--output', 'teacher', '--settings']
     process = start(tmp_path, *words, 'long.yaml')
-    checkpoint = tmp_path / 'teacher.checkpoint.safetensors'
+    checkpoint = tmp_path / 'teacher.run' / 'checkpoint.safetensors'
     until(checkpoint.exists, 'a checkpoint')
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and 'Traceback' not in error
-    assert sorted(item.name for item in tmp_path.glob('*teacher*')) == [checkpoint.name]
+    assert [item.name for item in tmp_path.glob('*teacher*')] == ['teacher.run']
     # It has more iterations behind it than the shorter training wants: resuming has nothing left to do.
     resumed = vdd(tmp_path, *words, 'short.yaml', '--resume')
     assert resumed.returncode == 0, resumed.stderr

@@ -67,7 +67,7 @@ def test_a_cancelled_job_ends_without_an_artifact_and_can_be_taken_up_again(grap
     assert operator.cancel()
     assert node.wait() == 0
     assert 'cancelled' in node.text
-    assert [path.name for path in output.iterdir()] == ['teacher.checkpoint.safetensors']
+    assert [path.name for path in output.iterdir()] == ['teacher.run']
 
 
 @pytest.mark.parametrize(

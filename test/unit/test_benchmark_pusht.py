@@ -73,7 +73,7 @@ def test_every_stage_goes_on_from_the_one_before_and_stops_when_told_to(source, 
     assert not stopped.stage('teacher') and not (tmp_path / 'teacher').exists()
     stages = Stages(tmp_path, settings, silent, lambda: False)
     assert all(stages.stage(name) for name in ('teacher', 'student', 'em'))
-    assert not list(tmp_path.glob('*.checkpoint*'))
+    assert not list(tmp_path.glob('*.run/checkpoint*'))
 
     def tell(done: int, total: int) -> None:
         told.append((done, total))

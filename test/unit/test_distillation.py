@@ -189,13 +189,14 @@ def test_coverage_is_the_negative_log_likelihood():
 )
 def test_noise_levels_follow_their_kind(kind, progress, expected):
     uniform = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
-    sigma = NoiseLevels(kind=kind, low=0.1, high=0.9, end=0.3).sigma(uniform, progress)
+    sigma = NoiseLevels(kind=kind, low=0.1, high=0.9, end=0.3).sigma(uniform, torch.tensor(progress))
     torch.testing.assert_close(sigma, torch.tensor(expected, dtype=torch.float64))
 
 
 def test_given_levels_are_drawn_evenly():
     uniform = torch.tensor([0.0, 0.49, 0.51, 1.0])
-    assert NoiseLevels(kind='levels', levels=(0.25, 0.5)).sigma(uniform, 0.0).tolist() == [0.25, 0.25, 0.5, 0.5]
+    levels = NoiseLevels(kind='levels', levels=(0.25, 0.5))
+    assert levels.sigma(uniform, torch.tensor(0.0)).tolist() == [0.25, 0.25, 0.5, 0.5]
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_coverage_fades_in_proportion_to_what_is_left_and_stays_if_told_to():
         model = Student(StudentSettings(trunk=TrunkSettings(width=8, depth=1), experts=3), SHAPE, seeded(2))
         windows = Windows(torch.zeros(100, 1, 1), draw(TEACHER, 100, seed=1)[:, 0])
         settings = DistillerSettings(batch=16, descent=DescentSettings(clip=1e9), **coverage)
-        Distiller(model, score_of(TEACHER), windows, settings).step(6, 8, seeded(3))
+        Distiller(model, score_of(TEACHER), windows, settings).step(torch.tensor(0.75), seeded(3))
         return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
 
     quarter = after_one_step(coverage=0.25, coverage_decay='constant')

@@ -12,8 +12,9 @@ from vdd_ros.common.progress import silent
 from vdd_ros.contract.contract import load_contract
 from vdd_ros.data.dataset import WindowArrays
 from vdd_ros.data.demonstrations import Demonstrations
-from vdd_ros.learning.jobs import checkpoint_path, distill, events_path, train_teacher
+from vdd_ros.learning.jobs import distill, em_path, train_teacher
 from vdd_ros.learning.learning_settings import LearningSettings, load_settings
+from vdd_ros.learning.runs import CURVES, PICTURE, read_runs, run_path
 from vdd_ros.policy.artifact import DataRecord, load_artifact
 from vdd_ros.policy.policy import DistilledPolicy
 
@@ -23,7 +24,7 @@ SETTINGS = {
     'threads': 1,
     'teacher': {'trunk': TRUNK},
     'teacher_training': {'iterations': 30, 'batch': 32},
-    'student': {'experts': 4, 'trunk': TRUNK},
+    'student': {'experts': 4, 'trunk': TRUNK, 'covariance': 'low_rank'},
     'distillation': {'iterations': 30, 'batch': 32, 'review_every': 6, 'unused_below': 0.25},
 }
 
@@ -49,7 +50,7 @@ def learned(tmp_path_factory):
     folder = tmp_path_factory.mktemp('learned')
     settings = LearningSettings.parse(SETTINGS)
     train_teacher(demonstrations(), folder / 'teacher', settings, silent)
-    distill(demonstrations(), folder / 'teacher', folder / 'student', settings, silent)
+    distill(demonstrations(), folder / 'teacher', folder / 'student', settings, silent, compare='em')
     return folder
 
 
@@ -60,29 +61,57 @@ def test_a_student_records_what_it_is_worth_without_a_simulator(learned):
     assert sum(usage) == pytest.approx(1, abs=1e-5)
     assert set(metrics) == {
         'held_out_log_likelihood',
+        'training_log_likelihood',
         'gating_entropy',
         'experts',
         'least_used_expert',
         'calibration_50',
         'calibration_90',
+        'energy_score',
+        'energy_distance',
+        'teacher_energy_score',
+        'em_held_out_log_likelihood',
+        'em_energy_score',
     }
     assert 0 < metrics['calibration_50'] < metrics['calibration_90'] <= 1
     assert np.isfinite(list(metrics.values())).all()
 
 
 @pytest.mark.parametrize('name', ['teacher', 'student'])
+def test_the_folder_of_a_run_holds_what_it_was_given_and_how_it_went(learned, name):
+    manifest, run = load_artifact(learned / name).manifest, run_path(learned / name)
+    (record,) = read_runs([run])
+    assert (record['status'], record['step'], record['name']) == ('finished', name, name)
+    assert record['settings'] == LearningSettings.parse(SETTINGS).model_dump(mode='json')
+    assert record['contract_hash'] == CONTRACT.hash
+    assert record['environment']['versions']['torch'] == torch.__version__
+    assert (record['metrics'], record['verdict']) == (manifest.metrics, list(manifest.verdict))
+    assert record['curves'] == {curve: list(values) for curve, values in manifest.history.items()}
+    assert (run / PICTURE).read_bytes().startswith(b'\x89PNG') and (run / CURVES).exists()
+    assert not list(run.glob('*.part')) and not list(run.glob('checkpoint*'))
+
+
+@pytest.mark.parametrize('name', ['teacher', 'student'])
 def test_tensorboard_shows_the_curves_and_figures_that_the_artifact_holds(learned, name):
     manifest = load_artifact(learned / name).manifest
-    (run,) = events_path(learned / name).iterdir()
-    events = EventAccumulator(str(run)).Reload()
+    events = EventAccumulator(str(run_path(learned / name))).Reload()
     for curve, values in manifest.history.items():
         if curve != 'iteration':
-            shown = events.Scalars(f'training/{curve}')
+            shown = events.Scalars(f'{name}/{curve}')
             assert [item.step for item in shown] == [int(place) for place in manifest.history['iteration']]
             assert [item.value for item in shown] == pytest.approx(values)
     assert len(manifest.history) > 2
     for figure, value in manifest.metrics.items():
-        assert [(item.step, item.value) for item in events.Scalars(f'final/{figure}')] == [(30, pytest.approx(value))]
+        assert [item.value for item in events.Scalars(f'final/{figure}')] == [pytest.approx(value)]
+
+
+def test_a_student_is_compared_with_em_on_the_same_network(learned):
+    manifest, rival = (load_artifact(path).manifest for path in (learned / 'student', em_path(learned / 'student')))
+    assert rival.teacher is None and rival.training['method'] == 'EM'
+    assert {**rival.network, 'experts': 0} == {**manifest.network, 'experts': 0}
+    for figure in ('held_out_log_likelihood', 'energy_score'):
+        assert manifest.metrics[f'em_{figure}'] == rival.metrics[figure]
+    assert any('EM on the same network' in sentence for sentence in manifest.verdict)
 
 
 def test_a_dimension_that_never_changes_leaves_a_policy_that_answers_in_numbers(learned):
@@ -103,12 +132,27 @@ def test_an_interrupted_training_that_is_resumed_makes_the_very_same_weights(lea
 
     asked = []
     assert learn(lambda: asked.append(None) or len(asked) == 13, False) is None
-    assert [item.name for item in tmp_path.iterdir()] == [checkpoint_path(tmp_path / 'it').name]
-    resumed = learn(lambda: False, True).weights
-    whole = load_artifact(learned / kind).weights
+    assert [item.name for item in tmp_path.iterdir()] == ['it.run']
+    assert [run['status'] for run in read_runs([tmp_path])] == ['stopped']
+    artifact, whole = learn(lambda: False, True), load_artifact(learned / kind)
+    assert artifact.manifest.history == whole.manifest.history
+    resumed, whole = artifact.weights, whole.weights
     assert resumed.keys() == whole.keys()
     for name, value in whole.items():
         np.testing.assert_array_equal(resumed[name], value)
+
+
+def test_what_is_begun_anew_keeps_the_run_before(learned, tmp_path):
+    settings = LearningSettings.parse(SETTINGS)
+    for _ in range(2):
+        assert train_teacher(demonstrations(), tmp_path / 'it', settings, silent, cancelled=lambda: True) is None
+    assert sorted(item.name for item in tmp_path.iterdir()) == ['it.run', 'it.run.1']
+
+
+def test_nothing_is_resumed_where_nothing_was_begun(tmp_path):
+    with pytest.raises(ConfigurationError, match='without --resume'):
+        train_teacher(demonstrations(), tmp_path / 'it', LearningSettings.parse(SETTINGS), silent, resume=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_data_that_are_not_finite_end_in_an_error_and_leave_nothing(tmp_path):

@@ -1,60 +1,159 @@
-"""Model selection without a simulator, against closed forms."""
+"""Which weights of a training are kept, and what is said of them."""
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
-from oracles import random_mixture, repeated, seeded
+from oracles import seeded
+from torch import nn
 
-from vdd_ros.learning.distillation.selection import calibration, judge
-from vdd_ros.learning.mixture.covariance import DiagonalCovariance
-from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
+from vdd_ros.learning.selection import Selection, SelectionSettings
+from vdd_ros.learning.training import DescentSettings, SingleLoss, Windows, fit
+from vdd_ros.learning.verdict import verdict_of
 
-COUNT = 20_000
-# Four standard errors of a share of COUNT actions.
-TOLERANCE = 4 * 0.5 / math.sqrt(COUNT)
-
-
-def drawn_from(mixture: GaussianMixture):
-    """Draw one action from a mixture of batch size 1 for each of COUNT copies of it."""
-    copies = repeated(mixture, COUNT)
-    options = {'generator': seeded(9), 'dtype': torch.float64}
-    noise = torch.randn(COUNT, copies.covariance.noise_size, **options)
-    return copies, copies.sample(noise, torch.rand(COUNT, **options))
+FINE = {
+    'held_out_log_likelihood': 1.0,
+    'calibration_50': 0.5,
+    'calibration_90': 0.9,
+    'energy_score': 1.0,
+    'teacher_energy_score': 1.0,
+}
 
 
-@pytest.mark.parametrize('form', ['diagonal', 'full', 'low_rank'])
-@pytest.mark.parametrize('size', [1, 3, 8])
-def test_actions_of_the_mixture_itself_are_calibrated_however_much_its_experts_overlap(form, size):
-    mixture, action = drawn_from(random_mixture(form, batch=1, experts=5, size=size))
-    for share in (0.5, 0.9):
-        assert calibration(mixture, action, share) == pytest.approx(share, abs=TOLERANCE)
+def watched(values, **settings) -> tuple[Selection, nn.Linear]:
+    """Watch a module whose weight is the iteration, with values of the criterion as given."""
+    layer = nn.Linear(1, 1, bias=False)
+    given = iter(values)
+    selection = Selection(
+        layer,
+        lambda _: {'held_out_log_likelihood': next(given), 'training_log_likelihood': 9.0},
+        len(values),
+        criterion='held_out_log_likelihood',
+        settings=SelectionSettings(**settings),
+    )
+    for done in range(1, len(values) + 1):
+        nn.init.constant_(layer.weight, float(done))
+        selection.watch(layer, None, done, {})
+    return selection, layer
 
 
-@pytest.mark.parametrize('width', [0.5, 2.0])
-def test_covariances_of_the_wrong_width_are_told_by_their_calibration(width):
-    truth, action = drawn_from(random_mixture('diagonal', batch=1, experts=1, size=2))
-    student = GaussianMixture(truth.log_gating, truth.mean, DiagonalCovariance(width * truth.covariance.scale))
-    for share in (0.5, 0.9):
-        # In two dimensions chi-square has the distribution function 1 - exp(-distance / 2).
-        expected = 1 - (1 - share) ** (width**2)
-        assert calibration(student, action, share) == pytest.approx(expected, abs=TOLERANCE)
+@pytest.mark.parametrize(
+    ('values', 'kept'),
+    [
+        ([0, 1, 2, 3], 4),  # the best is the latest
+        ([0, 3, 2.9, 2.8, 1, 0], 4),  # the latest that is as good as the best
+        ([0, 3, 2.7, 2.6], 2),  # nothing else is
+        ([2.9, 2.8, 3, float('nan')], 3),  # no number is no good
+    ],
+)
+def test_the_latest_weights_are_kept_that_are_as_good_as_the_best(values, kept):
+    selection, layer = watched(values)
+    assert selection.kept_at == kept
+    selection.take(layer)
+    assert layer.weight.item() == kept
+    assert selection.at_kept('held_out_log_likelihood') == values[kept - 1]
 
 
-def test_a_student_is_judged_by_its_likelihood_its_gating_and_the_use_of_every_expert():
-    gating = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-    mean = torch.tensor([[-100.0], [0.0], [100.0]], dtype=torch.float64)
-    scale = torch.ones(1, 3, 1, dtype=torch.float64)
-    mixture, action = drawn_from(GaussianMixture(gating.log()[None], mean[None], DiagonalCovariance(scale)))
-    found = judge(mixture, action)
-    assert [found[f'usage_{expert}'] for expert in range(3)] == pytest.approx([0.5, 0.3, 0.2])
-    assert (found['experts'], found['least_used_expert']) == (3.0, pytest.approx(0.2))
-    entropy = float(-(gating * gating.log()).sum())
-    assert found['gating_entropy'] == pytest.approx(entropy)
-    # Experts this far apart: the entropy of the mixture is the sum of both.
-    expected = -entropy - 0.5 * (1 + math.log(2 * math.pi))
-    assert found['held_out_log_likelihood'] == pytest.approx(expected, abs=4 / math.sqrt(COUNT))
-    assert found['calibration_50'] == pytest.approx(0.5, abs=TOLERANCE)
-    assert found['calibration_90'] == pytest.approx(0.9, abs=TOLERANCE)
+def test_without_a_criterion_the_last_weights_are_kept():
+    layer = nn.Linear(1, 1)
+    selection = Selection(layer, lambda _: {'held_out_loss': 1.0}, 10)
+    for done in range(1, 11):
+        selection.watch(layer, None, done, {})
+    assert selection.kept_at == 10 and not selection.exhausted
+
+
+def learner() -> SingleLoss:
+    """Learn to answer all zeros, which gets worse by the measure of the tests below."""
+    torch.manual_seed(0)
+    layer = nn.Linear(2, 2)
+    windows = Windows(torch.randn(50, 1, 2, generator=seeded(1)), torch.zeros(50, 2))
+    loss = lambda observation, action, generator: (layer(observation[:, 0]) - action).square().mean()  # noqa: E731
+    return SingleLoss(layer, loss, windows, batch=8, descent=DescentSettings(learning_rate=0.1))
+
+
+def trained(checkpoint=None, stop: int | None = None, resume: bool = False) -> tuple[Selection, int]:
+    """Train where the weights get ever smaller, and smaller weights are worse."""
+    chosen = learner()
+    selection = Selection(
+        chosen.module,
+        lambda layer: {'size': float(layer.weight.detach().norm())},
+        100,
+        criterion='size',
+        settings=SelectionSettings(tolerance=0.1, patience=0.2),
+    )
+    steps = []
+    done = fit(
+        chosen,
+        iterations=100,
+        generator=seeded(),
+        watcher=selection,
+        report_every=1,
+        checkpoint=checkpoint,
+        resume=resume,
+        cancelled=lambda: steps.append(None) or len(steps) == stop,
+    )
+    return selection, done
+
+
+def test_learning_ends_early_where_nothing_is_kept_any_more():
+    selection, done = trained()
+    assert selection.exhausted
+    assert done == selection.kept_at + 21
+
+
+def test_a_resumed_training_keeps_what_it_would_have_kept(tmp_path):
+    whole, _ = trained()
+    checkpoint = tmp_path / 'checkpoint.safetensors'
+    for stop in (3, whole.kept_at + 5 - 3):
+        trained(checkpoint, stop=stop, resume=stop != 3)
+    again, done = trained(checkpoint, resume=True)
+    assert done == whole.kept_at + 21
+    assert again.curves == whole.curves
+    assert again.kept_at == whole.kept_at
+    one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    whole.take(one)
+    again.take(other)
+    assert torch.equal(one.weight, other.weight)
+    # An exhausted training that is resumed takes no step more.
+    assert trained(checkpoint, resume=True)[1] == done
+
+
+def test_a_student_without_fault_gets_a_verdict_that_names_none():
+    (sentence,) = verdict_of(FINE, watched([0, 1, 1])[0])
+    assert sentence.startswith('no fault found')
+
+
+@pytest.mark.parametrize(
+    ('change', 'found'),
+    [
+        ({'calibration_90': 0.32}, 'too narrow: regions that should hold 90 %'),
+        ({'calibration_50': 0.7}, 'too wide: regions that should hold 50 %'),
+        ({'energy_score': 1.3}, 'behind its teacher'),
+    ],
+)
+def test_a_fault_is_named_with_a_remedy(change, found):
+    (sentence,) = verdict_of({**FINE, **change}, watched([0, 1, 1])[0])
+    assert found in sentence and 'help' in sentence
+
+
+def test_a_student_that_forgets_what_it_never_saw_overfits():
+    (sentence,) = verdict_of(FINE, watched([-60, -54, -70, -98])[0])
+    assert sentence.startswith(
+        'overfits: held-out log-likelihood was best (-54.0 nat) after 2 updates and -98.0 after 4'
+    )
+    assert 'the weights of update 2 are kept' in sentence
+
+
+@pytest.mark.parametrize(
+    ('likelihood', 'score', 'found'),
+    [
+        (2.0, 0.9, 'no better than EM'),
+        (2.0, 1.1, 'better than EM on the same network in energy score'),
+        (0.0, 0.9, 'better than EM on the same network in likelihood'),
+        (0.0, 1.1, 'better than EM on the same network in both figures'),
+    ],
+)
+def test_a_student_is_compared_with_em(likelihood, score, found):
+    rival = {'held_out_log_likelihood': likelihood, 'energy_score': score}
+    (sentence,) = verdict_of(FINE, watched([0, 1])[0], rival)
+    assert sentence.startswith(found)

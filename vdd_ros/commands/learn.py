@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -72,6 +72,8 @@ class Distill(ReadsBags):
     settings: Path | None = None
     """How to learn: a YAML file, or a shipped one by name: learning_chunked, learning_joint, learning (single steps).
     By default the one that suits the contract."""
+    compare: Literal['em'] | None = None
+    """`em`: also train the same network by likelihood alone, into the folder OUTPUT.em, and judge the student by it."""
     resume: bool = False
     """Go on from the checkpoint that an interrupted run left."""
 
@@ -86,9 +88,18 @@ class Distill(ReadsBags):
         with Bars(out) as bars, Interruption() as interruption:
             demonstrations = load(self.bags, contract, settings, bars)
             artifact = distill(
-                demonstrations, self.teacher, self.output, settings, bars, resume=self.resume, cancelled=interruption
+                demonstrations,
+                self.teacher,
+                self.output,
+                settings,
+                bars,
+                compare=self.compare,
+                resume=self.resume,
+                cancelled=interruption,
             )
             if artifact is None:
                 say('stopped; go on with the same command and --resume')
                 return
         say(f'wrote the student {self.output} ({artifact.hash[:12]})')
+        for sentence in artifact.manifest.verdict:
+            say(sentence)

@@ -62,6 +62,7 @@ class AugmentedWindows(Windows):
         self._push = _tensor(step @ moved / normalizers.observation.scale, device)
         self._memory = torch.ones(contract.observation_horizon, contract.observation_size, device=device)
         self._memory[-1] = _tensor(remembers, device)
+        self._disturbs_memory = bool(settings.memory_noise and self._memory.any())
         left = (1 - settings.recovery) ** np.arange(contract.prediction_horizon)
         answer = _recovering(contract, settings.recovery) * step / normalizers.action.scale
         self._answer = _tensor(left[:, None, None] * answer, device)
@@ -77,7 +78,7 @@ class AugmentedWindows(Windows):
             share[:, -1] = 1
             observation = observation + share * (push @ self._push)[:, None]
             action = action + torch.einsum('bi,tij->btj', push, self._answer).flatten(start_dim=1)
-        if settings.memory_noise and self._memory.any():
+        if self._disturbs_memory:
             noise = settings.memory_noise * torch.randn(batch, horizon, size, **options)
             observation = observation + self._memory * (noise @ self._push)
         return observation, action

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -16,22 +17,135 @@ from vdd_ros.contract.contract import Contract
 from vdd_ros.data.dataset import WindowArrays
 from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.learning.augmentation import AugmentationSettings, AugmentedWindows, fit_normalizers
+from vdd_ros.learning.baselines.em import likelihood_loss
 from vdd_ros.learning.calibration import calibrate
 from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
 from vdd_ros.learning.distillation.distiller import Distiller
-from vdd_ros.learning.distillation.selection import judge
 from vdd_ros.learning.distillation.start import place_experts, start_from_teacher
-from vdd_ros.learning.events import write_events
+from vdd_ros.learning.evaluation import StudentEvaluation, TeacherEvaluation, judge
 from vdd_ros.learning.export import export_denoiser, export_student
 from vdd_ros.learning.learning_settings import LearningSettings
 from vdd_ros.learning.mixture.student import Student
 from vdd_ros.learning.networks import PolicyShape
+from vdd_ros.learning.runs import Run, checkpoint_path, run_path
+from vdd_ros.learning.selection import Selection
 from vdd_ros.learning.training import Ema, Learner, SingleLoss, fit
+from vdd_ros.learning.verdict import verdict_of
 from vdd_ros.policy.artifact import Artifact, Manifest, claim_output, load_artifact, normalizer_entries, save_artifact
 from vdd_ros.policy.normalization import Normalizers
 
-_HISTORY = 100
-_HELD_OUT_DRAWS = 4
+_REPORTS = 100
+_JUDGED_WINDOWS = 4096
+
+_SHOWN = {
+    'loss': 'loss',
+    'held_out_loss': 'held out',
+    'log_likelihood': 'log-likelihood',
+    'held_out_log_likelihood': 'held out',
+    'calibration_50': '50 % hold',
+    'calibration_90': '90 % hold',
+    'energy_score': 'energy score',
+    'energy_distance': 'to teacher',
+    'experts': 'experts',
+}
+"""What of the metrics a terminal shows, and under which name."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all trainings of one call have in common."""
+
+    demonstrations: Demonstrations
+    output: Path
+    settings: LearningSettings
+    progress: Progress
+    resume: bool
+    cancelled: Callable[[], bool]
+
+    @property
+    def contract(self) -> Contract:
+        return self.demonstrations.contract
+
+    @property
+    def shape(self) -> PolicyShape:
+        contract = self.contract
+        size = contract.prediction_horizon * contract.action_size
+        return PolicyShape(contract.observation_horizon, contract.observation_size, size)
+
+    @property
+    def device(self) -> torch.device:
+        return device_of(self.settings)
+
+    def generator(self) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(self.settings.seed)
+
+    def windows(
+        self, arrays: WindowArrays, normalizers: Normalizers, augmentation: AugmentationSettings
+    ) -> AugmentedWindows:
+        return AugmentedWindows(arrays, self.contract, normalizers, augmentation, self.device)
+
+    def run(self, step: str) -> Run:
+        facts = {
+            'settings': self.settings.model_dump(mode='json'),
+            'contract': self.contract.name,
+            'contract_hash': self.contract.hash,
+            'data': self.demonstrations.record.model_dump(mode='json'),
+        }
+        return Run(self.output, step, facts, resume=self.resume, trackers=self.settings.trackers)
+
+    def fit(self, step: str, run: Run, learner: Learner, decay: float, iterations: int, selection: Selection) -> bool:
+        """Train, show how it goes, and take the weights to be kept; return False if cancelled."""
+
+        def report(done: int, total: int, metrics: Mapping[str, float]) -> None:
+            self.progress(step, done, total, {_SHOWN[name]: metrics[name] for name in _SHOWN if name in metrics})
+            run.log(done, metrics)
+
+        ema = Ema(learner.module, decay)
+        done = fit(
+            learner,
+            iterations=iterations,
+            generator=self.generator(),
+            ema=ema,
+            checkpoint=checkpoint_path(self.output),
+            resume=self.resume and checkpoint_path(self.output).exists(),
+            watcher=selection,
+            report=report,
+            report_every=max(1, iterations // _REPORTS),
+            cancelled=self.cancelled,
+        )
+        if done < iterations and not selection.exhausted:
+            return False
+        if not selection.kept_at:  # resumed with a budget that was spent before the first report
+            selection.watch(learner.module, ema, done, {})
+        selection.take(learner.module)
+        return True
+
+    def save(
+        self,
+        run: Run,
+        manifest: Manifest,
+        module: torch.nn.Module,
+        export: Callable[[], bytes],
+        familiarity: Mapping[str, Any] | None = None,
+    ) -> Artifact:
+        name = f'{manifest.kind} export'
+        self.progress(name, 0, 1, {})
+        weights = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
+        save_artifact(self.output, manifest, weights, export(), familiarity)
+        artifact = load_artifact(self.output)
+        # Only now: what was learned is not lost where it cannot be exported or written.
+        run.finish(manifest.history, manifest.metrics, manifest.verdict)
+        self.progress(name, 1, 1, {})
+        return artifact
+
+    def origin(self, normalizers: Normalizers) -> dict[str, Any]:
+        """Return the entries of a manifest that say what was learned from."""
+        return {
+            'contract': self.contract,
+            'contract_hash': self.contract.hash,
+            'data': self.demonstrations.record,
+            **normalizer_entries(normalizers),
+        }
 
 
 def train_teacher(
@@ -45,6 +159,9 @@ def train_teacher(
 ) -> Artifact | None:
     """Train a diffusion policy and write its artifact; None if cancelled, with a checkpoint to `resume` from.
 
+    The last averaged weights are kept: the denoising loss of held-out demonstrations says little of how a diffusion
+    policy acts (docs/method.md), and is shown beside that of learned ones.
+
     Raises
     ------
     OutputError
@@ -55,39 +172,35 @@ def train_teacher(
         There is nothing to resume from.
 
     """
-    output = claim_output(output)
+    job = _Job(demonstrations, claim_output(output), settings, progress, _resumable(output, resume), cancelled)
     augmentation = settings.augmentation_of('teacher')
-    normalizers = fit_normalizers(demonstrations.train, demonstrations.contract, augmentation)
-    device = device_of(settings)
-    windows = _augmented(demonstrations.train, demonstrations, normalizers, augmentation, device)
+    normalizers = fit_normalizers(demonstrations.train, job.contract, augmentation)
+    windows = job.windows(demonstrations.train, normalizers, augmentation)
+    held_out = job.windows(demonstrations.held_out, normalizers, augmentation)
     training = settings.teacher_training
     torch.manual_seed(settings.seed)
-    teacher = Teacher(settings.teacher, _shape(demonstrations.contract)).to(device)
-    learner = SingleLoss(teacher, teacher.loss, windows, batch=training.batch, descent=training.descent)
-    ema = Ema(teacher, training.ema)
-    with _threads(settings.threads):
-        history = _fit(learner, ema, training.iterations, output, settings, 'teacher', progress, resume, cancelled)
-        if history is None:
+    teacher = Teacher(settings.teacher, job.shape).to(job.device)
+    with _threads(settings.threads), job.run('teacher') as run:
+        learner = SingleLoss(teacher, teacher.loss, windows, batch=training.batch, descent=training.descent)
+        evaluation = TeacherEvaluation(windows, held_out, settings.seed, job.device)
+        selection = Selection(teacher, evaluation, training.iterations)
+        if not job.fit('teacher', run, learner, training.ema, training.iterations, selection):
             return None
+        metrics = {**evaluation(teacher), 'energy_score': evaluation.energy_score(teacher)}
         teacher.cpu()
-        held_out = _augmented(demonstrations.held_out, demonstrations, normalizers, augmentation)
-        generator = torch.Generator().manual_seed(settings.seed)
-        with torch.no_grad():
-            entries = [teacher.loss(*held_out.draw(4096, generator), generator) for _ in range(_HELD_OUT_DRAWS)]
-    manifest = Manifest(
-        kind='teacher',
-        **_origin(demonstrations, normalizers),
-        network=settings.teacher.model_dump(mode='json'),
-        training={
-            'settings': settings.model_dump(mode='json'),
-            'sigmas': teacher.sigmas().tolist(),
-            'sigma_data': teacher.denoiser.sigma_data,
-        },
-        metrics={'held_out_loss': float(torch.stack(entries).mean())},
-        history=history,
-    )
-    export = partial(export_denoiser, teacher.denoiser, normalizers, teacher.shape)
-    return _save(output, manifest, teacher, export, progress)
+        manifest = Manifest(
+            kind='teacher',
+            **job.origin(normalizers),
+            network=settings.teacher.model_dump(mode='json'),
+            training={
+                'settings': settings.model_dump(mode='json'),
+                'sigmas': teacher.sigmas().tolist(),
+                'sigma_data': teacher.denoiser.sigma_data,
+            },
+            metrics=metrics,
+            history=selection.curves,
+        )
+        return job.save(run, manifest, teacher, partial(export_denoiser, teacher.denoiser, normalizers, teacher.shape))
 
 
 def distill(
@@ -97,10 +210,18 @@ def distill(
     settings: LearningSettings,
     progress: Progress,
     *,
+    compare: Literal['em'] | None = None,
     resume: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Artifact | None:
     """Distil a teacher's artifact into a student's; arguments and errors as those of `train_teacher`.
+
+    The weights are those that `selection.Selection` keeps, and the verdict in words is in the manifest.
+
+    Parameters
+    ----------
+    compare
+        `em`: also train the same mixture by likelihood alone, write it beside (`em_path`), and judge the student by it.
 
     Raises
     ------
@@ -108,58 +229,88 @@ def distill(
         The teacher is absent, damaged, or of another contract.
 
     """
-    output = claim_output(output)
+    job = _Job(demonstrations, claim_output(output), settings, progress, _resumable(output, resume), cancelled)
+    if compare is not None and not resume:
+        claim_output(em_path(job.output))
     artifact = load_artifact(teacher_path, kind='teacher', contract=demonstrations.contract)
-    normalizers = artifact.manifest.normalizers
-    shape = _shape(demonstrations.contract)
+    teacher = restored_teacher(artifact).to(job.device)
+    with _threads(settings.threads), job.run('student') as run:
+        bench = _StudentBench(job, artifact.manifest.normalizers)
+        student = bench.student()
+        if settings.start == 'teacher':
+            start_from_teacher(student, teacher.denoiser, bench.windows, job.generator())
+        if settings.start != 'spread':
+            place_experts(student, bench.windows, job.generator())
+        learner = Distiller(student, teacher.score, bench.windows, settings.distillation)
+        evaluation, selection = bench.selection(student, teacher)
+        if not job.fit('student', run, learner, settings.student_ema, settings.distillation.iterations, selection):
+            return None
+        metrics = bench.figures(student, evaluation)
+        rival = None
+        if compare is not None:
+            made = fit_em(
+                demonstrations,
+                artifact,
+                em_path(job.output),
+                settings,
+                progress,
+                resume=resume and run_path(em_path(job.output)).exists(),
+                cancelled=cancelled,
+            )
+            if made is None:
+                return None
+            rival = made.manifest.metrics
+            metrics |= {f'em_{name}': rival[name] for name in ('held_out_log_likelihood', 'energy_score')}
+        verdict = verdict_of(metrics, selection, rival)
+        return bench.save(run, student, metrics, selection, verdict, teacher=artifact.hash)
+
+
+def fit_em(
+    demonstrations: Demonstrations,
+    teacher: Artifact,
+    output: str | Path,
+    settings: LearningSettings,
+    progress: Progress,
+    *,
+    resume: bool = False,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Artifact | None:
+    """Fit the student's mixture by likelihood alone (EM), with the network, windows and budget of `distill`.
+
+    The teacher only lends its normalisers, so that figures compare. One that is there already is taken as it is.
+    Arguments and errors else as those of `distill`.
+    """
+    output = Path(output)
+    if output.exists() and resume:
+        return load_artifact(output, kind='student', contract=demonstrations.contract)
+    job = _Job(demonstrations, claim_output(output), settings, progress, _resumable(output, resume), cancelled)
+    with _threads(settings.threads), job.run('em') as run:
+        bench = _StudentBench(job, teacher.manifest.normalizers)
+        student, budget = bench.student(), settings.distillation
+        if settings.start != 'spread':
+            place_experts(student, bench.windows, job.generator())
+        loss = likelihood_loss(student)
+        learner = SingleLoss(student, loss, bench.windows, batch=budget.batch, descent=budget.descent)
+        evaluation, selection = bench.selection(student, None)
+        if not job.fit('em', run, learner, settings.student_ema, budget.iterations, selection):
+            return None
+        metrics = bench.figures(student, evaluation)
+        return bench.save(run, student, metrics, selection, verdict_of(metrics, selection), method='EM')
+
+
+def em_path(student: Path) -> Path:
+    """Return where the mixture lies that EM fitted to compare a student with."""
+    return student.with_name(f'{student.name}.em')
+
+
+def restored_teacher(artifact: Artifact) -> Teacher:
+    """Return the teacher of an artifact as a torch module that is not learned any more."""
+    contract = artifact.manifest.contract
+    size = contract.prediction_horizon * contract.action_size
+    shape = PolicyShape(contract.observation_horizon, contract.observation_size, size)
     teacher = Teacher(TeacherSettings.parse(artifact.manifest.network), shape)
     teacher.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
-    device = device_of(settings)
-    teacher.requires_grad_(False).to(device)
-    torch.manual_seed(settings.seed)
-    student = Student(settings.student, shape, torch.Generator().manual_seed(settings.seed)).to(device)
-    augmentation = settings.augmentation_of('student')
-    windows = _augmented(demonstrations.train, demonstrations, normalizers, augmentation, device)
-    with _threads(settings.threads):
-        if settings.start == 'teacher':
-            generator = torch.Generator(device).manual_seed(settings.seed)
-            start_from_teacher(student, teacher.denoiser, windows, generator)
-        if settings.start != 'spread':
-            place_experts(student, windows, torch.Generator(device).manual_seed(settings.seed))
-        learner = Distiller(student, teacher.score, windows, settings.distillation)
-        ema = Ema(student, settings.student_ema)
-        history = _fit(
-            learner, ema, settings.distillation.iterations, output, settings, 'student', progress, resume, cancelled
-        )
-        if history is None:
-            return None
-        student = student.cpu().compact()
-        held_out = _augmented(demonstrations.held_out, demonstrations, normalizers, augmentation)
-        observation, action = held_out.draw(4096, torch.Generator().manual_seed(settings.seed))
-        with torch.no_grad():
-            metrics = judge(student(observation), action)
-        calibration, familiarity = calibrate(student, demonstrations, normalizers, settings.seed)
-    manifest = Manifest(
-        kind='student',
-        **_origin(demonstrations, normalizers),
-        network=student.settings.model_dump(mode='json'),
-        training={'settings': settings.model_dump(mode='json')},
-        metrics=metrics,
-        history=history,
-        teacher=artifact.hash,
-        calibration=calibration,
-    )
-    return _save(output, manifest, student, partial(export_student, student, normalizers), progress, familiarity.arrays)
-
-
-def checkpoint_path(output: Path) -> Path:
-    """Return where the checkpoint of an unfinished artifact is kept."""
-    return output.with_name(f'{output.name}.checkpoint.safetensors')
-
-
-def events_path(output: Path) -> Path:
-    """Return the folder beside an artifact that tells TensorBoard how its training went."""
-    return output.with_name(f'{output.name}.tensorboard')
+    return teacher.requires_grad_(False)
 
 
 def device_of(settings: LearningSettings) -> torch.device:
@@ -179,86 +330,81 @@ def device_of(settings: LearningSettings) -> torch.device:
     return torch.device('cuda' if available and settings.device != 'cpu' else 'cpu')
 
 
-def _fit(
-    learner: Learner,
-    ema: Ema,
-    iterations: int,
-    output: Path,
-    settings: LearningSettings,
-    step: str,
-    progress: Progress,
-    resume: bool,
-    cancelled: Callable[[], bool],
-) -> dict[str, tuple[float, ...]] | None:
-    history: dict[str, list[float]] = {}
-    checkpoint = checkpoint_path(output)
+class _StudentBench:
+    """What a student and EM beside it are learned from, and how both are judged and written."""
 
-    def report(done: int, total: int, metrics: Mapping[str, float]) -> None:
-        progress(step, done, total, metrics)
-        for name, value in {'iteration': float(done), **metrics}.items():
-            history.setdefault(name, []).append(value)
+    def __init__(self, job: _Job, normalizers: Normalizers) -> None:
+        self._job, self._normalizers = job, normalizers
+        augmentation = job.settings.augmentation_of('student')
+        self.windows = job.windows(job.demonstrations.train, normalizers, augmentation)
+        self.held_out = job.windows(job.demonstrations.held_out, normalizers, augmentation)
 
-    done = fit(
-        learner,
-        iterations=iterations,
-        generator=torch.Generator(device_of(settings)).manual_seed(settings.seed),
-        ema=ema,
-        checkpoint=checkpoint,
-        resume=resume,
-        report=report,
-        report_every=max(1, iterations // _HISTORY),
-        cancelled=cancelled,
-    )
-    if done < iterations:
-        return None
-    ema.copy_to(learner.module)
-    return {name: tuple(values) for name, values in history.items()}
+    def student(self) -> Student:
+        job = self._job
+        torch.manual_seed(job.settings.seed)
+        generator = torch.Generator().manual_seed(job.settings.seed)
+        return Student(job.settings.student, job.shape, generator).to(job.device)
+
+    def selection(self, student: Student, teacher: Teacher | None) -> tuple[StudentEvaluation, Selection]:
+        settings = self._job.settings
+        evaluation = StudentEvaluation(self.windows, self.held_out, teacher, settings.seed, self._job.device)
+        selection = Selection(
+            student,
+            evaluation,
+            settings.distillation.iterations,
+            criterion='held_out_log_likelihood',
+            settings=settings.selection,
+        )
+        return evaluation, selection
+
+    def figures(self, student: Student, evaluation: StudentEvaluation) -> dict[str, float]:
+        """Return what the kept weights are worth, on more windows than while learning."""
+        found = evaluation(student)
+        observation, action = self.held_out.draw(_JUDGED_WINDOWS, self._job.generator())
+        with torch.no_grad():
+            metrics = judge(student(observation), action)
+        metrics |= {name: value for name, value in found.items() if name.startswith(('energy', 'training'))}
+        if evaluation.teacher_energy_score is not None:
+            metrics['teacher_energy_score'] = evaluation.teacher_energy_score
+        return metrics
+
+    def save(
+        self,
+        run: Run,
+        student: Student,
+        metrics: dict[str, float],
+        selection: Selection,
+        verdict: tuple[str, ...],
+        *,
+        teacher: str | None = None,
+        method: str = 'distillation',
+    ) -> Artifact:
+        job = self._job
+        student = student.cpu().compact()
+        calibration, familiarity = calibrate(student, job.demonstrations, self._normalizers, job.settings.seed)
+        manifest = Manifest(
+            kind='student',
+            **job.origin(self._normalizers),
+            network=student.settings.model_dump(mode='json'),
+            training={'settings': job.settings.model_dump(mode='json'), 'method': method, 'kept_at': selection.kept_at},
+            metrics=metrics,
+            history=selection.curves,
+            verdict=verdict,
+            teacher=teacher,
+            calibration=calibration,
+        )
+        export = partial(export_student, student, self._normalizers)
+        return job.save(run, manifest, student, export, familiarity.arrays)
 
 
-def _augmented(
-    arrays: WindowArrays,
-    demonstrations: Demonstrations,
-    normalizers: Normalizers,
-    settings: AugmentationSettings,
-    device: torch.device | None = None,
-) -> AugmentedWindows:
-    return AugmentedWindows(arrays, demonstrations.contract, normalizers, settings, device)
-
-
-def _shape(contract: Contract) -> PolicyShape:
-    return PolicyShape(
-        contract.observation_horizon, contract.observation_size, contract.prediction_horizon * contract.action_size
-    )
-
-
-def _origin(demonstrations: Demonstrations, normalizers: Normalizers) -> dict[str, Any]:
-    """Return the entries of a manifest that say what was learned from."""
-    return {
-        'contract': demonstrations.contract,
-        'contract_hash': demonstrations.contract.hash,
-        'data': demonstrations.record,
-        **normalizer_entries(normalizers),
-    }
-
-
-def _save(
-    output: Path,
-    manifest: Manifest,
-    module: torch.nn.Module,
-    export: Callable[[], bytes],
-    progress: Progress,
-    familiarity: Mapping[str, Any] | None = None,
-) -> Artifact:
-    progress(f'{manifest.kind} export', 0, 1, {})
-    weights = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
-    save_artifact(output, manifest, weights, export(), familiarity)
-    artifact = load_artifact(output)
-    # Only now: what was learned is not lost where it cannot be exported or written.
-    checkpoint_path(output).unlink(missing_ok=True)
-    progress(f'{manifest.kind} export', 1, 1, {})
-    # A run of its own for each artifact: curves of one that was removed and made anew would be joined to these.
-    write_events(events_path(output) / artifact.hash[:8], manifest.history, manifest.metrics)
-    return artifact
+def _resumable(output: str | Path, resume: bool) -> bool:
+    """Refuse to resume where nothing was begun; what was killed before its first checkpoint begins anew."""
+    folder = run_path(Path(output))
+    if resume and not folder.exists():
+        raise ConfigurationError(
+            expected=f'a training to resume at {folder}', found='none', remedy='start afresh, without --resume'
+        )
+    return resume
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from vdd_ros.learning.augmentation import AugmentationSettings
 from vdd_ros.learning.diffusion.teacher import TeacherSettings
 from vdd_ros.learning.distillation.distiller import DistillerSettings
 from vdd_ros.learning.mixture.student import StudentSettings
+from vdd_ros.learning.runs import TrackerName
+from vdd_ros.learning.selection import SelectionSettings
 from vdd_ros.learning.training import DescentSettings
 
 
@@ -62,6 +64,10 @@ class LearningSettings(Settings):
     """How it is distilled."""
     student_ema: float = Field(0.995, ge=0, lt=1)
     """Decay of the student's averaged weights."""
+    selection: SelectionSettings = SelectionSettings()
+    """Which weights of a student are kept, and when it has learned enough."""
+    trackers: tuple[TrackerName, ...] = ()
+    """Services that are told how a training goes, beside its folder: `wandb`, `mlflow`; they must be installed."""
 
     def augmentation_of(self, kind: Literal['teacher', 'student']) -> AugmentationSettings:
         """Return the displacements under which one of the two is learned."""

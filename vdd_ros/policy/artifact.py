@@ -97,6 +97,8 @@ class Manifest(Settings):
     """What training ended with."""
     history: dict[str, tuple[float, ...]] = {}
     """How the metrics went while training; `iteration` holds the places."""
+    verdict: tuple[str, ...] = ()
+    """What the metrics of a student mean, in words."""
     calibration: Calibration | None = None
     """What is usual for a student; None in artifacts of before it was measured."""
     teacher: str | None = None

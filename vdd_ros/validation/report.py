@@ -13,13 +13,13 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from vdd_ros.common.environment import environment
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.deployment import Deployment
 from vdd_ros.policy.artifact import Artifact
 from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.sim.tasks import Task
 from vdd_ros.validation import pictures
-from vdd_ros.validation.environment import environment
 from vdd_ros.validation.gate import Gate
 from vdd_ros.validation.judgement import judge
 from vdd_ros.validation.latency import Latency

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vdd_ros.learning.distillation.objective import coverage_loss
-from vdd_ros.learning.export import export_student
 from vdd_ros.learning.mixture.student import Student
-from vdd_ros.policy.artifact import Manifest, save_artifact
 
 
 def likelihood_loss(student: Student) -> Callable[[Tensor, Tensor, torch.Generator], Tensor]:
@@ -26,27 +23,3 @@ def likelihood_loss(student: Student) -> Callable[[Tensor, Tensor, torch.Generat
         return coverage_loss(student(observation), action)
 
     return loss
-
-
-def save_fitted(path: Path, student: Student, like: Manifest) -> None:
-    """Write a mixture as the artifact of a student without a teacher; contract, data, normalizers are those of `like`.
-
-    Raises
-    ------
-    OutputError
-        The output is occupied.
-
-    """
-    manifest = like.model_copy(
-        update={
-            'kind': 'student',
-            'teacher': None,
-            'network': student.settings.model_dump(mode='json'),
-            'training': {'method': 'EM'},
-            'metrics': {'experts': student.settings.experts},
-            'history': {},
-            'calibration': None,
-        }
-    )
-    weights = {name: value.detach().cpu().numpy() for name, value in student.state_dict().items()}
-    save_artifact(path, manifest, weights, export_student(student.cpu(), manifest.normalizers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Literal
 
@@ -10,6 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 Grid = Float[Tensor, 'level']
+
+
+@functools.lru_cache(maxsize=64)
+def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Float[Tensor, 'value']:
+    """Return numbers on a device, where they lie from the first call on: a captured graph cannot fetch them."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def karras_grid(count: int, low: float, high: float, *, rho: float = 7.0) -> Grid:

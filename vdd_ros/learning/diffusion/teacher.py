@@ -17,6 +17,7 @@ from vdd_ros.learning.diffusion.denoiser import Denoiser, edm, epsilon
 from vdd_ros.learning.diffusion.loss import denoising_loss
 from vdd_ros.learning.diffusion.noise import (
     Grid,
+    constant,
     ddpm_grid,
     karras_grid,
     loglogistic,
@@ -108,8 +109,10 @@ class Teacher(nn.Module):
         """Map uniform numbers to the noise levels of training."""
         settings = self.settings
         if settings.process == 'ddpm':
-            levels = ddpm_grid(settings.schedule, settings.steps, settings.steps)[:-1].to(uniform)
-            return levels[(uniform * settings.steps).long().clamp(max=settings.steps - 1)]
+            grid = tuple(ddpm_grid(settings.schedule, settings.steps, settings.steps)[:-1].tolist())
+            return constant(grid, uniform.dtype, uniform.device)[
+                (uniform * settings.steps).long().clamp(max=settings.steps - 1)
+            ]
         if settings.training_noise == 'loguniform':
             return loguniform(uniform, settings.sigma_min, settings.sigma_max)
         draw = loglogistic if settings.training_noise == 'loglogistic' else lognormal

@@ -97,29 +97,28 @@ class Distiller:
             gating = [*student.gating_trunk.parameters(), *student.gating_head.parameters()]
             held = {id(parameter) for parameter in gating}
             experts = [parameter for parameter in student.parameters() if id(parameter) not in held]
-            self.descents = {'experts': Descent(experts, settings.descent), 'gating': Descent(gating, settings.descent)}
+            first = Descent(experts, settings.descent)
+            self.descents = {'experts': first, 'gating': Descent(gating, settings.descent, first)}
 
-    def step(self, iteration: int, iterations: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        """Learn once; `iteration` of `iterations` are done."""
-        progress = iteration / iterations
-        coverage = self.settings.coverage * (1 - progress if self.settings.coverage_decay == 'linear' else 1)
+    def step(self, progress: Float[Tensor, ''], generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Learn once at a share of the iterations."""
+        settings = self.settings
+        fading = 1 - progress if settings.coverage_decay == 'linear' else 1
         alternating = 'gating' in self.descents
-        for _ in range(self.settings.expert_steps):
-            observation, action = self._windows.draw(self.settings.batch, generator)
+        for _ in range(settings.expert_steps):
+            observation, action = self._windows.draw(settings.batch, generator)
             mixture = self.module(observation)
             loss = self._expert_loss(mixture, observation, progress, generator)
-            uncovered = coverage_loss(mixture if coverage else mixture.detach(), action)
-            if coverage:
-                loss = loss + coverage * uncovered
+            uncovered = coverage_loss(mixture if settings.coverage else mixture.detach(), action)
+            if settings.coverage:
+                loss = loss + settings.coverage * fading * uncovered
             if not alternating:
                 loss = loss + gating_loss(mixture, action)
             gradient = self.descents['experts' if alternating else 'all'].step(loss, progress)
         if alternating:
-            observation, action = self._windows.draw(self.settings.batch, generator)
+            observation, action = self._windows.draw(settings.batch, generator)
             mixture = self.module(observation)
             self.descents['gating'].step(gating_loss(mixture, action), progress)
-        if self.settings.unused_below and (iteration + 1) % self.settings.review_every == 0:
-            self._review(progress, generator)
         return {
             'log_likelihood': -uncovered.detach(),
             'gating_entropy': mixture.detach().gating_entropy().mean(),
@@ -127,8 +126,19 @@ class Distiller:
             'gradient': gradient,
         }
 
+    def review(self, done: int, iterations: int, generator: torch.Generator) -> bool:
+        """Move or retire unused experts, every so many steps; return whether fewer are left."""
+        settings = self.settings
+        if not settings.unused_below or done % settings.review_every:
+            return False
+        for descent in self.descents.values():
+            descent.check()
+        alive = int(self.module.alive.sum())
+        self._review((done - 1) / iterations, generator)
+        return int(self.module.alive.sum()) < alive
+
     def _expert_loss(
-        self, mixture: GaussianMixture, observation: Tensor, progress: float, generator: torch.Generator
+        self, mixture: GaussianMixture, observation: Tensor, progress: Tensor, generator: torch.Generator
     ) -> Float[Tensor, '']:
         settings = self.settings
         options = {'generator': generator, 'dtype': observation.dtype, 'device': observation.device}

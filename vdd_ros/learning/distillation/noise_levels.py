@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from vdd_ros.common.settings import Settings
+from vdd_ros.learning.diffusion.noise import constant
 
 
 class NoiseLevels(Settings):
@@ -38,18 +39,18 @@ class NoiseLevels(Settings):
             raise ValueError('positive `levels` go with `kind: levels`, and only with it')
         return self
 
-    def sigma(self, uniform: Float[Tensor, 'batch'], progress: float) -> Float[Tensor, 'batch']:
+    def sigma(self, uniform: Float[Tensor, 'batch'], progress: Float[Tensor, '']) -> Float[Tensor, 'batch']:
         """Map uniform numbers in [0, 1), at a share of the iterations in [0, 1], to noise levels."""
         ratio = self.high / self.low
         if self.kind == 'levels':
             index = (uniform * len(self.levels)).long().clamp(max=len(self.levels) - 1)
-            return uniform.new_tensor(self.levels)[index]
+            return constant(self.levels, uniform.dtype, uniform.device)[index]
         if self.kind == 'fixed':
             return uniform.new_full(uniform.shape, self.low)
         if self.kind == 'annealed':
-            return uniform.new_full(uniform.shape, self.high * ratio**-progress)
+            return (self.high * ratio**-progress).to(uniform).expand(uniform.shape)
         if self.kind == 'uniform':
             return self.low + (self.high - self.low) * uniform
         if self.kind == 'narrowing':
-            ratio *= (self.end / self.high) ** progress
+            ratio = (ratio * (self.end / self.high) ** progress).to(uniform)
         return self.low * ratio**uniform

@@ -38,6 +38,12 @@ def chosen_matrices(
     return chosen(values.flatten(start_dim=-2), expert).unflatten(-1, values.shape[-2:])
 
 
+def factorized(matrix: Float[Tensor, '*batch row row']) -> Float[Tensor, '*batch row row']:
+    """Return Cholesky factors, NaN where there is none, without waiting for the device."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    return torch.where((failed == 0)[..., None, None], factor, torch.nan)
+
+
 class Covariance(abc.ABC):
     """Covariances of shape '*batch action action'; ``*samples`` are sample axes, then these batch axes."""
 
@@ -203,7 +209,7 @@ class FullCovariance(Covariance):
         """Factorise the widened matrix anew."""
         size = self.cholesky.shape[-1]
         widening = sigma[..., None, None] ** 2 * torch.eye(size, dtype=sigma.dtype, device=sigma.device)
-        return FullCovariance(torch.linalg.cholesky(self.dense() + widening))
+        return FullCovariance(factorized(self.dense() + widening))
 
     def select(self, index: Tensor) -> FullCovariance:
         """Keep some experts."""

@@ -11,7 +11,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from vdd_ros.learning.mixture.covariance import Covariance, FullCovariance, Sigma, chosen, chosen_matrices, columns
+from vdd_ros.learning.mixture.covariance import (
+    Covariance,
+    FullCovariance,
+    Sigma,
+    chosen,
+    chosen_matrices,
+    columns,
+    factorized,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class LowRankCovariance(Covariance):
     def _capacitance(self) -> FullCovariance:
         gram = self._whitened_factor.mT @ self._whitened_factor
         identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-        return FullCovariance(torch.linalg.cholesky(gram + identity))
+        return FullCovariance(factorized(gram + identity))
 
     @cached_property
     def _explaining(self) -> Float[Tensor, '*batch rank action']:

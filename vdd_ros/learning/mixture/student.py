@@ -66,7 +66,10 @@ class Student(nn.Module):
         self.gating_head = nn.Linear(width, experts) if learned else None
         self.gating_trunk = build_trunk(settings.trunk, shape) if learned and settings.gating_trunk == 'own' else None
         self.register_buffer('alive', torch.ones(experts, dtype=torch.bool))
-        self._lower = torch.tril_indices(size, size, offset=-1)
+        # On the device of the module, where a step may be a captured graph, and not in its state.
+        self.register_buffer('_lower', torch.tril_indices(size, size, offset=-1), persistent=False)
+        self._living: Tensor | None = None
+        self.register_load_state_dict_post_hook(lambda module, _: module._note_living())
         self._start(generator)
 
     def _start(self, generator: torch.Generator) -> None:
@@ -90,7 +93,7 @@ class Student(nn.Module):
     def forward(self, observation: Float[Tensor, 'batch horizon obs']) -> GaussianMixture:
         """Compute the mixture of the living experts for each window."""
         mixture = self.every_expert(observation)
-        return mixture if self.alive.all() else mixture.select(self.alive.nonzero()[:, 0])
+        return mixture if self._living is None else mixture.select(self._living.to(mixture.mean.device))
 
     def every_expert(self, observation: Float[Tensor, 'batch horizon obs']) -> GaussianMixture:
         """Compute the mixture of all experts, retired ones too, by a graph that does not depend on values."""
@@ -133,6 +136,11 @@ class Student(nn.Module):
                 expected='at least one living expert', found='all of them to be retired', remedy='keep one'
             )
         self.alive.copy_(alive)
+        self._note_living()
+
+    def _note_living(self) -> None:
+        """Remember who lives, so that no call has to ask the device."""
+        self._living = None if self.alive.all() else self.alive.nonzero()[:, 0]
 
     @torch.no_grad()
     def move(self, expert: int, parent: int, offset: Float[Tensor, 'action'], share: float) -> None:
