@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from arms import ANSWERED, HOME, Arm, assert_smooth, tool
+from arms import HOME, Arm, assert_smooth, limits_of, tool
 from lifecycle_msgs.msg import Transition
+from movers import start_mover
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -21,32 +22,37 @@ from vdd_ros.nodes import qos
 
 RATE = 250
 AWAY = HOME + 0.3
+STRICT = {'joint_limits': 'fr3'}
+LIMITS = limits_of(**STRICT)
+
+
+policy = pytest.mark.parametrize('mover', ['policy_node'], indirect=True)
+"""Of faults that only a policy can have."""
 
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, mover):
     """Where the artifacts lie."""
     return tmp_path_factory.mktemp('artifacts')
 
 
 @pytest.fixture(scope='module')
-def graph(tmp_path_factory):
-    """One graph for all faults."""
+def graph(tmp_path_factory, mover):
+    """One graph for all faults of a mover."""
     with open_graph(tmp_path_factory.mktemp('faults')) as graph:
         yield graph
 
 
 @pytest.fixture(scope='module')
-def node(graph, folder):
-    """One policy node for all faults; it leads the tool straight to the left."""
-    artifact = save_student(folder / 'left', [[0.0, 0.001]], change={'prediction_horizon': 4})
-    return graph.start('policy_node', use_sim_time=False, artifact=artifact, **ANSWERED, control_rate=RATE)
+def node(graph, folder, mover):
+    """One node for all faults; it leads the tool straight to the left, under strict limits."""
+    return start_mover(graph, mover, folder, control_rate=RATE, **STRICT)
 
 
 @pytest.fixture(scope='module')
-def body(graph, node):
+def body(graph, node, mover):
     """One arm for all faults."""
-    return Arm(graph)
+    return Arm(graph, mover)
 
 
 @pytest.fixture
@@ -84,7 +90,7 @@ def test_a_second_commander_is_given_way_to_by_a_stop_that_is_a_motion(graph, no
     graph.until(lambda: meddle() and 'giving way: /rival commands on arm_controller/commands, too' in node.text)
     graph.until(lambda: meddle() and all(np.array_equal(command, AWAY) for command in arm.commands[-300:]))
     own = of_the_node(arm.commands)
-    assert_smooth(own, RATE)
+    assert_smooth(own, RATE, LIMITS)
     assert len(own) > begin
     assert 'it has given way' in arm.ask('resume').message
 
@@ -103,7 +109,7 @@ def test_with_a_second_commander_about_it_does_not_begin(graph, node, body, riva
     [
         (
             'publisher',
-            'policy_node/estop',
+            'estop',
             QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
             'Best effort',
         ),
@@ -115,9 +121,11 @@ def test_with_a_second_commander_about_it_does_not_begin(graph, node, body, riva
         ),
     ],
 )
-def test_peers_that_dds_would_silently_not_connect_are_found(graph, body, rival, kind, topic, profile, complaint):
+def test_peers_that_dds_would_silently_not_connect_are_found(
+    graph, mover, body, rival, kind, topic, profile, complaint
+):
     if kind == 'publisher':
-        rival.create_publisher(Bool, topic, profile)
+        rival.create_publisher(Bool, f'{mover}/{topic}', profile)
     else:
         rival.create_subscription(Float64MultiArray, topic, lambda message: None, profile)
     graph.until(lambda: body.live() and complaint in body.ask('preflight').message)
@@ -126,17 +134,18 @@ def test_peers_that_dds_would_silently_not_connect_are_found(graph, body, rival,
     assert not of_the_node(body.commands)
 
 
-def test_a_peer_of_another_type_is_found(graph, body, rival):
-    rival.create_publisher(Float64MultiArray, 'policy_node/estop', 1)
+def test_a_peer_of_another_type_is_found(graph, mover, body, rival):
+    rival.create_publisher(Float64MultiArray, f'{mover}/estop', 1)
     found = 'found std_msgs/msg/Float64MultiArray of /rival'
     graph.until(lambda: body.live() and found in body.ask('preflight').message)
     assert not body.change(Transition.TRANSITION_ACTIVATE)
 
 
-def test_a_preflight_that_finds_nothing_says_what_it_looked_at(graph, body):
+def test_a_preflight_that_finds_nothing_says_what_it_looked_at(graph, mover, body):
     graph.until(lambda: body.live() and body.ask('preflight').success)
     text = body.ask('preflight').message
-    for looked_at in ('artifact', 'contract', 'joint order', 'stage', '/joint_states', '/arm_controller/commands'):
+    played = {'policy_node': 'artifact', 'replay': 'episode'}[mover]
+    for looked_at in (played, 'contract', 'joint order', 'stage', '/joint_states', '/arm_controller/commands'):
         assert f'fine: {looked_at}: ' in text
 
 
@@ -146,11 +155,11 @@ def test_a_stop_is_a_motion_that_lasts_until_resume_goes_on_from_there(graph, no
     arm.keeps_resting()
     assert arm.ask('resume').success
     arm.moves(0.003)
-    assert_smooth(arm.commands, RATE)
+    assert_smooth(arm.commands, RATE, LIMITS)
 
 
-def test_the_emergency_stop_holds_until_it_is_released_and_somebody_resumes(graph, arm, rival):
-    button = rival.create_publisher(Bool, 'policy_node/estop', qos.ESTOP)
+def test_the_emergency_stop_holds_until_it_is_released_and_somebody_resumes(graph, mover, arm, rival):
+    button = rival.create_publisher(Bool, f'{mover}/estop', qos.ESTOP)
     graph.until(lambda: arm.live() and button.get_subscription_count() == 1)
     button.publish(Bool(data=True))
     graph.until(lambda: arm.live() and arm.rests())
@@ -159,7 +168,7 @@ def test_the_emergency_stop_holds_until_it_is_released_and_somebody_resumes(grap
     button.publish(Bool(data=False))
     graph.until(lambda: arm.live() and arm.ask('resume').success)
     arm.moves(0.003)
-    assert_smooth(arm.commands, RATE)
+    assert_smooth(arm.commands, RATE, LIMITS)
 
 
 def set_artifact(graph, arm: Arm, client, path: Path) -> None:
@@ -171,6 +180,7 @@ def set_artifact(graph, arm: Arm, client, path: Path) -> None:
     graph.until(lambda: arm.live() and future.done())
 
 
+@policy
 def test_an_artifact_that_was_spoilt_is_refused_while_the_arm_moves_on(graph, arm, folder):
     spoilt = folder / 'left' / 'network.onnx'
     whole = spoilt.read_bytes()
@@ -180,10 +190,11 @@ def test_an_artifact_that_was_spoilt_is_refused_while_the_arm_moves_on(graph, ar
     assert 'expected network.onnx as the manifest' in answer.message and 'acts on' in answer.message
     spoilt.write_bytes(whole)
     arm.moves(0.003)
-    assert_smooth(arm.commands, RATE)
+    assert_smooth(arm.commands, RATE, LIMITS)
     assert arm.ask('reload').success
 
 
+@policy
 def test_an_artifact_that_answers_nonsense_or_is_of_another_contract_is_refused_while_the_arm_moves_on(
     graph, arm, folder
 ):
@@ -197,9 +208,10 @@ def test_an_artifact_that_answers_nonsense_or_is_of_another_contract_is_refused_
     assert 'expected an artifact at' in arm.ask('reload').message
     shutil.move(folder / 'kept', folder / 'left')
     arm.moves(0.003)
-    assert_smooth(arm.commands, RATE)
+    assert_smooth(arm.commands, RATE, LIMITS)
 
 
+@policy
 def test_another_artifact_takes_over_without_a_jump(graph, node, arm, folder, rival):
     save_student(folder / 'right', [[0.0, -0.001]], change={'prediction_horizon': 4})
     client = rival.create_client(SetParameters, 'policy_node/set_parameters')
@@ -211,9 +223,10 @@ def test_another_artifact_takes_over_without_a_jump(graph, node, arm, folder, ri
     assert tool(arm.commands[-1])[1] < ahead
     set_artifact(graph, arm, client, folder / 'left')
     arm.moves(0.01)
-    assert_smooth(arm.commands, RATE)
+    assert_smooth(arm.commands, RATE, LIMITS)
 
 
+@policy
 def test_rules_may_be_set_while_the_arm_moves_and_nonsense_is_refused(graph, node, arm, folder, rival):
     client = rival.create_client(SetParameters, 'policy_node/set_parameters')
     graph.until(client.service_is_ready)
@@ -232,6 +245,7 @@ def test_rules_may_be_set_while_the_arm_moves_and_nonsense_is_refused(graph, nod
     arm.moves(0.003)
 
 
+@policy
 def test_a_hundred_activations_leak_nothing(node, body):
     def used() -> tuple[int, int, int]:
         """Return threads, files and memory [kB] of the node."""
@@ -260,4 +274,4 @@ def test_a_killed_node_leaves_the_arm_with_its_last_command_which_is_as_near_as_
     node.send(signal.SIGKILL)
     node.wait()
     graph.until(lambda: body.live() and body.unheard() > 1.0)
-    assert_smooth(body.commands, RATE)
+    assert_smooth(body.commands, RATE, LIMITS)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from time import monotonic
 
 import numpy as np
 import pytest
-from arms import ANSWERED, HOME, JOINTS, Arm, assert_smooth
+from arms import HOME, JOINTS, KINEMATICS, Arm, assert_smooth
 from lifecycle_msgs.msg import Transition
+from movers import start_mover
 from ros_fixtures import open_graph
-from students import save_student
 
 RATE = 250
 HOUR = 3600 * 10**9
@@ -17,27 +18,24 @@ LAG = 0.02
 
 
 @pytest.fixture(scope='module')
-def graph(tmp_path_factory):
-    """One graph for all faults."""
+def graph(tmp_path_factory, mover):
+    """One graph for all faults of a mover."""
     with open_graph(tmp_path_factory.mktemp('faults')) as graph:
         yield graph
 
 
 @pytest.fixture(scope='module')
-def node(graph, tmp_path_factory):
-    """One policy node for all faults; it leads the tool straight on."""
-    artifact = save_student(
-        tmp_path_factory.mktemp('artifact') / 'student', [[0.0, 0.001]], change={'prediction_horizon': 4}
-    )
-    return graph.start(
-        'policy_node', use_sim_time=False, artifact=artifact, **ANSWERED, control_rate=RATE, max_age=0.3, max_lag=LAG
+def node(graph, tmp_path_factory, mover):
+    """One node for all faults; it leads the tool straight on."""
+    return start_mover(
+        graph, mover, tmp_path_factory.mktemp('moved'), speed=0.09, control_rate=RATE, max_age=0.3, max_lag=LAG
     )
 
 
 @pytest.fixture(scope='module')
-def body(graph, node):
+def body(graph, node, mover):
     """One arm for all faults."""
-    return Arm(graph)
+    return Arm(graph, mover)
 
 
 @pytest.fixture
@@ -111,13 +109,35 @@ def test_joints_that_are_added_or_reordered_change_nothing(graph, arm):
     assert not arm.rests()
 
 
-def test_an_arm_that_is_blocked_is_not_pushed_ever_harder(graph, arm):
-    stuck = arm.commands[-1].copy()
-    graph.until(lambda: arm.live(position=stuck) and np.abs(arm.commands[-1] - stuck).max() > 0.9 * LAG)
-    target = len(arm.commands) + RATE
-    graph.until(lambda: arm.live(position=stuck) and len(arm.commands) > target)
-    assert np.abs(np.array(arm.commands[-RATE:]) - stuck).max() < 1.1 * LAG
+def test_an_arm_that_is_blocked_is_not_pushed_and_does_not_leap_when_it_is_released(graph, node, arm):
+    stuck, begin = arm.commands[-1].copy(), len(arm.commands)
+    graph.until(lambda: arm.live(position=stuck) and 'does not follow: it was commanded' in node.text)
+    graph.until(lambda: arm.live(position=stuck) and arm.rests() and np.abs(arm.commands[-1] - stuck).max() < 2e-3)
+    assert np.abs(np.array(arm.commands[begin:]) - stuck).max() < 1.1 * LAG
+    arm.keeps_resting()
+    assert arm.ask('resume').success
     arm.moves(0.003)
+
+
+def test_a_process_that_was_suspended_moves_on_from_rest(graph, node, arm):
+    for seconds in (0.03, 0.1, 0.6):
+        arm.moves(0.01)
+        node.send(signal.SIGSTOP)
+        graph.until(lambda: arm.live() and arm.unheard() > seconds)
+        last = len(arm.commands) - 1
+        node.send(signal.SIGCONT)
+        graph.until(lambda: arm.live() and len(arm.commands) > last + RATE // 4)
+        del arm.commands[:last]  # the arm has come to rest there
+        steps = np.diff([arm.commands[0], *arm.commands], axis=0)
+        steps = steps[np.concatenate([[True], np.any(steps[1:] != 0, axis=1)])]
+        assert (np.abs(np.diff(steps, axis=0)) * RATE**2 <= KINEMATICS.acceleration_limits + 1e-4).all()
+
+
+def test_joint_states_of_another_clock_are_found_before_anything_moves(graph, body):
+    graph.until(lambda: body.say(1, clock=False) or 'a clock of their own: look at use_sim_time' in body.preflight())
+    body.commands.clear()
+    assert not body.change(Transition.TRANSITION_ACTIVATE)
+    assert not body.commands
 
 
 def test_the_node_ends_in_order_after_all_that(node):

@@ -6,11 +6,11 @@ from time import time_ns
 
 import numpy as np
 import pytest
-from arms import ANSWERED, JOINTS, Arm, assert_smooth
+from arms import JOINTS, Arm, assert_smooth
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
+from movers import start_mover
 from ros_fixtures import open_graph
-from students import save_student
 
 from benchmarks.measurement_faults import FAULTS
 from vdd_ros.contract.contract import load_contract
@@ -24,24 +24,22 @@ BEYOND = 5e-3
 
 
 @pytest.fixture(scope='module')
-def graph(tmp_path_factory):
-    """One graph for all faults."""
+def graph(tmp_path_factory, mover):
+    """One graph for all faults of a mover."""
     with open_graph(tmp_path_factory.mktemp('faults')) as graph:
         yield graph
 
 
 @pytest.fixture(scope='module')
-def node(graph, tmp_path_factory):
-    """One policy node for all faults; it leads the tool on at 30 mm/s."""
-    change = {'prediction_horizon': 4}
-    artifact = save_student(tmp_path_factory.mktemp('artifact') / 'student', [[0.0, 0.001]], change=change)
-    return graph.start('policy_node', use_sim_time=False, artifact=artifact, **ANSWERED, control_rate=RATE)
+def node(graph, tmp_path_factory, mover):
+    """One node for all faults; it leads the tool on at 30 mm/s."""
+    return start_mover(graph, mover, tmp_path_factory.mktemp('moved'), control_rate=RATE)
 
 
 @pytest.fixture(scope='module')
-def body(graph, node):
+def body(graph, node, mover):
     """One arm for all faults."""
-    arm = Arm(graph)
+    arm = Arm(graph, mover)
     arm.statuses = []
     on_status = lambda message: arm.statuses.append(message.status[0].message)  # noqa: E731
     graph.node('watcher').create_subscription(DiagnosticArray, '/diagnostics', on_status, qos.DIAGNOSTICS)
@@ -97,3 +95,20 @@ def test_a_faulty_measurement_stops_the_arm_within_its_braking_distance_and_with
     moved = np.abs(np.array(arm.commands[begin:]) - arm.commands[begin - 1]).max()
     assert moved < distance + BEYOND
     assert any(text.startswith(('stopped: ', 'holding: ')) for text in arm.statuses)
+
+
+def test_an_arm_that_does_not_follow_is_stopped_and_does_not_leap_when_it_is_released(graph, arm):
+    """As after a protective stop on its pendant: it is measured, and stands still."""
+    distance, speed = braking_distance(arm.commands), np.abs(np.diff(arm.commands[-20:], axis=0)).max() * RATE
+    stuck, begin = arm.commands[-1].copy(), len(arm.commands)
+
+    def stands() -> bool:
+        return arm.live(position=stuck)
+
+    graph.until(lambda: stands() and any('does not follow: it was commanded' in text for text in arm.statuses))
+    graph.until(lambda: stands() and arm.rests() and np.abs(arm.commands[-1] - stuck).max() < 2e-3)
+    # A command counts once the arm had a fifth of a second to follow it.
+    assert np.abs(np.array(arm.commands[begin:]) - stuck).max() < 0.03 + 0.25 * speed + distance + BEYOND
+    arm.keeps_resting()
+    assert arm.ask('resume').success
+    arm.moves(0.003)

@@ -8,6 +8,7 @@ from time import time_ns
 import numpy as np
 from arms import ANSWERED, HOME, Arm, assert_smooth, tool
 from lifecycle_msgs.msg import Transition
+from movers import start_mover
 from students import save_student
 
 RATE = 250
@@ -62,10 +63,9 @@ def test_rules_that_leave_no_expert_stop_the_arm_and_say_why(graph, tmp_path):
     assert node.stop(signal.SIGTERM) == 0
 
 
-def test_without_a_clock_nothing_begins_and_with_one_that_jumps_the_arm_does_not(graph, tmp_path):
-    artifact = save_student(tmp_path / 'student', [[0.0, 0.01]])
-    node = graph.start('policy_node', artifact=artifact)
-    arm = Arm(graph)
+def test_without_a_clock_nothing_begins_and_with_one_that_jumps_the_arm_does_not(graph, tmp_path, mover):
+    node = start_mover(graph, mover, tmp_path, speed=0.01 / 0.035, simulated=True)
+    arm = Arm(graph, mover)
     assert arm.change(Transition.TRANSITION_CONFIGURE)
     arm.tick(0)  # somebody is there, and the clock stands still
 
@@ -91,20 +91,4 @@ def test_without_a_clock_nothing_begins_and_with_one_that_jumps_the_arm_does_not
         assert tool(arm.commands[-1])[1] - tool(arm.commands[before])[1] > 0.02
     steps = np.linalg.norm(np.diff(tool(np.array([HOME, *arm.commands])), axis=0), axis=1)
     assert steps.max() < 0.0101
-    assert node.stop() == 0
-
-
-def test_joint_states_of_another_clock_are_found_before_anything_moves(graph, tmp_path):
-    artifact = save_student(tmp_path / 'student', [[0.0, 0.01]])
-    node = graph.start('policy_node', use_sim_time=False, artifact=artifact, **ANSWERED)
-    arm = Arm(graph)
-    assert arm.change(Transition.TRANSITION_CONFIGURE)
-
-    def refused() -> bool:
-        arm.say(5 * PERIOD)
-        arm.change(Transition.TRANSITION_ACTIVATE)
-        return 'they have a clock of their own: look at use_sim_time' in node.text
-
-    graph.until(refused)
-    assert not arm.commands
     assert node.stop() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from time import monotonic, time_ns
 
 import numpy as np
@@ -14,6 +15,8 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from vdd_ros.contract.contract import load_contract
+from vdd_ros.control.deployment import Deployment
+from vdd_ros.control.limits import Limits
 from vdd_ros.nodes import messages, qos
 from vdd_ros.robot.kinematics import Kinematics
 
@@ -21,6 +24,8 @@ ANSWERED = {'override_name': 'a test', 'override_reason': 'there is no arm'}
 """Parameters of a policy node in wall time, whose artifact has passed no validation."""
 JOINTS = [f'joint{number}' for number in range(1, 8)]
 HOME = np.array([-0.4, 0.3, 0.0, -2.2, 0.0, 2.5, 0.4])
+_REST = 8
+"""Equal commands that are a rest; a thread that wakes up late repeats fewer."""
 KINEMATICS = Kinematics.from_contract(load_contract('avoiding_cartesian'))
 
 
@@ -32,10 +37,10 @@ def tool(joints: np.ndarray) -> np.ndarray:
 class Arm:
     """Joint states and a clock of the test's choice; remembers the commands."""
 
-    def __init__(self, graph) -> None:
-        """Take part in the test's graph."""
+    def __init__(self, graph, mover: str = 'policy_node') -> None:
+        """Take part in the test's graph; ``mover`` is the node that commands."""
         self._node = node = graph.node('arm')
-        self._graph = graph
+        self._graph, self._mover = graph, mover
         self.commands: list[np.ndarray] = []
         self._heard = 0.0
         self.configured = False
@@ -43,7 +48,7 @@ class Arm:
         self._states = node.create_publisher(JointState, 'joint_states', qos.JOINT_STATES_OFFERED)
         self._clock = node.create_publisher(Clock, '/clock', qos.CLOCK)
         node.create_subscription(Float64MultiArray, 'arm_controller/commands', self._on_command, qos.COMMANDS)
-        self._change = node.create_client(ChangeState, 'policy_node/change_state')
+        self._change = node.create_client(ChangeState, f'{mover}/change_state')
 
     def _on_command(self, message: Float64MultiArray) -> None:
         self.commands.append(np.array(message.data))
@@ -84,12 +89,16 @@ class Arm:
 
     def ask(self, service: str, live: bool = True) -> Trigger.Response:
         """Call a service of the node, while the arm lives on."""
-        client = self._node.create_client(Trigger, f'policy_node/{service}')
+        client = self._node.create_client(Trigger, f'{self._mover}/{service}')
         self._graph.until(client.service_is_ready)
         future = client.call_async(Trigger.Request())
         self._graph.until(lambda: (not live or self.live()) and future.done())
         self._node.destroy_client(client)
         return future.result()
+
+    def preflight(self) -> str:
+        """Return what the node finds when it looks around, in words, whatever the arm is up to."""
+        return self.ask('preflight', live=False).message
 
     def activate(self, stamp: int | None = None) -> None:
         """Configure the node if it is not, let it hear a state, and activate it; in wall time without a stamp."""
@@ -127,16 +136,31 @@ class Arm:
         assert all(np.array_equal(command, last) for command in self.commands[seen:])
 
 
-def assert_smooth(commands: list[np.ndarray], rate: float) -> None:
-    """See that commands are finite and within the limits of the model on speed and acceleration.
+def limits_of(**parameters: object) -> Limits:
+    """Return the limits that a node with these parameters holds at control rate."""
+    contract = load_contract('avoiding_cartesian')
+    return Deployment.parse(parameters).limits_of(contract, KINEMATICS, lockstep=False)
 
-    A thread that wakes up twice in one period repeats a command; that is not a motion, and not counted as one.
+
+def assert_smooth(commands: list[np.ndarray], rate: float, limits: Limits | None = None) -> None:
+    """See that commands are finite and within limits of position, speed, acceleration and jerk.
+
+    A thread that wakes up late repeats some commands; these are no rest, and not counted as one. What comes before and
+    after them is not looked at together for jerk.
     """
-    path = np.array(commands)
+    limits, path = limits or limits_of(), np.array(commands)
     assert np.isfinite(path).all()
-    path = path[np.concatenate([[True], np.any(np.diff(path, axis=0) != 0, axis=1)])]
-    velocity = np.diff(path, axis=0) * rate
-    assert (np.abs(velocity) <= KINEMATICS.velocity_limits + 1e-6).all()
-    acceleration = np.diff(velocity, axis=0) * rate
-    assert (np.abs(acceleration) <= KINEMATICS.acceleration_limits + 1e-4).all()
     assert ((path >= KINEMATICS.lower) & (path <= KINEMATICS.upper)).all()
+    changes = [0, *(np.flatnonzero(np.any(np.diff(path, axis=0) != 0, axis=1)) + 1), len(path)]
+    stretches: list[list[np.ndarray]] = [[]]
+    for begin, end in pairwise(changes):
+        rests = end - begin >= _REST
+        stretches[-1] += [path[begin]] * (3 if rests else 1)
+        if end - begin > 1 and not rests:
+            stretches.append([])
+    whole = np.concatenate([stretch for stretch in stretches if stretch])
+    for order, limit in ((1, limits.velocity), (2, limits.acceleration)):
+        assert (np.abs(np.diff(whole, order, axis=0)) * rate**order <= limit + 1e-4).all()
+    for stretch in stretches:
+        if len(stretch) > 3:
+            assert (np.abs(np.diff(stretch, 3, axis=0)) * rate**3 <= limits.jerk + 1e-3).all()

@@ -22,7 +22,7 @@ from loops import (
     started_loop,
 )
 
-from vdd_ros.control.control_loop import Command, Hold, Stop
+from vdd_ros.control.control_loop import STALL, Command, Hold, Stop
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
@@ -280,7 +280,7 @@ def test_no_fault_of_policy_arm_or_clock_breaks_a_limit(seed, mode, horizon):
             if fault != 'silence':
                 loop.observe(now, np.full(2, np.nan) if fault == 'nan' else measured)
             planned += generator.random() < 0.7 and loop.plan()
-            if now - decided > 200 * MILLISECOND:  # commands ceased for so long that the arm has come to rest
+            if now - decided > STALL:  # commands ceased for so long that the arm has come to rest
                 assert_limits_hold(np.array(commands), LIMITS, 4e-3)
                 commands = commands[-1:]
             outcome, decided = loop.decide(now), now

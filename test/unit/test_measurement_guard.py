@@ -119,7 +119,23 @@ def test_an_arm_that_lags_behind_its_commands_follows():
     assert all(isinstance(outcome, Command) for outcome in arm.run(1500, lagging)[100:])
 
 
-@pytest.mark.parametrize('gap', [250, 1000, 5000])
+@pytest.mark.parametrize('delay', [0, 60, 125, 200])
+def test_an_arm_that_follows_late_through_stops_and_starts_follows(delay):
+    """A joint at 1 kHz that goes at 1 rad/s and pauses, again and again; the other one is not commanded."""
+    speed = np.clip(8 * np.abs((np.arange(8000) / 1000 + 0.35) % 0.7 - 0.35) - 0.6, 0, 1)
+    commands = np.stack([np.cumsum(speed) / 1000, np.zeros(8000)], axis=1)
+    watch = guard()
+    for tick in range(8000):
+        stamp = tick * MILLISECOND
+        assert not watch.follow(stamp, commands[tick], stamp, commands[max(tick - delay, 0)])
+    here, there, found = commands[-1], commands[-1 - delay], []
+    for tick in range(8000, 8700):
+        stamp = tick * MILLISECOND
+        found.append(watch.follow(stamp, here + [0, 1e-4 * (tick - 8000)], stamp, there))
+    assert 'joint 1 does not follow' in next(filter(None, found))
+
+
+@pytest.mark.parametrize('gap', [21, 50, 100, 250, 1000, 5000])
 def test_after_a_stall_motion_begins_from_rest_within_the_limits(gap):
     arm = Arm()
     before = arm.run(600)[-1].position

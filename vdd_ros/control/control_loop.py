@@ -24,8 +24,13 @@ from vdd_ros.control.trajectory import settling
 _SETTLES = 0.95
 """From plan to plan a disturbance of the motion must shrink at least by this factor."""
 
-_STALL = 200_000_000
-"""A gap between two ticks after which the arm counts as at rest [ns]: the process was suspended."""
+STALL = 20_000_000
+"""A gap between two commands after which the arm counts as at rest [ns]; libfranka stops an arm after as long a one."""
+
+
+def longest_gap(period: int) -> int:
+    """Return how long commands that leave every ``period`` [ns] may be absent before the arm counts as at rest [ns]."""
+    return max(STALL, 5 * period // 2)
 
 
 class ControlLoop:
@@ -268,10 +273,12 @@ class ControlLoop:
         # By the commands themselves: joint states that set the time back are no gap between commands.
         gap = 0 if self._decided is None else now - self._decided
         self._decided = now
-        if not self.is_lockstep and gap > max(_STALL, 3 * self._period):
-            # Commands ceased meanwhile, and the arm has come to rest where the newest one led it.
+        if not self.is_lockstep and gap > longest_gap(self._period):
+            # The process was suspended. Meanwhile the arm has come to rest at the newest command.
             self._tracker.reset(self._tracker.position)
             self._drop()
+            if self._guard is not None:
+                self._guard.pause()
         self._stepped += min(now - self._now, 0)  # set back a little, the clock must not keep the arm waiting
         self._now = now
         if self._latched is None:

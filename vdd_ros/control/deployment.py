@@ -20,7 +20,7 @@ from vdd_ros.control.control_loop import ControlLoop
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
-from vdd_ros.control.measurement_guard import MeasurementGuard
+from vdd_ros.control.measurement_guard import AHEAD, MeasurementGuard
 from vdd_ros.control.ood import OodRules, thresholds
 from vdd_ros.control.plan_buffer import Streams
 from vdd_ros.control.planner import Student
@@ -198,7 +198,7 @@ class Deployment(Settings):
             start_gate=StartGate(self.start_threshold, self.start, self.start_speed),
             novelty=self.novelty_of(policy),
             streams=streams,
-            guard=_guard_of(kinematics) if guarded else None,
+            guard=_guard_of(kinematics, self.max_lag) if guarded else None,
         )
 
     def build_playback(
@@ -234,7 +234,7 @@ class Deployment(Settings):
             start_gate=StartGate(NEAR, 'approach', self.start_speed),
             source=playback,
             plan_follower=PathFollower(playback, limits, period, lockstep=lockstep),
-            guard=_guard_of(kinematics) if guarded else None,
+            guard=_guard_of(kinematics, self.max_lag) if guarded else None,
         )
         return loop, playback
 
@@ -286,8 +286,10 @@ def deployment_parameters(file: Path) -> dict[str, Any]:
         ) from error
 
 
-def _guard_of(kinematics: Kinematics) -> MeasurementGuard:
-    return MeasurementGuard(kinematics.velocity_limits, np.isinf(kinematics.lower) & np.isinf(kinematics.upper))
+def _guard_of(kinematics: Kinematics, lag: float) -> MeasurementGuard:
+    endless = np.isinf(kinematics.lower) & np.isinf(kinematics.upper)
+    # The bound on the lag must not hide that an arm stands still.
+    return MeasurementGuard(kinematics.velocity_limits, endless, min(AHEAD, lag / 2))
 
 
 def _digest(file: Path) -> str:

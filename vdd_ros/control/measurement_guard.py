@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
 
 import numpy as np
 
@@ -14,20 +14,22 @@ _SLACK = 0.03
 """Distance of two measurements that needs no time [rad]: noise, and stamps that are equal."""
 _LONGEST = 1.0
 """A gap counts as no longer than this [s]: after it, the whole range would be plausible."""
-_DELAY = 0.2
-"""How late an arm may follow its commands [s]."""
+_DELAYS = tuple(round(delay * NANOSECONDS) for delay in (0.2, 0.15, 0.1, 0.05, 0.0))
+"""How late an arm may follow its commands [ns], the longest delay first."""
+_KEPT = 100
+"""Commands that are kept longer than needed: they are dropped in batches."""
 _STILL = 2e-3
 """A joint that is measured to move by less stands still [rad]: noise."""
 _FOLLOWED = 0.1
 """The least share of its commands that a joint moves by, if it follows."""
-_AHEAD = 0.03
+AHEAD = 0.03
 """How far a joint may be commanded while it stands still [rad]."""
 
 
 class MeasurementGuard:
     """Compares every measurement with the one before, and the arm's motion with its commands."""
 
-    def __init__(self, velocity: np.ndarray, continuous: np.ndarray) -> None:
+    def __init__(self, velocity: np.ndarray, continuous: np.ndarray, ahead: float = AHEAD) -> None:
         """Guard joints.
 
         Parameters
@@ -36,9 +38,11 @@ class MeasurementGuard:
             Greatest speed of the joints, by the model and not by the deployment, shape (joint,) [rad/s].
         continuous
             Which joints turn without end, shape (joint,) bool: what is measured of them may wrap by 2 pi.
+        ahead
+            How far a joint may be commanded while it stands still [rad].
 
         """
-        self._velocity, self._continuous = velocity, continuous
+        self._velocity, self._continuous, self._ahead = velocity, continuous, ahead
         self.anchor(0, np.zeros(len(velocity)))
 
     def anchor(self, stamp: int, position: np.ndarray) -> None:
@@ -48,7 +52,8 @@ class MeasurementGuard:
 
     def pause(self) -> None:
         """Compare motion with commands anew: what is measured was not fresh."""
-        self._sent: deque[tuple[int, np.ndarray]] = deque()
+        self._times: list[int] = []
+        self._sent: list[np.ndarray] = []
         self._still: tuple[np.ndarray, np.ndarray] | None = None
 
     def unwrapped(self, position: np.ndarray) -> np.ndarray:
@@ -82,18 +87,21 @@ class MeasurementGuard:
         To be called at every tick with the newest command, of ``now`` [ns], and the newest measurement, of ``stamp``
         [ns], shape (joint,) [rad] each. Commands after the measurement prove nothing: it may be under way.
         """
-        self._sent.append((now, commanded))
-        while len(self._sent) > 1 and self._sent[1][0] <= stamp - _DELAY * NANOSECONDS:
-            self._sent.popleft()
-        due = self._sent[0][1]
+        self._times.append(now)
+        self._sent.append(commanded)
+        places = [max(bisect_right(self._times, stamp - delay) - 1, 0) for delay in _DELAYS]
+        due = np.array([self._sent[place] for place in places])
+        if places[0] > _KEPT:
+            del self._times[: places[0]], self._sent[: places[0]]
         if self._still is None:
             self._still = due, measured
             return ''
         asked, stood = self._still
-        wanted = np.abs(due - asked)
+        # An arm that follows has one of the delays: what was commanded so long before it moved as little.
+        wanted = np.abs(due - asked).min(axis=0)
         moves = np.abs(measured - stood) > np.maximum(_STILL, _FOLLOWED * wanted)
         self._still = np.where(moves, due, asked), np.where(moves, measured, stood)
-        stuck = ~moves & (wanted > _AHEAD)
+        stuck = ~moves & (wanted > self._ahead)
         if not stuck.any():
             return ''
         joint = int(np.where(stuck, wanted, 0).argmax())

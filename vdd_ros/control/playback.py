@@ -271,7 +271,8 @@ class PathFollower(PlanFollower):
             return None
         if self._path is None:
             if self._target is not None:
-                playback.advance(speed * min(elapsed, 2 * self._period))
+                # One state that is lost is made up for; a clock that jumps is not.
+                playback.advance(speed * (elapsed if elapsed <= 2 * self._period else self._period))
             self._target = playback.track.at(playback.played)
             return self._target
         fastest, rate, turn = self._path.pace(self.time)

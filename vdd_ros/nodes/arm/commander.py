@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vdd_ros.control.control_loop import ControlLoop
+from vdd_ros.control.control_loop import STALL, ControlLoop
 from vdd_ros.control.control_output import Command, ControlOutput, Stop
 from vdd_ros.nodes.pacing import Pacer, prioritise
 
@@ -117,7 +117,9 @@ class Commander:
             return
         self._thinker = threading.Thread(target=self._think, name='planner')
         self._thinker.start()
-        self._pacer = Pacer(self._period / 1e9, self._on_deadline, priority=self._priority, name='commander')
+        self._pacer = Pacer(
+            self._period / 1e9, self._on_deadline, patience=STALL / 1e9, priority=self._priority, name='commander'
+        )
         self._pacer.start()
 
     def observe(self, stamp: int, position: np.ndarray) -> None:

@@ -176,6 +176,7 @@ class ArmDriver:
             self.node.values['max_age'],
             self.arm.rate,
             setting.contract.policy_rate,
+            NANOSECONDS / setting.period,
             limits.lower,
             limits.upper,
             limits.velocity,

@@ -12,6 +12,8 @@ from rclpy.qos import QoSCompatibility, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from vdd_ros.common.errors import InterfaceError
+from vdd_ros.contract.contract import NANOSECONDS
+from vdd_ros.control.control_loop import longest_gap
 
 _DEGREE = np.pi / 180
 _UNKNOWN = '_NODE_NAME_UNKNOWN_'
@@ -79,6 +81,8 @@ class Arm:
     """Joint states per second by their own stamps [Hz]; NaN where fewer than two were heard."""
     policy_rate: float
     """How often the policy looks at them [Hz]."""
+    control_rate: float
+    """How often commands leave [Hz]."""
     lower: np.ndarray
     upper: np.ndarray
     """Limits of the joints, shape (joint,) [rad]."""
@@ -203,6 +207,8 @@ def _arm(arm: Arm) -> Iterator[Finding]:
             'warning',
             f'{arm.rate:.1f} Hz, and the policy looks at them at {arm.policy_rate:g} Hz: it sees some of them twice',
         )
+    if arm.simulated and arm.policy_rate < arm.control_rate and arm.rate < 0.9 * arm.control_rate:
+        yield _slow_simulation(arm)
     outside = (position < arm.lower - _TOLERANCE) | (position > arm.upper + _TOLERANCE)
     if outside.any():
         joint = int(outside.argmax())
@@ -226,6 +232,25 @@ def _arm(arm: Arm) -> Iterator[Finding]:
         )
     if not (outside.any() or unlimited):
         yield Finding('joint states', 'fine', f'{len(arm.joints)} joints within their limits, {arm.rate:.0f} Hz')
+
+
+def _slow_simulation(arm: Arm) -> Finding:
+    """Return what it means that commands leave with joint states, in simulated time, and these come too rarely."""
+    least = NANOSECONDS / longest_gap(round(NANOSECONDS / arm.control_rate))
+    if arm.rate >= least:
+        return Finding(
+            'joint states',
+            'warning',
+            f'{arm.rate:.1f} Hz: in simulated time each command answers one, so that {arm.control_rate:g} Hz '
+            'are not reached',
+        )
+    return _failure(
+        'joint states',
+        expected=f'at least {least:.0f} Hz for a control_rate of {arm.control_rate:g} Hz: in simulated time each '
+        'command answers a joint state',
+        found=f'{arm.rate:.1f} Hz',
+        remedy='raise joint_state_rate of the simulation, or lower control_rate',
+    )
 
 
 def _own_name(node: Node) -> str:

@@ -103,6 +103,10 @@ class ArmReplay:
             return time.monotonic() - self._done_since > _VERDICT
         return self._node.simulated or not self._driver.commander.loop.moving
 
+    def preflight(self) -> tuple[bool, str]:
+        """Return whether the arm may move, and a line for each thing that was looked at."""
+        return self._driver.preflight()
+
     def start(self) -> None:
         """Begin with the slow way to where the episode begins; errors as those of `ArmDriver.start`."""
         self._playback.rewind()

@@ -76,6 +76,10 @@ class ReplayNode(ArmNode):
         self.get_logger().info(self._player.summary())
         return True
 
+    def preflight(self) -> tuple[bool, str]:
+        """Return whether it may play, and a line for each thing that was looked at; in every state."""
+        return super().preflight() if self._player is None else self._player.preflight()
+
     @transition
     def on_configure(self) -> None:
         """Read the episode, and listen."""

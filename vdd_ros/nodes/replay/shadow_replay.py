@@ -93,6 +93,18 @@ class ShadowReplay:
         """Whether all has been shown and compared."""
         return self._phase == 'done'
 
+    def preflight(self) -> tuple[bool, str]:
+        """Return whether the policy node is there, and a line that says so; no arm is moved."""
+        found = f'{self._values["policy"]} is there; no arm is moved'
+        return self.is_ready, f'fine: policy: {found}' if self.is_ready else f'failure: policy: {self._absence()}'
+
+    def _absence(self) -> InterfaceError:
+        return InterfaceError(
+            expected=f'a node {self._values["policy"]}',
+            found='none',
+            remedy='start it in its shadow stage with use_sim_time, or set the parameter policy',
+        )
+
     def start(self) -> None:
         """Show where the episode begins until the policy is active, then all of it.
 
@@ -103,11 +115,7 @@ class ShadowReplay:
 
         """
         if not self.is_ready:
-            raise InterfaceError(
-                expected=f'a node {self._values["policy"]}',
-                found='none',
-                remedy='start it in its shadow stage with use_sim_time, or set the parameter policy',
-            )
+            raise self._absence()
         self._answers.clear()
         self._unanswered, self._place, self._awaited = 0, self._first, None
         self._next_tick = messages.header_stamp(self._tape[self._first].data)
