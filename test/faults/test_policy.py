@@ -6,10 +6,13 @@ import signal
 from time import time_ns
 
 import numpy as np
-from arms import ANSWERED, HOME, Arm, assert_smooth, tool
+import pytest
+from arms import ANSWERED, HOME, JOINTS, Arm, assert_smooth, tool
 from lifecycle_msgs.msg import Transition
 from movers import start_mover
 from students import save_student
+
+from vdd_ros.nodes.arm import preflight
 
 RATE = 250
 PERIOD = 35_000_000
@@ -92,3 +95,15 @@ def test_without_a_clock_nothing_begins_and_with_one_that_jumps_the_arm_does_not
     steps = np.linalg.norm(np.diff(tool(np.array([HOME, *arm.commands])), axis=0), axis=1)
     assert steps.max() < 0.0101
     assert node.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ('control_rate', 'rate', 'level'),
+    [(250.0, 240.0, 'fine'), (250.0, 100.0, 'warning'), (250.0, 40.0, 'failure'), (1000 / 35, 28.0, 'fine')],
+)
+def test_joint_states_of_a_simulation_must_come_as_often_as_its_commands(graph, control_rate, rate, level):
+    bounds = np.full(7, np.pi)
+    arm = preflight.Arm(JOINTS, HOME, 0.0, 0.25, rate, 1000 / 35, control_rate, -bounds, bounds, bounds, simulated=True)
+    report = preflight.look(graph.node('looker'), [], arm, {})
+    (found,) = {finding.level for finding in report.findings if f'{rate:.1f} Hz' in finding.text} or {'fine'}
+    assert found == level
