@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from time import monotonic, time_ns
 
@@ -15,6 +16,7 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from vdd_ros.contract.contract import load_contract
+from vdd_ros.control.control_loop import STALL
 from vdd_ros.control.deployment import Deployment
 from vdd_ros.control.limits import Limits
 from vdd_ros.nodes import messages, qos
@@ -34,6 +36,20 @@ def tool(joints: np.ndarray) -> np.ndarray:
     return KINEMATICS.tool_position(joints)
 
 
+class Received(np.ndarray):
+    """A command, shape (joint,) [rad]."""
+
+    sent: int | None = None
+    """When it was sent [ns]; None where that is not known, as of what was computed from commands."""
+
+    @classmethod
+    def of(cls, values: Sequence[float], sent: int) -> Received:
+        """Return a command that was sent at a time [ns]."""
+        command = np.array(values).view(cls)
+        command.sent = sent
+        return command
+
+
 class Arm:
     """Joint states and a clock of the test's choice; remembers the commands."""
 
@@ -50,8 +66,8 @@ class Arm:
         node.create_subscription(Float64MultiArray, 'arm_controller/commands', self._on_command, qos.COMMANDS)
         self._change = node.create_client(ChangeState, f'{mover}/change_state')
 
-    def _on_command(self, message: Float64MultiArray) -> None:
-        self.commands.append(np.array(message.data))
+    def _on_command(self, message: Float64MultiArray, info: dict[str, int]) -> None:
+        self.commands.append(Received.of(message.data, info['source_timestamp']))
         self._heard = monotonic()
 
     def unheard(self) -> float:
@@ -146,11 +162,23 @@ def assert_smooth(commands: list[np.ndarray], rate: float, limits: Limits | None
     """See that commands are finite and within limits of position, speed, acceleration and jerk.
 
     A thread that wakes up late repeats some commands; these are no rest, and not counted as one. What comes before and
-    after them is not looked at together for jerk.
+    after them is not looked at together for jerk. After a gap of more than `STALL` motion begins from rest.
     """
     limits, path = limits or limits_of(), np.array(commands)
     assert np.isfinite(path).all()
     assert ((path >= KINEMATICS.lower) & (path <= KINEMATICS.upper)).all()
+    times = [getattr(command, 'sent', None) or 0 for command in commands]
+    gaps = np.diff(times, prepend=times[:1])
+    # When a command was decided on is known only so well.
+    pieces = np.split(path, np.flatnonzero(gaps > 0.75 * STALL))
+    stalls = gaps[gaps > 0.75 * STALL]
+    _assert_motion(pieces[0], rate, limits)
+    for before, gap, piece in zip(pieces, stalls, pieces[1:], strict=False):
+        rest = before[-1:].repeat(_REST, axis=0) if gap > 1.25 * STALL else before[:0]
+        _assert_motion(np.concatenate([rest, piece]), rate, limits)
+
+
+def _assert_motion(path: np.ndarray, rate: float, limits: Limits) -> None:
     changes = [0, *(np.flatnonzero(np.any(np.diff(path, axis=0) != 0, axis=1)) + 1), len(path)]
     stretches: list[list[np.ndarray]] = [[]]
     for begin, end in pairwise(changes):
