@@ -136,7 +136,7 @@ class Chain:
         same = {name: getattr(settings.distillation, name) for name in ('batch', 'iterations', 'descent')}
         student = settings.student.model_copy(update={'gating_trunk': 'own', 'scale_floor': 1e-4})
         distillation = PAPER.model_copy(update=same)
-        return settings.model_copy(update={'distillation': distillation, 'student': student, 'start': 'spread'})
+        return settings.model_copy(update={'distillation': distillation, 'student': student, 'start': 'random'})
 
     def _shown(self, contract: Contract) -> Demonstrations:
         shown = demonstrate(load_task('avoiding'), contract, self.demonstrations, self.seed)

@@ -46,7 +46,7 @@ def arguments(folder: Path, contract: Contract) -> list[str]:
     """Make a student, and return what rclpy is to be initialised with, behind ``--ros-args``."""
     (folder / 'rich.yaml').write_text(contract.model_dump_json(), encoding='utf-8')
     student = save_student(folder / 'student', [[0.0] * contract.action_size], str(folder / 'rich.yaml'))
-    given = {'use_sim_time': 'true', 'artifact': student, 'stage': 'shadow', 'spread': '0.0'}
+    given = {'use_sim_time': 'true', 'artifact': student, 'operating_mode': 'shadow', 'action_noise_scale': '0.0'}
     return [word for name, value in given.items() for word in ('-p', f'policy_node:{name}:={value}')]
 
 

@@ -61,7 +61,7 @@ class Case:
         trials = {'lockstep': Trial(self._load, episodes)}
         for rate, deployment in runs:
             timing = Timing(round(NANOSECONDS / rate), self._latency, keeps_commands=True)
-            name = f'{rate:g} Hz, {deployment.joint_limits or "model"}, {deployment.stage}'
+            name = f'{rate:g} Hz, {deployment.joint_limits or "model"}, {deployment.operating_mode}'
             trials[name] = Trial(self._load, episodes, timing=timing, deployment=deployment)
         rollouts = rollout_all(self.task, self.contract, trials, 0, os.cpu_count() or 1, progress)
         rows = [self._row('lockstep', rollouts['lockstep'])]
@@ -153,7 +153,7 @@ def main(
     if quick:
         rates, episodes, shown = (250,), 2, 1
     half = max(1, episodes // 2)
-    everywhere = [(rate, Deployment(stage=mode)) for rate in rates for mode in ('full', 'slow')]
+    everywhere = [(rate, Deployment(operating_mode=mode)) for rate in rates for mode in ('full', 'slow')]
     everywhere += [(250, Deployment(joint_limits=limits)) for limits in ('fr3_data_sheet', 'fr3')]
     placed = [(500, Deployment(joint_limits='ur5e'))]
     cases = [('demo', student, everywhere, episodes)]

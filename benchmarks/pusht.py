@@ -30,7 +30,7 @@ from benchmarks.pusht_task.rollout import STEPS, Overlaps, rollout
 from vdd_ros.commands.pipeline import load
 from vdd_ros.common.console import Bars
 from vdd_ros.common.progress import Progress
-from vdd_ros.control.routing import SPREAD
+from vdd_ros.control.routing import ACTION_NOISE_SCALE
 from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.learning import jobs as learning
 from vdd_ros.learning.jobs import checkpoint_path
@@ -99,9 +99,11 @@ def _rows(folder: Path, episodes: int, steps: int, processes: int, progress: Pro
     planners = {
         'teacher': partial(TeacherPolicy.load, folder / 'teacher'),
         # As the paper acts, by the mean of the expert that was drawn; and as the node does, with some of its spread.
-        'student': partial(DistilledPolicy.load, folder / 'student', spread=0.0),
-        f'student, spread {SPREAD:g}': partial(DistilledPolicy.load, folder / 'student', spread=SPREAD),
-        'em': partial(DistilledPolicy.load, folder / 'em', spread=0.0),
+        'student': partial(DistilledPolicy.load, folder / 'student', action_noise_scale=0.0),
+        f'student, spread {ACTION_NOISE_SCALE:g}': partial(
+            DistilledPolicy.load, folder / 'student', action_noise_scale=ACTION_NOISE_SCALE
+        ),
+        'em': partial(DistilledPolicy.load, folder / 'em', action_noise_scale=0.0),
     }
     rows = []
     for name, planner in planners.items():

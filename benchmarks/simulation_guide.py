@@ -43,6 +43,6 @@ class GuidedStudent(DistilledPolicy):
         asked = super().experts(observation)
         mean = np.broadcast_to(guided(observation)[:, None], asked.mean.shape)
         # As sure of it as the floor of the scales allows: nothing correlates, and nothing leads away.
-        spread = np.zeros_like(asked.spread)
+        spread = np.zeros_like(asked.covariance_parameters)
         spread[..., : mean[0, 0].size] = -20.0
         return Experts(asked.log_gating, mean.astype(np.float32), spread)

@@ -151,8 +151,8 @@ def pace(folder: Path, seconds: float, *, camera: bool) -> dict[str, float]:
 def said_with_disturbances(folder: Path, commands: int, seed: int) -> list[bytes]:
     """Command a bridge in lockstep with every kind of disturbances; return every joint state, to the last bit."""
     (folder / 'scene.yaml').write_text(SCENE + 'command_rate: 50\n', encoding='utf-8')
-    (folder / 'trouble.yaml').write_text(TROUBLE, encoding='utf-8')
-    parameters = {'scene': str(folder / 'scene.yaml'), 'trouble': str(folder / 'trouble.yaml'), 'seed': seed}
+    (folder / 'disturbances.yaml').write_text(TROUBLE, encoding='utf-8')
+    parameters = {'scene': str(folder / 'scene.yaml'), 'disturbances': str(folder / 'disturbances.yaml'), 'seed': seed}
     with bridge(folder, {**parameters, 'step_timeout': 60.0}) as listener:
         future = listener.reset.call_async(Trigger.Request())
         listener.until(future.done)

@@ -16,12 +16,12 @@ ARGUMENTS = (
     'contract_file',
     'task',
     'scene',
-    'trouble',
+    'disturbances',
     'seed',
     'mode',
     'speed',
     'autostart',
-    'stage',
+    'operating_mode',
     'output',
     'controller',
     'namespace',
@@ -61,11 +61,11 @@ def generate_launch_description() -> LaunchDescription:
                 'scene', default_value='', description='Scene file: any robot, sensors, cameras; or one that ships.'
             ),
             DeclareLaunchArgument(
-                'trouble',
+                'disturbances',
                 default_value='',
                 description='Noise, latency, loss, other worlds: a YAML file or a scenario.',
             ),
-            DeclareLaunchArgument('seed', default_value='0', description='Draws the trouble.'),
+            DeclareLaunchArgument('seed', default_value='0', description='Seed of the disturbances.'),
             DeclareLaunchArgument(
                 'mode',
                 default_value='realtime',
@@ -75,7 +75,10 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument('speed', default_value='1.0', description='Simulated seconds per second, realtime.'),
             DeclareLaunchArgument('autostart', default_value='true', description='Run episode after episode.'),
             DeclareLaunchArgument(
-                'stage', default_value='full', choices=['shadow', 'slow', 'full'], description='Stage of the policy.'
+                'operating_mode',
+                default_value='full',
+                choices=['shadow', 'slow', 'full'],
+                description='Stage of the policy.',
             ),
             DeclareLaunchArgument('output', default_value='', description='Folder for a bag; empty records nothing.'),
             DeclareLaunchArgument(
@@ -97,7 +100,7 @@ def generate_launch_description() -> LaunchDescription:
                             'speed': LaunchConfiguration('speed'),
                             'output': LaunchConfiguration('output'),
                             'scene': LaunchConfiguration('scene'),
-                            'trouble': LaunchConfiguration('trouble'),
+                            'disturbances': LaunchConfiguration('disturbances'),
                             'seed': LaunchConfiguration('seed'),
                             'command_interface': 'position',
                             # Includes share one scope: each side is told its own file, or it would see the other's.
@@ -112,7 +115,7 @@ def generate_launch_description() -> LaunchDescription:
                             'autostart': 'false',  # the validator activates it
                             'use_sim_time': 'true',
                             'command_interface': 'position',
-                            'stage': LaunchConfiguration('stage'),
+                            'operating_mode': LaunchConfiguration('operating_mode'),
                             # A simulated arm asks for no report.
                             **dict.fromkeys(('report', 'override_name', 'override_reason'), ''),
                             'params_file': PathJoinSubstitution([share, 'config', 'policy.yaml']),

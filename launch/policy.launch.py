@@ -26,7 +26,7 @@ def generate_launch_description() -> LaunchDescription:
                 'contract': ParameterValue(LaunchConfiguration('contract_file'), value_type=str),
                 'controller': ParameterValue(LaunchConfiguration('controller'), value_type=str),
                 'interface': ParameterValue(LaunchConfiguration('command_interface'), value_type=str),
-                'stage': ParameterValue(LaunchConfiguration('stage'), value_type=str),
+                'operating_mode': ParameterValue(LaunchConfiguration('operating_mode'), value_type=str),
                 'report': ParameterValue(LaunchConfiguration('report'), value_type=str),
                 'override_name': ParameterValue(LaunchConfiguration('override_name'), value_type=str),
                 'override_reason': ParameterValue(LaunchConfiguration('override_reason'), value_type=str),
@@ -54,7 +54,7 @@ def generate_launch_description() -> LaunchDescription:
                 description='position: NAME/commands; trajectory: NAME/joint_trajectory.',
             ),
             DeclareLaunchArgument(
-                'stage',
+                'operating_mode',
                 default_value='slow',
                 choices=['shadow', 'slow', 'full'],
                 description='shadow: infer and compare, never command; slow: a share of the speed; full.',

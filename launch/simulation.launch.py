@@ -31,7 +31,7 @@ def generate_launch_description() -> LaunchDescription:
                 'speed': ParameterValue(LaunchConfiguration('speed'), value_type=float),
                 'controller': ParameterValue(LaunchConfiguration('controller'), value_type=str),
                 'scene': ParameterValue(LaunchConfiguration('scene'), value_type=str),
-                'trouble': ParameterValue(LaunchConfiguration('trouble'), value_type=str),
+                'disturbances': ParameterValue(LaunchConfiguration('disturbances'), value_type=str),
                 'seed': ParameterValue(LaunchConfiguration('seed'), value_type=int),
                 'command_interface': ParameterValue(LaunchConfiguration('command_interface'), value_type=str),
             },
@@ -64,11 +64,11 @@ def generate_launch_description() -> LaunchDescription:
                 'scene', default_value='', description='Scene file: any robot, sensors, cameras; or one that ships.'
             ),
             DeclareLaunchArgument(
-                'trouble',
+                'disturbances',
                 default_value='',
                 description='Noise, latency, loss, other worlds: a YAML file or a scenario.',
             ),
-            DeclareLaunchArgument('seed', default_value='0', description='Draws the trouble.'),
+            DeclareLaunchArgument('seed', default_value='0', description='Seed of the disturbances.'),
             DeclareLaunchArgument(
                 'mode',
                 default_value='realtime',

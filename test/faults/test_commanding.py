@@ -145,7 +145,7 @@ def test_a_preflight_that_finds_nothing_says_what_it_looked_at(graph, mover, bod
     graph.until(lambda: body.live() and body.ask('preflight').success)
     text = body.ask('preflight').message
     played = {'policy_node': 'artifact', 'replay': 'episode'}[mover]
-    for looked_at in (played, 'contract', 'joint order', 'stage', '/joint_states', '/arm_controller/commands'):
+    for looked_at in (played, 'contract', 'joint order', 'operating_mode', '/joint_states', '/arm_controller/commands'):
         assert f'fine: {looked_at}: ' in text
 
 

@@ -30,7 +30,7 @@ def test_person_who_answers_for_it_is_warned_and_kept(graph, tmp_path):
 
 def test_in_the_shadow_nobody_asks(graph, tmp_path):
     artifact = save_student(tmp_path / 'student', [STEP])
-    given = {'stage': 'shadow', 'startup_timeout': 0.5}
+    given = {'operating_mode': 'shadow', 'startup_timeout': 0.5}
     node = graph.start('policy_node', use_sim_time=False, artifact=artifact, autostart=True, **given)
     assert node.wait() == 2
     assert 'vdd validate' not in node.text and 'joint states' in node.text

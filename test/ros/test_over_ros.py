@@ -24,7 +24,13 @@ def test_student_comes_as_far_in_process_as_over_dds_and_no_farther_when_command
     for name, disturbances in (('nominal', Disturbances()), ('late', late)):
         over = rollout_over_ros(artifact, episodes=1, disturbances=disturbances, logs=tmp_path / name, progress=silent)
         inside = rollout(
-            task, policy().contract, policy, 1, 0, disturbances=disturbances, deployment=Deployment(spread=0.0)
+            task,
+            policy().contract,
+            policy,
+            1,
+            0,
+            disturbances=disturbances,
+            deployment=Deployment(action_noise_scale=0.0),
         )
         assert [each['outcome'] for each in over] == ['failure'] and not inside.success[0]
         steps[name] = over[0]['steps'], int(inside.steps[0])

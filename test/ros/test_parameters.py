@@ -284,3 +284,15 @@ def test_wrong_parameters_end_every_node_in_one_line_with_exit_code_2(tmp_path):
         said = [line for line in process.communicate()[1].splitlines() if '[rcl]' not in line]
         assert (process.returncode, len(said)) == (2, 1), (name, words, said)
         assert complaint in said[0]
+
+
+def test_a_parameter_is_read_by_its_former_name_unless_it_has_a_value_by_both(graph):
+    rows = (Parameter('operating_mode', 'full', 'a mode', choices=('slow', 'full'), former_name='stage'),)
+    former, present = RclpyParameter('stage', value='slow'), RclpyParameter('operating_mode', value='full')
+    node = Node('renamed', parameter_overrides=[former], start_parameter_services=False)
+    assert dict(declare(node, rows)) == {'operating_mode': 'slow'} and not node.has_parameter('stage')
+    node.destroy_node()
+    node = Node('renamed', parameter_overrides=[former, present], start_parameter_services=False)
+    with pytest.raises(ConfigurationError, match='remove stage'):
+        declare(node, rows)
+    node.destroy_node()

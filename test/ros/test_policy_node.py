@@ -154,7 +154,7 @@ def test_a_refused_configuration_is_a_failed_transition_and_the_node_lives_on(gr
 
 def test_what_waited_for_a_node_that_was_cleaned_up_does_nothing(graph_with, tmp_path):
     artifact = save_student(tmp_path / 'student', [STEP])
-    graph = graph_with('-p', f'policy_node:artifact:={artifact}', '-p', 'policy_node:stage:=shadow')
+    graph = graph_with('-p', f'policy_node:artifact:={artifact}', '-p', 'policy_node:operating_mode:=shadow')
     graph.add(node := PolicyNode())
     names = {part: {each.handle for each in getattr(node, part)} for part in ('timers', 'subscriptions', 'services')}
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS

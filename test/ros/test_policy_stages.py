@@ -30,7 +30,7 @@ def listen(node, kind: type, topic: str, profile: object = qos.COMMANDS) -> list
 def test_in_the_shadow_it_tells_what_it_would_do_follows_the_other_and_has_no_publisher_of_commands(graph, tmp_path):
     artifact = save_student(tmp_path / 'student', [[0.0, 0.01]])
     node = graph.start(
-        'policy_node', artifact=artifact, stage='shadow', controller_joints=f'[{", ".join(reversed(JOINTS))}]'
+        'policy_node', artifact=artifact, operating_mode='shadow', controller_joints=f'[{", ".join(reversed(JOINTS))}]'
     )
     arm = Arm(graph)
     other = graph.node('other')
@@ -64,7 +64,7 @@ def test_in_the_shadow_it_tells_what_it_would_do_follows_the_other_and_has_no_pu
 
     graph.until(differs)
     assert abs(float(seen['difference_p50_rad'].split()[0])) > 0.02
-    assert seen['stage'] == 'shadow'
+    assert seen['operating_mode'] == 'shadow'
     assert len(arm.commands) == 5
     assert node.stop() == 0
 
@@ -77,7 +77,7 @@ def test_slowly_to_a_trajectory_controller_while_a_person_watches(graph, tmp_pat
         use_sim_time=False,
         artifact=artifact,
         **ANSWERED,
-        stage='slow',
+        operating_mode='slow',
         interface='trajectory',
         controller='arm',
         controller_joints=f'[{", ".join(order)}]',
@@ -123,7 +123,7 @@ def test_slowly_to_a_trajectory_controller_while_a_person_watches(graph, tmp_pat
     graph.until(lambda: follows() and len(status) > 2)
     values = {item.key: item.value for item in status[-1].status[0].values}
     assert status[-1].status[0].message == 'commanding'
-    assert values['stage'] == 'slow' and values['speed'] == '0.25' and values['expert'] == '0'
+    assert values['operating_mode'] == 'slow' and values['speed'] == '0.25' and values['expert'] == '0'
     for name in ('rate', 'late_ticks', 'clamped', 'age_of_joint_states_s', 'missed_plans'):
         assert float(values[name]) >= 0
     for part in ('decide', 'plan', 'lateness'):
@@ -134,7 +134,7 @@ def test_slowly_to_a_trajectory_controller_while_a_person_watches(graph, tmp_pat
 def test_in_the_shadow_what_a_policy_gets_wrong_ends_without_a_person(graph, tmp_path):
     artifact = tmp_path / 'student'
     save_student(artifact, [[0.0, 0.001]], change={'prediction_horizon': 4}, nan_above=-9.0)
-    node = graph.start('policy_node', use_sim_time=False, artifact=artifact, stage='shadow', control_rate=100)
+    node = graph.start('policy_node', use_sim_time=False, artifact=artifact, operating_mode='shadow', control_rate=100)
     arm = Arm(graph)
     arm.activate()
     told = []

@@ -171,7 +171,9 @@ def test_what_cannot_be_played_ends_in_one_line(graph, bag):
 
 def test_in_the_shadow_a_policy_is_shown_every_tick_and_compared_with_what_was_done(graph, bag, tmp_path):
     student = save_student(tmp_path / 'student', [[0.0, 0.01]])
-    policy = graph.start('policy_node', artifact=student, stage='shadow', spread=0.0, autostart=True)
+    policy = graph.start(
+        'policy_node', artifact=student, operating_mode='shadow', action_noise_scale=0.0, autostart=True
+    )
     target = tmp_path / 'differences.json'
     settings = {'mode': 'shadow', 'episode': 1, 'speed': 10.0, 'output': target, 'autostart': True}
     replay = graph.start('replay', use_sim_time=False, bag=bag, **settings)

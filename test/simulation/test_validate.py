@@ -47,7 +47,7 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plan = Plan(
         scenario_file=folder / 'worlds.yaml',
         episodes=4,
-        trouble_episodes=2,
+        disturbance_episodes=2,
         deployed_episodes=4,
         ros_episodes=0,
         gate=folder / 'gate.yaml',
@@ -69,7 +69,7 @@ def test_report_holds_every_world_with_figures_and_episodes(validated):
     subject = report['subject']
     assert (subject['artifact'], subject['contract']) == (artifact.hash, artifact.manifest.contract_hash)
     assert subject['scene'] == load_task('avoiding').scene_hash and subject['period'] == 0.035
-    assert report['deployment']['spread'] == Deployment().spread
+    assert report['deployment']['action_noise_scale'] == Deployment().action_noise_scale
     assert subject['deployment'] == Deployment().fingerprint
 
 

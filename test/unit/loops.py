@@ -28,7 +28,7 @@ ONE_STEP = {'prediction_horizon': 1, 'action_horizon': 1}
 """A contract without chunks, for loops in lockstep."""
 SHORT = {'prediction_horizon': 3, 'action_horizon': 1}
 """Plans at every tick, and two more steps, which a smooth motion at control rate needs."""
-EXACT = Execution(spread=0.0, smoothing=0.0, coherence=0.0)
+EXACT = Execution(action_noise_scale=0.0, smoothing=0.0, coherence=0.0)
 """Every waypoint is passed, and every plan stands for itself."""
 
 

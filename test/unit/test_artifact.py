@@ -183,7 +183,7 @@ def test_an_expert_acts_within_the_asked_share_of_its_own_covariance(tmp_path, c
     )
     manifest = _manifest('student', student.settings.model_dump(mode='json'))
     save_artifact(tmp_path / 'student', manifest, {'x': np.zeros(1)}, export_student(student, NORMALIZERS))
-    policy = DistilledPolicy.load(tmp_path / 'student', spread=spread)
+    policy = DistilledPolicy.load(tmp_path / 'student', action_noise_scale=spread)
     window = np.full((20_000, 2, 2), 0.4)
     experts = policy.experts(window[:1])
     deviation = (policy.plan(window, np.random.default_rng(0)).action - experts.mean[0, 0]).reshape(len(window), -1)
@@ -292,7 +292,7 @@ def test_the_hash_of_an_artifact_is_that_of_all_its_bytes(student, teacher, copi
 
 
 def test_a_deviation_for_the_control_loop_is_spread_as_the_expert_is(student):
-    policy, random = DistilledPolicy.load(student, spread=0.0), np.random.default_rng(0)
+    policy, random = DistilledPolicy.load(student, action_noise_scale=0.0), np.random.default_rng(0)
     experts = policy.experts(np.full((1, 2, 2), 0.4))
     drawn = np.array([policy.deviation(experts, 2, random).ravel() for _ in range(20_000)])
     covariance = policy.covariance(experts)[0, 2]

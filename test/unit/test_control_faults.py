@@ -117,7 +117,7 @@ def test_one_bad_number_of_any_expert_or_of_its_spread_stops_the_arm(bad):
     assert_limits_hold(from_rest(outcomes), LIMITS, 1e-3)
     spread = AnsweringPolicy(lambda call, seen: [[0.002, 0.001]])
     spread.deviation = lambda experts, expert, generator: np.full((3, 2), bad)
-    outcomes = run(started_loop(spread, rules={'execution': replace(EXACT, spread=1.0)}), 0, 50)
+    outcomes = run(started_loop(spread, rules={'execution': replace(EXACT, action_noise_scale=1.0)}), 0, 50)
     assert isinstance(outcomes[-1], Stop)
     np.testing.assert_array_equal(positions_of(outcomes), 0)
 
@@ -199,9 +199,9 @@ def test_a_plan_that_breaks_a_limit_is_refused_as_a_whole_if_it_should_be():
 
 
 def test_an_unfamiliar_place_slows_the_arm_down_then_stops_it_and_tells():
-    novelty = OodRules({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1, least_speed=0.25)
+    ood_rules = OodRules({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1, least_speed=0.25)
     policy = AnsweringPolicy(lambda call, seen: [[0.01, 0.005]])
-    loop = started_loop(policy, rules={'novelty': novelty})
+    loop = started_loop(policy, rules={'ood_rules': ood_rules})
     fine = run(loop, 0, 600)
     policy.familiarity = -3.999
     slow = run(loop, 600, 2000)
@@ -217,9 +217,9 @@ def test_an_unfamiliar_place_slows_the_arm_down_then_stops_it_and_tells():
 
 
 def test_a_plan_is_carried_out_while_it_is_still_judged():
-    novelty = OodRules({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1)
+    ood_rules = OodRules({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1)
     policy, meanwhile = AnsweringPolicy(gentle), []
-    loop = started_loop(policy, rules={'novelty': novelty})
+    loop = started_loop(policy, rules={'ood_rules': ood_rules})
 
     def signals(window: np.ndarray, experts: object) -> dict[str, float]:
         meanwhile.append(loop.decide(MILLISECOND))
@@ -233,10 +233,10 @@ def test_a_plan_is_carried_out_while_it_is_still_judged():
 
 
 def test_or_is_only_told_of_if_that_is_what_is_wanted():
-    novelty = OodRules({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1, acts=False)
+    ood_rules = OodRules({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1, acts=False)
     policy = AnsweringPolicy(lambda call, seen: [[0.002, 0.001]])
     policy.familiarity = -9.0
-    outcome = run(started_loop(policy, rules={'novelty': novelty}), 0, 500)[-1]
+    outcome = run(started_loop(policy, rules={'ood_rules': ood_rules}), 0, 500)[-1]
     assert isinstance(outcome, Command) and outcome.reason.startswith('out of distribution, stop')
     np.testing.assert_allclose(outcome.velocity, [0.1, 0.05], rtol=1e-3)
 
@@ -261,7 +261,7 @@ def test_no_fault_of_policy_arm_or_clock_breaks_a_limit(seed, mode, horizon):
         rules={
             'control_period': 4 * MILLISECOND,
             'start_gate': StartGate(threshold=9.0),
-            'execution': Execution(replan_steps=1, spread=generator.choice([0.0, 0.1]) * scale),
+            'execution': Execution(replan_steps=1, action_noise_scale=generator.choice([0.0, 0.1]) * scale),
         },
     )
     start = generator.uniform(LIMITS.lower, LIMITS.upper)

@@ -143,7 +143,9 @@ def test_another_policy_takes_over_without_a_jump():
 
 def test_an_expert_acts_with_a_share_of_its_own_spread():
     policy = AnsweringPolicy(lambda call, seen: [[0.0, 0.0]])
-    loop = started_loop(policy, rules={'execution': replace(EXACT, spread=1e-4), 'generator': np.random.default_rng(5)})
+    loop = started_loop(
+        policy, rules={'execution': replace(EXACT, action_noise_scale=1e-4), 'generator': np.random.default_rng(5)}
+    )
     run(loop, 0, 1)
     same = np.random.default_rng(5)
     same.random()  # draws the expert
@@ -153,7 +155,10 @@ def test_an_expert_acts_with_a_share_of_its_own_spread():
 def test_an_expert_that_leads_the_same_way_goes_on_and_the_arm_does_not_dither():
     ways = np.array([[[0.002, 0.001]], [[-0.002, 0.001]]])
     policy = AnsweringPolicy(lambda call, seen: ways)
-    experts = {_expert_changes(policy, Routing(same_way=0.9)), _expert_changes(policy, Routing(keep_above=0.5))}
+    experts = {
+        _expert_changes(policy, Routing(direction_hysteresis=0.9)),
+        _expert_changes(policy, Routing(expert_hysteresis=0.5)),
+    }
     assert experts == {0}
     assert _expert_changes(policy, Routing()) > 5
 

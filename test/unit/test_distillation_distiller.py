@@ -37,7 +37,7 @@ def distil(settings: DistillerSettings, **student):
 
 @pytest.mark.parametrize('objective', ['drawn', 'convolved'])
 def test_every_mode_of_the_ring_is_found_with_its_weight_and_its_width(objective):
-    model, _ = distil(DistillerSettings(objective=objective, **QUICK), initial_scale=1.0, spread=1.0)
+    model, _ = distil(DistillerSettings(objective=objective, **QUICK), initial_scale=1.0, mean_init_std=1.0)
     with torch.no_grad():
         student = model(torch.zeros(1, 1, 1))
         actions = draw(TEACHER, 20_000, seed=4)

@@ -95,7 +95,7 @@ def test_verdict_holds_for_the_deployment_parameters_of_the_validation_alone(art
     write(tmp_path / 'student.report', report(artifact))
     with pytest.raises(GateError, match='found max_lag 0.4 instead of 0.5; validate with these ones'):
         require(None, artifact, Deployment(max_lag=0.4), gate=GATE)
-    assert not require(None, artifact, Deployment(stage='slow'), gate=GATE).overridden
+    assert not require(None, artifact, Deployment(operating_mode='slow'), gate=GATE).overridden
 
 
 def test_changed_contents_of_a_limits_file_are_another_deployment(artifact, tmp_path):

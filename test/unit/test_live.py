@@ -129,7 +129,7 @@ def test_the_control_loop_sees_the_streams_and_holds_while_one_is_silent(episode
         freshness=Freshness(contract.period),
         routing=Routing(),
         generator=np.random.default_rng(0),
-        execution=Execution(spread=0.0),
+        execution=Execution(action_noise_scale=0.0),
         streams=live,
     )
     (episode, _) = episodes

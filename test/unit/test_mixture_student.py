@@ -36,7 +36,7 @@ def test_every_parameter_of_a_student_shapes_its_likelihood(form, gating_trunk):
 
 
 def test_experts_start_apart_and_as_wide_as_they_are_told():
-    model = student(spread=2.0, initial_scale=0.7, scale_floor=0.1)
+    model = student(mean_init_std=2.0, initial_scale=0.7, scale_floor=0.1)
     biases = model.mean_head.bias.view(4, 3)
     assert torch.cdist(biases, biases).fill_diagonal_(torch.inf).min() > 0.5
     with torch.no_grad():

@@ -13,8 +13,8 @@ RULES = OodRules({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=1e-3, hyste
 """So short a memory that each plan counts alone."""
 
 
-def _levels(novelty: OodRules, values: list[float], name: str = 'familiarity') -> list[str]:
-    monitor = Monitor(novelty)
+def _levels(ood_rules: OodRules, values: list[float], name: str = 'familiarity') -> list[str]:
+    monitor = Monitor(ood_rules)
     return [monitor.update({name: value}) for value in values]
 
 

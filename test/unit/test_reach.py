@@ -32,7 +32,7 @@ def _run(answer, milliseconds: int, seconds: float, start: np.ndarray = _HOME) -
         routing=Routing(),
         generator=np.random.default_rng(0),
         control_period=milliseconds * MILLISECOND,
-        execution=Execution(spread=0.0),
+        execution=Execution(action_noise_scale=0.0),
     )
     loop.start(0, start)
     outcomes = []

@@ -63,7 +63,7 @@ def test_by_default_every_plan_draws_anew():
 
 
 def test_the_acting_expert_goes_on_while_it_is_likely_enough_beside_the_best():
-    routing = Routing(keep_above=0.5)
+    routing = Routing(expert_hysteresis=0.5)
     assert routing.choose(GATING, 0.1, present=2) == 2
     assert routing.choose(GATING, 0.1, present=1) == 0
     # The first draw has all the variety of the gating.
@@ -71,20 +71,26 @@ def test_the_acting_expert_goes_on_while_it_is_likely_enough_beside_the_best():
 
 
 def test_or_while_it_leads_the_same_way():
-    routing = Routing(same_way=0.9)
+    routing = Routing(direction_hysteresis=0.9)
     assert routing.choose(GATING, 0.1, present=1, cosine=0.95) == 1
     assert routing.choose(GATING, 0.1, present=1, cosine=0.5) == 0
     assert routing.choose(GATING, 0.1, present=1, cosine=None) == 0
 
 
 def test_an_acting_expert_that_is_forbidden_or_gone_does_not_go_on():
-    assert Routing(keep_above=0.0, forbidden=frozenset({1})).choose(GATING, 0.1, present=1) == 0
-    assert Routing(keep_above=0.0).choose(GATING, 0.1, present=8) == 0
+    assert Routing(expert_hysteresis=0.0, forbidden=frozenset({1})).choose(GATING, 0.1, present=1) == 0
+    assert Routing(expert_hysteresis=0.0).choose(GATING, 0.1, present=8) == 0
 
 
 @pytest.mark.parametrize(
     'change',
-    [{'mode': 'best'}, {'temperature': 0.0}, {'preferred': {0: 0.0}}, {'keep_above': 1.5}, {'same_way': np.nan}],
+    [
+        {'mode': 'best'},
+        {'temperature': 0.0},
+        {'preferred': {0: 0.0}},
+        {'expert_hysteresis': 1.5},
+        {'direction_hysteresis': np.nan},
+    ],
 )
 def test_rules_that_make_no_sense_are_refused(change):
     with pytest.raises(ConfigurationError):

@@ -51,11 +51,11 @@ def test_rules_hold_where_their_conditions_do(tmp_path, place, expected):
 
 
 def test_rules_add_to_what_the_parameters_say(tmp_path):
-    base = Routing(mode='likeliest', forbidden=frozenset({0}), preferred={1: 2.0}, same_way=0.5)
+    base = Routing(mode='likeliest', forbidden=frozenset({0}), preferred={1: 2.0}, direction_hysteresis=0.5)
     rules = load_rules(written(tmp_path, RULES), CARTESIAN, base)
     there = rules.at(at(0.5, 0.2))
     assert there.mode == 'likeliest' and there.forbidden == {0, 3} and there.preferred == {1: 18.0}
-    assert rules.same_way == there.same_way == 0.5
+    assert rules.direction_hysteresis == there.direction_hysteresis == 0.5
 
 
 @pytest.mark.parametrize(

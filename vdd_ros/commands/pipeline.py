@@ -29,7 +29,7 @@ from vdd_ros.validation.validate import Plan, validate
 
 train_teacher, distill = learning.train_teacher, learning.distill
 
-_TROUBLE_SHARE = 4
+_DISTURBANCE_SHARE = 4
 """Every scenario but the nominal one gets that part of a demo's rollouts."""
 _DEPLOYED_SHARE = 2
 """The rollouts as deployed are that part of them."""
@@ -156,7 +156,7 @@ def demo(
         Plan(
             task=task,
             episodes=rollouts,
-            trouble_episodes=max(1, rollouts // _TROUBLE_SHARE),
+            disturbance_episodes=max(1, rollouts // _DISTURBANCE_SHARE),
             deployed_episodes=max(1, rollouts // _DEPLOYED_SHARE),
             ros_episodes=ros_episodes,
             seed=seed,

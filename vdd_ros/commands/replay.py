@@ -109,8 +109,8 @@ class Replay(ReadsBags):
         from vdd_ros.nodes.arm.parameters import PARAMETERS
 
         values = deployment_parameters(self.deployment)
-        shared = {row.name for row in PARAMETERS} | {'stage'}
-        if values.get('stage') == 'shadow':
+        shared = {row.name for row in PARAMETERS} | {'operating_mode'}
+        if values.get('operating_mode') == 'shadow':
             raise ConfigurationError(
                 expected='stage slow or full for an episode that is played on a robot',
                 found='shadow',

@@ -36,7 +36,7 @@ class Validate(ReadsBags):
     """YAML with scenarios in place of those that ship."""
     episodes: int = 480
     """Rollouts of each policy in the nominal world."""
-    trouble_episodes: int = 120
+    disturbance_episodes: int = 120
     """Rollouts of each policy in every other one."""
     deployed_episodes: int = 240
     """Rollouts of the student as it is deployed: commands at control rate, all limits, planning beside them; 0 for
@@ -67,7 +67,7 @@ class Validate(ReadsBags):
             scenarios=self.scenarios,
             scenario_file=self.scenario_file,
             episodes=self.episodes,
-            trouble_episodes=self.trouble_episodes,
+            disturbance_episodes=self.disturbance_episodes,
             deployed_episodes=self.deployed_episodes,
             latency_scale=self.latency_scale,
             ros_episodes=self.ros_episodes,

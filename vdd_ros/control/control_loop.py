@@ -55,7 +55,7 @@ class ControlLoop:
         control_period: int | None = None,
         execution: Execution = Execution(),
         start_gate: StartGate = StartGate(),
-        novelty: OodRules | None = None,
+        ood_rules: OodRules | None = None,
         streams: Streams | None = None,
         source: PlanSource | None = None,
         plan_follower: PlanFollower | None = None,
@@ -69,8 +69,8 @@ class ControlLoop:
             What the policy sees and does, and the policy; None where plans come from another source.
         kinematics
             For contracts in tool space; used by `plan` alone.
-        limits, freshness, routing, execution, start_gate, novelty
-            The rules. Without novelty the arm neither slows down nor stops for what the policy has not seen.
+        limits, freshness, routing, execution, start_gate, ood_rules
+            The rules. Without `ood_rules` the arm neither slows down nor stops for what the policy has not seen.
         generator
             Draws experts, and their noise; a policy needs one.
         control_period
@@ -94,7 +94,7 @@ class ControlLoop:
         self._seconds = self._period / NANOSECONDS
         self._limits, self._freshness, self._gate = limits, freshness, start_gate
         if source is None:
-            rules = {'limits': limits, 'routing': routing, 'execution': execution, 'novelty': novelty}
+            rules = {'limits': limits, 'routing': routing, 'execution': execution, 'ood_rules': ood_rules}
             source = Planner(contract, policy, kinematics, **rules, generator=generator, lockstep=self.is_lockstep)
             if not self.is_lockstep:
                 _check_settles(contract, source)
@@ -210,9 +210,9 @@ class ControlLoop:
         if not self._measurements.hear(stream, stamp):
             self._rewind(stamp)
 
-    def replace_policy(self, policy: Student, novelty: OodRules | None = None) -> None:
+    def replace_policy(self, policy: Student, ood_rules: OodRules | None = None) -> None:
         """Plan by another policy of the same contract, and by its thresholds, from the next plan on."""
-        self._source.replace(policy, novelty)
+        self._source.replace(policy, ood_rules)
 
     def replace_routing(self, routing: Routing) -> None:
         """Choose experts by other rules from the next plan on."""

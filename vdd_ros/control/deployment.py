@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import yaml
@@ -43,7 +43,17 @@ class Deployment(Settings):
     `vdd_ros/nodes/policy/policy_parameters.py` says what each one means and which values it may have.
     """
 
-    stage: Literal['shadow', 'slow', 'full'] = 'full'
+    former_names: ClassVar[Mapping[str, str]] = {
+        'stage': 'operating_mode',
+        'spread': 'action_noise_scale',
+        'keep_above': 'expert_hysteresis',
+        'same_way': 'direction_hysteresis',
+        'novelty': 'ood_response',
+        'novelty_warn': 'ood_warn_share',
+        'novelty_reach': 'ood_stop_reach',
+    }
+
+    operating_mode: Literal['shadow', 'slow', 'full'] = 'full'
     control_rate: float = 0.0
     slow_speed: float = 0.25
     max_age: float = 0.25
@@ -66,16 +76,16 @@ class Deployment(Settings):
     smoothing: float = 3.0
     blend: float = 1.0
     coherence: float = 0.2
-    spread: float = 0.0
+    action_noise_scale: float = 0.0
     routing: Literal['sample', 'likeliest'] = 'sample'
     temperature: float = 1.0
-    keep_above: float = 0.0
-    same_way: float = 0.0
+    expert_hysteresis: float = 0.0
+    direction_hysteresis: float = 0.0
     forbidden_experts: tuple[int, ...] = ()
     rules: str = ''
-    novelty: Literal['ignore', 'watch', 'act'] = 'act'
-    novelty_warn: float = 0.01
-    novelty_reach: float = 1.0
+    ood_response: Literal['ignore', 'watch', 'act'] = 'act'
+    ood_warn_share: float = 0.01
+    ood_stop_reach: float = 1.0
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -89,7 +99,7 @@ class Deployment(Settings):
     @property
     def fingerprint(self) -> str:
         """The SHA-256 of the rules that commands are under, files included; the operating mode is not among them."""
-        values = self.model_dump(mode='json', exclude={'stage'})
+        values = self.model_dump(mode='json', exclude={'operating_mode'})
         if self.joint_limits:
             values['joint_limits'] = _digest(self._limits_file)
         if self.rules:
@@ -116,7 +126,7 @@ class Deployment(Settings):
         limits = Limits(*bounds, self.max_lag, mode=self.limits)
         if self.joint_limits:
             limits = limits.tightened(**load_joint_limits(self._limits_file, contract.robot.joints))
-        scale = self.velocity_scale * (self.slow_speed if self.stage == 'slow' else 1.0)
+        scale = self.velocity_scale * (self.slow_speed if self.operating_mode == 'slow' else 1.0)
         limits = limits.tightened(velocity=limits.velocity * scale)
         if lockstep:
             return limits
@@ -126,12 +136,12 @@ class Deployment(Settings):
         told = np.isfinite(limits.jerk)
         return limits.tightened(jerk=np.where(told, np.inf, limits.acceleration / self.jerk_time))
 
-    def novelty_of(self, policy: Any) -> OodRules | None:
+    def ood_rules_of(self, policy: Any) -> OodRules | None:
         """Return what is usual for a policy; None if nobody asks, or if it does not know."""
-        if self.novelty == 'ignore' or policy.calibration is None:
+        if self.ood_response == 'ignore' or policy.calibration is None:
             return None
-        found = thresholds(policy.calibration, warn=self.novelty_warn, reach=self.novelty_reach)
-        return OodRules(found, acts=self.novelty == 'act')
+        found = thresholds(policy.calibration, warn=self.ood_warn_share, reach=self.ood_stop_reach)
+        return OodRules(found, acts=self.ood_response == 'act')
 
     def routing_of(self, contract: Contract, rules: str, experts: int | None) -> Routing | Rules:
         """Return how experts are chosen, by what is set here and by a file of rules, if there is one.
@@ -148,8 +158,8 @@ class Deployment(Settings):
             self.routing,
             frozenset(self.forbidden_experts),
             temperature=self.temperature,
-            keep_above=self.keep_above or None,
-            same_way=self.same_way or None,
+            expert_hysteresis=self.expert_hysteresis or None,
+            direction_hysteresis=self.direction_hysteresis or None,
         )
         routing = load_rules(rules, contract, routing) if rules else routing
         if experts is not None:
@@ -192,11 +202,11 @@ class Deployment(Settings):
                 self.smoothing,
                 self.blend,
                 self.coherence,
-                self.spread,
-                self.slow_speed if self.stage == 'slow' else 1.0,
+                self.action_noise_scale,
+                self.slow_speed if self.operating_mode == 'slow' else 1.0,
             ),
             start_gate=StartGate(self.start_threshold, self.start, self.start_speed),
-            novelty=self.novelty_of(policy),
+            ood_rules=self.ood_rules_of(policy),
             streams=streams,
             guard=_guard_of(kinematics, self.max_lag) if guarded else None,
         )
@@ -223,7 +233,7 @@ class Deployment(Settings):
         """
         lockstep = period >= contract.period
         limits = self.limits_of(contract, kinematics, lockstep=lockstep)
-        playback = Playback(track, limits, speed * (self.slow_speed if self.stage == 'slow' else 1.0))
+        playback = Playback(track, limits, speed * (self.slow_speed if self.operating_mode == 'slow' else 1.0))
         loop = ControlLoop(
             contract,
             None,
@@ -260,7 +270,8 @@ def load_deployment(path: str | Path | None = None) -> Deployment:
     """
     file = share_path('config', 'policy.yaml') if path is None else Path(path)
     parameters = deployment_parameters(file)
-    return Deployment.parse({name: value for name, value in parameters.items() if name in Deployment.model_fields})
+    known = {*Deployment.model_fields, *Deployment.former_names}
+    return Deployment.parse({name: value for name, value in parameters.items() if name in known})
 
 
 def deployment_parameters(file: Path) -> dict[str, Any]:

@@ -25,14 +25,14 @@ class Execution:
     coherence: float = 0.2
     """How strongly an expert is chosen by the likelihood, under it, of what is left of the chunk under way: 1
     conditions the mixture on it exactly, 0 draws anew for every plan."""
-    spread: float = 0.0
+    action_noise_scale: float = 0.0
     """How much of its own spread an expert acts with, drawn for each plan: 0 is its mean, 1 the student's own."""
     speed: float = 1.0
     """How fast plans are carried out, 1 for as planned: the same way, only slower. Not in lockstep."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be carried out."""
-        up_to_ten = (self.smoothing, self.coherence, self.spread)
+        up_to_ten = (self.smoothing, self.coherence, self.action_noise_scale)
         shares = 0 < self.blend <= 10 and all(0 <= value <= 10 for value in up_to_ten) and 0 < self.speed <= 1
         if self.replan_steps < 0 or self.coast_steps < 0 or not shares:
             raise ConfigurationError(

@@ -87,10 +87,10 @@ def thresholds(calibration: Calibration, *, warn: float = 0.01, reach: float = 1
 class Monitor:
     """Watches the signals of one plan after the other."""
 
-    def __init__(self, novelty: OodRules) -> None:
+    def __init__(self, rules: OodRules) -> None:
         """Begin as if everything were fine."""
-        self._novelty = novelty
-        self._gain = 1 - exp(-1 / novelty.plans)
+        self._rules = rules
+        self._gain = 1 - exp(-1 / rules.plans)
         self.reset()
 
     def reset(self) -> None:
@@ -106,7 +106,7 @@ class Monitor:
     def update(self, signals: Mapping[str, float]) -> Level:
         """Take in the signals that a plan came with; one that is not finite counts as one that calls for a stop."""
         speed = 1.0
-        for name, threshold in self._novelty.thresholds.items():
+        for name, threshold in self._rules.thresholds.items():
             if name in signals:
                 worst = threshold.stop - (threshold.warn - threshold.stop) - 1.0
                 value = max(signals[name], worst) if isfinite(signals[name]) else worst
@@ -116,19 +116,19 @@ class Monitor:
                 self._ranks[name] = rank = self._rank(self._ranks.get(name, 0), self.values[name], threshold)
                 if rank >= 2:
                     speed = min(speed, self._speed(self.values[name], threshold))
-        self.speed = speed if self._novelty.acts else 1.0
+        self.speed = speed if self._rules.acts else 1.0
         self.level = LEVELS[max(self._ranks.values(), default=0)]
         return self.level
 
     @property
     def stops(self) -> bool:
         """Whether the arm should stop."""
-        return self._novelty.acts and self.level == 'stop'
+        return self._rules.acts and self.level == 'stop'
 
     def complaint(self) -> str:
         """Say which signals are not fine."""
         parts = [
-            f'{name} {self.values[name]:.3g} (usual above {self._novelty.thresholds[name].warn:.3g})'
+            f'{name} {self.values[name]:.3g} (usual above {self._rules.thresholds[name].warn:.3g})'
             for name, rank in self._ranks.items()
             if rank > 0
         ]
@@ -136,7 +136,7 @@ class Monitor:
 
     def _rank(self, rank: int, value: float, threshold: Threshold) -> int:
         bounds = (threshold.warn, threshold.slow, threshold.stop)
-        ease = self._novelty.hysteresis * (threshold.warn - threshold.stop)
+        ease = self._rules.hysteresis * (threshold.warn - threshold.stop)
         while rank < 3 and value < bounds[rank]:
             rank += 1
         while rank > 0 and value >= bounds[rank - 1] + ease:
@@ -145,4 +145,4 @@ class Monitor:
 
     def _speed(self, value: float, threshold: Threshold) -> float:
         depth = (threshold.slow - value) / max(threshold.slow - threshold.stop, 1e-300)
-        return 1.0 - (1.0 - self._novelty.least_speed) * min(max(depth, 0.0), 1.0)
+        return 1.0 - (1.0 - self._rules.least_speed) * min(max(depth, 0.0), 1.0)

@@ -35,7 +35,7 @@ class Student(Protocol):
         ...
 
     def deviation(self, experts: Mixture, expert: int, generator: np.random.Generator) -> np.ndarray:
-        """Draw what an expert deviates by, shape (prediction_horizon, action); asked for by `Execution.spread`."""
+        """Draw the noise of an expert, shape (prediction_horizon, action), for `Execution.action_noise_scale`."""
         ...
 
     def coherence(self, experts: Mixture, actions: np.ndarray) -> np.ndarray:
@@ -138,7 +138,7 @@ class Planner:
         limits: Limits,
         routing: Routing,
         execution: Execution,
-        novelty: OodRules | None,
+        ood_rules: OodRules | None,
         generator: np.random.Generator,
         lockstep: bool,
     ) -> None:
@@ -146,7 +146,7 @@ class Planner:
         self.policy_interface = PolicyInterface(contract, kinematics)
         self.routing = routing
         """Used from the next plan on."""
-        self.monitor = None if novelty is None else Monitor(novelty)
+        self.monitor = None if ood_rules is None else Monitor(ood_rules)
         self.remark = ''
         """What the monitor makes of the newest plan, unless it is fine."""
         self.record: PlanRecord | None = None
@@ -184,9 +184,9 @@ class Planner:
         """Ask the policy about a window, shape (1, observation_horizon, observation)."""
         return self._acting.experts(window)
 
-    def replace(self, policy: Student, novelty: OodRules | None) -> None:
+    def replace(self, policy: Student, ood_rules: OodRules | None) -> None:
         """Use another policy, and its thresholds, from the next plan on."""
-        self._successor = policy, None if novelty is None else Monitor(novelty)
+        self._successor = policy, None if ood_rules is None else Monitor(ood_rules)
 
     def counts(self) -> dict[str, Any]:
         """Return what `Counters` has of planning."""
@@ -281,8 +281,8 @@ class Planner:
             log_gating = log_gating - np.logaddexp.reduce(log_gating)
         expert = self.routing.at(window).choose(log_gating, uniform, self._present, self._cosine())
         action = self._mean[expert]
-        if self._execution.spread:
-            action = action + self._execution.spread * policy.deviation(experts, expert, self._generator)
+        if self._execution.action_noise_scale:
+            action = action + self._execution.action_noise_scale * policy.deviation(experts, expert, self._generator)
         self._present = expert
         self._action = action
         self._chunk.load(action, expert)
@@ -315,7 +315,7 @@ class Planner:
 
     def _cosine(self) -> float | None:
         """Return the cosine between where the acting expert led and where it would lead now; None if nobody asks."""
-        if self.routing.same_way is None:
+        if self.routing.direction_hysteresis is None:
             return None
         motions = self.policy_interface.motions(self._mean)
         before, self._motions = self._motions, motions

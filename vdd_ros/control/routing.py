@@ -11,7 +11,7 @@ import numpy as np
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.policy.experts import choose_one
 
-SPREAD = 0.7
+ACTION_NOISE_SCALE = 0.7
 """How much of its own spread an expert acts with, unless told otherwise: 0 is its mean, 1 the student's very density.
 
 Measured on Avoiding (docs/method.md): means alone succeed most and lose variety, since the small choices that lead to
@@ -31,9 +31,10 @@ class Mixture(Protocol):
 class Routing:
     """How an expert is chosen; forbidden ones have no say, and the rest are renormalised exactly.
 
-    By default every plan draws anew, as the student was trained and measured. `keep_above` and `same_way` keep the
-    expert that acts, so that the arm does not dither between two ways. They have a price in variety and, where plans
-    are single steps, in success: an expert is good where it is likely, not for a whole way (docs/control.md).
+    By default every plan draws anew, as the student was trained and measured. `expert_hysteresis` and
+    `direction_hysteresis` keep the acting expert, so that the arm does not alternate between two modes. They reduce the
+    variety and, where plans are single steps, the success: an expert is accurate where it is likely, not along a whole
+    mode (docs/control.md).
     """
 
     mode: str = 'sample'
@@ -46,9 +47,9 @@ class Routing:
     """The only expert that may act."""
     temperature: float = 1.0
     """Of the gating: below 1 the likely get likelier; above 1 all get more alike."""
-    keep_above: float | None = None
+    expert_hysteresis: float | None = None
     """The expert that acts goes on while it is at least so likely as this share of the likeliest; None: no rule."""
-    same_way: float | None = None
+    direction_hysteresis: float | None = None
     """It also goes on while its mean leads the same way as its last plan: least cosine of the two; None: no rule."""
 
     def __post_init__(self) -> None:
@@ -57,8 +58,8 @@ class Routing:
             raise ConfigurationError(
                 expected='routing mode sample or likeliest', found=repr(self.mode), remedy='choose one of them'
             )
-        shares = [share for share in (self.keep_above,) if share is not None]
-        cosines = [cosine for cosine in (self.same_way,) if cosine is not None]
+        shares = [share for share in (self.expert_hysteresis,) if share is not None]
+        cosines = [cosine for cosine in (self.direction_hysteresis,) if cosine is not None]
         fine = (
             0 < self.temperature < np.inf
             and all(0 < factor < np.inf for factor in self.preferred.values())
@@ -67,7 +68,8 @@ class Routing:
         )
         if not fine:
             raise ConfigurationError(
-                expected='temperature and factors above 0, keep_above from 0 to 1, same_way from -1 to 1',
+                expected='temperature and factors above 0, expert_hysteresis from 0 to 1, '
+                'direction_hysteresis from -1 to 1',
                 found=f'{self}',
                 remedy='mend the parameters',
             )
@@ -153,15 +155,18 @@ class Routing:
             No expert is left that may act.
 
         """
-        kept = self.keep_above is not None or self.same_way is not None
+        kept = self.expert_hysteresis is not None or self.direction_hysteresis is not None
         weighed = self.forbidden or self.preferred or self.pinned is not None or self.temperature != 1
         if self.mode == 'sample' and not kept and not weighed:
             return choose_one(log_gating, uniform)
         probability = self.probabilities(log_gating)
         if present is not None and present < len(probability) and probability[present] > 0:
-            if self.keep_above is not None and probability[present] >= self.keep_above * probability.max():
+            if (
+                self.expert_hysteresis is not None
+                and probability[present] >= self.expert_hysteresis * probability.max()
+            ):
                 return present
-            if self.same_way is not None and cosine is not None and cosine >= self.same_way:
+            if self.direction_hysteresis is not None and cosine is not None and cosine >= self.direction_hysteresis:
                 return present
         if self.mode == 'likeliest':
             return int(probability.argmax())

@@ -68,9 +68,9 @@ class Rules:
     """Of every rule, which entry of an observation each of its conditions looks at."""
 
     @property
-    def same_way(self) -> float | None:
+    def direction_hysteresis(self) -> float | None:
         """As of the base."""
-        return self.base.same_way
+        return self.base.direction_hysteresis
 
     def at(self, window: np.ndarray) -> Routing:
         """Return what holds in a window of shape (observation_horizon, observation), by its newest stamp."""

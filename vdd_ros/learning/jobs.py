@@ -239,7 +239,7 @@ def distill(
         student = bench.student()
         if settings.start == 'teacher':
             start_from_teacher(student, teacher.denoiser, bench.windows, job.generator())
-        if settings.start != 'spread':
+        if settings.start != 'random':
             place_experts(student, bench.windows, job.generator())
         learner = Distiller(student, teacher.score, bench.windows, settings.distillation)
         evaluation, selection = bench.selection(student, teacher)
@@ -287,7 +287,7 @@ def fit_em(
     with _threads(settings.threads), job.run('em') as run:
         bench = _StudentBench(job, teacher.manifest.normalizers)
         student, budget = bench.student(), settings.distillation
-        if settings.start != 'spread':
+        if settings.start != 'random':
             place_experts(student, bench.windows, job.generator())
         loss = likelihood_loss(student)
         learner = SingleLoss(student, loss, bench.windows, batch=budget.batch, descent=budget.descent)

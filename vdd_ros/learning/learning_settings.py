@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.common.settings import Settings
@@ -54,10 +55,10 @@ class LearningSettings(Settings):
     """What the teacher is made of."""
     teacher_training: TeacherTraining = TeacherTraining()
     """How it is trained."""
-    start: Literal['teacher', 'demonstrations', 'spread'] = 'teacher'
+    start: Literal['teacher', 'demonstrations', 'random'] = 'teacher'
     """Where the student begins. `teacher`: at the teacher's conditional mean, experts placed on what demonstrations
     deviate from it; if their trunks are equal MLPs, by the teacher's own features. `demonstrations`: experts placed on
-    clusters of demonstrated actions. `spread`: anywhere (the paper)."""
+    clusters of demonstrated actions. `random`: anywhere (the paper)."""
     student: StudentSettings = StudentSettings()
     """What the student is made of."""
     distillation: DistillerSettings = DistillerSettings()
@@ -68,6 +69,14 @@ class LearningSettings(Settings):
     """Which weights of a student are kept, and when it has learned enough."""
     trackers: tuple[TrackerName, ...] = ()
     """Services that are told how a training goes, beside its folder: `wandb`, `mlflow`; they must be installed."""
+
+    @field_validator('start', mode='before')
+    @classmethod
+    def _rename_start(cls, value: Any) -> Any:
+        if value != 'spread':
+            return value
+        warnings.warn('start: spread is now named start: random; rename it', FutureWarning, stacklevel=2)
+        return 'random'
 
     def augmentation_of(self, kind: Literal['teacher', 'student']) -> AugmentationSettings:
         """Return the displacements under which one of the two is learned."""

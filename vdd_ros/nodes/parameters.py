@@ -57,6 +57,8 @@ class Parameter:
     """Whether it names files, in which a leading ``~`` is the home of the user."""
     topic: bool = False
     """Whether it is the name of a topic, service or node, or its beginning."""
+    former_name: str = ''
+    """The name that it had before, which is still read, with a warning in the log."""
 
     @property
     def type(self) -> str:
@@ -153,6 +155,7 @@ def declare(
 
     """
     rows = {row.name: row for row in table}
+    _rename(node, table)
     unknown = sorted(
         name for name in getattr(node, '_parameter_overrides', {}) if name not in rows and not name.startswith(_FOREIGN)
     )
@@ -179,6 +182,21 @@ def declare(
 
     node.add_on_set_parameters_callback(on_set)
     return values
+
+
+def _rename(node: Node, table: Sequence[Parameter]) -> None:
+    """Give values that were set by a former name to the parameter of the present name."""
+    overrides = getattr(node, '_parameter_overrides', {})
+    former = {row.former_name: row.name for row in table if row.former_name in overrides}
+    for name, present in former.items():
+        if present in overrides:
+            raise ConfigurationError(
+                expected=f'one value for {present} of {node.get_name()}',
+                found=f'another for {name}, its former name',
+                remedy=f'remove {name}',
+            )
+        node.get_logger().warning(f'parameter {name} is now named {present}; rename it')
+        overrides[present] = RclpyParameter(present, value=overrides.pop(name).value)
 
 
 def _declare(node: Node, row: Parameter) -> Value:

@@ -22,7 +22,7 @@ class Experts:
     """Shape (batch, expert)."""
     mean: np.ndarray
     """Shape (batch, expert, prediction_horizon, action)."""
-    spread: np.ndarray
+    covariance_parameters: np.ndarray
     """Shape (batch, expert, parameter): what `covariance_of` makes covariances of."""
 
 
@@ -134,10 +134,10 @@ def expert_log_likelihood(
     size = steps * width
     deviation = ((actions[:, None] - experts.mean[:, :, :steps]) / scale).reshape(*experts.mean.shape[:2], size)
     if settings['covariance'] == 'diagonal':
-        deviations = _entries(experts.spread, settings, horizon * width)[..., :size]
+        deviations = _entries(experts.covariance_parameters, settings, horizon * width)[..., :size]
         whitened, log_determinant = deviation / deviations, np.log(deviations).sum(axis=-1)
     else:
-        root = _root(experts.spread, settings, horizon * width, size)
+        root = _root(experts.covariance_parameters, settings, horizon * width, size)
         if root.shape[-1] != size:
             root = np.linalg.cholesky(root @ np.swapaxes(root, -1, -2))
         whitened = np.linalg.solve(root, deviation[..., None])[..., 0]

@@ -12,7 +12,7 @@ import numpy as np
 from vdd_ros.common.errors import ArtifactError
 from vdd_ros.contract.contract import Contract
 from vdd_ros.control.chunk import Plan
-from vdd_ros.control.routing import SPREAD
+from vdd_ros.control.routing import ACTION_NOISE_SCALE
 from vdd_ros.policy.artifact import Artifact, Calibration, load_artifact
 from vdd_ros.policy.density import ObservationDensity
 from vdd_ros.policy.experts import (
@@ -31,7 +31,7 @@ from vdd_ros.policy.runtime import Network
 class DistilledPolicy:
     """A student at work: one network call from a window to its experts."""
 
-    def __init__(self, artifact: Artifact, *, threads: int = 1, spread: float = SPREAD) -> None:
+    def __init__(self, artifact: Artifact, *, threads: int = 1, action_noise_scale: float = ACTION_NOISE_SCALE) -> None:
         """Prepare inference.
 
         Parameters
@@ -40,8 +40,9 @@ class DistilledPolicy:
             The student.
         threads
             Of the network; one has the best tail at the size of these.
-        spread
-            How much of its own spread an expert acts with, see `vdd_ros.control.routing.SPREAD`.
+        action_noise_scale
+            Share of an expert's standard deviation that actions are drawn with, see
+            `vdd_ros.control.routing.ACTION_NOISE_SCALE`.
 
         Raises
         ------
@@ -53,13 +54,13 @@ class DistilledPolicy:
         self.artifact = artifact
         self.contract: Contract = artifact.manifest.contract
         self._network = Network(artifact.network, threads=threads, name=str(artifact.path))
-        self._spread = spread
+        self._action_noise_scale = action_noise_scale
         self._chunk = self.contract.prediction_horizon, self.contract.action_size
         self._normalizers = artifact.manifest.normalizers
         self._unit = np.tile(self._normalizers.action.scale, self.contract.prediction_horizon)
         with _complaining_of(artifact, 'settings of a student'):
             self._whole = ActionNoise(artifact.manifest.network, self._unit)
-            self._deviation = ActionNoise(artifact.manifest.network, spread * self._unit)
+            self._deviation = ActionNoise(artifact.manifest.network, action_noise_scale * self._unit)
         self._one = 1, *self._chunk
         self._widths = len(self._unit), self._deviation.parameters
         self.expert_count = self._network.outputs.get('log_gating', (1, 1))[-1]
@@ -76,10 +77,19 @@ class DistilledPolicy:
 
     @classmethod
     def load(
-        cls, path: str | Path, *, contract: Contract | None = None, threads: int = 1, spread: float = SPREAD
+        cls,
+        path: str | Path,
+        *,
+        contract: Contract | None = None,
+        threads: int = 1,
+        action_noise_scale: float = ACTION_NOISE_SCALE,
     ) -> DistilledPolicy:
         """Read, check and prepare an artifact; errors as those of `load_artifact`."""
-        return cls(load_artifact(path, kind='student', contract=contract), threads=threads, spread=spread)
+        return cls(
+            load_artifact(path, kind='student', contract=contract),
+            threads=threads,
+            action_noise_scale=action_noise_scale,
+        )
 
     def experts(self, observation: np.ndarray) -> Experts:
         """Call the network.
@@ -96,7 +106,7 @@ class DistilledPolicy:
 
     def covariance(self, experts: Experts) -> np.ndarray:
         """Return the covariances of the flattened chunks, shape (batch, expert, chunk, chunk)."""
-        return covariance_of(experts.spread, self.artifact.manifest.network, self._unit)
+        return covariance_of(experts.covariance_parameters, self.artifact.manifest.network, self._unit)
 
     @property
     def calibration(self) -> Calibration | None:
@@ -163,13 +173,14 @@ class DistilledPolicy:
 
         Shape (prediction_horizon, action).
         """
-        drawn = self._whole.of_one(experts.spread[0, expert].tolist(), generator)
+        drawn = self._whole.of_one(experts.covariance_parameters[0, expert].tolist(), generator)
         return np.array(drawn).reshape(experts.mean.shape[2:])
 
     def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
-        """Draw an expert from the gating, and an action from the expert, `spread` times as spread as it says.
+        """Draw an expert from the gating, and an action from it, with its deviation scaled by `action_noise_scale`.
 
-        ``observation`` has shape (batch, observation_horizon, observation). The paper acts by the mean: `spread` 0.
+        ``observation`` has shape (batch, observation_horizon, observation). The paper acts by the
+        mean: `action_noise_scale` 0.
         """
         if len(observation) == 1:
             return self._plan_one(observation, generator)
@@ -177,8 +188,10 @@ class DistilledPolicy:
         rows = np.arange(len(experts.log_gating))
         chosen = choose(experts.log_gating, generator.random(len(rows)))
         action = experts.mean[rows, chosen].astype(np.float64)
-        if self._spread:
-            action += self._deviation.of_each(experts.spread[rows, chosen], generator).reshape(action.shape)
+        if self._action_noise_scale:
+            action += self._deviation.of_each(experts.covariance_parameters[rows, chosen], generator).reshape(
+                action.shape
+            )
         return Plan(action, chosen)
 
     def _plan_one(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
@@ -191,7 +204,7 @@ class DistilledPolicy:
             return chosen, mean[0, own].tolist(), spread[0, its].tolist()
 
         expert, action, spread = self._network.read({'observation': observation}, choice)
-        if self._spread:
+        if self._action_noise_scale:
             action = list(map(operator.add, action, self._deviation.of_one(spread, generator)))
         return Plan(np.array(action).reshape(self._one), np.array([expert]))
 

@@ -195,7 +195,7 @@ def _verdict(report: str | Path | None, artifact: Artifact, deployment: Deployme
 
 def _changed(validated: Mapping[str, Any], deployment: Deployment) -> str:
     """Return which parameters differ from those of a validation."""
-    present = deployment.model_dump(mode='json', exclude={'stage'})
+    present = deployment.model_dump(mode='json', exclude={'operating_mode'})
     changes = [
         f'{name} {value!r} instead of {validated.get(name)!r}'
         for name, value in present.items()

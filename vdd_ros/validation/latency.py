@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vdd_ros.control.routing import SPREAD, Routing
+from vdd_ros.control.routing import ACTION_NOISE_SCALE, Routing
 from vdd_ros.policy.artifact import Artifact
 from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
 
@@ -82,7 +82,9 @@ def _node_answer(
     def answer() -> np.ndarray:
         experts = policy.experts(window)
         expert = routing.at(window[0]).choose(experts.log_gating[0], generator.random())
-        action = experts.mean[0].astype(np.float64)[expert] + SPREAD * policy.deviation(experts, expert, generator)
+        action = experts.mean[0].astype(np.float64)[expert] + ACTION_NOISE_SCALE * policy.deviation(
+            experts, expert, generator
+        )
         if policy.calibration is not None:
             policy.signals(window, experts)
             policy.likelihood(experts, action[0])

@@ -46,10 +46,10 @@ def rollout_over_ros(
     contract.write_text(json.dumps(artifact.manifest.contract.model_dump(mode='json')), encoding='utf-8')
     bridge: dict[str, Value] = {'task': task, 'mode': 'lockstep'}
     if not disturbances.is_nominal:
-        file = logs / 'trouble.yaml'
+        file = logs / 'disturbances.yaml'
         # JSON is YAML, and says no more of a number than was meant.
         file.write_text(json.dumps(disturbances.model_dump(mode='json', exclude_defaults=True)), encoding='utf-8')
-        bridge |= {'trouble': str(file.absolute()), 'seed': seed}
+        bridge |= {'disturbances': str(file.absolute()), 'seed': seed}
 
     def listen(line: str) -> None:
         if (match := re.search(r'rollouts: done=(\d+) of=\d+ successes=(\d+)', line)) is not None:

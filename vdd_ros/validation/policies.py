@@ -63,7 +63,7 @@ class _Row:
 
     log_gating: np.ndarray
     mean: np.ndarray
-    spread: np.ndarray
+    covariance_parameters: np.ndarray
     signals: dict[str, float]
     likelihood: float = math.nan
     """Of what was done then: told with the next question."""
@@ -112,8 +112,10 @@ class Asked:
 
     def deployed(self, deployment: Deployment) -> Deployment:
         """Return what of a deployment goes with the policy: rules on experts and on their spread are for students."""
-        rules = {'rules': '', 'forbidden_experts': (), 'temperature': 1.0, 'keep_above': 0.0}
-        return deployment.model_copy(update={**rules, 'same_way': 0.0, 'coherence': 0.0, 'spread': 0.0})
+        rules = {'rules': '', 'forbidden_experts': (), 'temperature': 1.0, 'expert_hysteresis': 0.0}
+        return deployment.model_copy(
+            update={**rules, 'direction_hysteresis': 0.0, 'coherence': 0.0, 'action_noise_scale': 0.0}
+        )
 
     def distance_at_start(self, episode: int, position: np.ndarray) -> float:
         """Return how far what is seen at rest at a position, shape (joint,), is from a recorded episode's start."""
@@ -148,7 +150,7 @@ class _AskedStudent(Asked):
         self._judge(questions)
         experts = policy.experts(windows)
         signals = policy.signals_of_each(windows, experts)
-        arrays = experts.log_gating, experts.mean, experts.spread
+        arrays = experts.log_gating, experts.mean, experts.covariance_parameters
         return [
             Answer(
                 _Row(
@@ -165,7 +167,7 @@ class _AskedStudent(Asked):
         judged = [each for each in questions if each.before is not None]
         if not judged:
             return
-        names = ('log_gating', 'mean', 'spread')
+        names = ('log_gating', 'mean', 'covariance_parameters')
         before = Experts(*(np.concatenate([getattr(each.before, name) for each in judged]) for name in names))
         likelihoods = self.policy.likelihood_of_each(before, np.stack([each.done for each in judged]))
         for each, likelihood in zip(judged, likelihoods.tolist()):

@@ -157,7 +157,7 @@ def _scenario(findings: Findings, name: str) -> dict[str, Any]:
     values: dict[str, Any] = {
         'name': name,
         'description': _as_deployed(findings, name) if name in findings.timings else described(disturbances),
-        'trouble': disturbances.model_dump(mode='json', exclude_defaults=True),
+        'disturbances': disturbances.model_dump(mode='json', exclude_defaults=True),
         **dict.fromkeys(('student', 'teacher', 'recorded', 'ros')),
     }
     for who, rollouts in findings.rollouts[name].items():

@@ -162,7 +162,7 @@ class Runner:
         timing, contract = self._timing, self._contract
         period = timing.control_period
         deployment = answers.deployed(self._deployment)
-        slowness = 1 / deployment.slow_speed if deployment.stage == 'slow' else 1.0
+        slowness = 1 / deployment.slow_speed if deployment.operating_mode == 'slow' else 1.0
         ticks = round(self._task.max_steps * self._task.period * slowness / period)
         judged = max(1, round(contract.period / period))
         states = max(1, round(timing.state_period / period))

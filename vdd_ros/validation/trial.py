@@ -33,7 +33,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Trial:
-    """A policy, in so many episodes, in a world with its trouble."""
+    """A policy, in so many episodes, in a world with its disturbances."""
 
     policy: PlannerFactory | Recorded
     """Who acts."""

@@ -47,7 +47,7 @@ class Plan:
     """YAML in place of the scenarios that ship."""
     episodes: int = 480
     """Episodes of each policy in the nominal scenario."""
-    trouble_episodes: int = 120
+    disturbance_episodes: int = 120
     """Episodes of each policy in every other one."""
     deployed_episodes: int = 240
     """Episodes of the student as it is deployed: control rate, all limits, asynchronous planning; 0 for none. In slow
@@ -211,7 +211,7 @@ def _trials(
     for who, policy in policies.items():
         for name, disturbances in scenarios.items():
             if policy is not None:
-                wanted = plan.episodes if name == NOMINAL else plan.trouble_episodes
+                wanted = plan.episodes if name == NOMINAL else plan.disturbance_episodes
                 episodes = min(wanted, len(policy.action)) if isinstance(policy, Recorded) else wanted
                 trials[_key(who, name)] = Trial(policy, episodes, disturbances)
     return trials
@@ -229,7 +229,7 @@ def _deployed(
     load = partial(DistilledPolicy.load, pupil.path)
     modes = {DEPLOYED: ('full', plan.deployed_episodes), SLOW: ('slow', max(1, plan.deployed_episodes // 4))}
     return {
-        name: Trial(load, episodes, timing=timing, deployment=deployment.model_copy(update={'stage': stage}))
+        name: Trial(load, episodes, timing=timing, deployment=deployment.model_copy(update={'operating_mode': stage}))
         for name, (stage, episodes) in modes.items()
     }
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,8 @@ from vdd_ros.learning.networks import PolicyShape, TrunkSettings, build_trunk
 class StudentSettings(Settings):
     """What a student is made of. Lengths are in normalised action units."""
 
+    former_names: ClassVar[Mapping[str, str]] = {'spread': 'mean_init_std'}
+
     trunk: TrunkSettings = TrunkSettings()
     """Its network."""
     experts: int = Field(16, ge=1)
@@ -35,7 +37,7 @@ class StudentSettings(Settings):
     """Whether the experts' probabilities depend on the observation."""
     gating_trunk: Literal['shared', 'own'] = 'shared'
     """`shared`: gating and experts read the same features. `own`: the gating has a network of its own (the paper)."""
-    spread: float = Field(1.5, ge=0)
+    mean_init_std: float = Field(1.5, ge=0)
     """Standard deviation of the experts' means at the start, where nothing places them (`distillation.start`)."""
     initial_scale: float = Field(0.5, gt=0)
     """Standard deviation of each expert at the start, likewise."""
@@ -79,7 +81,7 @@ class Student(nn.Module):
             for head in filter(None, heads):
                 head.weight.mul_(0.1)
                 head.bias.zero_()
-            self.mean_head.bias.normal_(std=settings.spread, generator=generator)
+            self.mean_head.bias.normal_(std=settings.mean_init_std, generator=generator)
             excess = max(settings.initial_scale - settings.scale_floor, settings.scale_floor)
             self.scale_head.bias.fill_(math.log(math.expm1(excess)))
 

@@ -73,7 +73,7 @@ def _counted(counters: Counters) -> dict[str, object]:
         **{f'age_of_{stream}_s': f'{max(age, 0.0):.3f}' for stream, age in counters.ages.items()},
         'expert': counters.expert,
         **{name: f'{value:.3f}' for name, value in counters.signals.items()},
-        'novelty': counters.level,
+        'ood_level': counters.level,
         'speed': f'{counters.speed:.2f}',
     }
     return values

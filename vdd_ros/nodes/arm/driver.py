@@ -268,7 +268,7 @@ class ArmDriver:
             values['joint_states'] = several
             if not isinstance(self.commander.outcome, Command):
                 text = f'{text}; {several}'
-        values = {'stage': self.node.values['stage'], **values, **self.setting.values()}
+        values = {'operating_mode': self.node.values['operating_mode'], **values, **self.setting.values()}
         if self.controls.pressed:
             level, text = DiagnosticStatus.ERROR, f'emergency stop; {text}'
         name = self.node.get_fully_qualified_name()

@@ -63,7 +63,13 @@ PARAMETERS = (
         'wait: say the last state again; go_on: simulate a period with the last command',
         choices=('wait', 'go_on'),
     ),
-    Parameter('trouble', '', 'noise, latency, loss, other worlds: a YAML file, or a scenario; empty: none', path=True),
+    Parameter(
+        'disturbances',
+        '',
+        'noise, latency, loss, other worlds: a YAML file, or a scenario; empty: none',
+        path=True,
+        former_name='trouble',
+    ),
     Parameter(
         'seed',
         0,

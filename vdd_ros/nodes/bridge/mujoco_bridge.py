@@ -55,7 +55,7 @@ class MujocoBridge(Node):
         super().__init__('mujoco_bridge')
         self._values = values = declare(self, PARAMETERS, self._apply)
         stage = open_stage(values['task'], values['scene'], values['controller'], values['command_interface'])
-        disturbances = load_disturbances(values['trouble'])
+        disturbances = load_disturbances(values['disturbances'])
         self._world = World(
             stage, values['joint_state_rate'], disturbances, values['seed'], command_rate=values['command_rate']
         )

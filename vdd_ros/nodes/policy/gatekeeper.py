@@ -34,7 +34,7 @@ def outlook(values: Mapping[str, Value], artifact: Artifact, deployment: Deploym
         The thresholds cannot be read.
 
     """
-    if simulated or values['stage'] == 'shadow':
+    if simulated or values['operating_mode'] == 'shadow':
         return f'asks for nothing {"in simulated time" if simulated else "in stage shadow"}'
     if values['override_name'] and values['override_reason']:
         return f'{values["override_name"]} answers for it: {values["override_reason"]}'
@@ -54,7 +54,7 @@ def admit(
         The thresholds cannot be read.
 
     """
-    if simulated or values['stage'] == 'shadow':
+    if simulated or values['operating_mode'] == 'shadow':
         return None
     override = None
     if values['override_name'] or values['override_reason']:

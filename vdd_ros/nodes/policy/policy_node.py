@@ -104,7 +104,7 @@ class PolicyNode(ArmNode):
         streams = live_streams(contract) if contract.topic_features else None
         rules = {'period': period, 'streams': streams, 'simulated': self.simulated}
         loop = build_loop(values, self.policy, kinematics, **rules)
-        shadow = values['stage'] == 'shadow'
+        shadow = values['operating_mode'] == 'shadow'
         setting = Setting(
             contract,
             deployment_of(values).limits_of(contract, kinematics, lockstep=True),
@@ -118,10 +118,10 @@ class PolicyNode(ArmNode):
         self._view = View(self)
         self.driver.open(self._view.shadow() if shadow else None)
         self.get_logger().info(
-            f'{path}: {contract.name}, stage {values["stage"]}, '
+            f'{path}: {contract.name}, stage {values["operating_mode"]}, '
             f'{NANOSECONDS / period:g} commands a second on {self.driver.commands}'
         )
-        if self.policy.calibration is None and values['novelty'] != 'ignore':
+        if self.policy.calibration is None and values['ood_response'] != 'ignore':
             self.get_logger().warning(f'{path} does not know what is usual: no watch over what it has not seen')
 
     def admitted(self, policy: DistilledPolicy) -> DistilledPolicy:
@@ -172,7 +172,7 @@ class PolicyNode(ArmNode):
             'artifact': f'{artifact.path} ({artifact.hash[:12]}), of vdd_ros {artifact.manifest.version}',
             'contract': f'{contract.name} ({contract.hash[:12]})',
             'gate': self._passage,
-            'stage': self.values['stage'],
+            'operating_mode': self.values['operating_mode'],
         }
 
     def _further_values(self) -> Mapping[str, object]:

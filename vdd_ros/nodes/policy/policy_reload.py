@@ -47,8 +47,8 @@ class Reload:
                 node.get_logger().error(f'reload {self._last}')
             else:
                 before, node.policy = node.policy.artifact.hash[:12], policy
-                novelty = deployment_of(node.values).novelty_of(policy)
-                node.driver.commander.replace(lambda loop: loop.replace_policy(policy, novelty))
+                ood_rules = deployment_of(node.values).ood_rules_of(policy)
+                node.driver.commander.replace(lambda loop: loop.replace_policy(policy, ood_rules))
                 self._reloaded += 1
                 self._last = f'{policy.artifact.path} ({policy.artifact.hash[:12]}) takes over from {before}'
                 node.get_logger().info(f'reload: {self._last}')
@@ -65,7 +65,7 @@ class Reload:
         node = self._node
         policy = node.admitted(load_alike(path, node.policy, node.values['threads']))
         deployment = deployment_of(node.values)
-        deployment.novelty_of(policy)
+        deployment.ood_rules_of(policy)
         deployment.routing_of(node.contract, node.get_parameter('rules').value, policy.expert_count)
         return policy
 

@@ -44,7 +44,7 @@ def warm_up(policy: DistilledPolicy) -> None:
         answer = policy.experts(window)
         policy.signals(window, answer)
         policy.likelihood(answer, np.zeros(contract.action_size))
-    if not all(np.isfinite(array).all() for array in (answer.log_gating, answer.mean, answer.spread)):
+    if not all(np.isfinite(array).all() for array in (answer.log_gating, answer.mean, answer.covariance_parameters)):
         raise ArtifactError(
             expected=f'answers in numbers from {policy.artifact.path}',
             found='NaN or infinity in the middle of the demonstrations',

@@ -140,7 +140,7 @@ class ArmReplay:
         return {
             'episode': f'{values["episode"]} of {values["bag"]}, {self._episode.track.length / NANOSECONDS:.1f} s',
             'contract': f'{self._contract.name} ({self._contract.hash[:12]})',
-            'stage': values['stage'],
+            'operating_mode': values['operating_mode'],
         }
 
     def _send(self, outcome: ControlOutput, stamp: int) -> None:

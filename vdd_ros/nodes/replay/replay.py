@@ -24,7 +24,13 @@ PARAMETERS = (
     ),
     Parameter('episode', 0, 'which episode, from 0; -1 is the last', minimum=-1_000_000, maximum=1_000_000),
     Parameter('mode', 'commands', 'what is played, and to whom', choices=('commands', 'shadow')),
-    Parameter('stage', 'full', 'slow plays at slow_speed, under lower limits', choices=('slow', 'full')),
+    Parameter(
+        'operating_mode',
+        'full',
+        'slow plays at slow_speed, under lower limits',
+        choices=('slow', 'full'),
+        former_name='stage',
+    ),
     Parameter('speed', 1.0, 'times the speed of the recording', minimum=0.01, maximum=10.0),
     Parameter(
         'reset', '', 'service (Trigger) that puts the scene back before, as mujoco_bridge/reset; or none', topic=True
