@@ -1,10 +1,10 @@
 """Pictures of a bag to aligned observations: how fast, how large, how true. `python -m benchmarks.images`.
 
 One demonstration with two cameras of 640 x 480 pixels, JPEG at 30 Hz and raw at 15 Hz, and joint states at 500 Hz, is
-converted to pictures of 96 x 96 at 20 Hz by `vdd_ros.data.convert`, and by a plain loop: `rosbags` reads and
-deserialises, Pillow decodes and shrinks, numpy aligns. Each runs in a process of its own, in turn, three times; the
-least processor time of each counts, which depends least on what else the machine does. The bag is made in a temporary
-folder.
+converted to pictures of 96 x 96, and of 224 x 224, at 20 Hz by `vdd_ros.data.convert`, and by a plain loop: `rosbags`
+reads and deserialises, Pillow decodes and shrinks, numpy aligns. Each runs in a process of its own, in turn, three
+times; the least time of each counts. Processor time depends least on what else the machine does; the conversion
+decodes on all cores, the loop on one. The bag is made in a temporary folder.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ from vdd_ros.data.decode.conversion_report import ConversionReport
 
 HEIGHT, WIDTH = 480, 640
 WRIST, FRONT = 'wrist/image_raw/compressed', 'front/image_raw'
+SIDES = (96, 224)
+"""Rows and columns of the pictures that are made."""
 PEAK = 300
-"""Memory [MB] that the conversion may take."""
+"""Memory [MB] that the conversion to the smaller ones may take."""
 
 
 def camera_contract(side: int) -> Contract:
@@ -172,10 +174,19 @@ def compare(path: Path, side: int, repeats: int) -> tuple[list[dict[str, Any]], 
     name = f'{side} x {side}'
     return rows, [
         Bar(f'{name}: processor time against the plain loop', ours['cpu_s'] / theirs['cpu_s'], 1.0, at_most=True),
-        Bar(f'{name}: peak memory [MB]', rows[0]['peak_MB'], PEAK, at_most=True),
+        Bar(f'{name}: time against the plain loop', rows[0]['seconds'] / rows[1]['seconds'], 1.0, at_most=True),
+        _memory(name, rows, side),
         Bar(f'{name}: ticks that both have, of those of the plain loop', len(shared) / theirs['ticks'], 0.99),
         Bar(f'{name}: greatest difference of a brightness', float(np.abs(mine - other).max()), 0.005, at_most=True),
     ]
+
+
+def _memory(name: str, rows: list[dict[str, Any]], side: int) -> Bar:
+    """Return the bar on memory; that of larger pictures is measured against the loop, which holds a byte a number."""
+    peak, plain = (row['peak_MB'] for row in rows)
+    if side == min(SIDES):
+        return Bar(f'{name}: peak memory [MB]', peak, PEAK, at_most=True)
+    return Bar(f'{name}: peak memory against the plain loop', peak / plain, 1.2, at_most=True)
 
 
 def main(quick: bool = False, check: bool = False, way: str = '', bag: Path = Path(), side: int = 96) -> int:
@@ -201,7 +212,10 @@ def main(quick: bool = False, check: bool = False, way: str = '', bag: Path = Pa
         return 0
     with tempfile.TemporaryDirectory(prefix='vdd_ros_images_') as folder:
         path = write_demonstration(Path(folder) / 'cameras', 1.0 if quick else 60.0)
-        rows, bars = compare(path, side, 1 if quick else 3)
+        rows, bars = [], []
+        for side in SIDES[:1] if quick else SIDES:
+            more = compare(path, side, 1 if quick else 3)
+            rows, bars = rows + more[0], bars + more[1]
     return finish('images', rows, bars, check=check)
 
 

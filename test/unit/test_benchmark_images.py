@@ -19,5 +19,5 @@ def test_a_quick_run_finds_the_pictures_that_a_plain_loop_finds(tmp_path):
     found = json.loads((tmp_path / 'runs' / 'benchmarks' / 'images.json').read_text())
     assert [row['ticks'] for row in found['rows']] == [20, 20] and 'machine' in found
     holds = {bar['name']: bar['holds'] for bar in found['bars']}
-    assert len(holds) == 4
+    assert len(holds) == 5
     assert all(held for name, held in holds.items() if 'time' not in name), holds

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 from ros_messages import SECOND, header, make, mark, write_bag
 from test_convert import contract, stretch
 
+from vdd_ros.common.errors import BagError
 from vdd_ros.contract.features import Alignment
+from vdd_ros.data.bag.serialized import Undecodable
 from vdd_ros.data.convert import convert
 from vdd_ros.data.dataset import windows_of
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoded
-from vdd_ros.data.decode.frames import Frames, Rows, joined, real
+from vdd_ros.data.decode.frames import Frames, Picture, Rows, joined, real
 from vdd_ros.data.decode.resample import aligned, aligned_frames
 from vdd_ros.data.recording import Track
 
@@ -137,3 +142,96 @@ def test_an_episode_with_pictures_takes_a_fraction_of_its_dense_numbers(tmp_path
             np.testing.assert_allclose(episode.observation[tick][4:], expected, atol=0.51 / 65535)
     windows = windows_of([episode], bound)
     np.testing.assert_array_equal(windows.observation[:, -1], episode.observation)
+
+
+def jpeg(stamp: int, number: int, *, whole: bool = True) -> tuple:
+    """Make a JPEG of one grey, whose level tells which it is; or what is none."""
+    data = io.BytesIO()
+    noise = np.random.default_rng(number).integers(0, 9, (48, 64), dtype=np.uint8)
+    Pillow.fromarray(noise + np.uint8(number)).save(data, 'JPEG', quality=95)
+    content = np.frombuffer(data.getvalue() if whole else bytes(9000), dtype=np.uint8)
+    message = make('sensor_msgs/msg/CompressedImage', header(stamp), 'mono8; jpeg compressed', content)
+    return ('/camera', stamp, message)
+
+
+SEEN = {'name': 'camera', 'topic': 'camera', 'type': 'CompressedImage', 'stamp': 'header'}
+SEEN |= {'image': {'height': 1, 'width': 1, 'color': 'gray'}}
+SIGNAL = {'topic': 'flag', 'type': 'Bool'}
+RULES = {
+    'marks': {'by': 'marks'},
+    'topic': {'by': 'topic', 'signal': SIGNAL},
+    'button': {'by': 'button', 'signal': SIGNAL},
+    'gaps': {'by': 'gaps', 'gap': 0.5},
+    'motion': {'by': 'motion', 'speed': 0.1, 'rest': 0.5},
+    'bag': {'by': 'bag'},
+}
+BROKEN = (4, 33, 34, 35, 67)
+"""Pictures that are damaged. Ticks of 10 Hz need every third of 30 Hz: those that leave no rest by 3, of the first."""
+
+
+@pytest.mark.parametrize('by', RULES)
+def test_only_pictures_that_a_tick_needs_are_decoded_and_a_damaged_one_counts_as_if_it_never_came(tmp_path, by):
+    rows = [*stretch(0, 3), *stretch(4 * SECOND, 3)]
+    rows += [jpeg(SECOND * number // 30, number, whole=number not in BROKEN) for number in range(90)]
+    rows += [jpeg(4 * SECOND + SECOND * number // 30, 100 + number) for number in range(90)]
+    flag = 'std_msgs/msg/Bool'
+    for at, end in ((0, 3 * SECOND), (4 * SECOND, 7 * SECOND)):
+        rows += [('/episode', at, mark(at, 'start', index=str(at))), ('/episode', end, mark(end, 'end', index=str(at)))]
+        presses = ((at, True), (end, False)) if by == 'topic' else ((at, 1), (at + 1, 0), (end, 1), (end + 1, 0))
+        rows += [('/flag', stamp, make(flag, bool(value))) for stamp, value in presses]
+    # What is said at the end moves the ticks of the second episode, of which other pictures were needed till then.
+    trim = mark(7 * SECOND, 'trim', index=str(4 * SECOND), begin='0.35', end='0')
+    rows += [('/episode', 7 * SECOND + 2, trim)]
+    path = write_bag(tmp_path / 'bag', sorted(rows, key=lambda row: row[1]))
+    bound = contract(policy_rate=10.0, episodes=RULES[by], observation=[*joints(), SEEN])
+    found, dropped = [], []
+    for waiting in (0, 4000, 1 << 26):
+        report = ConversionReport()
+        found.append([*convert(path, bound, None, report, waiting=waiting)])
+        assert all(isinstance(row, np.ndarray) for item in found[-1] for row in item.observation.parts[-1].rows)
+        dropped.append(report.lost('message'))
+        assert report.read['/camera'] == 180 - dropped[-1]
+        # A tick that found the first damaged picture needs the one before.
+        assert {loss.why.partition(':')[0] for loss in report.entries if loss.kind == 'message'} <= {'no JPEG or PNG'}
+    assert dropped[0] == len(BROKEN) and dropped[-1] == 1  # of 33, 34 and 35 the first is needed, the others are not
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            assert one.observation.tobytes() == two.observation.tobytes()
+    first = np.rint(255 * found[0][0].observation[:30, 4] - 4).astype(int)
+    expected = [number - 1 if number == 33 else number for number in range(0, 90, 3)]
+    assert np.abs(first[: len(expected)] - expected[: len(first)]).max() <= 1 and first[11] < 33
+    if by == 'marks':
+        levels = 255 * found[0][1].observation[:, 4] - 4
+        np.testing.assert_allclose(levels, 100 + np.arange(10.5, 90, 3), atol=1.1)
+
+
+def joints() -> list:
+    """Return the features of the observation that are joints."""
+    return contract().model_dump(mode='json')['observation']
+
+
+def test_a_stream_without_a_single_whole_picture_is_refused_with_the_reason(tmp_path):
+    rows = [*stretch(0, 2), *(jpeg(SECOND * number // 30, number, whole=False) for number in range(60))]
+    path = write_bag(tmp_path / 'bag', sorted(rows, key=lambda row: row[1]))
+    with pytest.raises(BagError, match='60 messages dropped: no JPEG or PNG'):
+        [*convert(path, contract(episodes={'by': 'bag'}, observation=[*joints(), SEEN]), None, ConversionReport())]
+
+
+def test_a_picture_that_stands_at_the_begin_of_what_is_kept_is_a_whole_one():
+    track = Track('it', 1, pictures=True)
+    for number, good in enumerate((True, False, False, True)):
+        values = np.empty((1, 1), dtype=object)
+        values[0, 0] = Picture(partial(level, number, good), 100, lambda why: None)
+        track.add(Decoded(np.array([number]), np.array([number]), values), ConversionReport())
+    track.forget(3)
+    stream = track.stream()
+    assert stream.stamps[0] == 0 and track.size == 4 * 16 + 2 * 100
+    found, stale = aligned_frames(stream.stamps, stream.values, np.array([2, 3]), Alignment())
+    assert not stale.any() and [row.tolist() for row in found.rows] == [[0], [3]]
+
+
+def level(number: int, good: bool) -> np.ndarray:
+    """Stand in for the decoding of a picture."""
+    if not good:
+        raise Undecodable('no picture')
+    return np.array([number], dtype=np.uint8)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.data.bag.bag import Bag
-from vdd_ros.data.bag.bag_recording import RecordingReader
+from vdd_ros.data.bag.bag_recording import WAITING, RecordingReader
 from vdd_ros.data.dataset import cut, refuse_none
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint
@@ -29,6 +29,7 @@ def convert(
     progress: Callable[[float], None] | None = None,
     *,
     held: int = _HELD,
+    waiting: int = WAITING,
 ) -> Iterator[Episode]:
     """Yield the episodes of a bag, in their order.
 
@@ -45,6 +46,8 @@ def convert(
     held
         Decoded bytes that may be held before complete episodes are cut. A bag that holds less is read as a whole first,
         and its messages may lie in any order; of a larger one they may be late by 5 s, and later ones are noted.
+    waiting
+        Bytes of pictures that may wait to be decoded until a tick needs them. What waits longer is decoded in any case.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def convert(
 
     """
     with Bag(path, report) as bag:
-        reader = RecordingReader(bag, contract)
+        reader = RecordingReader(bag, contract, waiting=waiting)
         done = _Done(contract, kinematics, report, bag.path.name)
         limit, newest = held, 0
         for block in bag.blocks(reader.topics, progress):

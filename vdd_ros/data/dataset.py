@@ -13,14 +13,10 @@ from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint, action_values, change_factors, observation_values
 from vdd_ros.data.decode.frames import Rows
 from vdd_ros.data.decode.observing import joints_at, observed_at
-from vdd_ros.data.decode.resample import nanoseconds
 from vdd_ros.data.decode.sources import topic_values
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.recording import Recording
-from vdd_ros.data.spans import Span, spans_of
-
-_MAX_TICKS_OF_A_STATE = 1000
-"""Ticks for every joint state, on average, over which an episode's bounds must be wrong."""
+from vdd_ros.data.spans import Span, spans_of, ticks_of
 
 
 def episodes_of(
@@ -91,19 +87,12 @@ def cut(
     if span.dropped:
         report.add('episode', where, span.dropped, 1, f'{span.start / 1e9:.3f} s')
         return []
-    measured = recording.measured
-    first, last = np.searchsorted(measured.stamps, [span.start, span.end])
-    # An episode begins when its first joint state is known.
-    begin = int(measured.stamps[first]) + nanoseconds(contract.measured.align.latency) if first < last else span.end
-    if begin >= span.end:
-        report.add('episode', where, 'no joint state in it', 1, f'{span.start / 1e9:.3f} s')
+    ticks, reason = ticks_of(recording, contract, span)
+    if reason:
+        report.add('episode', where, reason, 1, f'{span.start / 1e9:.3f} s')
         return []
-    if (span.end - begin) // contract.period > _MAX_TICKS_OF_A_STATE * (last - first):
-        report.add('episode', where, f'{(span.end - begin) / 1e9:.0f} s with {last - first} joint states', 1)
-        return []
-    waited = (begin - span.start) // contract.period
-    report.add('tick', where, 'no joint state yet', waited, f'{span.start / 1e9:.3f} s')
-    ticks = np.arange(begin, span.end, contract.period)
+    waited = (ticks[0] - span.start) // contract.period
+    report.add('tick', where, 'no joint state yet', int(waited), f'{span.start / 1e9:.3f} s')
     observation, action, stale = _rows(recording, contract, span, ticks, kinematics)
     good = ~np.any([*stale.values()], axis=0)
     # Until every stream has its first message in the episode, there is nothing to learn from; that splits nothing.

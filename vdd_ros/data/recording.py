@@ -11,7 +11,7 @@ import numpy as np
 from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoded
-from vdd_ros.data.decode.frames import Frames, real
+from vdd_ros.data.decode.frames import Frames, Picture, real
 
 Word = tuple[int, int, 'str | float']
 """One value of a signal: stamp [ns], time of reception [ns], and what it says."""
@@ -60,7 +60,7 @@ class Track:
     """Gathers the messages of one stream as they are read."""
 
     def __init__(self, name: str, width: int, *, pictures: bool = False) -> None:
-        """Start empty; the name is what complaints call it, and pictures are held as they were decoded."""
+        """Start empty; the name is what complaints call it, and pictures are held as they were decoded, or as bytes."""
         self.name = name
         self._width = width
         self._pictures = pictures
@@ -68,8 +68,11 @@ class Track:
         self._cut: int | None = None
         self._newest: int | None = None
         self._bytes = 0
-        empty = np.zeros(0, dtype=np.int64)
-        self._held = Stream(empty, Frames([], width) if pictures else np.zeros((0, width)), empty)
+        self._waiting: list[tuple[int, Picture]] = []
+        self._count = 0
+        self._stamps, self._received = (np.zeros(0, dtype=np.int64) for _ in range(2))
+        self._numbers = np.zeros((0, 0 if pictures else width))
+        self._rows: list[np.ndarray | Picture] = []
 
     def add(self, part: Decoded, report: ConversionReport) -> None:
         """Take in messages in the order of their arrival, and note those that are not in the order of their stamps."""
@@ -89,10 +92,15 @@ class Track:
             if wrong.any():
                 report.add('note', self.name, why, int(wrong.sum()), f'{stamps[wrong][0] / NANOSECONDS:.6f} s')
         self._newest = int(before[-1])
-        if not self._pictures:
+        if self._pictures:
+            rows = _rows(part.values)
+            self._bytes += sum(map(_size, rows))
+            self._waiting += [item for item in zip(stamps.tolist(), rows) if isinstance(item[1], Picture)]
+        else:
             part = Decoded(stamps, part.received, real(part.values))
+            self._bytes += part.values.nbytes
         self._new.append(part)
-        self._bytes += part.values.nbytes + 16 * len(stamps)
+        self._bytes += 16 * len(stamps)
 
     @property
     def empty(self) -> bool:
@@ -101,39 +109,84 @@ class Track:
 
     @property
     def size(self) -> int:
-        """Bytes held."""
+        """Bytes held; of pictures, by the newest count."""
         return self._bytes
 
+    def count(self) -> None:
+        """Count the bytes anew after pictures were decoded."""
+        self.stream()
+        held = sum(map(_size, self._rows)) if self._pictures else self._numbers[: self._count].nbytes
+        self._bytes = held + 16 * self._count
+
+    @property
+    def waiting(self) -> list[tuple[int, Picture]]:
+        """Stamps [ns] and pictures that are not decoded, in the order of their arrival."""
+        self._waiting = [item for item in self._waiting if item[1].waits]
+        return self._waiting
+
     def stream(self) -> Stream:
-        """Return all that is held, in order."""
-        if not self._new:
-            return self._held
-        parts, self._new = [self._held, *self._new], []
-        stamps, received = (np.concatenate([getattr(part, name) for part in parts]) for name in ('stamps', 'received'))
+        """Return all that is held, in order; what is added later changes nothing of it."""
+        parts, self._new = self._new, []
+        for part in parts:
+            count, end = self._count, self._count + len(part.stamps)
+            self._stamps = _with_room(self._stamps, end)
+            self._received = _with_room(self._received, end)
+            self._stamps[count:end], self._received[count:end] = part.stamps, part.received
+            if self._pictures:
+                self._rows += _rows(part.values)
+            else:
+                self._numbers = _with_room(self._numbers, end)
+                self._numbers[count:end] = part.values
+            self._count = end
+        if parts:
+            self._sort(self._count - sum(len(part.stamps) for part in parts))
+        stamps, received = self._stamps[: self._count], self._received[: self._count]
+        values = Frames(self._rows, self._width) if self._pictures else self._numbers[: self._count]
+        return Stream(stamps, values, received)
+
+    def _sort(self, first: int) -> None:
+        """Bring what is held in order, where messages from a place on were added."""
+        new = slice(max(first - 1, 0), self._count)
+        step, later = np.diff(self._stamps[new]), np.diff(self._received[new])
+        if not ((step < 0) | ((step == 0) & (later < 0))).any():
+            return
+        order = np.lexsort((self._received[: self._count], self._stamps[: self._count]))
+        self._keep(order)
+
+    def _keep(self, places: np.ndarray) -> None:
+        """Hold some of the messages alone, in another memory than that of the streams that were given out."""
+        self._stamps, self._received = self._stamps[places], self._received[places]
         if self._pictures:
-            values = Frames([*self._held.values.rows, *(row for part in parts[1:] for row in part.values)], self._width)
+            self._rows = [self._rows[place] for place in places.tolist()]
         else:
-            values = np.concatenate([part.values for part in parts])
-        step, later = np.diff(stamps), np.diff(received)
-        if ((step < 0) | ((step == 0) & (later < 0))).any():
-            order = np.lexsort((received, stamps))
-            values = values.pick(order) if self._pictures else values[order]
-            stamps, received = stamps[order], received[order]
-        self._held = Stream(stamps, values, received)
-        return self._held
+            self._numbers = self._numbers[places]
+        self._count = len(places)
 
     def forget(self, until: int) -> None:
         """Let go of what is older than a stamp [ns], but for the newest before it, which may still be held."""
         stream = self.stream()
         first = max(int(np.searchsorted(stream.stamps, until, side='left')) - 1, 0)
         self._cut = until
-        if not first:
-            return
-        if self._pictures:
-            values: np.ndarray | Frames = Frames(stream.values.rows[first:], self._width)
-            self._bytes = sum(row.nbytes for row in values.rows)
-        else:
-            values = stream.values[first:].copy()
-            self._bytes = values.nbytes
-        self._held = Stream(stream.stamps[first:].copy(), values, stream.received[first:].copy())
-        self._bytes += 16 * len(values)
+        while first and self._pictures and len(stream.values.decoded(np.array([first]))[1]):
+            first -= 1  # that one is no picture: an older one still stands
+        if first:
+            self._keep(np.arange(first, self._count))
+        self.count()
+
+
+def _rows(values: np.ndarray) -> list[np.ndarray | Picture]:
+    """Return pictures one by one, as `decoders.Decoded` has them."""
+    return values[:, 0].tolist() if values.dtype == object else [*values]
+
+
+def _size(row: np.ndarray | Picture) -> int:
+    return row.size if isinstance(row, Picture) else row.nbytes
+
+
+def _with_room(array: np.ndarray, count: int) -> np.ndarray:
+    """Return an array for so many rows at least: the same, or one twice as long that begins like it."""
+    if count <= len(array):
+        return array
+    longer = np.empty((max(count, 2 * len(array), 64), *array.shape[1:]), array.dtype)
+    longer[: len(array)] = array
+    return longer

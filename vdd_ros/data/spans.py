@@ -13,6 +13,9 @@ from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.resample import nanoseconds
 from vdd_ros.data.recording import EpisodeMark, Recording, Word
 
+_MAX_TICKS_OF_A_STATE = 1000
+"""Ticks for every joint state, on average, over which an episode's bounds must be wrong."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -44,6 +47,41 @@ def spans_of(recording: Recording, contract: Contract, report: ConversionReport)
         _described(span, recording, contract, following[place] if place < len(following) else None)
         for place, span in enumerate(spans)
     ]
+
+
+def started(recording: Recording, contract: Contract) -> int | None:
+    """Return when the episode began that has not ended by the end of a recording [ns]; None where there is none.
+
+    Of rules by which `spans_of` gives such an episode as well, there is none.
+    """
+    words = recording.words.get('signal', ())
+    if contract.episodes.by == 'marks':
+        bounds = [mark for mark in recording.marks if mark.event in ('start', 'end')]
+        return bounds[-1].stamp if bounds and bounds[-1].event == 'start' else None
+    if contract.episodes.by == 'button':
+        presses = _presses(words)
+        return presses[-1][0] if len(presses) % 2 else None
+    if contract.episodes.by == 'topic' and words and (now := _state(words[-1][2], contract)) is not None:
+        same = next(
+            (place for place, word in enumerate(reversed(words)) if _state(word[2], contract) != now), len(words)
+        )
+        return words[len(words) - same][0]
+    return None
+
+
+def ticks_of(recording: Recording, contract: Contract, span: Span) -> tuple[np.ndarray, str]:
+    """Return the policy ticks of a demonstration, shape (tick,) [ns]; and, where there are none, why.
+
+    The first is when its first joint state is known.
+    """
+    stamps = recording.measured.stamps
+    first, last = np.searchsorted(stamps, [span.start, span.end])
+    begin = int(stamps[first]) + nanoseconds(contract.measured.align.latency) if first < last else span.end
+    if begin >= span.end:
+        return np.zeros(0, dtype=np.int64), 'no joint state in it'
+    if (span.end - begin) // contract.period > _MAX_TICKS_OF_A_STATE * (last - first):
+        return np.zeros(0, dtype=np.int64), f'{(span.end - begin) / 1e9:.0f} s with {last - first} joint states'
+    return np.arange(begin, span.end, contract.period), ''
 
 
 def spans_by_marks(marks: tuple[EpisodeMark, ...], report: ConversionReport) -> list[Span]:
@@ -125,8 +163,7 @@ def _by_topic(words: tuple[Word, ...], contract: Contract, report: ConversionRep
     now: str | None = None
     start = 0
     for stamp, received, value in words:
-        said = _text(value)
-        on = None if (value == 0 if isinstance(value, float) else said in contract.episodes.idle) else said
+        on = _state(value, contract)
         if on == now:
             continue
         if now is not None:
@@ -134,6 +171,12 @@ def _by_topic(words: tuple[Word, ...], contract: Contract, report: ConversionRep
         now, start = on, stamp
     report.add('episode', 'signal', 'it starts, but does not end', now is not None, f'{start / NANOSECONDS:.3f} s')
     return spans
+
+
+def _state(value: str | float, contract: Contract) -> str | None:
+    """Return what a signal says; None where it says that there is no episode."""
+    said = _text(value)
+    return None if (value == 0 if isinstance(value, float) else said in contract.episodes.idle) else said
 
 
 def _by_button(words: tuple[Word, ...], contract: Contract, report: ConversionReport) -> list[Span]:

@@ -6,29 +6,40 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from vdd_ros.common.errors import BagError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.data.bag.bag import Bag
 from vdd_ros.data.bag.serialized import Definitions, Messages, Undecodable, walk
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoded, Decoder
-from vdd_ros.data.decode.resample import nanoseconds
+from vdd_ros.data.decode.frames import Picture
+from vdd_ros.data.decode.resample import aligned_frames, nanoseconds
 from vdd_ros.data.decode.sensor_decoders import WordReader, stamp_of
 from vdd_ros.data.decode.sources import COMMANDED, MEASURED, Source, alignment, decoder, sources
 from vdd_ros.data.recording import EpisodeMark, Recording, Track, Word
+from vdd_ros.data.spans import Span, spans_of, started, ticks_of
 
 _MARKS = 'diagnostic_msgs/msg/DiagnosticArray'
 _OTHER_CLOCK = 60 * NANOSECONDS
 """Whoever is later than that has another clock."""
 _STATES = ('signal', 'discard')
 """Roles of which changes count, and not how often a value is said."""
+WAITING = 64 << 20
+"""Bytes of pictures that may wait to be decoded."""
+_LEFT = 0.75
+"""Share of these that may be left where some were decoded."""
+_NEVER = 1 << 62
 _ROLES = ('signal', 'discard', 'outcome', 'language')
 
 
 class RecordingReader:
     """The streams of a contract, as they are read from an open bag."""
 
-    def __init__(self, bag: Bag, contract: Contract, *, complaints: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, bag: Bag, contract: Contract, *, complaints: dict[str, str] | None = None, waiting: int = WAITING
+    ) -> None:
         """Find the topics.
 
         Parameters
@@ -37,6 +48,8 @@ class RecordingReader:
             The bag, and what to read of it.
         complaints
             Where to note the streams and signals that cannot be read, and why; left out, that is an error.
+        waiting
+            Bytes of pictures that may wait to be decoded.
 
         Raises
         ------
@@ -54,8 +67,9 @@ class RecordingReader:
         for source in wanted:
             if self._find(source.topic, source.type, source.stream, optional=source.optional):
                 name = self._topics[source.topic] + f' as {source.stream}' * (shared[source.topic] > 1)
-                self._readers.append((source, name, decoder(contract, source, self._described)))
+                self._readers.append((source, name, decoder(contract, source, self._described, deferred=True)))
         self.tracks = {source.stream: Track(source.stream, source.width, pictures=source.pictures) for source in wanted}
+        self._waiting, self._most_waiting = 0, waiting
         self._latency = {name: nanoseconds(alignment(contract, name).latency) for name in self.tracks}
         self._words: dict[str, WordReader] = {}
         self._marks: list[EpisodeMark] = []
@@ -82,12 +96,14 @@ class RecordingReader:
         return sum(track.size for track in self.tracks.values())
 
     def take(self, block: Mapping[str, Messages]) -> None:
-        """Decode a block of the bag."""
+        """Decode a block of the bag; pictures only when a tick needs them, or when too many wait to be decoded."""
         for source, name, reader in self._readers:
             if (messages := block.get(self._topics[source.topic])) is not None:
                 found = reader.decode(messages, self.report, name)
                 self._note_late(source.stream, found)
                 self.tracks[source.stream].add(found, self.report)
+                if source.pictures:
+                    self._waiting += int(messages.sizes.sum())
         for role, reader in self._words.items():
             topic = getattr(self._contract.episodes, role).topic
             if (messages := block.get(self._topics[topic])) is not None:
@@ -97,6 +113,39 @@ class RecordingReader:
         by_marks = self._contract.episodes.by == 'marks' and topic in self._topics
         if by_marks and (messages := block.get(self._topics[topic])) is not None:
             self._marks += read_marks(messages, self._described(topic), self.report, self._topics[topic])
+
+        if self._waiting > self._most_waiting:
+            self._decode_pictures()
+
+    def _decode_pictures(self) -> None:
+        """Decode the pictures that stand at ticks; of the others, as many as leave room for new ones.
+
+        The recording may go on: an episode that has not ended counts as if it ended here. Where that is wrong, a
+        picture is decoded that nobody needs, or one later.
+        """
+        recording = self.recording()
+        spans = spans_of(recording, self._contract, ConversionReport())
+        began, measured = started(recording, self._contract), recording.measured.stamps
+        if began is not None and len(measured):
+            spans.append(Span(began, int(measured[-1]) + 1, None))
+        pictures = {source.stream: self.tracks[source.stream] for source, _, _ in self._readers if source.pictures}
+        for span in spans:
+            ticks, _ = ticks_of(recording, self._contract, span)
+            for name, track in pictures.items() if not span.dropped else ():
+                stream = recording.streams[name]
+                oldest = min((stamp for stamp, _ in track.waiting), default=_NEVER)
+                open_ = ticks[np.searchsorted(ticks, oldest) :]
+                aligned_frames(stream.stamps, stream.values, open_, alignment(self._contract, name))
+        waiting = sorted((item for track in pictures.values() for item in track.waiting), key=lambda item: item[0])
+        self._waiting = sum(picture.size for _, picture in waiting)
+        oldest = []
+        for _, picture in waiting:
+            if self._waiting > _LEFT * self._most_waiting:
+                oldest.append(picture)
+                self._waiting -= picture.size
+        Picture.decode(oldest)
+        for track in pictures.values():
+            track.count()
 
     def _note_late(self, stream: str, found: Decoded) -> None:
         """Note what arrived so late that the live policy would have done without it, where clocks let it be told."""

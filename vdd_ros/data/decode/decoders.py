@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +16,11 @@ from vdd_ros.data.decode.frames import joined
 
 Refusals = Sequence[tuple[np.ndarray, str]]
 """Which of some messages are refused, shape (message,) bool, and why; several times."""
+Refuser = Callable[[int], Callable[[str], None]]
+"""By the place of a message among others, what refuses it later, and says why."""
 
+INFINITE = 'a number in it is not finite'
+"""Why such a message is refused."""
 _MAX_PATTERNS = 64
 _MAX_SIZES = 512
 
@@ -29,7 +34,7 @@ class Decoded:
     received: np.ndarray
     """Shape (message,), int64 [ns]: when each was received."""
     values: np.ndarray
-    """Shape (message, width); of pictures, as `frames.real` reads them."""
+    """Shape (message, width); of pictures, as `frames.real` reads them, or shape (message, 1) of `frames.Picture`."""
 
 
 @dataclass
@@ -98,8 +103,11 @@ class Decoder:
         """
         raise NotImplementedError
 
-    def numbers(self, rows: np.ndarray, pattern: Pattern) -> tuple[np.ndarray, Refusals]:
-        """Read messages of one pattern, shape (message, byte), as values and which of them are refused, and why."""
+    def numbers(self, rows: np.ndarray, pattern: Pattern, refuser: Refuser) -> tuple[np.ndarray, Refusals]:
+        """Read messages of one pattern, shape (message, byte), as values and which of them are refused, and why.
+
+        ``refuser`` is for those of which it is found out later only.
+        """
         return self.transformed(gathered(rows, pattern)), ()
 
     def transformed(self, values: np.ndarray) -> np.ndarray:
@@ -116,11 +124,12 @@ class Decoder:
         for group, size in enumerate(sizes.tolist()):
             waiting = np.flatnonzero(groups == group) if len(sizes) > 1 else np.arange(count)
             for index, rows, pattern in self._matched(messages, waiting, size, report, topic):
-                values, refusals = self.numbers(rows, pattern)
+                refuser = partial(_refuser, messages, index, report, topic)
+                values, refusals = self.numbers(rows, pattern, refuser)
                 refusals = (*refusals, (self._stamp(rows, pattern, stamps, index), 'its stamp is no time'))
                 if values.dtype.kind == 'f':
                     infinite = ~np.isfinite(values).all(axis=1)
-                    refusals = (*refusals[:-1], (infinite, 'a number in it is not finite'), refusals[-1])
+                    refusals = (*refusals[:-1], (infinite, INFINITE), refusals[-1])
                 if any(wrong.any() for wrong, _ in refusals):
                     right = _complain(messages, index, refusals, report, topic)
                     index, values = index[right], values[right]
@@ -218,6 +227,19 @@ def _complain(
             report.add('message', topic, why, len(new), messages.place(int(new[0])))
         right &= ~wrong
     return right
+
+
+def _refuser(
+    messages: Messages, index: np.ndarray, report: ConversionReport, topic: str, row: int
+) -> Callable[[str], None]:
+    """Return what notes that a message that was taken in cannot be used; it does not hold the messages."""
+    place = messages.place(int(index[row]))
+
+    def refuse(why: str) -> None:
+        report.took(topic, -1)
+        report.add('message', topic, why, 1, place)
+
+    return refuse
 
 
 def gathered(rows: np.ndarray, pattern: Pattern) -> np.ndarray:

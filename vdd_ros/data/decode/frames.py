@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+
+from vdd_ros.data.bag.serialized import Undecodable
 
 
 def real(values: np.ndarray) -> np.ndarray:
@@ -22,13 +27,79 @@ def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts)
 
 
+class Picture:
+    """A picture that is held as the bytes of its message until its numbers are needed."""
+
+    __slots__ = ('_read', '_refuse', 'size', 'values')
+
+    def __init__(self, read: Callable[[], np.ndarray], size: int, refuse: Callable[[str], None]) -> None:
+        """Hold a message.
+
+        Parameters
+        ----------
+        read
+            Decodes it, shape (width,); raises `Undecodable`. Called once, in any thread.
+        size
+            Its bytes.
+        refuse
+            Called with the reason where it cannot be decoded, in the thread that asked for it.
+
+        """
+        self._read: Callable[[], np.ndarray] | None = read
+        self._refuse = refuse
+        self.size = size
+        """Bytes held."""
+        self.values: np.ndarray | None = None
+        """Shape (width,); None until `decode`, and where the message is no picture."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is not decoded yet."""
+        return self._read is not None
+
+    def _settle(self, found: np.ndarray | Undecodable) -> None:
+        self._read = None
+        if isinstance(found, Undecodable):
+            self.size = 0
+            self._refuse(str(found))
+        else:
+            self.values, self.size = found, found.nbytes
+
+    @staticmethod
+    def decode(pictures: Iterable[Picture]) -> None:
+        """Decode those pictures that wait, on all cores."""
+        waiting = [picture for picture in pictures if picture.waits]
+        pool = _pool() if len(waiting) > 1 else None
+        found = (pool.map if pool is not None else map)(_read, [picture._read for picture in waiting])
+        for picture, values in zip(waiting, found):
+            picture._settle(values)
+
+
+def _read(read: Callable[[], np.ndarray]) -> np.ndarray | Undecodable:
+    try:
+        return read()
+    except Undecodable as error:
+        return error
+
+
+@functools.lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor | None:
+    """Return the threads that decode: Pillow and numpy let go of the interpreter's lock; None on a single core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return ThreadPoolExecutor(cores, 'pictures') if cores > 1 else None
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
+
+
 class Frames:
     """Pictures of one stream, an array for each; one that stands at several ticks is held once."""
 
-    def __init__(self, rows: Sequence[np.ndarray], width: int) -> None:
+    def __init__(self, rows: Sequence[np.ndarray | Picture], width: int) -> None:
         """Hold arrays of shape (``width``,): unsigned integers as shares of their greatest value, or floats."""
         self.rows = list(rows)
-        """The arrays, in order."""
+        """The arrays, in order; of a stream that is being read, also pictures that may not be decoded yet."""
         self.shape = (len(self.rows), width)
         """Number of pictures, and numbers in each."""
 
@@ -40,6 +111,22 @@ class Frames:
         """Return the pictures at places, shape (tick,); where the place is negative, one of zeros."""
         none = np.zeros(self.shape[1], dtype=np.uint8)
         return Frames([self.rows[place] if place >= 0 else none for place in index.tolist()], self.shape[1])
+
+    def decoded(self, index: np.ndarray) -> tuple[Frames, np.ndarray]:
+        """Decode the pictures at places, shape (tick,).
+
+        Returns
+        -------
+        The arrays, of zeros where the place is negative; and the places of those that are no pictures, ascending.
+
+        """
+        found = self.pick(index)
+        pictures = {place: self.rows[place] for place in index.tolist() if place >= 0}
+        pictures = {place: row for place, row in pictures.items() if isinstance(row, Picture)}
+        Picture.decode(pictures.values())
+        found.rows = [row.values if isinstance(row, Picture) else row for row in found.rows]
+        refused = sorted(place for place, row in pictures.items() if row.values is None)
+        return found, np.array(refused, dtype=np.intp)
 
     def dense(self, places: np.ndarray, columns: np.ndarray | slice) -> np.ndarray:
         """Return the numbers of pictures at places in some columns as float64, shape (place, column)."""

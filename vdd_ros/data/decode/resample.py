@@ -114,15 +114,33 @@ def aligned_frames(
 ) -> tuple[Frames, np.ndarray]:
     """Return which pictures stand for a stream at every tick, and at which ticks none does: the numbers of `aligned`.
 
-    A picture that stands at several ticks is held once; only where pictures are interpolated are they computed.
+    Pictures that stand at a tick are decoded, others are not. One that cannot be decoded counts as if it had never
+    come. A picture that stands at several ticks is held once. Only interpolated pictures are computed.
     """
-    choice = choose(stamps, ticks, alignment)
-    found = frames.pick(np.where(choice.stale, -1, choice.index))
+    left = np.arange(len(stamps))
+    while True:
+        choice = choose(stamps[left], ticks, alignment)
+        index = _places(left, choice.index, ~choice.stale)
+        found, refused = frames.decoded(index)
+        if choice.share is not None:
+            between = (choice.share != 0) & ~choice.stale
+            later, more = frames.decoded(_places(left, choice.after, between))
+            refused = np.union1d(refused, more)
+        if not len(refused):
+            break
+        left = np.setdiff1d(left, refused)
     if choice.share is not None:
-        for tick in np.flatnonzero((choice.share != 0) & ~choice.stale).tolist():
-            before, after = real(found.rows[tick]), real(frames.rows[choice.after[tick]])
+        for tick in np.flatnonzero(between).tolist():
+            before, after = real(found.rows[tick]), real(later.rows[tick])
             found.rows[tick] = before + choice.share[tick] * (after - before)
     return found, choice.stale
+
+
+def _places(left: np.ndarray, index: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Return which of all messages an index into those that are left means, where it is used; else -1."""
+    places = np.full(len(index), -1)
+    places[used] = left[index[used]]
+    return places
 
 
 def nanoseconds(seconds: float) -> int:

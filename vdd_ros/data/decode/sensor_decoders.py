@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from vdd_ros.contract import message_types as types
@@ -10,8 +12,8 @@ from vdd_ros.contract.features import Reading, TopicFeature
 from vdd_ros.data.bag.serialized import Definitions, Layout, Messages, Undecodable, walk
 from vdd_ros.data.decode import pictures, rotation
 from vdd_ros.data.decode.conversion_report import ConversionReport
-from vdd_ros.data.decode.decoders import Decoder, Pattern, Refusals, ScalarDecoder, gathered
-from vdd_ros.data.decode.frames import joined
+from vdd_ros.data.decode.decoders import INFINITE, Decoder, Pattern, Refusals, Refuser, ScalarDecoder, gathered
+from vdd_ros.data.decode.frames import Picture, joined
 
 _NO_ORIENTATION = 'an orientation in it is none'
 _POINT_FIELDS = {7: 'f4', 8: 'f8'}
@@ -36,7 +38,7 @@ class PoseDecoder(ScalarDecoder):
             for field in feature.fields or types.default_fields(feature.type)
         ]
 
-    def numbers(self, rows: np.ndarray, pattern: Pattern) -> tuple[np.ndarray, Refusals]:
+    def numbers(self, rows: np.ndarray, pattern: Pattern, refuser: Refuser) -> tuple[np.ndarray, Refusals]:
         """Read messages of one pattern; a quaternion that is none is refused."""
         values = gathered(rows, pattern)
         good, parts, begin = np.ones(len(rows), dtype=bool), [], 0
@@ -73,7 +75,7 @@ class LinkDecoder(Decoder):
                 return pattern
         return None
 
-    def numbers(self, rows: np.ndarray, pattern: Pattern) -> tuple[np.ndarray, Refusals]:
+    def numbers(self, rows: np.ndarray, pattern: Pattern, refuser: Refuser) -> tuple[np.ndarray, Refusals]:
         """Read messages of one pattern; a quaternion that is none is refused."""
         values = gathered(rows, pattern)
         turned, good = rotation.normalized(values[:, 3:])
@@ -82,12 +84,14 @@ class LinkDecoder(Decoder):
 
 
 class PictureDecoder(Decoder):
-    """Reads images, compressed or not, and point clouds: one message at a time."""
+    """Reads images, compressed or not, and point clouds: one message at a time, or only when it is needed."""
 
-    def __init__(self, feature: TopicFeature, definitions: Definitions, ros1: bool) -> None:
-        """Ask for what a feature makes of a picture."""
+    def __init__(self, feature: TopicFeature, definitions: Definitions, ros1: bool, *, deferred: bool = False) -> None:
+        """Ask for what a feature makes of a picture; `deferred` leaves the decoding to whoever needs the numbers."""
         super().__init__(feature.type, definitions, feature, by_header=feature.stamp == 'header', ros1=ros1)
         self._feature = feature
+        self._deferred = deferred
+        self._proved = False
         self._read = {'Image': self._image, 'CompressedImage': self._compressed, 'PointCloud2': self._cloud}[
             feature.type.rpartition('/')[2]
         ]
@@ -102,22 +106,42 @@ class PictureDecoder(Decoder):
                 pattern.same.append((begin, begin + np.dtype(code).itemsize * length))
         return pattern
 
-    def numbers(self, rows: np.ndarray, pattern: Pattern) -> tuple[np.ndarray, Refusals]:
-        """Read messages of one pattern; those that are no pictures are refused."""
-        offset, _, count = pattern.runs[0]
-        values: list[np.ndarray | None] = []
+    def numbers(self, rows: np.ndarray, pattern: Pattern, refuser: Refuser) -> tuple[np.ndarray, Refusals]:
+        """Read messages of one pattern; those that are no pictures are refused.
+
+        Where reading is deferred, the first picture is read all the same: a stream without any is told of at once.
+        """
+        values: list[np.ndarray | Picture | None] = []
         refusals: dict[str, np.ndarray] = {}
         for place, row in enumerate(rows):
+            if self._deferred and self._proved:
+                read = partial(self._picture, row.copy() if len(rows) > 1 else row, pattern)
+                values.append(Picture(read, len(row), refuser(place)))
+                continue
             try:
-                read = self._read(np.ascontiguousarray(row[offset : offset + count]), row, pattern.layout)
-                values.append(self.transformed(read)[None])
+                values.append(self._picture(row, pattern))
+                self._proved = True
             except Undecodable as error:
                 refusals.setdefault(str(error), np.zeros(len(rows), dtype=bool))[place] = True
                 values.append(None)
-        kind = next((read.dtype for read in values if read is not None), np.float64)
-        none = np.zeros((1, self._feature.size), dtype=kind)
-        found = joined([none if read is None else read for read in values])
+        if self._deferred:
+            found = np.empty((len(values), 1), dtype=object)
+            for place, read in enumerate(values):
+                found[place, 0] = read
+        else:
+            kind = next((read.dtype for read in values if read is not None), np.float64)
+            none = np.zeros(self._feature.size, dtype=kind)
+            found = joined([(none if read is None else read)[None] for read in values])
         return found, [(wrong, why) for why, wrong in refusals.items()]
+
+    def _picture(self, row: np.ndarray, pattern: Pattern) -> np.ndarray:
+        """Decode a message, shape (byte,)."""
+        offset, _, count = pattern.runs[0]
+        data = np.ascontiguousarray(row[offset : offset + count])
+        values = self.transformed(self._read(data, row, pattern.layout))
+        if values.dtype.kind == 'f' and not np.isfinite(values).all():
+            raise Undecodable(INFINITE)
+        return values
 
     def _image(self, data: np.ndarray, row: np.ndarray, layout: Layout) -> np.ndarray:
         height, width, step, big = (_number(row, layout, path) for path in ('height', 'width', 'step', 'is_bigendian'))

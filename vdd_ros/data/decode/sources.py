@@ -80,8 +80,8 @@ def alignment(contract: Contract, stream: str) -> Alignment:
     return next(feature.align for feature in topic_features(contract) if feature.name == name)
 
 
-def decoder(contract: Contract, source: Source, described: Described) -> Decoder:
-    """Return who reads the messages of a source."""
+def decoder(contract: Contract, source: Source, described: Described, *, deferred: bool = False) -> Decoder:
+    """Return who reads the messages of a source; with `deferred`, pictures are decoded only when they are needed."""
     definitions, ros1 = described(source.topic)
     if source.stream in (MEASURED, COMMANDED):
         return _joint_decoder(contract, source, definitions, ros1)
@@ -92,7 +92,7 @@ def decoder(contract: Contract, source: Source, described: Described) -> Decoder
         parent, child = feature.frames[int(link[0]) : int(link[0]) + 2]
         return LinkDecoder(feature, definitions, ros1, parent, child)
     if kind in ('image', 'points'):
-        return PictureDecoder(feature, definitions, ros1)
+        return PictureDecoder(feature, definitions, ros1, deferred=deferred and source.pictures)
     by_header = feature.stamp == 'header'
     if kind == 'joints':
         fields = feature.fields or types.default_fields(feature.type)
