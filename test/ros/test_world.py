@@ -69,7 +69,7 @@ def test_lockstep_waits_for_all_that_it_is_told_to_wait_for_and_for_nobody_else(
         assert place.stamp - start == stamp * _MS
 
 
-@pytest.mark.parametrize(('trouble', 'lag'), [({}, 0), ({'latency': 0.012}, 14)])
+@pytest.mark.parametrize(('disturbances', 'lag'), [({}, 0), ({'latency': 0.012}, 14)])
 def test_a_period_ends_when_a_state_of_its_end_has_arrived(tmp_path, disturbances, lag):
     place = world(tmp_path, disturbances={'joint_states': disturbances})
     heard = []
