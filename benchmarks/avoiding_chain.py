@@ -11,14 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.harness import FOLDER
 from vdd_ros.common.progress import silent
 from vdd_ros.contract.contract import Contract, load_contract
-from vdd_ros.control.chunk import Plan
 from vdd_ros.data.dataset import windows_of
 from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.learning import jobs as learning
@@ -27,6 +25,7 @@ from vdd_ros.learning.baselines.consistency import ConsistencyModel, Consistency
 from vdd_ros.learning.diffusion.teacher import Teacher
 from vdd_ros.learning.distillation.distiller import PAPER
 from vdd_ros.learning.distillation.noise_levels import NoiseLevels
+from vdd_ros.learning.distillation.rounds import Draw, TorchPolicy, draw_of_teacher
 from vdd_ros.learning.learning_settings import LearningSettings, load_settings
 from vdd_ros.learning.networks import PolicyShape
 from vdd_ros.learning.training import Ema, SingleLoss, fit
@@ -178,17 +177,11 @@ class Chain:
                 return time.perf_counter() - began
 
             draw = partial(_draw_once, model, shape.action_size)
-            rows.append(self._row('consistency', contract, partial(_TorchPlanner, artifact, draw), consistent))
+            rows.append(self._row('consistency', contract, partial(_planner, artifact, draw), consistent))
         return rows
 
     def _teacher_planner(self, artifact: Artifact, calls: int) -> Planner:
-        teacher = learning.restored_teacher(artifact)
-
-        def draw(observation: Tensor, generator: torch.Generator) -> Tensor:
-            shape = (teacher.noise_draws(calls), len(observation), teacher.shape.action_size)
-            return teacher.sample(observation, torch.randn(shape, generator=generator), calls)
-
-        return _TorchPlanner(artifact, draw)
+        return _planner(artifact, draw_of_teacher(learning.restored_teacher(artifact), calls))
 
     def _row(
         self, method: str, contract: Contract, planner: Callable[[], Planner], learn: Callable[[], float]
@@ -215,22 +208,8 @@ class Chain:
         return row
 
 
-class _TorchPlanner:
-    """A torch module in rollouts: draws flattened, normalised chunks."""
-
-    def __init__(self, artifact: Artifact, draw: Callable[[Tensor, torch.Generator], Tensor]) -> None:
-        self._contract = artifact.manifest.contract
-        self._normalizers = artifact.manifest.normalizers
-        self._draw = draw
-
-    def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
-        """Plan for windows of shape (batch, observation_horizon, observation)."""
-        seeded = torch.Generator().manual_seed(int(generator.integers(2**62)))
-        normalized = self._normalizers.observation.normalize(observation)
-        with torch.inference_mode():
-            chunk = self._draw(torch.as_tensor(normalized, dtype=torch.float32), seeded).numpy().astype(np.float64)
-        chunk = chunk.reshape(len(chunk), self._contract.prediction_horizon, self._contract.action_size)
-        return Plan(self._normalizers.action.denormalize(chunk), np.full(len(chunk), -1))
+def _planner(artifact: Artifact, draw: Draw) -> Planner:
+    return TorchPolicy(draw, artifact.manifest.contract, artifact.manifest.normalizers, torch.device('cpu'))
 
 
 def _draw_once(model: ConsistencyModel, size: int, observation: Tensor, generator: torch.Generator) -> Tensor:

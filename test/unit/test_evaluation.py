@@ -8,7 +8,7 @@ import pytest
 import torch
 from oracles import random_mixture, repeated, seeded
 
-from vdd_ros.learning.evaluation import calibration, drawn, energy_distance, energy_score, judge
+from vdd_ros.learning.evaluation import calibration, drawn, energy_distance, energy_score, judge, widening_of
 from vdd_ros.learning.mixture.covariance import DiagonalCovariance
 from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
 
@@ -58,6 +58,22 @@ def test_a_student_is_judged_by_its_likelihood_its_gating_and_the_use_of_every_e
     assert found['held_out_log_likelihood'] == pytest.approx(expected, abs=4 / math.sqrt(COUNT))
     assert found['calibration_50'] == pytest.approx(0.5, abs=TOLERANCE)
     assert found['calibration_90'] == pytest.approx(0.9, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize('form', ['diagonal', 'low_rank'])
+def test_what_is_too_narrow_is_widened_by_the_factor_that_it_lacks(form):
+    truth, action = drawn_from(random_mixture(form, batch=1, experts=3, size=8))
+    fields = {name: getattr(truth.covariance, name) / 1.3 for name in truth.covariance.__dataclass_fields__}
+    narrow = GaussianMixture(truth.log_gating, truth.mean, type(truth.covariance)(**fields))
+    factor = widening_of(narrow, action)
+    assert factor == pytest.approx(1.3, abs=0.021)
+    assert widening_of(truth, action) == pytest.approx(1.0, abs=0.021)
+
+
+def test_what_is_too_wide_stays_as_it_is():
+    truth, action = drawn_from(random_mixture('diagonal', batch=1, experts=3, size=8))
+    wide = GaussianMixture(truth.log_gating, truth.mean, DiagonalCovariance(1.4 * truth.covariance.scale))
+    assert widening_of(wide, action) == 1.0
 
 
 @pytest.mark.parametrize('size', [1, 2])

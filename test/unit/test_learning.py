@@ -142,6 +142,64 @@ def test_an_interrupted_training_that_is_resumed_makes_the_very_same_weights(lea
         np.testing.assert_array_equal(resumed[name], value)
 
 
+class Table:
+    """A simulator in which every policy slides on by what it plans."""
+
+    def __init__(self):
+        self.visits: list[int] = []
+
+    def visit(self, policy, episodes, seed):
+        """Slide from random places."""
+        self.visits.append(seed)
+        generator = np.random.default_rng(seed)
+        window = generator.normal(size=(episodes, CONTRACT.observation_horizon, CONTRACT.observation_size))
+        window[..., 0] = 0.3
+        seen = [window]
+        for _ in range(2):
+            moved = policy.plan(seen[-1], generator).action[:, 0]
+            assert np.isfinite(moved).all()
+            seen.append(seen[-1] + moved[:, None])
+        return np.concatenate(seen)
+
+
+def test_windows_that_are_visited_in_simulation_are_labelled_and_a_resumed_distillation_goes_on_bit_for_bit(
+    learned, tmp_path
+):
+    """Stopped before, between and after rounds; no round is simulated twice."""
+    rounds = {'simulation': {'rounds': 2, 'episodes': 7}, 'labels': {'per_window': 0.5}}
+    patient = {'selection': {'patience': 1}, 'distillation': {**SETTINGS['distillation'], **rounds}}
+    settings = LearningSettings.parse({**SETTINGS, **patient})
+
+    def learn(name, table, stop=None, resume=False):
+        steps = []
+        return distill(
+            demonstrations(),
+            learned / 'teacher',
+            tmp_path / name,
+            settings,
+            silent,
+            simulator=table,
+            resume=resume,
+            cancelled=lambda: steps.append(None) or len(steps) == stop,
+        )
+
+    table = Table()
+    whole = learn('whole', table)
+    assert table.visits == [0, 1, 2]
+    assert whole.manifest.history['label_log_likelihood']
+    kept = {file.name for file in run_path(tmp_path / 'whole').glob('labels-*')}
+    assert kept == {f'labels-{name}.safetensors' for name in ('displaced', 'visited-0', 'visited-1', 'visited-2')}
+
+    table = Table()
+    assert learn('it', table, stop=4) is None
+    assert learn('it', table, stop=8, resume=True) is None  # beyond the first round, which is after ten updates
+    assert learn('it', table, stop=14, resume=True) is None
+    resumed = learn('it', table, resume=True)
+    assert table.visits == [0, 1, 2]
+    for part, value in whole.weights.items():
+        np.testing.assert_array_equal(resumed.weights[part], value)
+
+
 def test_what_is_begun_anew_keeps_the_run_before(learned, tmp_path):
     settings = LearningSettings.parse(SETTINGS)
     for _ in range(2):

@@ -16,8 +16,8 @@ LONG_SHARE = 0.03
 SEMICOLONS = 0.12
 """Semicolons per sentence."""
 
-_BLOCKS = re.compile(r'^ *(`{3,}|~{3,}).*?^ *\1 *$|^---\n.*?^---$|<!--.*?-->', flags=re.S | re.M)
-_INDENTED = re.compile(r'^(?: {4,}|\t)(?![-*\d]).*$', flags=re.M)
+_BLOCKS = re.compile(r'^ *(`{3,}|~{3,}).*?^ *\1 *$|^---\n.*?^---$|<!--.*?-->', flags=re.DOTALL | re.MULTILINE)
+_INDENTED = re.compile(r'^(?: {4,}|\t)(?![-*\d]).*$', flags=re.MULTILINE)
 _BOUNDARY = re.compile(r'(?<=[.!?])["\')*_]*\s+(?=[A-Z0-9"\'(*_`~.])')
 _ABBREVIATIONS = re.compile(r'\b(e\.g|i\.e|et al|vs|cf|Eq|Fig|Sec|approx)\.')
 _ITEM = re.compile(r'^\s*(?:[-*+]|\d+\.|#+|>|:) +')

@@ -87,13 +87,16 @@ def test_one_expert_deviates_as_it_would_among_many(covariance, size):
 @pytest.mark.parametrize('size', [2, 8])
 @pytest.mark.parametrize('covariance', ['diagonal', 'full', 'low_rank'])
 def test_the_floor_of_learning_is_no_part_of_what_an_expert_acts_with(covariance, size):
-    settings = {'covariance': covariance, 'rank': 2, 'scale_floor': 0.3}
+    plain = {'covariance': covariance, 'rank': 2, 'scale_floor': 0.3}
+    settings = {**plain, 'widening': 1.5}
     parameters = {'diagonal': size, 'full': size * (size + 1) // 2, 'low_rank': 3 * size}[covariance]
     spread = np.random.default_rng(0).normal(-1.0, scale=0.5, size=parameters).astype(np.float32)
     scale = np.arange(1.0, size + 1.0)
     deviation = ActionNoise(settings, scale)
     drawn = deviation.of_each(np.tile(spread, (200_000, 1)), np.random.default_rng(1)) / scale
-    learned = covariance_of(spread, settings, np.ones(size))
+    learned = covariance_of(spread, plain, np.ones(size))
+    # What a student is surprised by makes its regions wider, and not its actions.
+    np.testing.assert_allclose(covariance_of(spread, settings, np.ones(size)), 1.5**2 * learned)
     if covariance == 'full':  # of each dimension given those before it
         found = np.linalg.cholesky(np.cov(drawn.T)).diagonal() ** 2
         expected = np.linalg.cholesky(learned).diagonal() ** 2 - 0.3**2

@@ -74,6 +74,8 @@ class Distill(ReadsBags):
     By default the one that suits the contract."""
     compare: Literal['em'] | None = None
     """`em`: also train the same network by likelihood alone, into the folder OUTPUT.em, and judge the student by it."""
+    simulate: str | None = None
+    """A task to simulate (avoiding, placing): both act in it, and the teacher labels what they come to."""
     resume: bool = False
     """Go on from the checkpoint that an interrupted run left."""
 
@@ -85,6 +87,12 @@ class Distill(ReadsBags):
 
         contract = load_artifact(self.teacher, kind='teacher').manifest.contract
         settings = load_settings(self.settings or preset(contract))
+        simulator = None
+        if self.simulate is not None:
+            from vdd_ros.sim.tasks import load_task
+            from vdd_ros.validation.visits import TaskSimulator
+
+            simulator = TaskSimulator(load_task(self.simulate), contract)
         with Bars(out) as bars, Interruption() as interruption:
             demonstrations = load(self.bags, contract, settings, bars)
             artifact = distill(
@@ -94,6 +102,7 @@ class Distill(ReadsBags):
                 settings,
                 bars,
                 compare=self.compare,
+                simulator=simulator,
                 resume=self.resume,
                 cancelled=interruption,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from vdd_ros.learning.mixture.student import Student
 from vdd_ros.learning.training import WindowSource
 
 _SHARES = (0.5, 0.9)
+_WIDEST, _FACTORS, _DEARER = 2.0, 51, 0.25
 _WINDOWS = 1024
 _SAMPLED_WINDOWS = 256
 _SAMPLES = 16
@@ -57,6 +59,29 @@ def calibration(mixture: GaussianMixture, action: Float[Tensor, 'batch action'],
     return float((mixture.log_responsibility(action).exp() * within).sum(dim=-1).mean())
 
 
+@torch.no_grad()
+def widening_of(mixture: GaussianMixture, action: Float[Tensor, 'batch action']) -> float:
+    """Return the factor on all standard deviations by which regions hold what they should of held-out actions.
+
+    One number, fitted after learning (as the temperature of Guo et al. 2017): means that were learned from few
+    demonstrations are off in others by more than the residuals of those say. Never below one, since regions are too
+    wide by a floor that was chosen; never so far that the actions get less likely by more than a quarter of a nat.
+    """
+    distance = mixture.covariance.mahalanobis(action[..., None, :] - mixture.mean)
+    size = action.shape[-1]
+    # The distribution functions of chi-square at each factor, and what is left of the density.
+    half, base = distance.new_tensor(size / 2), mixture.log_gating - 0.5 * mixture.covariance.log_determinant()
+    found = []
+    for factor in torch.linspace(1.0, _WIDEST, _FACTORS, dtype=torch.float64).tolist():
+        shrunk = distance / factor**2 / 2
+        joint = base - shrunk - size * math.log(factor)
+        responsibility, within = joint.softmax(dim=-1), torch.special.gammainc(half, shrunk)
+        missed = sum(abs(float((responsibility * (within <= share)).sum(dim=-1).mean()) - share) for share in _SHARES)
+        found.append((missed, factor, float(joint.logsumexp(dim=-1).mean())))
+    likeliest = max(likelihood for _, _, likelihood in found)
+    return min(each for each in found if each[2] >= likeliest - _DEARER)[1]
+
+
 def energy_score(
     samples: Float[Tensor, 'sample batch action'], action: Float[Tensor, '*draw batch action']
 ) -> Float[Tensor, '*draw batch']:
@@ -94,12 +119,16 @@ def drawn(mixture: GaussianMixture, count: int, generator: torch.Generator) -> F
 
 @torch.no_grad()
 def drawn_by_teacher(
-    teacher: Teacher, observation: Float[Tensor, 'batch horizon obs'], count: int, generator: torch.Generator
+    teacher: Teacher,
+    observation: Float[Tensor, 'batch horizon obs'],
+    count: int,
+    generator: torch.Generator,
+    calls: int | None = None,
 ) -> Float[Tensor, 'sample batch action']:
-    """Draw actions of a teacher for every window of a batch."""
+    """Draw actions of a teacher for every window of a batch, by so many network calls, or as many as it ships with."""
     options = {'generator': generator, 'dtype': observation.dtype, 'device': observation.device}
-    shape = (teacher.noise_draws(), count, len(observation), teacher.shape.action_size)
-    return teacher.sample(observation, torch.randn(shape, **options))
+    shape = (teacher.noise_draws(calls), count, len(observation), teacher.shape.action_size)
+    return teacher.sample(observation, torch.randn(shape, **options), calls)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +21,10 @@ from vdd_ros.learning.baselines.em import likelihood_loss
 from vdd_ros.learning.calibration import calibrate
 from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
 from vdd_ros.learning.distillation.distiller import Distiller
+from vdd_ros.learning.distillation.labels import Labels, displaced
+from vdd_ros.learning.distillation.rounds import Rounds, Simulator, TorchPolicy
 from vdd_ros.learning.distillation.start import place_experts, start_from_teacher
-from vdd_ros.learning.evaluation import StudentEvaluation, TeacherEvaluation, judge
+from vdd_ros.learning.evaluation import StudentEvaluation, TeacherEvaluation, judge, widening_of
 from vdd_ros.learning.export import export_denoiser, export_student
 from vdd_ros.learning.learning_settings import LearningSettings
 from vdd_ros.learning.mixture.student import Student
@@ -211,6 +213,7 @@ def distill(
     progress: Progress,
     *,
     compare: Literal['em'] | None = None,
+    simulator: Simulator | None = None,
     resume: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Artifact | None:
@@ -222,6 +225,9 @@ def distill(
     ----------
     compare
         `em`: also train the same mixture by likelihood alone, write it beside (`em_path`), and judge the student by it.
+    simulator
+        Where teacher and student act, so that the teacher labels the windows that they come to
+        (`distillation.simulation`). With one, `imitation` is 1 where the settings leave it at 0.
 
     Raises
     ------
@@ -241,7 +247,10 @@ def distill(
             start_from_teacher(student, teacher.denoiser, bench.windows, job.generator())
         if settings.start != 'random':
             place_experts(student, bench.windows, job.generator())
-        learner = Distiller(student, teacher.score, bench.windows, settings.distillation)
+        settings = bench.imitating(simulator)
+        labels = bench.labels(teacher)
+        rounds = None if simulator is None else bench.rounds(teacher, labels, simulator)
+        learner = Distiller(student, teacher.score, bench.windows, settings.distillation, labels, rounds)
         evaluation, selection = bench.selection(student, teacher)
         if not job.fit('student', run, learner, settings.student_ema, settings.distillation.iterations, selection):
             return None
@@ -345,6 +354,43 @@ class _StudentBench:
         generator = torch.Generator().manual_seed(job.settings.seed)
         return Student(job.settings.student, job.shape, generator).to(job.device)
 
+    def imitating(self, simulator: Simulator | None) -> LearningSettings:
+        """Return the settings, by which a simulator is of use."""
+        settings = self._job.settings
+        if simulator is None or settings.distillation.imitation:
+            return settings
+        distillation = settings.distillation.model_copy(update={'imitation': 1.0})
+        self._job = replace(self._job, settings=settings.model_copy(update={'distillation': distillation}))
+        return self._job.settings
+
+    def rounds(self, teacher: Teacher, labels: Labels, simulator: Simulator) -> Rounds:
+        """Let the teacher act, and prepare the rounds of the student."""
+        job = self._job
+        rounds = Rounds(
+            labels,
+            simulator,
+            job.settings.distillation.simulation,
+            lambda draw: TorchPolicy(draw, job.contract, self._normalizers, job.device),
+            self._normalizers,
+            job.settings.seed,
+            lambda done, total: job.progress('rounds', done, total, {'windows': len(labels)}),
+        )
+        rounds.begin(teacher)
+        return rounds
+
+    def labels(self, teacher: Teacher) -> Labels | None:
+        """Let the teacher label windows, if the settings ask for it."""
+        job, settings = self._job, self._job.settings.distillation
+        if not settings.imitation:
+            return None
+        labels = Labels(teacher, job.settings.seed, run_path(job.output))
+        count = round(settings.labels.per_window * len(job.demonstrations.train.action))
+        windows = displaced(self.windows, count, settings.labels.displacement, job.generator())
+        job.progress('labels', 0, 1, {})
+        labels.add('displaced', windows)
+        job.progress('labels', 1, 1, {'windows': len(labels)})
+        return labels
+
     def selection(self, student: Student, teacher: Teacher | None) -> tuple[StudentEvaluation, Selection]:
         settings = self._job.settings
         evaluation = StudentEvaluation(self.windows, self.held_out, teacher, settings.seed, self._job.device)
@@ -358,11 +404,12 @@ class _StudentBench:
         return evaluation, selection
 
     def figures(self, student: Student, evaluation: StudentEvaluation) -> dict[str, float]:
-        """Return what the kept weights are worth, on more windows than while learning."""
-        found = evaluation(student)
+        """Widen what is too narrow, and return what the kept weights are worth, on more windows than while learning."""
         observation, action = self.held_out.draw(_JUDGED_WINDOWS, self._job.generator())
         with torch.no_grad():
+            student.widen(widening_of(student(observation), action))
             metrics = judge(student(observation), action)
+        found = evaluation(student)
         metrics |= {name: value for name, value in found.items() if name.startswith(('energy', 'training'))}
         if evaluation.teacher_energy_score is not None:
             metrics['teacher_energy_score'] = evaluation.teacher_energy_score

@@ -143,6 +143,10 @@ class Learner(Protocol):
         """Decide what needs the host, after `done` of `iterations` steps; return whether steps compute otherwise."""
         ...
 
+    def resumed(self, done: int, iterations: int) -> None:
+        """Take up what a checkpoint does not hold, after `done` of `iterations` steps."""
+        ...
+
 
 class WindowSource(Protocol):
     """Where a learner draws its batches from."""
@@ -193,6 +197,9 @@ class SingleLoss:
     def review(self, done: int, iterations: int, generator: torch.Generator) -> bool:
         """Decide nothing."""
         return False
+
+    def resumed(self, done: int, iterations: int) -> None:
+        """Hold nothing but what a checkpoint does."""
 
 
 class Ema:
@@ -352,6 +359,8 @@ def fit(
     """
     state = (learner, generator, ema, watcher)
     done = load_checkpoint(checkpoint, *state) if resume and checkpoint is not None else 0
+    if done:
+        learner.resumed(done, iterations)
     saved, steps = done, _Steps(learner, ema, generator, iterations, done)
     exhausted = watcher is not None and watcher.exhausted
     while done < iterations and not exhausted:
@@ -399,10 +408,21 @@ def save_checkpoint(
     watched, values = ({}, {}) if watcher is None else watcher.state()
     tensors |= {f'watched.{name}': value for name, value in watched.items()}
     state = {'done': done, 'ema_updates': 0 if ema is None else int(ema.updates), 'watched': values}
+    write_tensors(path, tensors, {'state': json.dumps(state)})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> None:
+    """Write tensors by name, and some text, into a safetensors file: aside first, and then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f'{path.name}.part')
-    save_file({name: value.contiguous() for name, value in tensors.items()}, aside, {'state': json.dumps(state)})
+    save_file({name: value.contiguous() for name, value in tensors.items()}, aside, dict(facts or {}))
     aside.replace(path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read tensors by name, in the memory of the processor."""
+    with safe_open(path, framework='pt') as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
 def load_checkpoint(
@@ -419,7 +439,7 @@ def load_checkpoint(
     try:
         with safe_open(path, framework='pt') as file:
             state = json.loads(file.metadata()['state'])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = read_tensors(path)
         learner.module.load_state_dict(_under(tensors, 'module.'))
         for name, descent in learner.descents.items():
             restored = descent.optimizer.state_dict()

@@ -34,7 +34,7 @@ def covariance_of(spread: np.ndarray, settings: Mapping[str, Any], scale: np.nda
     spread
         Shape (..., parameter): of every dimension the logarithm-like measure of its scale, then the rest of the factor.
     settings
-        `StudentSettings` as plain values: ``covariance``, ``scale_floor`` and ``rank``.
+        `StudentSettings` as plain values: ``covariance``, ``scale_floor``, ``rank`` and ``widening``.
     scale
         Shape (chunk,): what normalised actions are multiplied with.
 
@@ -51,7 +51,8 @@ class ActionNoise:
     """Draws deviations to act with: as spread as the covariances that `covariance_of` makes, less their floor.
 
     The floor (`StudentSettings.scale_floor`) keeps experts apart while learning and says nothing of how anyone acted:
-    it is taken off the variance of each dimension, given those before it where the covariance is full.
+    it is taken off the variance of each dimension, given those before it where the covariance is full. Nor is there any
+    `widening`: that makes up for what a student is surprised by, which is no reason to do it.
     """
 
     def __init__(self, settings: Mapping[str, Any], scale: np.ndarray) -> None:
@@ -60,7 +61,7 @@ class ActionNoise:
             raise ValueError(f'{settings["covariance"]!r} is no form of covariance')
         if not 0 <= settings['scale_floor'] < math.inf:
             raise ValueError(f'scale_floor is {settings["scale_floor"]}')
-        self._settings, self._scale, self._size = settings, scale, len(scale)
+        self._settings, self._scale, self._size = {**settings, 'widening': 1.0}, scale, len(scale)
         self._place = _place(settings['covariance'], self._size, settings.get('rank', 0), self._size)
         self._twice = 2 * float(settings['scale_floor'])
         place = self._place
@@ -181,6 +182,7 @@ def _entries(spread: np.ndarray, settings: Mapping[str, Any], size: int) -> np.n
     """Return what stands in the square root: first its diagonal, then the rest."""
     entries = spread.astype(np.float64)
     entries[..., :size] = np.logaddexp(0.0, entries[..., :size]) + settings['scale_floor']
+    entries *= settings.get('widening', 1.0)  # artifacts of before it was fitted have none
     return entries
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vdd_ros.common.settings import Settings
 from vdd_ros.learning.diffusion.noise import stratified
+from vdd_ros.learning.distillation.labels import LabelSettings
 from vdd_ros.learning.distillation.noise_levels import NoiseLevels
 from vdd_ros.learning.distillation.objective import (
     Score,
@@ -21,6 +22,7 @@ from vdd_ros.learning.distillation.objective import (
     gating_loss,
     paper_expert_loss,
 )
+from vdd_ros.learning.distillation.rounds import Rounds, RoundSettings
 from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
 from vdd_ros.learning.mixture.student import Student
 from vdd_ros.learning.training import Descent, DescentSettings, WindowSource
@@ -32,6 +34,14 @@ class DistillerSettings(Settings):
     objective: Literal['drawn', 'convolved', 'paper'] = 'drawn'
     """`convolved`: student and teacher are compared at equal noise, without bias, expert by expert. `drawn`: the same
     with experts drawn from the gating. `paper`: as published."""
+    divergence: float = Field(1.0, ge=0)
+    """Weight of that divergence from the teacher; 0 leaves it out."""
+    imitation: float = Field(0.0, ge=0)
+    """Weight of the negative log-likelihood of actions that the teacher draws at `labels`; 0 leaves it out."""
+    labels: LabelSettings = LabelSettings()
+    """Windows that the teacher labels."""
+    simulation: RoundSettings = RoundSettings()
+    """How often policies act in a simulator, if there is one, and the teacher labels what they came to."""
     noise: NoiseLevels = NoiseLevels()
     """Noise levels at which student and teacher are compared."""
     noise_weight: float = Field(0.0, ge=0)
@@ -85,12 +95,25 @@ class Distiller:
     published. One with shared features learns both at once: the same losses, one network call, one optimiser.
     """
 
-    def __init__(self, student: Student, score: Score, windows: WindowSource, settings: DistillerSettings) -> None:
-        """Distil `score` into `student` over the observations and the demonstrated actions of `windows`."""
+    def __init__(
+        self,
+        student: Student,
+        score: Score,
+        windows: WindowSource,
+        settings: DistillerSettings,
+        labels: WindowSource | None = None,
+        rounds: Rounds | None = None,
+    ) -> None:
+        """Distil `score` into `student` over the observations and the demonstrated actions of `windows`.
+
+        `labels` are windows with actions of the teacher, for `imitation`; `rounds` add those that the student visits.
+        """
         self.module = student
         self.settings = settings
         self._score = score
         self._windows = windows
+        self._labels = labels if settings.imitation else None
+        self._rounds = rounds
         if student.gating_trunk is None or student.gating_head is None:
             self.descents = {'all': Descent(student.parameters(), settings.descent)}
         else:
@@ -103,31 +126,54 @@ class Distiller:
     def step(self, progress: Float[Tensor, ''], generator: torch.Generator) -> Mapping[str, Tensor]:
         """Learn once at a share of the iterations."""
         settings = self.settings
-        fading = 1 - progress if settings.coverage_decay == 'linear' else 1
         alternating = 'gating' in self.descents
+        metrics: dict[str, Tensor] = {}
         for _ in range(settings.expert_steps):
-            observation, action = self._windows.draw(settings.batch, generator)
-            mixture = self.module(observation)
-            loss = self._expert_loss(mixture, observation, progress, generator)
-            uncovered = coverage_loss(mixture if settings.coverage else mixture.detach(), action)
-            if settings.coverage:
-                loss = loss + settings.coverage * fading * uncovered
-            if not alternating:
-                loss = loss + gating_loss(mixture, action)
-            gradient = self.descents['experts' if alternating else 'all'].step(loss, progress)
+            losses = self._losses(progress, generator, metrics)
+            metrics['gradient'] = self.descents['experts' if alternating else 'all'].step(sum(losses), progress)
         if alternating:
             observation, action = self._windows.draw(settings.batch, generator)
+            self.descents['gating'].step(gating_loss(self.module(observation), action), progress)
+        return metrics
+
+    def _losses(
+        self, progress: Tensor, generator: torch.Generator, metrics: dict[str, Tensor]
+    ) -> Iterator[Float[Tensor, '']]:
+        """Yield the weighted terms of the loss, each over a batch, and note what they are worth."""
+        settings = self.settings
+        if settings.divergence or settings.coverage:
+            observation, action = self._windows.draw(settings.batch, generator)
             mixture = self.module(observation)
-            self.descents['gating'].step(gating_loss(mixture, action), progress)
-        return {
-            'log_likelihood': -uncovered.detach(),
-            'gating_entropy': mixture.detach().gating_entropy().mean(),
-            'experts': self.module.alive.sum(),
-            'gradient': gradient,
-        }
+            if settings.divergence:
+                yield settings.divergence * self._expert_loss(mixture, observation, progress, generator)
+            uncovered = coverage_loss(mixture if settings.coverage else mixture.detach(), action)
+            if settings.coverage:
+                fading = 1 - progress if settings.coverage_decay == 'linear' else 1
+                yield settings.coverage * fading * uncovered
+            if settings.divergence and 'gating' not in self.descents:
+                yield gating_loss(mixture, action)  # a likelihood teaches the gating by itself
+            metrics['log_likelihood'] = -uncovered.detach()
+            metrics['gating_entropy'] = mixture.detach().gating_entropy().mean()
+        if self._labels is not None:
+            observation, action = self._labels.draw(settings.batch, generator)
+            mixture = self.module(observation)
+            unlike = coverage_loss(mixture, action)
+            yield settings.imitation * unlike
+            metrics['label_log_likelihood'] = -unlike.detach()
+            metrics['gating_entropy'] = mixture.detach().gating_entropy().mean()
+        metrics['experts'] = self.module.alive.sum()
 
     def review(self, done: int, iterations: int, generator: torch.Generator) -> bool:
-        """Move or retire unused experts, every so many steps; return whether fewer are left."""
+        """Move or retire unused experts, and let the student act, every so many steps; return what `fit` asks."""
+        visited = self._rounds is not None and self._rounds.review(self.module, done, iterations)
+        return self._review_experts(done, iterations, generator) or visited
+
+    def resumed(self, done: int, iterations: int) -> None:
+        """Take up the windows that were visited."""
+        if self._rounds is not None:
+            self._rounds.resume(done, iterations)
+
+    def _review_experts(self, done: int, iterations: int, generator: torch.Generator) -> bool:
         settings = self.settings
         if not settings.unused_below or done % settings.review_every:
             return False

@@ -43,6 +43,8 @@ class StudentSettings(Settings):
     """Standard deviation of each expert at the start, likewise."""
     scale_floor: float = Field(0.01, gt=0)
     """Least standard deviation (least diagonal of the Cholesky factor)."""
+    widening: float = Field(1.0, gt=0)
+    """Factor on all standard deviations; it is not learned, but fitted to held-out demonstrations afterwards."""
 
 
 class Student(nn.Module):
@@ -97,29 +99,36 @@ class Student(nn.Module):
         mixture = self.every_expert(observation)
         return mixture if self._living is None else mixture.select(self._living.to(mixture.mean.device))
 
-    def every_expert(self, observation: Float[Tensor, 'batch horizon obs']) -> GaussianMixture:
+    def acting(self, observation: Float[Tensor, 'batch horizon obs']) -> GaussianMixture:
+        """Compute the mixture with the deviations that a student acts with: `policy.experts.ActionNoise` explains."""
+        mixture = self.every_expert(observation, acting=True)
+        return mixture if self._living is None else mixture.select(self._living.to(mixture.mean.device))
+
+    def every_expert(self, observation: Float[Tensor, 'batch horizon obs'], *, acting: bool = False) -> GaussianMixture:
         """Compute the mixture of all experts, retired ones too, by a graph that does not depend on values."""
         features = self.trunk(observation)
         experts = self.settings.experts
         mean = self.mean_head(features).unflatten(-1, (experts, -1))
-        scale = softplus(self.scale_head(features)).unflatten(-1, (experts, -1)) + self.settings.scale_floor
+        above, floor = softplus(self.scale_head(features)).unflatten(-1, (experts, -1)), self.settings.scale_floor
+        widening = 1.0 if acting else self.settings.widening
+        scale = (above * (above + 2 * floor)).sqrt() if acting else (above + floor) * widening
         if self.gating_head is None:
             logits = mean.new_zeros(mean.shape[:-1])
         else:
             logits = self.gating_head(features if self.gating_trunk is None else self.gating_trunk(observation))
-        return GaussianMixture(logits.log_softmax(dim=-1), mean, self._covariance(features, scale))
+        return GaussianMixture(logits.log_softmax(dim=-1), mean, self._covariance(features, scale, widening))
 
-    def _covariance(self, features: Tensor, scale: Float[Tensor, 'batch expert action']) -> Covariance:
+    def _covariance(self, features: Tensor, scale: Float[Tensor, 'batch expert action'], widening: float) -> Covariance:
         if self.settings.covariance == 'diagonal':
             return DiagonalCovariance(scale)
         if self.settings.covariance == 'low_rank':
             factor = self.factor_head(features).unflatten(-1, (self.settings.experts, self.shape.action_size, -1))
-            return LowRankCovariance(scale, factor)
+            return LowRankCovariance(scale, factor * widening)
         cholesky = torch.diag_embed(scale)
         if self.factor_head is not None:
             row, column = self._lower
             below = self.factor_head(features).unflatten(-1, (self.settings.experts, -1))
-            cholesky[..., row, column] = below
+            cholesky[..., row, column] = below * widening
         return FullCovariance(cholesky)
 
     def retire(self, experts: Sequence[int]) -> None:
@@ -175,6 +184,10 @@ class Student(nn.Module):
         scales.copy_((scale - self.settings.scale_floor).clamp(min=self.settings.scale_floor).expm1().log())
         if self.gating_head is not None:
             self.gating_head.bias.copy_(share.log())
+
+    def widen(self, factor: float) -> None:
+        """Multiply all standard deviations with a factor."""
+        self.settings = self.settings.model_copy(update={'widening': factor * self.settings.widening})
 
     def compact(self) -> Student:
         """Return a student of the living experts alone, with the same density."""
