@@ -17,7 +17,7 @@ from torch import Tensor
 from vdd_ros.common.settings import Settings
 from vdd_ros.contract.contract import Contract
 from vdd_ros.control.chunk import Plan
-from vdd_ros.control.routing import SPREAD
+from vdd_ros.control.routing import ACTION_NOISE_SCALE
 from vdd_ros.learning.diffusion.teacher import Teacher
 from vdd_ros.learning.distillation.labels import Labels
 from vdd_ros.learning.evaluation import drawn_by_teacher
@@ -95,7 +95,7 @@ def draw_of_teacher(teacher: Teacher, calls: int | None = None) -> Draw:
     return lambda window, generator: drawn_by_teacher(teacher, window, 1, generator, calls)[0]
 
 
-def draw_of_student(student: Student, noise: float = SPREAD) -> Draw:
+def draw_of_student(student: Student, noise: float = ACTION_NOISE_SCALE) -> Draw:
     """Return what draws a student's actions as the robot's node does: an expert, and a share of its deviations."""
 
     def draw(window: Tensor, generator: torch.Generator) -> Tensor:
