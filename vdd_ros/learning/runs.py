@@ -241,7 +241,7 @@ class _WeightsAndBiases:
     """Weights & Biases; where and as whom is up to its own environment variables (WANDB_MODE=offline, ...)."""
 
     def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
 
         self._run = wandb.init(project='vdd_ros', name=record['name'], dir=str(folder), config=dict(record))
 
@@ -257,7 +257,7 @@ class _MlFlow:
     """MLflow; where is up to its own environment variables (MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME)."""
 
     def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
-        import mlflow
+        import mlflow  # pyright: ignore[reportMissingImports]
 
         self._mlflow = mlflow
         mlflow.start_run(run_name=record['name'], tags={'folder': str(folder), 'revision': str(record['revision'])})
