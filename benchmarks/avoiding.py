@@ -10,7 +10,7 @@ baselines, all with the network, data and budget of `config/learning.yaml`, `lea
     EM            the same mixture by likelihood alone, without a teacher
     consistency   a one-call model distilled so that neighbours on the teacher's ODE agree (continuous teachers)
 
-Students and EM act within the same share of their experts' spread (`vdd_ros.control.routing.ACTION_NOISE_SCALE`).
+Students and EM act within the same share of their experts' spread (`vdd_ros.policy.routing.ACTION_NOISE_SCALE`).
 
 The whole takes hours on two cores; choose contracts, teachers and seeds, or more processes where there are cores. Every
 artifact and every row is kept in `runs/benchmarks/avoiding/` as soon as it is there: with `--resume` nothing that is

@@ -17,8 +17,7 @@ from torch import Tensor
 from benchmarks.harness import FOLDER
 from vdd_ros.common.progress import silent
 from vdd_ros.contract.contract import Contract, load_contract
-from vdd_ros.data.dataset import windows_of
-from vdd_ros.data.demonstrations import Demonstrations
+from vdd_ros.data.windows import Demonstrations, windows_of
 from vdd_ros.learning import jobs as learning
 from vdd_ros.learning.augmentation import AugmentedWindows
 from vdd_ros.learning.baselines.consistency import ConsistencyModel, ConsistencySettings

@@ -18,12 +18,12 @@ from benchmarks.bag_making import COMMAND, JOINT_STATE, Row, rich_contract
 from benchmarks.bag_parity import Parity
 from benchmarks.constant_student import save_student
 from vdd_ros.contract.contract import Contract
-from vdd_ros.control.routing import Mixture
 from vdd_ros.data.episode import Episode
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.policy.policy_node import PolicyNode
 from vdd_ros.nodes.recorder.raw_subscription import message_class
 from vdd_ros.policy.policy import DistilledPolicy
+from vdd_ros.policy.routing import Mixture
 
 _PATIENCE = 30.0
 _HOME = (-0.4, 0.3, 0.0, -2.2, 0.0, 2.5, 0.4)

@@ -29,14 +29,15 @@ from benchmarks.pusht_task.data import HERE, contract, write_bag
 from benchmarks.pusht_task.rollout import STEPS, Overlaps, rollout
 from vdd_ros.commands.pipeline import load
 from vdd_ros.common.console import Bars
+from vdd_ros.common.output import claim_output
 from vdd_ros.common.progress import Progress
-from vdd_ros.control.routing import ACTION_NOISE_SCALE
-from vdd_ros.data.demonstrations import Demonstrations
+from vdd_ros.data.windows import Demonstrations
 from vdd_ros.learning import jobs as learning
 from vdd_ros.learning.jobs import checkpoint_path
 from vdd_ros.learning.learning_settings import LearningSettings, load_settings
-from vdd_ros.policy.artifact import claim_output, load_artifact
+from vdd_ros.policy.artifact import load_artifact
 from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
+from vdd_ros.policy.routing import ACTION_NOISE_SCALE
 
 _console = Console()
 _QUICK = {'teacher': 20, 'student': 10, 'episodes': 12, 'rollouts': 4, 'steps': 24}

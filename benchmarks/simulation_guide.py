@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vdd_ros.control.chunk import Plan
 from vdd_ros.policy.artifact import Artifact
+from vdd_ros.policy.chunk import Plan
 from vdd_ros.policy.experts import Experts
 from vdd_ros.policy.policy import DistilledPolicy
 

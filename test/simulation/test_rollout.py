@@ -9,7 +9,7 @@ import pytest
 
 from vdd_ros.common.errors import ArtifactError, ConfigurationError
 from vdd_ros.contract.contract import Contract, load_contract
-from vdd_ros.control.chunk import Plan
+from vdd_ros.policy.chunk import Plan
 from vdd_ros.sim.tasks import Task, load_task
 from vdd_ros.sim.tasks.avoiding.layout import START, WAY_NAMES
 from vdd_ros.validation.rollout import BATCH, rollout

@@ -11,7 +11,7 @@ from vdd_ros.control.control_loop import ControlLoop
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
-from vdd_ros.control.routing import Routing
+from vdd_ros.policy.routing import Routing
 
 MILLISECOND = 1_000_000
 LIMITS = Limits(

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from vdd_ros.contract.contract import Contract, load_contract
-from vdd_ros.data.dataset import WindowArrays, windows_of
 from vdd_ros.data.episode import Episode
+from vdd_ros.data.windows import WindowArrays, windows_of
 from vdd_ros.learning.augmentation import (
     AugmentationSettings,
     AugmentedWindows,

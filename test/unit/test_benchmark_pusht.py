@@ -92,7 +92,7 @@ class Rightwards:
 
     def plan(self, observation: np.ndarray, generator: np.random.Generator):
         """Plan sixteen steps of it."""
-        from vdd_ros.control.chunk import Plan
+        from vdd_ros.policy.chunk import Plan
 
         ahead = 0.012 * np.arange(1, 17)[:, None] * [1.0, 0.0]
         return Plan(observation[:, -1, None, :2] + ahead, np.full(len(observation), -1))

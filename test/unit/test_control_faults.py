@@ -27,8 +27,8 @@ from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.ood import OodRules, Threshold
-from vdd_ros.control.routing import Routing
 from vdd_ros.control.start_gate import StartGate
+from vdd_ros.policy.routing import Routing
 
 
 def test_a_thread_that_hurries_does_not_hurry_the_arm():

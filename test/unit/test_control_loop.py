@@ -13,7 +13,7 @@ from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.control.control_loop import Command, ControlLoop, Hold, Stop
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
-from vdd_ros.control.routing import Routing
+from vdd_ros.policy.routing import Routing
 
 PERIOD = 35_000_000
 SECONDS = PERIOD / 1e9

@@ -26,7 +26,7 @@ from vdd_ros.contract.contract import load_contract
 from vdd_ros.control.control_loop import Command, ControlLoop, Hold
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
-from vdd_ros.control.routing import Routing
+from vdd_ros.policy.routing import Routing
 from vdd_ros.robot.kinematics import POSITION_TOLERANCE, Kinematics
 
 

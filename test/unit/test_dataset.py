@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from vdd_ros.common.errors import BagError, TrainingError
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.control.policy_interface import PolicyInterface
-from vdd_ros.data.dataset import episodes_of, windows_of
+from vdd_ros.data.dataset import episodes_of
 from vdd_ros.data.decode.resample import latest
-from vdd_ros.data.demonstrations import Demonstrations
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.recording import EpisodeMark, Recording, Stream
+from vdd_ros.data.windows import Demonstrations, windows_of
 from vdd_ros.policy.artifact import DataRecord
 
 PERIOD = 35_000_000

@@ -19,12 +19,12 @@ from vdd_ros.common.errors import BagError
 from vdd_ros.contract.features import Alignment
 from vdd_ros.data.bag.serialized import Undecodable
 from vdd_ros.data.convert import convert
-from vdd_ros.data.dataset import windows_of
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoded
 from vdd_ros.data.decode.frames import Frames, Picture, Rows, joined, real
 from vdd_ros.data.decode.resample import aligned, aligned_frames
 from vdd_ros.data.recording import Track
+from vdd_ros.data.windows import windows_of
 
 CHANCE = np.random.default_rng(0)
 NUMBERS = CHANCE.normal(size=(5, 2))

@@ -10,8 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from vdd_ros.common.errors import ConfigurationError, TrainingError
 from vdd_ros.common.progress import silent
 from vdd_ros.contract.contract import load_contract
-from vdd_ros.data.dataset import WindowArrays
-from vdd_ros.data.demonstrations import Demonstrations
+from vdd_ros.data.windows import Demonstrations, WindowArrays
 from vdd_ros.learning.jobs import distill, em_path, train_teacher
 from vdd_ros.learning.learning_settings import LearningSettings, load_settings
 from vdd_ros.learning.runs import CURVES, PICTURE, read_runs, run_path

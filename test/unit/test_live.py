@@ -19,12 +19,12 @@ from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.policy_interface import PolicyInterface
-from vdd_ros.control.routing import Routing
 from vdd_ros.data.bag.bag_definitions import standard
 from vdd_ros.data.convert import convert
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.live import LiveStreams
 from vdd_ros.data.episode import Episode
+from vdd_ros.policy.routing import Routing
 
 ROWS = rich_rows(6.0)
 

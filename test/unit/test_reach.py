@@ -11,7 +11,7 @@ from vdd_ros.control.control_loop import Command, ControlLoop, Hold
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
-from vdd_ros.control.routing import Routing
+from vdd_ros.policy.routing import Routing
 from vdd_ros.robot.kinematics import Kinematics
 
 _HOME = np.array([-0.4, 0.3, 0.0, -2.2, 0.0, 2.5, 0.4])

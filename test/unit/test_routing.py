@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vdd_ros.common.errors import ConfigurationError
-from vdd_ros.control.routing import Routing
+from vdd_ros.policy.routing import Routing
 
 GATING = np.log([0.5, 0.2, 0.3])
 

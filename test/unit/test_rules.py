@@ -10,8 +10,8 @@ import pytest
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import load_contract
 from vdd_ros.control.deployment import Deployment
-from vdd_ros.control.routing import Routing
 from vdd_ros.control.rules import entries_of, load_rules
+from vdd_ros.policy.routing import Routing
 
 CARTESIAN = load_contract('avoiding_cartesian')
 RULES = """

@@ -38,9 +38,9 @@ class Init(ReadsBags):
 
     def run(self) -> None:
         """Do it."""
+        from vdd_ros.common.output import claim_output
         from vdd_ros.data.quality.draft import Model, draft
         from vdd_ros.data.quality.survey import survey
-        from vdd_ros.policy.artifact import claim_output
 
         output = claim_output(self.output) if self.output is not None else None
         model = None

@@ -14,13 +14,14 @@ from typing import Any
 
 from vdd_ros.common.console import Interruption
 from vdd_ros.common.errors import InterfaceError
+from vdd_ros.common.output import claim_output
 from vdd_ros.common.processes import NodeGraph
 from vdd_ros.common.progress import Progress
 from vdd_ros.contract.contract import NANOSECONDS, Contract, load_contract
-from vdd_ros.data.demonstrations import Demonstrations, load_demonstrations
+from vdd_ros.data.demonstrations import load_demonstrations
+from vdd_ros.data.windows import Demonstrations
 from vdd_ros.learning import jobs as learning
 from vdd_ros.learning.learning_settings import LearningSettings
-from vdd_ros.policy.artifact import claim_output
 from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.demonstration import CONTROL_PERIOD
 from vdd_ros.sim.tasks import load_task

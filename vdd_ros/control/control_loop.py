@@ -16,10 +16,10 @@ from vdd_ros.control.plan_buffer import PlanBuffer, PlanSource, Streams
 from vdd_ros.control.plan_follower import InterpolatingFollower, LockstepFollower, PlanFollower
 from vdd_ros.control.planner import Asking, Planner, Proposal, Student, answered
 from vdd_ros.control.policy_interface import Kinematics
-from vdd_ros.control.routing import Routing
 from vdd_ros.control.start_gate import Approach, StartGate
 from vdd_ros.control.tracker import Tracker
 from vdd_ros.control.trajectory import settling
+from vdd_ros.policy.routing import Routing
 
 _SETTLES = 0.95
 """From plan to plan a disturbance of the motion must shrink at least by this factor."""

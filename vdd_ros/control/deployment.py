@@ -25,9 +25,9 @@ from vdd_ros.control.ood import OodRules, thresholds
 from vdd_ros.control.plan_buffer import Streams
 from vdd_ros.control.planner import Student
 from vdd_ros.control.playback import NEAR, PathFollower, Playback, Track
-from vdd_ros.control.routing import Routing
 from vdd_ros.control.rules import Rules, load_rules
 from vdd_ros.control.start_gate import StartGate
+from vdd_ros.policy.routing import Routing
 from vdd_ros.robot.joint_limits import load_joint_limits
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 
 from vdd_ros.control.control_output import PlanRecord
 from vdd_ros.control.planner import Asking, Proposal, Tick
-from vdd_ros.control.routing import Mixture
 from vdd_ros.control.trajectory import State
+from vdd_ros.policy.routing import Mixture
 
 _UNPLANNED = 64
 """Policy ticks that a slow planner still learns of, beyond those that it sees at once."""

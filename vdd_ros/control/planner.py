@@ -10,14 +10,14 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from vdd_ros.contract.contract import NANOSECONDS, Contract
-from vdd_ros.control.chunk import Chunk
 from vdd_ros.control.control_output import PlanRecord
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.ood import Monitor, OodRules
 from vdd_ros.control.policy_interface import Kinematics, PolicyInterface
-from vdd_ros.control.routing import Mixture, Routing
 from vdd_ros.control.trajectory import State, Waypoints
+from vdd_ros.policy.chunk import Chunk
+from vdd_ros.policy.routing import Mixture, Routing
 
 _ABSURD = 1e6
 """No arm goes so far [rad], [m]: numbers as great are as good as infinite, and would make others so."""

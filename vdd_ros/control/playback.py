@@ -15,9 +15,9 @@ from vdd_ros.control.limits import Limits
 from vdd_ros.control.plan_clock import PlanClock
 from vdd_ros.control.plan_follower import PlanFollower
 from vdd_ros.control.planner import Asking, Proposal, Tick
-from vdd_ros.control.routing import Mixture
 from vdd_ros.control.tracker import Tracker
 from vdd_ros.control.trajectory import State
+from vdd_ros.policy.routing import Mixture
 
 NEAR = 2e-3
 """How near to the episode an arm is before the episode goes on [rad]; farther away it approaches first."""

@@ -15,7 +15,7 @@ from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.common.settings import Settings
 from vdd_ros.contract.contract import Contract
 from vdd_ros.contract.features import TopicFeature
-from vdd_ros.control.routing import Routing
+from vdd_ros.policy.routing import Routing
 
 Expert = Annotated[int, Field(ge=0)]
 

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from vdd_ros.contract.contract import Contract
 from vdd_ros.data.bag.bag import fingerprint, located
 from vdd_ros.data.bag.bag_definitions import standard
 from vdd_ros.data.convert import convert
-from vdd_ros.data.dataset import WindowArrays, windows_of
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint
 from vdd_ros.data.episode import Episode
+from vdd_ros.data.windows import Demonstrations, windows_of
 from vdd_ros.policy.artifact import DataRecord
 
 LEAST_EPISODES = 5
@@ -32,33 +32,6 @@ _WORTH_A_PROCESS = 64 << 20
 
 MakeKinematics = Callable[[], ToolPoint]
 """Makes the kinematics of a contract: called once in each process, since an instance is bound to its own."""
-
-
-@dataclass(frozen=True)
-class Demonstrations:
-    """What is learned from."""
-
-    contract: Contract
-    train: WindowArrays
-    held_out: WindowArrays
-    """Windows of whole demonstrations that no update sees: all parts of one that gaps have split lie on one side."""
-    record: DataRecord
-    report: ConversionReport = field(default_factory=ConversionReport)
-    """What was dropped on the way, and why."""
-
-    def __post_init__(self) -> None:
-        """Refuse windows that do not follow the contract."""
-        contract = self.contract
-        observation = (contract.observation_horizon, contract.observation_size)
-        action = (contract.prediction_horizon, contract.action_size)
-        for part, arrays in (('train', self.train), ('held_out', self.held_out)):
-            shapes = arrays.observation.shape[1:], arrays.action.shape[1:], arrays.step.shape[1:]
-            if shapes != (observation, action, action[1:]):
-                raise TrainingError(
-                    expected=f'windows of the shapes {observation}, {action} and {action[1:]} of {contract.name}',
-                    found=f'{", ".join(map(str, shapes))} in {part}',
-                    remedy='cut the episodes into windows with this contract (windows_of)',
-                )
 
 
 def load_demonstrations(

@@ -13,8 +13,8 @@ from vdd_ros.common.settings import Settings
 from vdd_ros.contract.contract import Contract, Feature
 from vdd_ros.contract.features import TopicFeature
 from vdd_ros.contract.naming import action_names
-from vdd_ros.data.dataset import WindowArrays
 from vdd_ros.data.decode.decode import change_factors
+from vdd_ros.data.windows import WindowArrays
 from vdd_ros.learning.training import Windows
 from vdd_ros.policy.normalization import Normalizer, Normalizers
 

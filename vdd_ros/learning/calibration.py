@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vdd_ros.data.dataset import WindowArrays
-from vdd_ros.data.demonstrations import Demonstrations
+from vdd_ros.data.windows import Demonstrations, WindowArrays
 from vdd_ros.learning.mixture.student import Student
 from vdd_ros.policy.artifact import Calibration
 from vdd_ros.policy.density import ObservationDensity, fit_density

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 
 from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.common.output import claim_output
 from vdd_ros.common.progress import Progress
 from vdd_ros.contract.contract import Contract
-from vdd_ros.data.dataset import WindowArrays
-from vdd_ros.data.demonstrations import Demonstrations
+from vdd_ros.data.windows import Demonstrations, WindowArrays
 from vdd_ros.learning.augmentation import AugmentationSettings, AugmentedWindows, fit_normalizers
 from vdd_ros.learning.baselines.em import likelihood_loss
 from vdd_ros.learning.calibration import calibrate
@@ -33,7 +33,7 @@ from vdd_ros.learning.runs import Run, checkpoint_path, run_path
 from vdd_ros.learning.selection import Selection
 from vdd_ros.learning.training import Ema, Learner, SingleLoss, fit
 from vdd_ros.learning.verdict import verdict_of
-from vdd_ros.policy.artifact import Artifact, Manifest, claim_output, load_artifact, normalizer_entries, save_artifact
+from vdd_ros.policy.artifact import Artifact, Manifest, load_artifact, normalizer_entries, save_artifact
 from vdd_ros.policy.normalization import Normalizers
 
 _REPORTS = 100

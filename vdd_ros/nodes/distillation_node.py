@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -13,15 +14,16 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
-from vdd_ros.commands import pipeline
 from vdd_ros.common.errors import ConfigurationError, OutputError
 from vdd_ros.contract.contract import load_contract
-from vdd_ros.learning.jobs import checkpoint_path
+from vdd_ros.data.demonstrations import load_demonstrations
+from vdd_ros.learning.jobs import checkpoint_path, distill, train_teacher
 from vdd_ros.learning.learning_settings import load_settings, preset
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.parameters import STRINGS, Parameter, declare
 from vdd_ros.nodes.process import run
 from vdd_ros.policy.artifact import Artifact
+from vdd_ros.robot.kinematics import Kinematics
 
 _FAREWELL = 2.0
 
@@ -58,7 +60,8 @@ class DistillationNode(Node):
             raise OutputError(
                 expected=f'no student in {self._values["output"]}', found='one', remedy='choose another output'
             )
-        self._settings = load_settings(self._values['config'] or preset(load_contract(self._values['contract'])))
+        self._contract = load_contract(self._values['contract'])
+        self._settings = load_settings(self._values['config'] or preset(self._contract))
         self.failure: Exception | None = None
         self.finished = False
         """Whether the job has ended, by success or by cancellation."""
@@ -96,15 +99,22 @@ class DistillationNode(Node):
     def _learn(self) -> Artifact | None:
         values, output = self._values, Path(self._values['output'])
         teacher, student = output / 'teacher', output / 'student'
-        demonstrations = pipeline.load(values['bags'], values['contract'], self._settings, self._progress)
+        demonstrations = load_demonstrations(
+            values['bags'],
+            self._contract,
+            partial(Kinematics.from_contract, self._contract),
+            self._progress,
+            held_out=self._settings.held_out,
+            seed=self._settings.seed,
+        )
         how = (self._settings, self._progress)
         stop = self._cancelled.is_set
         if not teacher.exists():
             resume = checkpoint_path(teacher).exists()
-            if pipeline.train_teacher(demonstrations, teacher, *how, resume=resume, cancelled=stop) is None:
+            if train_teacher(demonstrations, teacher, *how, resume=resume, cancelled=stop) is None:
                 return None
         resume = checkpoint_path(student).exists()
-        return pipeline.distill(demonstrations, teacher, student, *how, resume=resume, cancelled=stop)
+        return distill(demonstrations, teacher, student, *how, resume=resume, cancelled=stop)
 
     def _progress(self, step: str, done: float, total: float, metrics: Mapping[str, float]) -> None:
         now = time.monotonic()

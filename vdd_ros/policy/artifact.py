@@ -26,7 +26,8 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from vdd_ros import __version__
-from vdd_ros.common.errors import ArtifactError, OutputError
+from vdd_ros.common.errors import ArtifactError
+from vdd_ros.common.output import claim_output
 from vdd_ros.common.settings import Settings
 from vdd_ros.contract.contract import Contract
 from vdd_ros.policy.normalization import Normalizer, Normalizers
@@ -157,31 +158,6 @@ class Artifact:
     def familiarity(self) -> dict[str, np.ndarray] | None:
         """The density over demonstrated windows as arrays by name, if the artifact has one."""
         return None if self._familiarity is None else load_tensors(self._familiarity)
-
-
-def claim_output(path: str | Path) -> Path:
-    """Check that an output path is free, and make its parent.
-
-    Raises
-    ------
-    OutputError
-        Something is there, or the parent cannot be made.
-
-    """
-    path = Path(path)
-    if path.exists():
-        raise OutputError(
-            expected=f'a free place at {path}',
-            found='something there already',
-            remedy='choose another path or remove it',
-        )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            expected=f'a folder at {path.parent}', found=str(error.strerror), remedy='choose another path'
-        ) from error
-    return path
 
 
 def save_artifact(

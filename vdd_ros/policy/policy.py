@@ -11,9 +11,8 @@ import numpy as np
 
 from vdd_ros.common.errors import ArtifactError
 from vdd_ros.contract.contract import Contract
-from vdd_ros.control.chunk import Plan
-from vdd_ros.control.routing import ACTION_NOISE_SCALE
 from vdd_ros.policy.artifact import Artifact, Calibration, load_artifact
+from vdd_ros.policy.chunk import Plan
 from vdd_ros.policy.density import ObservationDensity
 from vdd_ros.policy.experts import (
     ActionNoise,
@@ -25,6 +24,7 @@ from vdd_ros.policy.experts import (
     expert_log_likelihood,
     log_likelihood,
 )
+from vdd_ros.policy.routing import ACTION_NOISE_SCALE
 from vdd_ros.policy.runtime import Network
 
 
@@ -42,7 +42,7 @@ class DistilledPolicy:
             Of the network; one has the best tail at the size of these.
         action_noise_scale
             Share of an expert's standard deviation that actions are drawn with, see
-            `vdd_ros.control.routing.ACTION_NOISE_SCALE`.
+            `vdd_ros.policy.routing.ACTION_NOISE_SCALE`.
 
         Raises
         ------

@@ -10,8 +10,8 @@ import numpy as np
 
 from vdd_ros.contract.contract import Contract
 from vdd_ros.contract.naming import action_names
-from vdd_ros.data.dataset import windows_of
 from vdd_ros.data.episode import Episode
+from vdd_ros.data.windows import windows_of
 from vdd_ros.policy.experts import Experts, choose
 
 _BATCH = 512

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vdd_ros.control.routing import ACTION_NOISE_SCALE, Routing
 from vdd_ros.policy.artifact import Artifact
 from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
+from vdd_ros.policy.routing import ACTION_NOISE_SCALE, Routing
 
 
 @dataclass(frozen=True)

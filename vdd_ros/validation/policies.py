@@ -10,14 +10,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from vdd_ros.contract.contract import Contract
-from vdd_ros.control.chunk import Plan
 from vdd_ros.control.deployment import Deployment
 from vdd_ros.control.planner import Question
-from vdd_ros.control.routing import Mixture
 from vdd_ros.data.decode.decode import action_values, observation_values
 from vdd_ros.policy.artifact import Calibration
+from vdd_ros.policy.chunk import Plan
 from vdd_ros.policy.experts import Experts
 from vdd_ros.policy.policy import DistilledPolicy
+from vdd_ros.policy.routing import Mixture
 from vdd_ros.robot.kinematics import Kinematics
 
 

@@ -17,7 +17,7 @@ from vdd_ros.control.control_loop import ControlLoop
 from vdd_ros.control.control_output import Command, ControlOutput, Hold, Stop
 from vdd_ros.control.deployment import Deployment
 from vdd_ros.control.planner import Asking
-from vdd_ros.control.routing import Mixture
+from vdd_ros.policy.routing import Mixture
 from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.arm import SimulatedArm
 from vdd_ros.sim.disturbances import Disturbances

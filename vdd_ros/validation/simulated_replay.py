@@ -14,10 +14,10 @@ from vdd_ros.common.processes import NodeGraph, Value
 from vdd_ros.common.share import model_path
 from vdd_ros.contract.contract import Contract, Topics, load_contract
 from vdd_ros.contract.features import JointStream
-from vdd_ros.nodes.replay.episode_reader import read_episode
 from vdd_ros.sim.robot_scene import robot_scene
 from vdd_ros.sim.scene import load_scene
 from vdd_ros.sim.tasks import load_task, task_of
+from vdd_ros.validation.recorded_episode import read_episode
 
 SCENE_FILE = 'scene.yaml'
 """The scene of a robot by itself, among the logs: a start for a scene file of one's own."""

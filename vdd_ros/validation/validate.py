@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from vdd_ros.common.errors import BagError, ConfigurationError, InterfaceError
+from vdd_ros.common.output import claim_output
 from vdd_ros.common.progress import Progress
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.control.deployment import Deployment, load_deployment
 from vdd_ros.data.demonstrations import converted
-from vdd_ros.policy.artifact import Artifact, claim_output, load_artifact
+from vdd_ros.policy.artifact import Artifact, load_artifact
 from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
 from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.disturbances import Disturbances

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vdd_ros.contract.contract import Contract
-from vdd_ros.control.chunk import Plan
+from vdd_ros.policy.chunk import Plan
 from vdd_ros.sim.tasks import Task
 from vdd_ros.validation.policies import Planner
 from vdd_ros.validation.rollout import rollout

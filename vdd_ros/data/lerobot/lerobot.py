@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vdd_ros.common.errors import OutputError, TrainingError, VddError
+from vdd_ros.common.output import claim_output
 from vdd_ros.contract.contract import Contract
 from vdd_ros.contract.features import TopicFeature
 from vdd_ros.contract.naming import action_names, observation_names
@@ -21,7 +22,6 @@ from vdd_ros.data.episode import Episode
 from vdd_ros.data.lerobot import lerobot_tables as tables
 from vdd_ros.data.lerobot.lerobot_films import FilmWriter
 from vdd_ros.data.lerobot.lerobot_tables import Column
-from vdd_ros.policy.artifact import claim_output
 
 CONTRACT = 'meta/vdd_contract.json'
 """Beside what LeRobot reads: the contract, by which the numbers came about."""

@@ -14,13 +14,13 @@ import numpy as np
 import yaml
 
 from vdd_ros.common.errors import OutputError
+from vdd_ros.common.output import claim_output
 from vdd_ros.contract.contract import load_contract
 from vdd_ros.data.bag import bag_messages as messages
 from vdd_ros.data.bag.bag_metadata import partial_path
 from vdd_ros.data.bag.bag_writer import BagWriter
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.lerobot.lerobot_dataset import ACTION, STATE, Dataset, Demonstration, Vector
-from vdd_ros.policy.artifact import claim_output
 
 _PAUSE = 2_000_000_000
 _PICTURE = 24

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from vdd_ros.common.settings import Settings
 from vdd_ros.contract.contract import Contract
-from vdd_ros.control.chunk import Plan
-from vdd_ros.control.routing import ACTION_NOISE_SCALE
 from vdd_ros.learning.diffusion.teacher import Teacher
 from vdd_ros.learning.distillation.labels import Labels
 from vdd_ros.learning.evaluation import drawn_by_teacher
 from vdd_ros.learning.mixture.student import Student
+from vdd_ros.policy.chunk import Plan
 from vdd_ros.policy.normalization import Normalizers
+from vdd_ros.policy.routing import ACTION_NOISE_SCALE
 
 
 class RoundSettings(Settings):

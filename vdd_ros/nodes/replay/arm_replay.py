@@ -18,8 +18,8 @@ from vdd_ros.nodes.arm.driver import ArmDriver, Setting
 from vdd_ros.nodes.arm.lifecycle import ArmNode
 from vdd_ros.nodes.arm.parameters import deployment_of
 from vdd_ros.nodes.recorder.raw_subscription import message_class
-from vdd_ros.nodes.replay.episode_reader import RecordedEpisode, read_episode
 from vdd_ros.robot.kinematics import Kinematics
+from vdd_ros.validation.recorded_episode import RecordedEpisode, read_episode
 
 _VERDICT = 3.0
 """How long the verdict of a scene is waited for once all is played [s]."""

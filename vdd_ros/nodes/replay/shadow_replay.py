@@ -22,8 +22,8 @@ from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.arm.lifecycle import ArmNode, unless_closed
 from vdd_ros.nodes.recorder.raw_subscription import message_class
 from vdd_ros.nodes.recorder.streams import streams_of
-from vdd_ros.nodes.replay.episode_reader import Said, read_episode
 from vdd_ros.validation.differences import Differences
+from vdd_ros.validation.recorded_episode import Said, read_episode
 
 _STEP = 0.002
 _REMIND = 0.1
