@@ -56,6 +56,7 @@ setup(
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
     package_data={
         PACKAGE: [
+            'py.typed',
             *('sim/models/*.xml', 'sim/tasks/*/*.xml', 'sim/tasks/*/*.yaml'),
             *('validation/*.html', 'data/quality/pages/*.html'),
         ]

@@ -85,10 +85,10 @@ class Stages:
     def _em(self, path: Path, resume: bool) -> bool:
         made = learning.fit_em(
             self._demonstrations,
-            load_artifact(self._folder / 'teacher', kind='teacher'),
             path,
             self._settings,
             self._progress,
+            teacher=load_artifact(self._folder / 'teacher', kind='teacher'),
             resume=resume,
             cancelled=self._cancelled,
         )

@@ -83,7 +83,7 @@ class Robot(Frozen):
     """The arm: its model, its tool and its joints."""
 
     model: str
-    """MJCF or URDF file. A path, or the name of a model that ships with the package."""
+    """MJCF or URDF file. A path, or the name of a model that ships with the package. Empty for plain arrays."""
     tool: str
     """Site (MJCF) or link (URDF) that defines the tool frame."""
     joints: tuple[str, ...] = Field(min_length=1)
@@ -159,6 +159,78 @@ class Contract(Frozen):
         for text, path in complaints(self):
             raise misplaced(text, *path)
         return self
+
+    @classmethod
+    def of_arrays(
+        cls,
+        observation_size: int,
+        action_size: int,
+        *,
+        observation_horizon: int = 1,
+        prediction_horizon: int = 1,
+        action_horizon: int | None = None,
+        policy_rate: float = 10.0,
+        name: str = 'arrays',
+    ) -> Contract:
+        """Return the contract of plain arrays: the shapes alone, without a robot and without topics.
+
+        A policy of such a contract learns, acts and is evaluated like any other, but no robot node accepts it.
+
+        Parameters
+        ----------
+        observation_size, action_size
+            Numbers in the observation and in the action of one time step.
+        observation_horizon, prediction_horizon, action_horizon
+            Steps in a window, in a predicted chunk, and those of it that are executed. Default: the whole chunk.
+        policy_rate
+            Rate of the time steps [Hz].
+        name
+            Name in messages and artifacts.
+
+        Raises
+        ------
+        ContractError
+            A size or horizon is out of range.
+
+        """
+        for what, size in (('observation_size', observation_size), ('action_size', action_size)):
+            if size < 1:
+                raise ContractError(
+                    expected=f'{what} of at least 1', found=str(size), remedy='give the array its width'
+                )
+        values = {
+            'schema_version': 2,
+            'name': name,
+            'robot': {'model': '', 'tool': '', 'joints': [f'action_{place}' for place in range(action_size)]},
+            'policy_rate': policy_rate,
+            'observation': [
+                {
+                    'name': 'observation',
+                    'topic': 'observation',
+                    'type': 'std_msgs/msg/Float64MultiArray',
+                    'fields': [f'data[0:{observation_size}]'],
+                }
+            ],
+            'action': {'name': 'action', 'source': 'commanded', 'space': 'joint'},
+            'action_mode': 'absolute',
+            'observation_horizon': observation_horizon,
+            'prediction_horizon': prediction_horizon,
+            'action_horizon': prediction_horizon if action_horizon is None else action_horizon,
+        }
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ContractError(
+                expected='sizes and horizons of arrays that a contract can describe',
+                found=': '.join([*map(str, first['loc']), first['msg'].removeprefix('Value error, ')]),
+                remedy='choose others',
+            ) from error
+
+    @property
+    def has_robot(self) -> bool:
+        """Whether it describes a robot; a contract of plain arrays does not."""
+        return bool(self.robot.model)
 
     @property
     def actions(self) -> tuple[Feature | TopicFeature, ...]:

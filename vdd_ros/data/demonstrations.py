@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from vdd_ros.common.errors import BagError, TrainingError
-from vdd_ros.common.progress import Progress
+from vdd_ros.common.progress import Progress, silent
 from vdd_ros.contract.contract import Contract
 from vdd_ros.data.bag.bag import fingerprint, located
 from vdd_ros.data.bag.bag_definitions import standard
@@ -23,8 +21,7 @@ from vdd_ros.data.convert import convert
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint
 from vdd_ros.data.episode import Episode
-from vdd_ros.data.windows import Demonstrations, windows_of
-from vdd_ros.policy.artifact import DataRecord
+from vdd_ros.data.windows import Demonstrations
 
 LEAST_EPISODES = 5
 """Demonstrations without which there is no training."""
@@ -34,11 +31,34 @@ MakeKinematics = Callable[[], ToolPoint]
 """Makes the kinematics of a contract: called once in each process, since an instance is bound to its own."""
 
 
+def load_bag(
+    bag: str | Path, contract: Contract, kinematics: MakeKinematics | None = None
+) -> tuple[tuple[Episode, ...], ConversionReport]:
+    """Read one bag: its episodes, and what was dropped on the way.
+
+    Parameters
+    ----------
+    bag, contract
+        What to read, and how topics become observations and actions.
+    kinematics
+        Makes the kinematics that features in tool space need:
+        ``functools.partial(vdd_ros.robot.kinematics.Kinematics.from_contract, contract)``.
+
+    Raises
+    ------
+    BagError
+        As `convert` says.
+
+    """
+    (found,) = converted([bag], contract, kinematics, silent)
+    return found.episodes, found.report
+
+
 def load_demonstrations(
     bags: Sequence[str | Path],
     contract: Contract,
-    kinematics: MakeKinematics | None,
-    progress: Progress,
+    kinematics: MakeKinematics | None = None,
+    progress: Progress = silent,
     *,
     held_out: float = 0.1,
     seed: int = 0,
@@ -87,17 +107,9 @@ def load_demonstrations(
             found=f'{len(episodes)} in {", ".join(map(str, bags))}' + f' ({reasons[:300]})' * bool(reasons),
             remedy='record more',
         )
-    shown = [*episodes.values()]
-    order = np.random.default_rng(seed).permutation(len(shown))
-    kept_back = min(round(held_out * len(shown)), len(shown) - 1)
-    train = windows_of([part for index in order[kept_back:] for part in shown[index]], contract)
-    judge = windows_of([part for index in order[: max(kept_back, 1)] for part in shown[index]], contract)
-    record = DataRecord(
-        bags=_named(bags, prints),
-        episodes=len(episodes),
-        windows=len(train.action),
+    return Demonstrations.divided(
+        [*episodes.values()], contract, held_out=held_out, seed=seed, bags=_named(bags, prints), report=report
     )
-    return Demonstrations(contract, train, judge, record, report)
 
 
 def _named(bags: Sequence[str | Path], prints: Sequence[str]) -> dict[str, str]:

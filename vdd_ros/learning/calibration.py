@@ -70,7 +70,7 @@ def _some(arrays: WindowArrays, generator: np.random.Generator) -> WindowArrays:
     if len(arrays.action) <= _MOST_WINDOWS:
         return arrays
     kept = np.sort(generator.choice(len(arrays.action), _MOST_WINDOWS, replace=False))
-    return WindowArrays(arrays.observation[kept], arrays.action[kept], arrays.step[kept])
+    return arrays[kept]
 
 
 def _batches(rows: np.ndarray) -> list[np.ndarray]:

@@ -18,8 +18,10 @@ from vdd_ros.learning.training import WindowSource
 _SHARES = (0.5, 0.9)
 _WIDEST, _FACTORS, _DEARER = 2.0, 51, 0.25
 _WINDOWS = 1024
-_SAMPLED_WINDOWS = 256
-_SAMPLES = 16
+SAMPLED_WINDOWS = 256
+"""Windows that are judged by samples."""
+SAMPLES = 16
+"""Actions that are sampled in each."""
 _TEACHER_SAMPLES = 8
 
 
@@ -157,9 +159,9 @@ class StudentEvaluation:
         self.teacher_energy_score: float | None = None
         """That of the teacher on the same held-out actions: what a student that equals it would have."""
         if teacher is not None:
-            window = self._held_out.observation[:_SAMPLED_WINDOWS]
+            window = self._held_out.observation[:SAMPLED_WINDOWS]
             self._teacher = drawn_by_teacher(teacher, window, _TEACHER_SAMPLES, generator)
-            score = energy_score(self._teacher, self._held_out.action[:_SAMPLED_WINDOWS])
+            score = energy_score(self._teacher, self._held_out.action[:SAMPLED_WINDOWS])
             self.teacher_energy_score = float(score.mean())
 
     @torch.no_grad()
@@ -177,8 +179,8 @@ class StudentEvaluation:
             **{f'calibration_{round(100 * share)}': calibration(mixture, held_out.action, share) for share in _SHARES},
         }
         generator = torch.Generator(self._device).manual_seed(self._seed)
-        samples = drawn(student(held_out.observation[:_SAMPLED_WINDOWS]), _SAMPLES, generator)
-        figures['energy_score'] = float(energy_score(samples, held_out.action[:_SAMPLED_WINDOWS]).mean())
+        samples = drawn(student(held_out.observation[:SAMPLED_WINDOWS]), SAMPLES, generator)
+        figures['energy_score'] = float(energy_score(samples, held_out.action[:SAMPLED_WINDOWS]).mean())
         if self._teacher is not None:
             figures['energy_distance'] = float(energy_distance(samples, self._teacher).mean())
         return figures
@@ -210,6 +212,6 @@ class TeacherEvaluation:
         """Return the energy score of the teacher's actions against held-out ones."""
         held_out = self._parts['held_out_loss']
         generator = torch.Generator(self._device).manual_seed(self._seed)
-        window = held_out.observation[:_SAMPLED_WINDOWS]
+        window = held_out.observation[:SAMPLED_WINDOWS]
         samples = drawn_by_teacher(teacher, window, _TEACHER_SAMPLES, generator)
-        return float(energy_score(samples, held_out.action[:_SAMPLED_WINDOWS]).mean())
+        return float(energy_score(samples, held_out.action[:SAMPLED_WINDOWS]).mean())

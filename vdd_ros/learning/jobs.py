@@ -7,27 +7,39 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.common.output import claim_output
-from vdd_ros.common.progress import Progress
+from vdd_ros.common.progress import Progress, silent
 from vdd_ros.contract.contract import Contract
-from vdd_ros.data.windows import Demonstrations, WindowArrays
+from vdd_ros.data.windows import Demonstrations, WindowArrays, windows_from
 from vdd_ros.learning.augmentation import AugmentationSettings, AugmentedWindows, fit_normalizers
 from vdd_ros.learning.baselines.em import likelihood_loss
 from vdd_ros.learning.calibration import calibrate
 from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
 from vdd_ros.learning.distillation.distiller import Distiller
+from vdd_ros.learning.distillation.external import ExternalScore, score_in_normalized_units
 from vdd_ros.learning.distillation.labels import Labels, displaced
 from vdd_ros.learning.distillation.rounds import Rounds, Simulator, TorchPolicy
 from vdd_ros.learning.distillation.start import place_experts, start_from_teacher
-from vdd_ros.learning.evaluation import StudentEvaluation, TeacherEvaluation, judge, widening_of
+from vdd_ros.learning.evaluation import (
+    SAMPLED_WINDOWS,
+    SAMPLES,
+    StudentEvaluation,
+    TeacherEvaluation,
+    drawn,
+    drawn_by_teacher,
+    energy_score,
+    judge,
+    widening_of,
+)
 from vdd_ros.learning.export import export_denoiser, export_student
-from vdd_ros.learning.learning_settings import LearningSettings
-from vdd_ros.learning.mixture.student import Student
+from vdd_ros.learning.learning_settings import LearningSettings, load_settings, preset
+from vdd_ros.learning.mixture.student import Student, StudentSettings
 from vdd_ros.learning.networks import PolicyShape
 from vdd_ros.learning.runs import Run, checkpoint_path, run_path
 from vdd_ros.learning.selection import Selection
@@ -35,6 +47,8 @@ from vdd_ros.learning.training import Ema, Learner, SingleLoss, fit
 from vdd_ros.learning.verdict import verdict_of
 from vdd_ros.policy.artifact import Artifact, Manifest, load_artifact, normalizer_entries, save_artifact
 from vdd_ros.policy.normalization import Normalizers
+
+Module = TypeVar('Module', bound=torch.nn.Module)
 
 _REPORTS = 100
 _JUDGED_WINDOWS = 4096
@@ -70,9 +84,7 @@ class _Job:
 
     @property
     def shape(self) -> PolicyShape:
-        contract = self.contract
-        size = contract.prediction_horizon * contract.action_size
-        return PolicyShape(contract.observation_horizon, contract.observation_size, size)
+        return _shape(self.contract)
 
     @property
     def device(self) -> torch.device:
@@ -85,6 +97,10 @@ class _Job:
         self, arrays: WindowArrays, normalizers: Normalizers, augmentation: AugmentationSettings
     ) -> AugmentedWindows:
         return AugmentedWindows(arrays, self.contract, normalizers, augmentation, self.device)
+
+    def student_normalizers(self) -> Normalizers:
+        """Return the normalisers of a student that no trained teacher lends its own."""
+        return fit_normalizers(self.demonstrations.train, self.contract, self.settings.augmentation_of('student'))
 
     def run(self, step: str) -> Run:
         facts = {
@@ -153,8 +169,8 @@ class _Job:
 def train_teacher(
     demonstrations: Demonstrations,
     output: str | Path,
-    settings: LearningSettings,
-    progress: Progress,
+    settings: LearningSettings | None = None,
+    progress: Progress = silent,
     *,
     resume: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
@@ -163,6 +179,21 @@ def train_teacher(
 
     The last averaged weights are kept: the denoising loss of held-out demonstrations says little of how a diffusion
     policy acts (docs/method.md), and is shown beside that of learned ones.
+
+    Parameters
+    ----------
+    demonstrations
+        What is learned from.
+    output
+        The folder to write; it must not exist.
+    settings
+        How to learn. Default: the shipped settings that suit the contract (`preset`).
+    progress
+        Called as ``progress(step, done, total, metrics)``.
+    resume
+        Go on from the checkpoint that an interrupted run left.
+    cancelled
+        Asked after every update whether to stop.
 
     Raises
     ------
@@ -174,7 +205,8 @@ def train_teacher(
         There is nothing to resume from.
 
     """
-    job = _Job(demonstrations, claim_output(output), settings, progress, _resumable(output, resume), cancelled)
+    job = _job(demonstrations, output, settings, progress, resume, cancelled)
+    settings = job.settings
     augmentation = settings.augmentation_of('teacher')
     normalizers = fit_normalizers(demonstrations.train, job.contract, augmentation)
     windows = job.windows(demonstrations.train, normalizers, augmentation)
@@ -207,22 +239,24 @@ def train_teacher(
 
 def distill(
     demonstrations: Demonstrations,
-    teacher_path: str | Path,
+    teacher: str | Path | ExternalScore,
     output: str | Path,
-    settings: LearningSettings,
-    progress: Progress,
+    settings: LearningSettings | None = None,
+    progress: Progress = silent,
     *,
     compare: Literal['em'] | None = None,
     simulator: Simulator | None = None,
     resume: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Artifact | None:
-    """Distil a teacher's artifact into a student's; arguments and errors as those of `train_teacher`.
+    """Distil a teacher into a student, and write its artifact; other arguments and errors as those of `train_teacher`.
 
     The weights are those that `selection.Selection` keeps, and the verdict in words is in the manifest.
 
     Parameters
     ----------
+    teacher
+        The artifact of a trained teacher, or the score of another one (`ExternalScore`).
     compare
         `em`: also train the same mixture by likelihood alone, write it beside (`em_path`), and judge the student by it.
     simulator
@@ -235,23 +269,38 @@ def distill(
         The teacher is absent, damaged, or of another contract.
 
     """
-    job = _Job(demonstrations, claim_output(output), settings, progress, _resumable(output, resume), cancelled)
+    job = _job(demonstrations, output, settings, progress, resume, cancelled)
+    settings = job.settings
     if compare is not None and not resume:
         claim_output(em_path(job.output))
-    artifact = load_artifact(teacher_path, kind='teacher', contract=demonstrations.contract)
-    teacher = restored_teacher(artifact).to(job.device)
+    artifact, learned = None, None
+    if callable(teacher):
+        normalizers = job.student_normalizers()
+        score = score_in_normalized_units(teacher, job.contract, normalizers, job.device)
+    else:
+        artifact = load_artifact(teacher, kind='teacher', contract=demonstrations.contract)
+        normalizers, learned = artifact.manifest.normalizers, restored_teacher(artifact).to(job.device)
+        score = learned.score
     with _threads(settings.threads), job.run('student') as run:
-        bench = _StudentBench(job, artifact.manifest.normalizers)
+        bench = _StudentBench(job, normalizers)
         student = bench.student()
-        if settings.start == 'teacher':
-            start_from_teacher(student, teacher.denoiser, bench.windows, job.generator())
+        if settings.start == 'teacher' and learned is not None:
+            start_from_teacher(student, learned.denoiser, bench.windows, job.generator())
         if settings.start != 'random':
             place_experts(student, bench.windows, job.generator())
         settings = bench.imitating(simulator)
-        labels = bench.labels(teacher)
-        rounds = None if simulator is None else bench.rounds(teacher, labels, simulator)
-        learner = Distiller(student, teacher.score, bench.windows, settings.distillation, labels, rounds)
-        evaluation, selection = bench.selection(student, teacher)
+        labels, rounds = None, None
+        if learned is not None:
+            labels = bench.labels(learned)
+            rounds = None if simulator is None else bench.rounds(learned, labels, simulator)
+        elif settings.distillation.imitation:
+            raise ConfigurationError(
+                expected='imitation 0 and no simulator: an external score cannot label windows',
+                found=f'imitation {settings.distillation.imitation:g}',
+                remedy='train a teacher, or leave both out',
+            )
+        learner = Distiller(student, score, bench.windows, settings.distillation, labels, rounds)
+        evaluation, selection = bench.selection(student, learned)
         if not job.fit('student', run, learner, settings.student_ema, settings.distillation.iterations, selection):
             return None
         metrics = bench.figures(student, evaluation)
@@ -259,10 +308,10 @@ def distill(
         if compare is not None:
             made = fit_em(
                 demonstrations,
-                artifact,
                 em_path(job.output),
                 settings,
                 progress,
+                teacher=artifact,
                 resume=resume and run_path(em_path(job.output)).exists(),
                 cancelled=cancelled,
             )
@@ -271,30 +320,31 @@ def distill(
             rival = made.manifest.metrics
             metrics |= {f'em_{name}': rival[name] for name in ('held_out_log_likelihood', 'energy_score')}
         verdict = verdict_of(metrics, selection, rival)
-        return bench.save(run, student, metrics, selection, verdict, teacher=artifact.hash)
+        return bench.save(run, student, metrics, selection, verdict, teacher=artifact.hash if artifact else None)
 
 
 def fit_em(
     demonstrations: Demonstrations,
-    teacher: Artifact,
     output: str | Path,
-    settings: LearningSettings,
-    progress: Progress,
+    settings: LearningSettings | None = None,
+    progress: Progress = silent,
     *,
+    teacher: Artifact | None = None,
     resume: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Artifact | None:
     """Fit the student's mixture by likelihood alone (EM), with the network, windows and budget of `distill`.
 
-    The teacher only lends its normalisers, so that figures compare. One that is there already is taken as it is.
-    Arguments and errors else as those of `distill`.
+    A teacher only lends its normalisers, so that figures compare. One that is there already is taken as it is.
+    Arguments and errors else as those of `train_teacher`.
     """
     output = Path(output)
     if output.exists() and resume:
         return load_artifact(output, kind='student', contract=demonstrations.contract)
-    job = _Job(demonstrations, claim_output(output), settings, progress, _resumable(output, resume), cancelled)
+    job = _job(demonstrations, output, settings, progress, resume, cancelled)
+    settings = job.settings
     with _threads(settings.threads), job.run('em') as run:
-        bench = _StudentBench(job, teacher.manifest.normalizers)
+        bench = _StudentBench(job, teacher.manifest.normalizers if teacher else job.student_normalizers())
         student, budget = bench.student(), settings.distillation
         if settings.start != 'random':
             place_experts(student, bench.windows, job.generator())
@@ -312,14 +362,82 @@ def em_path(student: Path) -> Path:
     return student.with_name(f'{student.name}.em')
 
 
+def evaluate(
+    artifact: Artifact | str | Path, windows: WindowArrays, *, seed: int = 0, most: int = _JUDGED_WINDOWS
+) -> dict[str, float]:
+    """Judge a policy by demonstrated windows, best by those that it never saw.
+
+    Parameters
+    ----------
+    artifact
+        A teacher or a student.
+    windows
+        Windows of its contract: `Demonstrations.held_out`, or of `windows_of` or `windows_from`.
+    seed
+        Draws the windows and the noise.
+    most
+        How many windows are judged of very many.
+
+    Returns
+    -------
+    dict
+        Of a student: the figures of `evaluation.judge`, and ``energy_score``. Of a teacher: ``held_out_loss`` and
+        ``energy_score``. All in normalised units.
+
+    Raises
+    ------
+    ArtifactError
+        There is no such artifact, or it is damaged.
+    TrainingError
+        The windows have other shapes than its contract says.
+
+    """
+    artifact = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
+    windows = windows_from(windows.observation, windows.action, artifact.manifest.contract)
+    if len(windows) > most:
+        windows = windows[np.random.default_rng(seed).choice(len(windows), most, replace=False)]
+    normalizers, generator = artifact.manifest.normalizers, torch.Generator().manual_seed(seed)
+    observation, action = (
+        torch.as_tensor(normalizer.normalize(values), dtype=torch.float32)
+        for normalizer, values in (
+            (normalizers.observation, windows.observation),
+            (normalizers.action, windows.action),
+        )
+    )
+    action, few = action.flatten(start_dim=1), min(len(action), SAMPLED_WINDOWS)
+    with torch.no_grad():
+        if artifact.manifest.kind == 'teacher':
+            teacher = restored_teacher(artifact)
+            figures = {'held_out_loss': float(teacher.loss(observation, action, generator))}
+            samples = drawn_by_teacher(teacher, observation[:few], SAMPLES, generator)
+        else:
+            student = restored_student(artifact)
+            figures = judge(student(observation), action)
+            samples = drawn(student(observation[:few]), SAMPLES, generator)
+    return {**figures, 'energy_score': float(energy_score(samples, action[:few]).mean())}
+
+
 def restored_teacher(artifact: Artifact) -> Teacher:
     """Return the teacher of an artifact as a torch module that is not learned any more."""
-    contract = artifact.manifest.contract
+    teacher = Teacher(TeacherSettings.parse(artifact.manifest.network), _shape(artifact.manifest.contract))
+    return _with_weights(teacher, artifact)
+
+
+def restored_student(artifact: Artifact) -> Student:
+    """Return the student of an artifact as a torch module that is not learned any more."""
+    settings = StudentSettings.parse(artifact.manifest.network)
+    student = Student(settings, _shape(artifact.manifest.contract), torch.Generator().manual_seed(0))
+    return _with_weights(student, artifact)
+
+
+def _shape(contract: Contract) -> PolicyShape:
     size = contract.prediction_horizon * contract.action_size
-    shape = PolicyShape(contract.observation_horizon, contract.observation_size, size)
-    teacher = Teacher(TeacherSettings.parse(artifact.manifest.network), shape)
-    teacher.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
-    return teacher.requires_grad_(False)
+    return PolicyShape(contract.observation_horizon, contract.observation_size, size)
+
+
+def _with_weights(module: Module, artifact: Artifact) -> Module:
+    module.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
+    return module.requires_grad_(False)
 
 
 def device_of(settings: LearningSettings) -> torch.device:
@@ -442,6 +560,18 @@ class _StudentBench:
         )
         export = partial(export_student, student, self._normalizers)
         return job.save(run, manifest, student, export, familiarity.arrays)
+
+
+def _job(
+    demonstrations: Demonstrations,
+    output: str | Path,
+    settings: LearningSettings | None,
+    progress: Progress,
+    resume: bool,
+    cancelled: Callable[[], bool],
+) -> _Job:
+    settings = load_settings(preset(demonstrations.contract)) if settings is None else settings
+    return _Job(demonstrations, claim_output(output), settings, progress, _resumable(output, resume), cancelled)
 
 
 def _resumable(output: str | Path, resume: bool) -> bool:

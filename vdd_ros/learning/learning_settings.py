@@ -6,10 +6,8 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, field_validator
 
-from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.common.settings import Settings
 from vdd_ros.common.share import share_path
 from vdd_ros.contract.contract import Contract
@@ -85,7 +83,7 @@ class LearningSettings(Settings):
 
 def preset(contract: Contract) -> str:
     """Return the name of the shipped settings that suit a contract."""
-    if contract.action.space == 'joint':
+    if contract.has_robot and contract.action.space == 'joint':
         return 'learning_joint'
     return 'learning_chunked' if contract.prediction_horizon > 1 else 'learning'
 
@@ -105,12 +103,4 @@ def load_settings(path: str | Path | None = None) -> LearningSettings:
     file = share_path('config', 'learning.yaml') if path is None else Path(path)
     if not file.suffix and not file.is_file():
         file = share_path('config', f'{file}.yaml')
-    try:
-        values = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigurationError(
-            expected=f'settings in YAML at {file}',
-            found=' '.join(str(error).split()),
-            remedy='mend the path or the file',
-        ) from error
-    return LearningSettings.parse(values)
+    return LearningSettings.read(file)

@@ -111,14 +111,14 @@ def log_likelihood(experts: Experts, settings: Mapping[str, Any], scale: np.ndar
     scale
         Shape (action,): what the normalised action of one step is multiplied with.
     action
-        Shape (batch, action): what was done in the first step, in the units of the contract.
+        Shape (batch, step, action): what was done in the first steps, in the units of the contract.
 
     Returns
     -------
     Shape (batch,) [nat].
 
     """
-    joint = experts.log_gating + expert_log_likelihood(experts, settings, scale, action[:, None])
+    joint = experts.log_gating + expert_log_likelihood(experts, settings, scale, action)
     highest = joint.max(axis=-1)
     return highest + np.log(np.exp(joint - highest[:, None]).sum(axis=-1))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vdd_ros.common.errors import ArtifactError
+from vdd_ros.common.errors import ArtifactError, ContractError
 from vdd_ros.contract.contract import Contract
 from vdd_ros.policy.artifact import Artifact, Calibration, load_artifact
 from vdd_ros.policy.chunk import Plan
@@ -91,6 +91,70 @@ class DistilledPolicy:
             action_noise_scale=action_noise_scale,
         )
 
+    def act(self, observation: np.ndarray, generator: np.random.Generator | None = None) -> np.ndarray:
+        """Return an action chunk for a window, or one for each window of a batch.
+
+        Parameters
+        ----------
+        observation
+            Shape (observation_horizon, observation) or (batch, observation_horizon, observation), in the units of the
+            contract, oldest time step first.
+        generator
+            Draws the expert from the gating, and the expert's action. Without one, the chunk is the mean of the
+            likeliest expert.
+
+        Returns
+        -------
+        Shape (prediction_horizon, action) or (batch, prediction_horizon, action), in the units of the contract.
+
+        Raises
+        ------
+        ContractError
+            The window has another shape than the contract says, or numbers that are not finite.
+
+        """
+        windows, alone = _windows(self.contract, observation)
+        if generator is None:
+            experts = self.experts(windows)
+            action = experts.mean[np.arange(len(windows)), experts.log_gating.argmax(axis=-1)].astype(np.float64)
+        else:
+            action = self.plan(windows, generator).action
+        return action[0] if alone else action
+
+    def log_prob(self, observation: np.ndarray, action: np.ndarray) -> np.ndarray:
+        """Return the exact log-density of actions, ``log q(a|s)``, in the units of the contract.
+
+        Parameters
+        ----------
+        observation
+            As for `act`.
+        action
+            Shape (step, action), or (batch, step, action) for a batch: the first steps of chunks, or whole chunks.
+
+        Returns
+        -------
+        Shape () or (batch,) [nat]. A density: its value depends on the units, and may exceed zero.
+
+        Raises
+        ------
+        ContractError
+            Window or action have another shape than the contract says, or numbers that are not finite.
+
+        """
+        windows, alone = _windows(self.contract, observation)
+        steps = np.asarray(action, dtype=np.float64)[None] if alone else np.asarray(action, dtype=np.float64)
+        horizon, width = self._chunk
+        if steps.ndim != 3 or steps.shape[::2] != (len(windows), width) or not 1 <= steps.shape[1] <= horizon:
+            raise ContractError(
+                expected=f'actions of shape {"(" if alone else "(batch, "}step, {width}) with 1 to {horizon} steps',
+                found=f'shape {np.shape(action)} for {len(windows)} windows',
+                remedy='give an action for each window, as wide as the contract says',
+            )
+        scale = self._normalizers.action.scale
+        found = log_likelihood(self.experts(windows), self.artifact.manifest.network, scale, steps)
+        found = found - steps.shape[1] * np.log(scale).sum()
+        return found[0] if alone else found
+
     def experts(self, observation: np.ndarray) -> Experts:
         """Call the network.
 
@@ -157,7 +221,8 @@ class DistilledPolicy:
 
     def likelihood_of_each(self, experts: Experts, done: np.ndarray) -> np.ndarray:
         """Return the same for some windows, shape (batch,), of what was done, shape (batch, action)."""
-        return log_likelihood(experts, self.artifact.manifest.network, self._normalizers.action.scale, done)
+        scale, settings = self._normalizers.action.scale, self.artifact.manifest.network
+        return log_likelihood(experts, settings, scale, done[:, None])
 
     def coherence(self, experts: Experts, actions: np.ndarray) -> np.ndarray:
         """Return how well each expert goes on with a chunk under way: ``log q(a|s,z)``, shape (expert,) [nat].
@@ -239,6 +304,12 @@ class TeacherPolicy:
         """Read, check and prepare an artifact; errors as those of `load_artifact`."""
         return cls(load_artifact(path, kind='teacher', contract=contract), threads=threads)
 
+    def act(self, observation: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Draw an action chunk for a window, or one for each window of a batch; see `DistilledPolicy.act`."""
+        windows, alone = _windows(self.contract, observation)
+        action = self.plan(windows, generator).action
+        return action[0] if alone else action
+
     @property
     def calls(self) -> int:
         """Network calls for one action."""
@@ -290,6 +361,54 @@ class TeacherPolicy:
         clean, share = self._denoise(state, sigma, window), (lower / sigma) ** 2
         noise = generator.standard_normal(state.shape, dtype=np.float32)
         return clean + share * (state - clean) + lower * np.sqrt(1 - share) * noise
+
+
+def load_policy(
+    path: str | Path, *, contract: Contract | None = None, threads: int = 1
+) -> DistilledPolicy | TeacherPolicy:
+    """Read, check and prepare the policy of an artifact: a student or a teacher.
+
+    Parameters
+    ----------
+    path
+        The folder that `distill` or `train_teacher` wrote.
+    contract
+        The contract that it should be of; by default any.
+    threads
+        Of the network.
+
+    Raises
+    ------
+    ArtifactError
+        It is absent, damaged, or of another contract, or its network cannot be run here.
+
+    """
+    artifact = load_artifact(path, contract=contract)
+    kind = DistilledPolicy if artifact.manifest.kind == 'student' else TeacherPolicy
+    return kind(artifact, threads=threads)
+
+
+def _windows(contract: Contract, observation: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return checked windows as a batch, and whether it was one alone."""
+    windows = np.asarray(observation, dtype=np.float32)
+    alone = windows.ndim == 2
+    if alone:
+        windows = windows[None]
+    shape = contract.observation_horizon, contract.observation_size
+    if windows.ndim != 3 or windows.shape[1:] != shape or not len(windows):
+        raise ContractError(
+            expected=f'windows of shape {shape} or (batch, {shape[0]}, {shape[1]}) of {contract.name}',
+            found=f'shape {np.shape(observation)}',
+            remedy='stack the newest observations, oldest first',
+        )
+    if not np.isfinite(windows).all():
+        place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(windows)))
+        raise ContractError(
+            expected='finite numbers in every window',
+            found=f'{windows[place]} in window {place[0]}, step {place[1]}, column {place[2]}',
+            remedy='drop what was not measured',
+        )
+    return windows, alone
 
 
 @contextlib.contextmanager

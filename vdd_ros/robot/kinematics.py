@@ -188,10 +188,16 @@ class Kinematics:
         Raises
         ------
         ModelError
-            The file is absent or malformed, or has no such tool or joint.
+            The contract describes no robot, or the file is absent or malformed, or has no such tool or joint.
 
         """
         robot = contract.robot
+        if not contract.has_robot:
+            raise ModelError(
+                expected='a contract with a robot',
+                found=f'{contract.name}, a contract of plain arrays',
+                remedy='write a contract for the robot, as `vdd contract init` drafts it',
+            )
         return cls(model_path(robot.model), robot.tool, robot.joints, robot.tool_weights)
 
     def tool_position(self, joints: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from vdd_ros.data.decode.decode import action_values, observation_values
 from vdd_ros.policy.artifact import Calibration
 from vdd_ros.policy.chunk import Plan
 from vdd_ros.policy.experts import Experts
+from vdd_ros.policy.function import OneExpert
 from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.policy.routing import Mixture
 from vdd_ros.robot.kinematics import Kinematics
@@ -49,12 +50,6 @@ class Answer(NamedTuple):
     mixture: Mixture
     expert: int | None
     """Who acts, if that is known already; None leaves it to the loop."""
-
-
-@dataclass(frozen=True)
-class _OneExpert:
-    log_gating: np.ndarray
-    mean: np.ndarray
 
 
 @dataclass
@@ -108,7 +103,7 @@ class Asked:
 
         """
         plan = self.policy.plan(_windows(questions), generator)
-        return [Answer(_only(action), int(expert)) for action, expert in zip(plan.action, plan.expert)]
+        return [Answer(OneExpert.of(action), int(expert)) for action, expert in zip(plan.action, plan.expert)]
 
     def deployed(self, deployment: Deployment) -> Deployment:
         """Return what of a deployment goes with the policy: rules on experts and on their spread are for students."""
@@ -208,7 +203,7 @@ class _AskedRecording(Asked):
             stay = np.zeros_like(here) if contract.commanded.quantity == 'velocity' else here
             rest = action_values(contract, here, stay, self._kinematics)
             action = np.concatenate([action, np.tile(rest, (horizon - len(action), 1))])
-        return _only(action)
+        return OneExpert.of(action)
 
 
 def asked(policy: object, contract: Contract, kinematics: Kinematics) -> Asked:
@@ -221,8 +216,3 @@ def asked(policy: object, contract: Contract, kinematics: Kinematics) -> Asked:
 
 def _windows(questions: Sequence[Question]) -> np.ndarray:
     return np.concatenate([each.window for each in questions])
-
-
-def _only(action: np.ndarray) -> _OneExpert:
-    """Return a chunk of shape (prediction_horizon, action) as the mean of an only expert."""
-    return _OneExpert(np.zeros((1, 1)), action[None, None])

@@ -1,0 +1,55 @@
+"""The same mixture of experts, fitted by likelihood alone (EM) and distilled from a teacher (VDD), side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+import vdd_ros
+
+CONTRACT = vdd_ros.Contract.of_arrays(1, 1, name='fork')
+FIGURES = ('held_out_log_likelihood', 'energy_score', 'calibration_90', 'gating_entropy')
+
+
+def main(
+    output: tyro.conf.Positional[Path], teacher_updates: int = 3000, updates: int = 2000, samples: int = 2000
+) -> dict[str, dict]:
+    """Learn both, and return the figures of each on held-out windows.
+
+    Parameters
+    ----------
+    output
+        Folder for the artifacts.
+    teacher_updates, updates
+        Updates of the teacher, and of each of the two mixtures.
+    samples
+        Windows to learn from.
+
+    """
+    generator = np.random.default_rng(0)
+    observation = generator.uniform(-1, 1, (samples, 1))
+    # One way for negative observations, two ways for positive ones.
+    action = generator.choice([-1, 1], (samples, 1)) * np.maximum(observation, 0)
+    action += 0.05 * generator.standard_normal(action.shape)
+    demonstrations = vdd_ros.Demonstrations.from_windows(observation, action, CONTRACT)
+
+    settings = vdd_ros.LearningSettings().changed(
+        [
+            f'teacher_training.iterations={teacher_updates}',
+            f'distillation.iterations={updates}',
+            'student.experts=4',
+            'start=demonstrations',
+        ]
+    )
+    vdd_ros.train_teacher(demonstrations, output / 'teacher', settings)
+    vdd_ros.distill(demonstrations, output / 'teacher', output / 'vdd', settings)
+    vdd_ros.fit_em(demonstrations, output / 'em', settings, teacher=vdd_ros.load_artifact(output / 'teacher'))
+    return {name: vdd_ros.evaluate(output / name, demonstrations.held_out) for name in ('vdd', 'em')}
+
+
+if __name__ == '__main__':
+    found = tyro.cli(main)
+    for figure in FIGURES:
+        print(f'{figure:26}' + ''.join(f'{name} {figures[figure]:7.3f}  ' for name, figures in found.items()))
