@@ -22,8 +22,8 @@ from vdd_ros.data.bag.bag import Bag
 from vdd_ros.data.bag.bag_definitions import SEARCH_PATH, definitions_of, search_in
 from vdd_ros.data.bag.bag_recording import read_recording
 from vdd_ros.data.bag.recovery import recover
-from vdd_ros.data.bag.serialized import FieldType, Undecodable, walk
 from vdd_ros.data.decode.conversion_report import ConversionReport
+from vdd_ros.data.decode.serialized import FieldType, Undecodable, walk
 
 ROS1 = get_typestore(Stores.ROS1_NOETIC)
 RULE = '=' * 80 + '\n'

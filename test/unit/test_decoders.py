@@ -17,10 +17,10 @@ from ros_messages import COMMAND, JOINT_STATE, STORE1, cdr, command, header, mak
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.contract.features import Image
 from vdd_ros.data.bag.bag_definitions import standard
-from vdd_ros.data.bag.serialized import Messages, Undecodable, walk
 from vdd_ros.data.decode import frames, pictures
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoded
+from vdd_ros.data.decode.serialized import Messages, Undecodable, walk
 from vdd_ros.data.decode.sources import decoder, sources, topic_values
 from vdd_ros.data.recording import Stream
 

@@ -17,12 +17,12 @@ from test_convert import contract, stretch
 
 from vdd_ros.common.errors import BagError
 from vdd_ros.contract.features import Alignment
-from vdd_ros.data.bag.serialized import Undecodable
 from vdd_ros.data.convert import convert
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoded
 from vdd_ros.data.decode.frames import Frames, Picture, Rows, joined, real
 from vdd_ros.data.decode.resample import aligned, aligned_frames
+from vdd_ros.data.decode.serialized import Undecodable
 from vdd_ros.data.recording import Track
 from vdd_ros.data.windows import windows_of
 

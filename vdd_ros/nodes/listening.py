@@ -11,8 +11,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
 from vdd_ros.contract.contract import Contract
-from vdd_ros.data.bag.serialized import Definitions, FieldType
 from vdd_ros.data.decode.live import LiveStreams
+from vdd_ros.data.decode.serialized import Definitions, FieldType
 from vdd_ros.data.decode.sources import sources
 from vdd_ros.nodes.recorder.raw_subscription import message_class
 

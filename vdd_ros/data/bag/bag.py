@@ -22,8 +22,8 @@ from vdd_ros.data.bag.bag_sqlite import Ros1File, SqliteFile
 from vdd_ros.data.bag.mcap_reader import McapFile
 from vdd_ros.data.bag.mcap_records import Channel, Damage, decompressed
 from vdd_ros.data.bag.recovery import is_growing
-from vdd_ros.data.bag.serialized import Definitions, Messages
 from vdd_ros.data.decode.conversion_report import ConversionReport
+from vdd_ros.data.decode.serialized import Definitions, Messages
 
 _STORAGES = {'.mcap': McapFile, '.db3': SqliteFile, '.bag': Ros1File}
 _COMPRESSIONS = {'.zstd': 'zstd', '.zst': 'zstd', '.lz4': 'lz4'}

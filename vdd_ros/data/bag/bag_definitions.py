@@ -12,8 +12,8 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
 
 from vdd_ros.common.errors import BagError
-from vdd_ros.data.bag.serialized import Definitions, FieldType
 from vdd_ros.data.decode.conversion_report import ConversionReport
+from vdd_ros.data.decode.serialized import Definitions, FieldType
 
 SEARCH_PATH = 'VDD_DEFINITIONS'
 """The environment variable that lists folders with packages of message definitions."""

@@ -11,12 +11,12 @@ import numpy as np
 from vdd_ros.common.errors import BagError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.data.bag.bag import Bag
-from vdd_ros.data.bag.serialized import Definitions, Messages, Undecodable, walk
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoded, Decoder
 from vdd_ros.data.decode.frames import Picture
 from vdd_ros.data.decode.resample import aligned_frames, nanoseconds
 from vdd_ros.data.decode.sensor_decoders import WordReader, stamp_of
+from vdd_ros.data.decode.serialized import Definitions, Messages, Undecodable, walk
 from vdd_ros.data.decode.sources import COMMANDED, MEASURED, Source, alignment, decoder, sources
 from vdd_ros.data.recording import EpisodeMark, Recording, Track, Word
 from vdd_ros.data.spans import Span, spans_of, started, ticks_of

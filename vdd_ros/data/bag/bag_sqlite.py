@@ -18,8 +18,8 @@ from rosbags.rosbag1 import ReaderError as Ros1Error
 from vdd_ros.common.errors import BagError
 from vdd_ros.data.bag.mcap_reader import Block, KeyOf
 from vdd_ros.data.bag.mcap_records import Channel, Schema
-from vdd_ros.data.bag.serialized import Messages
 from vdd_ros.data.decode.conversion_report import ConversionReport
+from vdd_ros.data.decode.serialized import Messages
 
 _ROWS = 4096
 _BYTES = 1 << 23

@@ -17,8 +17,8 @@ from vdd_ros.common.errors import BagError
 from vdd_ros.data.bag import mcap_records as records
 from vdd_ros.data.bag.bag_definitions import standard_text
 from vdd_ros.data.bag.mcap_records import MALFORMED, RECORD, Area, Channel, ChunkHead, Damage, Run, Schema
-from vdd_ros.data.bag.serialized import Messages
 from vdd_ros.data.decode.conversion_report import ConversionReport
+from vdd_ros.data.decode.serialized import Messages
 
 _WINDOW = 1 << 20
 _SMALL = 1 << 12

@@ -10,9 +10,9 @@ import numpy as np
 
 from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.contract.features import Reading
-from vdd_ros.data.bag.serialized import Definitions, Layout, Messages, Undecodable, walk
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.frames import joined
+from vdd_ros.data.decode.serialized import Definitions, Layout, Messages, Undecodable, walk
 
 Refusals = Sequence[tuple[np.ndarray, str]]
 """Which of some messages are refused, shape (message,) bool, and why; several times."""

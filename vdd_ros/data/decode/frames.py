@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vdd_ros.data.bag.serialized import Undecodable
+from vdd_ros.data.decode.serialized import Undecodable
 
 
 def real(values: np.ndarray) -> np.ndarray:

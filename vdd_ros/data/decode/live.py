@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from vdd_ros.contract.contract import NANOSECONDS, Contract
-from vdd_ros.data.bag.serialized import Messages
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint, observation_values
 from vdd_ros.data.decode.frames import real
 from vdd_ros.data.decode.observing import joints_at, observed_at
+from vdd_ros.data.decode.serialized import Messages
 from vdd_ros.data.decode.sources import COMMANDED, MEASURED, Described, alignment, decoder, sources
 from vdd_ros.data.recording import Stream
 

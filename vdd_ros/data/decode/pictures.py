@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 
 from vdd_ros.contract.features import Image
-from vdd_ros.data.bag.serialized import Undecodable
+from vdd_ros.data.decode.serialized import Undecodable
 
 
 def _places(pattern: str, color: str) -> list[int]:

@@ -9,11 +9,11 @@ import numpy as np
 from vdd_ros.contract import message_types as types
 from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.contract.features import Reading, TopicFeature
-from vdd_ros.data.bag.serialized import Definitions, Layout, Messages, Undecodable, walk
 from vdd_ros.data.decode import pictures, rotation
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import INFINITE, Decoder, Pattern, Refusals, Refuser, ScalarDecoder, gathered
 from vdd_ros.data.decode.frames import Picture, joined
+from vdd_ros.data.decode.serialized import Definitions, Layout, Messages, Undecodable, walk
 
 _NO_ORIENTATION = 'an orientation in it is none'
 _POINT_FIELDS = {7: 'f4', 8: 'f8'}

@@ -11,12 +11,12 @@ from vdd_ros.contract import message_types as types
 from vdd_ros.contract.contract import Contract
 from vdd_ros.contract.contract_rules import JOINT_TYPES
 from vdd_ros.contract.features import Alignment, JointStream, TopicFeature
-from vdd_ros.data.bag.serialized import Definitions
 from vdd_ros.data.decode import rotation
 from vdd_ros.data.decode.decoders import Decoder, JointDecoder, ScalarDecoder
 from vdd_ros.data.decode.frames import Frames
 from vdd_ros.data.decode.resample import aligned, aligned_frames, latest
 from vdd_ros.data.decode.sensor_decoders import LinkDecoder, PictureDecoder, PoseDecoder
+from vdd_ros.data.decode.serialized import Definitions
 from vdd_ros.data.recording import Stream
 
 MEASURED, COMMANDED = 'measured', 'commanded'

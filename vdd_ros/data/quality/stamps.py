@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vdd_ros.data.bag.bag import Bag, TopicInfo
-from vdd_ros.data.bag.serialized import Messages
+from vdd_ros.data.decode.serialized import Messages
 
 _SHORTEST = 12
 """Bytes up to the end of the stamp of a header."""

@@ -14,9 +14,9 @@ from vdd_ros.contract.features import JointStream
 from vdd_ros.contract.naming import expected_rates, of_topic
 from vdd_ros.data.bag.bag import Bag, TopicInfo
 from vdd_ros.data.bag.bag_recording import RecordingReader
-from vdd_ros.data.bag.serialized import Definitions, Layout, Messages, Undecodable, walk
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoder, Pattern, gathered
+from vdd_ros.data.decode.serialized import Definitions, Layout, Messages, Undecodable, walk
 from vdd_ros.data.quality.quality import StreamQuality, measure_stream
 from vdd_ros.data.quality.stamps import Stamps
 from vdd_ros.data.recording import Recording
