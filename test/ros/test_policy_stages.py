@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from time import time_ns
 
 import numpy as np
-from arms import ANSWERED, HOME, JOINTS, Arm, tool
+from arms import ANSWERED, HOME, JOINTS, Arm, limits_of, tool
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
@@ -13,7 +14,7 @@ from students import save_student
 from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import Marker, MarkerArray
 
-from vdd_ros.nodes import qos
+from vdd_ros.nodes import messages, qos
 
 PERIOD = 35_000_000
 RATE = 100
@@ -92,15 +93,22 @@ def test_slowly_to_a_trajectory_controller_while_a_person_watches(graph, tmp_pat
     status = listen(person, DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
     arm.activate()
 
-    def follows() -> bool:  # the controller leads the arm where the newest trajectory ends
-        newest = trajectories[-1].points[-1].positions[::-1] if trajectories else HOME
-        return arm.live(position=np.array(newest))
+    def follows() -> bool:  # the controller leads the arm along the newest trajectory
+        newest = messages.from_trajectory(trajectories[-1], JOINTS, time_ns()) if trajectories else HOME
+        return arm.live(position=newest)
 
     graph.until(lambda: follows() and len(trajectories) > 2.5 * RATE)
+    limits = limits_of(operating_mode='slow')
     for message in trajectories:
-        (point,) = message.points
-        assert message.joint_names == order and message.header.stamp.sec == 0 and not len(point.velocities)
-        assert point.time_from_start.nanosec == 2 * 10**9 // RATE
+        assert message.joint_names == order and len(message.points) > 7
+        times = [messages.from_time(point.time_from_start) for point in message.points]
+        assert times[0] == 0 and (np.diff(times) == 10**9 // RATE).all()
+        speeds = np.array([point.velocities for point in message.points])[:, ::-1]
+        assert (np.abs(speeds) <= limits.velocity).all() and not speeds[-1].any()
+        assert (np.abs(np.diff(speeds, axis=0)) * RATE <= limits.acceleration + 1e-6).all()
+    # A point of a time is the same in every trajectory that has begun by then.
+    stamps = [messages.from_time(message.header.stamp) for message in trajectories]
+    assert (np.diff(stamps) % (10**9 // RATE) == 0).all()
     path = tool(np.array([message.points[0].positions for message in trajectories])[:, ::-1])
     travelled = path[-1] - path[-RATE]
     assert 0.2 * FULL_SPEED < travelled[1] < 0.3 * FULL_SPEED

@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from vdd_ros.contract.contract import NANOSECONDS, load_contract
+from vdd_ros.control.control_output import Command
 from vdd_ros.control.deployment import Deployment
+from vdd_ros.control.lookahead import CommandWindow
 from vdd_ros.nodes import messages
 from vdd_ros.nodes.arm.output import Output
 from vdd_ros.nodes.policy.policy_parameters import PARAMETERS
@@ -50,12 +52,18 @@ def test_limits_are_finite_and_no_wider_than_those_of_the_model(robot):
 
 def test_commands_go_to_the_joints_by_the_names_that_the_robot_has(robot):
     name, contract, values = robot
-    output = Output(contract, controller_joints=values['controller_joints'], interface='trajectory', controller='c')
+    period, now = 10_000_000, 7 * NANOSECONDS
+    joints = {'controller_joints': values['controller_joints']}
+    output = Output(contract, **joints, interface='trajectory', controller='c', period=period)
     position = np.arange(1.0, len(contract.robot.joints) + 1)
-    message = output.message(position)
+    still = np.zeros_like(position)
+    window = CommandWindow(np.outer(np.arange(10), position), now, period, 6, is_smooth=True)
+    message = output.message(Command(position, still, still, 0, clamped=False, window=window))
     assert message.joint_names[0] == ROBOTS[name]
-    assert list(message.points[0].positions) == list(position)
-    np.testing.assert_array_equal(output.position(message), position)
+    np.testing.assert_allclose(message.points[0].positions, position)
+    np.testing.assert_allclose(message.points[0].velocities, position / 0.01)
+    # Command 4 is that of two periods ago, and due in one.
+    np.testing.assert_allclose(output.position(message, now), 4 * position)
 
 
 def test_joint_states_are_read_by_the_names_that_the_robot_has(robot):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
 import numpy as np
 
 from vdd_ros.common.errors import ConfigurationError
@@ -10,6 +14,7 @@ from vdd_ros.control.control_output import Command, ControlOutput, Counters, Hol
 from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness, Measurements
 from vdd_ros.control.limits import Limits
+from vdd_ros.control.lookahead import Lookahead
 from vdd_ros.control.measurement_guard import MeasurementGuard
 from vdd_ros.control.ood import OodRules
 from vdd_ros.control.plan_buffer import PlanBuffer, PlanSource, Streams
@@ -60,6 +65,7 @@ class ControlLoop:
         source: PlanSource | None = None,
         plan_follower: PlanFollower | None = None,
         guard: MeasurementGuard | None = None,
+        horizon: float = 0.0,
     ) -> None:
         """Assemble a loop that is not started.
 
@@ -81,6 +87,9 @@ class ControlLoop:
             Where plans come from, and how they are carried out; None: from the policy, along a smooth motion.
         guard
             Stops the arm if it is measured where it cannot be, or does not follow; None: every measurement is trusted.
+        horizon
+            For a trajectory controller: each output has a `CommandWindow` that follows the plan for so long [s], then
+            stops. 0 for a position controller.
 
         Raises
         ------
@@ -112,12 +121,15 @@ class ControlLoop:
         self._measurements = Measurements(freshness)
         self._guard, self._newest, self._doubt = guard, (0, np.zeros(0)), ''
         self._gives_in, self._return = False, None
+        self._lookahead = Lookahead(self._period, horizon, lockstep=self.is_lockstep) if horizon else None
         self._plan_buffer = PlanBuffer(self._source, contract.span, streams)
         self._started = self._approached = False
         self._decided: int | None = None
         """When the newest command was decided on [ns]."""
         self._latched: str | None = 'not started'
         self._refused = self._remark = ''
+        self._goes_on = False
+        """Whether the newest output follows the plan."""
         self._expert, self._stepped, self._outdated, self._rejected, self._resets = -1, 0, 0, 0, 0
         self._begin(0)
 
@@ -145,6 +157,8 @@ class ControlLoop:
         """Anchor the arm at its measured position, shape (joint,) [rad], and let the policy act from ``stamp`` [ns]."""
         self._trust(stamp, position)
         self._tracker.reset(position)
+        if self._lookahead is not None:
+            self._lookahead.reset(position)
         self._started, self._approached = True, False
         self._latched, self._refused = None, ''
         self._decided = None
@@ -273,12 +287,58 @@ class ControlLoop:
         # By the commands themselves: joint states that set the time back are no gap between commands.
         gap = 0 if self._decided is None else now - self._decided
         self._decided = now
-        if not self.is_lockstep and gap > longest_gap(self._period):
+        if self._lookahead is not None and not self.is_lockstep:
+            self._go_on(now)
+        elif not self.is_lockstep and gap > longest_gap(self._period):
             # The process was suspended. Meanwhile the arm has come to rest at the newest command.
             self._tracker.reset(self._tracker.position)
-            self._drop()
-            if self._guard is not None:
-                self._guard.pause()
+            self._interrupt()
+        output = self._decide(now)
+        if self._lookahead is None:
+            return output
+        self._goes_on = isinstance(output, Command)
+        stamp = now if self.is_lockstep else self._stepped
+        return replace(output, window=self._lookahead.window(stamp, self._onward(copied=True)))
+
+    def _interrupt(self) -> None:
+        self._drop()
+        if self._guard is not None:
+            self._guard.pause()
+
+    def _go_on(self, now: int) -> None:
+        """Follow the arm along the trajectory that it was sent, where ticks have not come in time."""
+        missed = (2 * (now - self._stepped) + self._period) // (2 * self._period) - 1
+        if missed < 1:
+            return
+        for position in islice(self._onward(), missed):
+            self._lookahead.note(position)
+        if missed > self._lookahead.steps:
+            self._lookahead.reset(self._tracker.position)
+            self._tracker.reset(self._tracker.position)
+            self._interrupt()
+        self._stepped += missed * self._period
+
+    def _onward(self, *, copied: bool = False) -> Iterator[np.ndarray]:
+        """Yield the commands that follow if nothing is heard: by the plan for the horizon, then the quickest stop.
+
+        They are those of the loop itself, or of copies.
+        """
+        tracker, follower = self._tracker, self._plan_follower
+        way = self._return if self._return is not None or not self._goes_on else self._approach
+        if copied:
+            tracker, follower, way = tracker.copy(), follower.copy(), None if way is None else way.copy()
+        for _ in range(self._lookahead.steps if self._goes_on or way is not None else 0):
+            target = follower.next(self._period, self._source.speed, tracker) if way is None else way.next()
+            if target is None:
+                break
+            yield tracker.step(target, self._measurements.position)
+        while True:
+            yield tracker.brake()
+            if not tracker.moving:
+                return
+
+    def _decide(self, now: int) -> ControlOutput:
+        """Decide, whatever happened between the ticks."""
         self._stepped += min(now - self._now, 0)  # set back a little, the clock must not keep the arm waiting
         self._now = now
         if self._latched is None:
@@ -311,11 +371,13 @@ class ControlLoop:
         plan_follower, tracker = self._plan_follower, self._tracker
         clamped = False
         if plan_follower.is_due(elapsed):
-            target = plan_follower.next(elapsed, self._source.speed, tracker)
+            passed = elapsed if self._lookahead is None or self.is_lockstep else self._period
+            target = plan_follower.next(passed, self._source.speed, tracker)
             if target is None:
                 return self._rest(Hold, self._refused or reason or 'no plan')
             tracker.step(target, self._measurements.position)
-            self._stepped, clamped = self._now, tracker.clamped
+            self._note_step()
+            clamped = tracker.clamped
         elif self.is_lockstep and (self._refused or self._first):
             return self._rest(Hold, self._refused or 'no plan')
         if not reason:
@@ -335,7 +397,7 @@ class ControlLoop:
                 tracker.brake()
             else:
                 tracker.step(self._return.next(), self._measurements.position)
-            self._stepped = self._now
+            self._note_step()
         return kind(tracker.position, tracker.velocity, tracker.acceleration, reason, tracker.moving)
 
     def _creep(self, elapsed: int, reason: str) -> ControlOutput:
@@ -343,11 +405,18 @@ class ControlLoop:
         tracker = self._tracker
         if 2 * elapsed >= self._period:
             tracker.step(self._approach.next(), self._measurements.position)
-            self._stepped = self._now
+            self._note_step()
             if self._approach.has_brought(tracker.position, tracker.velocity):
                 self._begin(self._now)
         reason = reason or 'approaching the first waypoint'
         return Command(tracker.position, tracker.velocity, tracker.acceleration, self._expert, tracker.clamped, reason)
+
+    def _note_step(self) -> None:
+        """Note that there is another command. Those of trajectories are evenly spaced, whenever they are decided on."""
+        if self._lookahead is not None:
+            self._lookahead.note(self._tracker.position)
+        smooth = self._lookahead is not None and not self.is_lockstep
+        self._stepped = self._stepped + self._period if smooth else self._now
 
     def _take(self) -> None:
         """Go on by a plan that has arrived, if it may be."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vdd_ros.control.lookahead import CommandWindow
+
 
 @dataclass(frozen=True)
 class Command:
@@ -26,6 +28,8 @@ class Command:
     """What is special about it: approaching the start, coasting, slowed down, a measurement that grows old."""
     moving: bool = True
     """Always; there for the sake of those outcomes that may be at rest."""
+    window: CommandWindow | None = None
+    """The commands around this one, if the loop looks ahead."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class Hold:
     """What would let it go on."""
     moving: bool
     """Whether it is still braking."""
+    window: CommandWindow | None = None
+    """The commands around this one, if the loop looks ahead."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class Stop:
     """Why it does not go on by itself."""
     moving: bool
     """Whether it is still braking."""
+    window: CommandWindow | None = None
+    """The commands around this one, if the loop looks ahead."""
 
 
 ControlOutput = Command | Hold | Stop

@@ -176,10 +176,12 @@ class Deployment(Settings):
         generator: np.random.Generator,
         streams: Streams | None = None,
         guarded: bool = True,
+        horizon: float = 0.0,
     ) -> ControlLoop:
         """Assemble the control loop of a policy whose commands leave every ``period`` [ns].
 
         ``guarded`` stops an arm that is measured where it cannot be, or does not follow; a simulated arm may jump.
+        ``horizon`` [s] is how far a trajectory controller is led ahead; 0 for a position controller.
 
         Raises
         ------
@@ -209,6 +211,7 @@ class Deployment(Settings):
             ood_rules=self.ood_rules_of(policy),
             streams=streams,
             guard=_guard_of(kinematics, self.max_lag) if guarded else None,
+            horizon=horizon,
         )
 
     def build_playback(
@@ -220,10 +223,12 @@ class Deployment(Settings):
         period: int,
         speed: float = 1.0,
         guarded: bool = True,
+        horizon: float = 0.0,
     ) -> tuple[ControlLoop, Playback]:
         """Assemble a control loop that plays the commands of an episode every ``period`` [ns], and what it plays.
 
-        It approaches the first command at `start_speed`, then follows the track at ``speed`` times its own.
+        It approaches the first command at `start_speed`, then follows the track at ``speed`` times its own. ``guarded``
+        and ``horizon`` are as for `build_loop`.
 
         Raises
         ------
@@ -245,6 +250,7 @@ class Deployment(Settings):
             source=playback,
             plan_follower=PathFollower(playback, limits, period, lockstep=lockstep),
             guard=_guard_of(kinematics, self.max_lag) if guarded else None,
+            horizon=horizon,
         )
         return loop, playback
 

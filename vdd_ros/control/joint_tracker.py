@@ -8,6 +8,7 @@ enough for ever: whatever the next target is, the first step of that very stop i
 from __future__ import annotations
 
 import abc
+import copy
 from math import sqrt
 
 from vdd_ros.control.braking import braking_acceleration, greatest_acceleration, stopping_extent
@@ -41,6 +42,12 @@ class Joint(abc.ABC):
         self.clamps = [0] * len(KINDS)
         """Targets that were not followed, by kind of limit."""
         self.reset(0.0)
+
+    def copy(self) -> Joint:
+        """Return one in the same state, which goes on and counts for itself."""
+        twin = copy.copy(self)
+        twin.clamps = self.clamps.copy()
+        return twin
 
     @abc.abstractmethod
     def step(self, target: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 
 import numpy as np
 
@@ -45,6 +46,10 @@ class PlanFollower(abc.ABC):
     @abc.abstractmethod
     def next(self, elapsed: int, speed: float, tracker: Tracker) -> np.ndarray | None:
         """Return the position that is due, shape (joint,) [rad]; None if there is no plan, or none any more."""
+
+    def copy(self) -> PlanFollower:
+        """Return one in the same state, which goes on for itself."""
+        return copy.copy(self)
 
     @abc.abstractmethod
     def reference(self, tracker: Tracker) -> State:
@@ -123,6 +128,12 @@ class InterpolatingFollower(PlanFollower):
         self._trajectory: Trajectory | None = None
         self._target: np.ndarray | None = None
         self._next_tick = 0.0
+
+    def copy(self) -> InterpolatingFollower:
+        """Return one in the same state, with a clock of its own."""
+        twin = copy.copy(self)
+        twin._clock = copy.copy(self._clock)
+        return twin
 
     @property
     def time(self) -> float:

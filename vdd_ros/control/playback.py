@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -228,6 +229,12 @@ class PathFollower(PlanFollower):
         self._target: np.ndarray | None = None
         self._asked = False
         self.drop(0)
+
+    def copy(self) -> PathFollower:
+        """Return one in the same state, which goes on in the episode for itself."""
+        twin = copy.copy(self)
+        twin._playback, twin._clock = copy.copy(self._playback), copy.copy(self._clock)
+        return twin
 
     @property
     def time(self) -> float:

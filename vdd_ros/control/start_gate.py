@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -59,6 +60,12 @@ class Approach:
         self._tracker = Tracker(replace(limits, **alike), seconds)
         self._tracker.reset(start)
         self._goal = goal
+
+    def copy(self) -> Approach:
+        """Return one in the same state, which goes on for itself."""
+        twin = copy.copy(self)
+        twin._tracker = self._tracker.copy()
+        return twin
 
     def next(self) -> np.ndarray:
         """Return the next position of the way, shape (joint,) [rad]."""

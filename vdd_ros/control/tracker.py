@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from math import isfinite
 
@@ -56,6 +57,12 @@ class Tracker:
     def clamps(self) -> dict[str, tuple[int, ...]]:
         """Commands changed so far, by kind of limit and joint."""
         return {kind: tuple(joint.clamps[index] for joint in self._joints) for index, kind in enumerate(KINDS)}
+
+    def copy(self) -> Tracker:
+        """Return one in the same state, which goes on for itself."""
+        twin = copy.copy(self)
+        twin._joints = [joint.copy() for joint in self._joints]
+        return twin
 
     def reset(self, position: np.ndarray) -> None:
         """Be at rest at a position, shape (joint,) [rad], finite; it may lie outside the limits."""

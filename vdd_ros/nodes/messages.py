@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -175,13 +176,21 @@ def from_command(message: Float64MultiArray, joints: Sequence[str]) -> np.ndarra
     return position
 
 
-def to_trajectory(joints: Sequence[str], position: np.ndarray, seconds: float) -> JointTrajectory:
-    """Convert joint positions of shape (joint,) [rad], to be reached in so many seconds from now, to a message.
-
-    Without velocities: controllers refuse one in the last point unless they are told to allow it.
-    """
-    point = JointTrajectoryPoint(positions=array('d', position), time_from_start=to_duration(seconds))
-    return JointTrajectory(joint_names=list(joints), points=[point])
+def to_trajectory(
+    joints: Sequence[str], stamps: np.ndarray, position: np.ndarray, velocity: np.ndarray | None = None
+) -> JointTrajectory:
+    """Convert points to a message: stamps [ns] that ascend, positions and velocities, shape (point, joint)."""
+    begin = int(stamps[0])
+    points = [
+        JointTrajectoryPoint(positions=array('d', row), time_from_start=to_duration((int(stamp) - begin) / NANOSECONDS))
+        for stamp, row in zip(stamps, position)
+    ]
+    if velocity is not None:
+        for point, row in zip(points, velocity):
+            point.velocities = array('d', row)
+    message = JointTrajectory(joint_names=list(joints), points=points)
+    message.header.stamp = to_time(begin)
+    return message
 
 
 def to_duration(seconds: float) -> Duration:
@@ -190,8 +199,10 @@ def to_duration(seconds: float) -> Duration:
     return Duration(sec=nanoseconds // NANOSECONDS, nanosec=nanoseconds % NANOSECONDS)
 
 
-def from_trajectory(message: JointTrajectory, joints: Sequence[str]) -> np.ndarray:
-    """Return where a trajectory leads last, shape (joint,) [rad].
+def from_trajectory(message: JointTrajectory, joints: Sequence[str], stamp: int) -> np.ndarray:
+    """Return where a trajectory leads at a time [ns], shape (joint,) [rad]: on the line between two of its points.
+
+    Before its first point that is the first, after its last the last. Without a stamp it begins at ``stamp``.
 
     Raises
     ------
@@ -200,13 +211,22 @@ def from_trajectory(message: JointTrajectory, joints: Sequence[str]) -> np.ndarr
 
     """
     missing = [joint for joint in joints if joint not in message.joint_names]
-    if missing or not message.points or len(message.points[-1].positions) != len(message.joint_names):
+    wanting = [point for point in message.points if len(point.positions) != len(message.joint_names)]
+    if missing or wanting or not message.points:
         raise InterfaceError(
             expected=f'a trajectory with positions of {", ".join(joints)}',
             found=f'{len(message.points)} points for {", ".join(message.joint_names) or "no joints"}',
             remedy='look at who publishes it',
         )
-    return np.array(message.points[-1].positions)[[message.joint_names.index(joint) for joint in joints]]
+    begin = from_time(message.header.stamp) or stamp
+    times = [
+        begin + point.time_from_start.sec * NANOSECONDS + point.time_from_start.nanosec for point in message.points
+    ]
+    after = bisect_right(times, stamp)
+    first, last = message.points[max(after - 1, 0)], message.points[min(after, len(times) - 1)]
+    share = 0.0 if first is last else (stamp - times[after - 1]) / (times[after] - times[after - 1])
+    position = (1 - share) * np.array(first.positions) + share * np.array(last.positions)
+    return position[[message.joint_names.index(joint) for joint in joints]]
 
 
 def to_diagnostics(

@@ -167,7 +167,7 @@ class TrajectoryController(Controller):
         ------
         InterfaceError
             A joint is missing, unknown or named twice; there are no points, or some lack a value; time_from_start does
-            not ascend strictly from above zero; a stamped goal ends in the past; the last point has a velocity; or a
+            not ascend strictly from zero; a stamped goal ends in the past; the last point has a velocity; or a
             number is not finite.
 
         """
@@ -187,11 +187,11 @@ class TrajectoryController(Controller):
             told = values if values is goal.position or values is None else values[~np.isnan(values).all(axis=1)]
             if told is not None and not np.isfinite(told).all():
                 raise _refusal('a trajectory of finite numbers', f'{told.tolist()}')
-        steps = np.diff(goal.times, prepend=0)
+        steps = np.diff(goal.times, prepend=-1)
         if (steps <= 0).any():
             where = int(np.argmax(steps <= 0))
             raise _refusal(
-                'time_from_start that ascends strictly from above zero', f'{goal.times[where]} ns at point {where}'
+                'time_from_start that ascends strictly from zero', f'{goal.times[where]} ns at point {where}'
             )
         if goal.stamp and goal.stamp + goal.times[-1] < now:
             raise _refusal(f'a trajectory that ends after now, {now} ns', f'an end at {goal.stamp + goal.times[-1]} ns')

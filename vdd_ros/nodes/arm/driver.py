@@ -83,7 +83,7 @@ class ArmDriver:
             interface=values['interface'],
             controller=values['controller'],
             controller_joints=values['controller_joints'],
-            reach=values['trajectory_reach'] or 2 * setting.period / NANOSECONDS,
+            period=setting.period,
         )
         self.commands = node.resolve_topic_name(self.output.topic)
         """The topic that is commanded on."""

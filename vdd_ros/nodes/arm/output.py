@@ -30,7 +30,7 @@ class Output:
         interface: str = 'position',
         controller: str = '',
         controller_joints: Sequence[str] = (),
-        reach: float = 0.0,
+        period: int = 0,
     ) -> None:
         """Describe a controller.
 
@@ -45,8 +45,8 @@ class Output:
             Its name; empty for the commands topic of the contract.
         controller_joints
             The joints in the order of the controller's configuration; empty for the order of the contract.
-        reach
-            When a trajectory should be at the commanded position [s]; about two control periods.
+        period
+            Control period [ns]: so far ahead of the tick that decides on it a command of a trajectory is due.
 
         Raises
         ------
@@ -68,21 +68,32 @@ class Output:
         self.topic = f'{controller}/{_ENDINGS[interface]}' if controller else contract.topics.commands
         self.joints = ordered
         self.type_name = TYPE_NAMES[interface]
-        self._reach = reach
+        self._period = period
         self._publisher: Publisher | None = None
         self._order = [names.index(name) for name in ordered]
         self._back = [ordered.index(name) for name in names]
         self._factor, self._offset = np.array(contract.commanded.factor), np.array(contract.commanded.offset)
 
-    def message(self, position: np.ndarray) -> Float64MultiArray | JointTrajectory:
-        """Convert a command, shape (joint,) [rad] in the order of the contract, to what the controller takes."""
-        values = ((position - self._offset) / self._factor)[self._order]
-        if self.interface == 'position':
-            return messages.to_command(values)
-        return messages.to_trajectory(self.joints, values, self._reach)
+    def message(self, output: ControlOutput) -> Float64MultiArray | JointTrajectory | None:
+        """Convert what was decided, in the order of the contract, to what the controller takes.
 
-    def position(self, message: Float64MultiArray | JointTrajectory) -> np.ndarray:
+        A trajectory controller gets nothing where a loop has failed and knows no commands to come: the trajectory that
+        it has ends at rest.
+        """
+        if self.interface == 'position':
+            return messages.to_command(((output.position - self._offset) / self._factor)[self._order])
+        if output.window is None:
+            return None
+        stamps, positions, velocities = output.window.points()
+        positions = ((positions - self._offset) / self._factor)[:, self._order]
+        if velocities is not None:
+            velocities = (velocities / self._factor)[:, self._order]
+        return messages.to_trajectory(self.joints, stamps, positions, velocities)
+
+    def position(self, message: Float64MultiArray | JointTrajectory, now: int) -> np.ndarray:
         """Convert what a controller is told to a command, shape (joint,) [rad] in the order of the contract.
+
+        Of a trajectory that is where it leads a control period after ``now`` [ns], as a command does.
 
         Raises
         ------
@@ -93,13 +104,18 @@ class Output:
         if self.interface == 'position':
             values = messages.from_command(message, self.joints)
         else:
-            values = messages.from_trajectory(message, self.joints)
+            values = messages.from_trajectory(message, self.joints, now + self._period)
         return values[self._back] * self._factor + self._offset
 
     def open(self, node: Node) -> Callable[[ControlOutput, int], None]:
         """Make a publisher, and return what sends what was decided; no publisher is there before."""
         self._publisher = publisher = node.create_publisher(self.type, self.topic, qos.COMMANDS)
-        return lambda outcome, stamp: publisher.publish(self.message(outcome.position))
+
+        def send(output: ControlOutput, stamp: int) -> None:
+            if (message := self.message(output)) is not None:
+                publisher.publish(message)
+
+        return send
 
     def close(self, node: Node) -> None:
         """Withdraw the publisher, if there is one."""

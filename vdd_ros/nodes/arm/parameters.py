@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.deployment import Deployment
 from vdd_ros.nodes.parameters import STRINGS, Parameter, Value
+
+_FASTEST = 125.0
+"""Trajectories per second; each is computed anew."""
 
 PARAMETERS = (
     Parameter('slow_speed', 0.25, 'speed of stage slow, as a share of the full one', minimum=0.01, maximum=1.0),
@@ -17,7 +22,13 @@ PARAMETERS = (
         choices=('position', 'trajectory'),
     ),
     Parameter('controller_joints', STRINGS, "joints in the controller's own order; empty: in that of the contract"),
-    Parameter('trajectory_reach', 0.0, 'when trajectories arrive [s]; 0: after two commands', minimum=0.0, maximum=5.0),
+    Parameter(
+        'trajectory_horizon',
+        0.15,
+        'how far ahead trajectories follow the plan before they stop [s]',
+        minimum=0.05,
+        maximum=1.0,
+    ),
     Parameter('autostart', False, 'configure and activate without being asked, once the arm is heard'),
     Parameter('startup_timeout', 10.0, 'how long autostart waits for the arm [s]', minimum=0.1, maximum=3600.0),
     Parameter(
@@ -44,3 +55,27 @@ PARAMETERS = (
 def deployment_of(values: Mapping[str, Value]) -> Deployment:
     """Return the rules that commands are under; those that a node has no parameter for are the usual ones."""
     return Deployment.parse({name: values[name] for name in Deployment.model_fields if name in values})
+
+
+def horizon_of(values: Mapping[str, Value]) -> float:
+    """Return how far the control loop looks ahead [s]; 0 for a position controller."""
+    return values['trajectory_horizon'] if values['interface'] == 'trajectory' else 0.0
+
+
+def period_of(values: Mapping[str, Value], contract: Contract, *, simulated: bool) -> int:
+    """Return the time between two commands [ns].
+
+    Raises
+    ------
+    ConfigurationError
+        It is shorter than a trajectory controller needs.
+
+    """
+    period = deployment_of(values).control_period(contract, simulated=simulated)
+    if values['interface'] == 'trajectory' and NANOSECONDS / _FASTEST > period < contract.period:
+        raise ConfigurationError(
+            expected=f'a control_rate of at most {_FASTEST:g} Hz with a trajectory controller, which interpolates',
+            found=f'{NANOSECONDS / period:g} Hz',
+            remedy='set control_rate to 100.0, and validate with it',
+        )
+    return period

@@ -15,7 +15,7 @@ from vdd_ros.contract.contract import NANOSECONDS, load_contract
 from vdd_ros.nodes.arm.commander import Commander
 from vdd_ros.nodes.arm.driver import ArmDriver, Setting
 from vdd_ros.nodes.arm.lifecycle import ArmNode, transition
-from vdd_ros.nodes.arm.parameters import deployment_of
+from vdd_ros.nodes.arm.parameters import deployment_of, period_of
 from vdd_ros.nodes.listening import live_streams
 from vdd_ros.nodes.parameters import Value
 from vdd_ros.nodes.policy.gatekeeper import admit, outlook
@@ -100,7 +100,7 @@ class PolicyNode(ArmNode):
         self.policy = self.admitted(DistilledPolicy.load(path, contract=expected, threads=values['threads']))
         self.contract = contract = self.policy.contract
         kinematics = Kinematics.from_contract(contract)
-        period = deployment_of(values).control_period(contract, simulated=self.simulated)
+        period = period_of(values, contract, simulated=self.simulated)
         streams = live_streams(contract) if contract.topic_features else None
         rules = {'period': period, 'streams': streams, 'simulated': self.simulated}
         loop = build_loop(values, self.policy, kinematics, **rules)

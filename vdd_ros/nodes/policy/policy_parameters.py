@@ -10,7 +10,7 @@ from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.control.control_loop import ControlLoop
 from vdd_ros.data.decode.live import LiveStreams
 from vdd_ros.nodes.arm import parameters as arm_parameters
-from vdd_ros.nodes.arm.parameters import deployment_of
+from vdd_ros.nodes.arm.parameters import deployment_of, horizon_of
 from vdd_ros.nodes.parameters import INTEGERS, Parameter, Value
 from vdd_ros.nodes.policy import gatekeeper
 from vdd_ros.policy.policy import DistilledPolicy
@@ -148,4 +148,5 @@ def build_loop(
         generator=np.random.default_rng(values['seed']),
         streams=streams,
         guarded=not simulated and values['operating_mode'] != 'shadow',
+        horizon=0.0 if values['operating_mode'] == 'shadow' else horizon_of(values),
     )

@@ -76,7 +76,7 @@ class View:
     @unless_closed
     def _on_other(self, message: object) -> None:
         try:
-            position = self._node.driver.output.position(message)
+            position = self._node.driver.output.position(message, self._node.now())
         except InterfaceError as error:
             self._node.get_logger().warning(f'not followed: {error}', throttle_duration_sec=1.0)
             return

@@ -16,7 +16,7 @@ from vdd_ros.control.control_output import Command, ControlOutput
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.arm.driver import ArmDriver, Setting
 from vdd_ros.nodes.arm.lifecycle import ArmNode
-from vdd_ros.nodes.arm.parameters import deployment_of
+from vdd_ros.nodes.arm.parameters import deployment_of, horizon_of, period_of
 from vdd_ros.nodes.recorder.raw_subscription import message_class
 from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.validation.recorded_episode import RecordedEpisode, read_episode
@@ -45,7 +45,7 @@ class ArmReplay:
         beside = {item.topic: item.type for item in contract.further_actions if item.source == 'topic'}
         self._episode: RecordedEpisode = read_episode(values['bag'], recorded, values['episode'], [*beside])
         kinematics = Kinematics.from_contract(contract)
-        period = deployment_of(values).control_period(contract, simulated=node.simulated)
+        period = period_of(values, contract, simulated=node.simulated)
         deployment = deployment_of(values)
         loop, self._playback = deployment.build_playback(
             contract,
@@ -54,6 +54,7 @@ class ArmReplay:
             period=period,
             speed=values['speed'],
             guarded=not node.simulated,
+            horizon=horizon_of(values),
         )
         setting = Setting(
             contract,
