@@ -177,4 +177,4 @@ def test_whatever_happens_the_commands_of_every_window_keep_the_limits_and_go_on
         for place in range(window.newest + 1):
             stamp = window.stamp + (place - window.newest) * PERIOD
             np.testing.assert_array_equal(path.setdefault(stamp, window.commands[place]), window.commands[place])
-    assert np.ptp(list(path.values()), axis=0).max() > 0.1
+    assert np.ptp(list(path.values()), axis=0).max() > 0.05
