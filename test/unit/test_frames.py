@@ -9,22 +9,25 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 from ros_messages import SECOND, header, make, mark, write_bag
 from test_convert import contract, stretch
 
-from vdd_ros.common.errors import BagError
+from vdd_ros.common.errors import BagError, TrainingError
 from vdd_ros.contract.features import Alignment
 from vdd_ros.data.convert import convert
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoded
-from vdd_ros.data.decode.frames import Frames, Picture, Rows, joined, real
+from vdd_ros.data.decode.frames import Frames, Picture, Rows, RowWindows, joined, real
 from vdd_ros.data.decode.resample import aligned, aligned_frames
 from vdd_ros.data.decode.serialized import Undecodable
 from vdd_ros.data.recording import Track
 from vdd_ros.data.windows import windows_of
+from vdd_ros.learning.row_windows import NormalizedRowWindows
+from vdd_ros.policy.normalization import Normalizer
 
 CHANCE = np.random.default_rng(0)
 NUMBERS = CHANCE.normal(size=(5, 2))
@@ -60,6 +63,43 @@ def test_rows_are_as_an_array_as_a_whole():
     for wrong in ((slice(None), 0, 0), ([0, 1], [0, 1]), ([0, 1], np.array([0, 1])), 9, (0, 99)):
         with pytest.raises(IndexError):
             ROWS[wrong]
+
+
+PLACES = np.array([[0, 0], [0, 1], [1, 2], [2, 3], [3, 4]])
+
+
+@pytest.mark.parametrize(
+    'key', [0, slice(1, 3), [4, 0], (slice(None), -1), (2, 1), (slice(None), 0, slice(2, 9)), (1, 1, 3), (Ellipsis,)]
+)
+def test_windows_of_rows_give_what_an_array_gives(key):
+    windows, dense = RowWindows(ROWS, PLACES), DENSE[PLACES]
+    assert (windows.shape, windows.ndim, len(windows), windows.dtype) == (dense.shape, 3, 5, dense.dtype)
+    assert windows[key].shape == dense[key].shape
+    np.testing.assert_array_equal(np.asarray(windows[key]), dense[key])
+    both = RowWindows.joined([windows, windows[1:3]])
+    np.testing.assert_array_equal(both - DENSE[0], np.concatenate([dense, dense[1:3]]) - DENSE[0])
+
+
+def test_a_normalizer_of_rows_is_that_of_their_numbers():
+    found, expected = (Normalizer.fit(values) for values in (RowWindows(ROWS, PLACES)[:, -1], DENSE[PLACES[:, -1]]))
+    np.testing.assert_allclose(found.offset, expected.offset, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-12)
+    depth = DEPTH.copy()
+    depth[3, 2] = np.inf
+    with pytest.raises(TrainingError, match='NaN or infinity'), np.errstate(invalid='ignore'):
+        Normalizer.fit(Rows([NUMBERS, Frames(depth, 4)]))
+
+
+@pytest.mark.parametrize('index', [torch.tensor([4, 0, 0]), slice(1, 3)])
+def test_windows_on_a_device_hold_each_picture_once_and_give_the_normalised_numbers(index):
+    shared = [SIXTEEN[0], SIXTEEN[0], SIXTEEN[1], SIXTEEN[0], SIXTEEN[1]]
+    rows = Rows([*ROWS.parts, Frames(shared, 3), Frames([*EIGHT[:4], np.full(3, 0.5)], 3)])
+    windows = RowWindows(rows, PLACES)
+    normalizer = Normalizer.fit(windows[:, -1])
+    found = NormalizedRowWindows(windows, normalizer)
+    expected = normalizer.normalize(np.asarray(windows))
+    assert found.shape == expected.shape and len(found) == len(expected)
+    np.testing.assert_allclose(found[index].numpy(), torch.as_tensor(expected)[index], rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_not_finite_is_found_by_row_and_column():
@@ -140,8 +180,15 @@ def test_an_episode_with_pictures_takes_a_fraction_of_its_dense_numbers(tmp_path
             pixels = np.random.default_rng(tick // 10).integers(0, 256, (24, 2, 64, 3), dtype=np.uint8)
             expected = pixels.mean(axis=1).ravel() / 255
             np.testing.assert_allclose(episode.observation[tick][4:], expected, atol=0.51 / 65535)
-    windows = windows_of([episode], bound)
-    np.testing.assert_array_equal(windows.observation[:, -1], episode.observation)
+    tracemalloc.start()
+    windows = windows_of([episode, episode], bound).observation
+    normalizer = Normalizer.fit(windows[:, -1])
+    drawn = NormalizedRowWindows(windows, normalizer)[:7]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < windows.rows.size * 8 / 3  # twice as much as the episode, and as often as the horizon in each window
+    np.testing.assert_array_equal(windows[1000:, -1], episode.observation)
+    np.testing.assert_allclose(drawn, normalizer.normalize(np.asarray(windows[:7])), rtol=1e-4, atol=1e-4)
 
 
 def jpeg(stamp: int, number: int, *, whole: bool = True) -> tuple:

@@ -11,7 +11,7 @@ from vdd_ros.common.errors import TrainingError
 from vdd_ros.contract.contract import Contract
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import change_factors
-from vdd_ros.data.decode.frames import Rows
+from vdd_ros.data.decode.frames import Rows, RowWindows
 from vdd_ros.data.episode import Episode
 from vdd_ros.policy.artifact import DataRecord
 
@@ -20,8 +20,8 @@ from vdd_ros.policy.artifact import DataRecord
 class WindowArrays:
     """Every window of some episodes, in the units of the contract."""
 
-    observation: np.ndarray
-    """Shape (window, observation_horizon, observation), oldest stamp first."""
+    observation: np.ndarray | RowWindows
+    """Shape (window, observation_horizon, observation), oldest stamp first; with pictures, places in their rows."""
     action: np.ndarray
     """Shape (window, prediction_horizon, action)."""
     step: np.ndarray
@@ -60,11 +60,14 @@ def windows_of(episodes: Sequence[Episode], contract: Contract) -> WindowArrays:
     ahead = np.arange(contract.prediction_horizon)
     for episode in episodes:
         ticks = np.arange(len(episode))[:, None]
-        observations.append(episode.observation[np.maximum(ticks - back, 0)])
+        rows, places = episode.observation, np.maximum(ticks - back, 0)
+        observations.append(rows[places] if isinstance(rows, np.ndarray) else RowWindows(rows, places))
         actions.append(episode.action[np.minimum(ticks + ahead, len(episode) - 1)])
         following = np.diff(episode.action, axis=0, prepend=episode.action[:1])
         steps.append(np.where(np.isnan(factors), following, episode.action * factors))
-    return WindowArrays(np.concatenate(observations), np.concatenate(actions), np.concatenate(steps))
+    held = all(isinstance(item, RowWindows) for item in observations)
+    observation = RowWindows.joined(observations) if held else np.concatenate(observations)
+    return WindowArrays(observation, np.concatenate(actions), np.concatenate(steps))
 
 
 def _refuse_foreign(episode: Episode, number: int, contract: Contract) -> None:

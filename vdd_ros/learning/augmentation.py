@@ -14,7 +14,9 @@ from vdd_ros.contract.contract import Contract, Feature
 from vdd_ros.contract.features import TopicFeature
 from vdd_ros.contract.naming import action_names
 from vdd_ros.data.decode.decode import change_factors
+from vdd_ros.data.decode.frames import RowWindows
 from vdd_ros.data.windows import WindowArrays
+from vdd_ros.learning.row_windows import NormalizedRowWindows
 from vdd_ros.learning.training import Windows
 from vdd_ros.policy.normalization import Normalizer, Normalizers
 
@@ -52,8 +54,11 @@ class AugmentedWindows(Windows):
         device: torch.device | None = None,
     ) -> None:
         """Hold the windows of a contract in the memory of a device, by default that of the processor."""
+        held = isinstance(arrays.observation, RowWindows)
         super().__init__(
-            _tensor(normalizers.observation.normalize(arrays.observation), device),
+            NormalizedRowWindows(arrays.observation, normalizers.observation, device)
+            if held
+            else _tensor(normalizers.observation.normalize(arrays.observation), device),
             _tensor(normalizers.action.normalize(arrays.action), device).flatten(start_dim=1),
         )
         self._settings = settings

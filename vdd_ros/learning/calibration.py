@@ -16,6 +16,8 @@ LEVELS = (0.0, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.95, 1.0
 """Shares of the windows whose quantiles are kept."""
 
 _MOST_WINDOWS = 20_000
+_MOST_NUMBERS = 1 << 26
+"""Numbers in the observations of the windows that are taken."""
 _BATCH = 1000
 
 
@@ -67,9 +69,10 @@ def _answer(student: Student, window: np.ndarray, step: np.ndarray) -> tuple[Ten
 
 
 def _some(arrays: WindowArrays, generator: np.random.Generator) -> WindowArrays:
-    if len(arrays.action) <= _MOST_WINDOWS:
+    most = min(_MOST_WINDOWS, max(1, _MOST_NUMBERS // int(np.prod(arrays.observation.shape[1:]))))
+    if len(arrays.action) <= most:
         return arrays
-    kept = np.sort(generator.choice(len(arrays.action), _MOST_WINDOWS, replace=False))
+    kept = np.sort(generator.choice(len(arrays.action), most, replace=False))
     return arrays[kept]
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from vdd_ros.common.errors import ConfigurationError, TrainingError
 from vdd_ros.common.settings import Settings
+from vdd_ros.learning.row_windows import NormalizedRowWindows
 
 _logger = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ class WindowSource(Protocol):
 class Windows:
     """Training data in memory, in normalised units: a source of batches."""
 
-    observation: Float[Tensor, 'count horizon obs']
+    observation: Float[Tensor, 'count horizon obs'] | NormalizedRowWindows
     action: Float[Tensor, 'count action']
 
     def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from vdd_ros.common.errors import TrainingError
+
+_NUMBERS = 1 << 19
+"""Numbers that are looked at at a time."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Normalizer:
         Parameters
         ----------
         values
-            Shape (count, dimension).
+            Shape (count, dimension): an array, or rows that become one in slices.
         relative_floor
             The least scale, as a share of the largest one.
 
@@ -38,22 +42,21 @@ class Normalizer:
             There are no values, some are not finite, or all dimensions are constant.
 
         """
-        values = np.asarray(values, dtype=np.float64)
         if values.ndim != 2 or not len(values):
             raise TrainingError(
                 expected='values of shape (count, dimension)', found=f'shape {values.shape}', remedy='record more data'
             )
-        if not np.isfinite(values).all():
+        mean, scale = _moments(values)
+        if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
             raise TrainingError(
                 expected='finite values', found='NaN or infinity in the data', remedy='drop the episodes that hold them'
             )
-        scale = values.std(axis=0)
         largest = scale.max()
         if largest == 0:
             raise TrainingError(
                 expected='data that vary', found='only constant dimensions', remedy='check the topics of the contract'
             )
-        return cls(values.mean(axis=0), np.maximum(scale, relative_floor * largest))
+        return cls(mean, np.maximum(scale, relative_floor * largest))
 
     def normalize(self, values: np.ndarray) -> np.ndarray:
         """Map values of shape (..., dimension) to normalised units."""
@@ -72,3 +75,18 @@ class Normalizers:
     """Of the observation of one stamp."""
     action: Normalizer
     """Of the action of one step."""
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of each dimension; what is no array is looked at some rows at a time."""
+    if isinstance(values, np.ndarray):
+        values = values.astype(np.float64, copy=False)
+        return values.mean(axis=0), values.std(axis=0)
+    count = max(1, _NUMBERS // values.shape[1])
+
+    def blocks() -> Iterator[np.ndarray]:
+        return (np.asarray(values[begin : begin + count]) for begin in range(0, len(values), count))
+
+    mean = sum(block.sum(axis=0) for block in blocks()) / len(values)
+    variance = sum(np.square(block - mean).sum(axis=0) for block in blocks()) / len(values)
+    return mean, np.sqrt(variance)

@@ -175,8 +175,7 @@ class Rows:
     def __getitem__(self, key: Any) -> Any:
         """Return some rows, or some columns of some rows."""
         if isinstance(key, slice):
-            places = np.arange(len(self))[key]
-            return Rows([part[key] if isinstance(part, np.ndarray) else part.pick(places) for part in self.parts])
+            return self.pick(np.arange(len(self))[key])
         key = key if isinstance(key, tuple) else (key,)
         if key[0] is Ellipsis:
             key = (slice(None), *key[1:])
@@ -187,6 +186,20 @@ class Rows:
         if rows.ndim and columns.ndim and not isinstance(key[0], slice) and not isinstance(chosen, slice):
             raise IndexError('choose the rows, then the columns')
         return self._dense(rows.ravel(), columns.ravel()).reshape((*rows.shape, *columns.shape))
+
+    def pick(self, places: np.ndarray) -> Rows:
+        """Return the rows at places, shape (row,), as another of these."""
+        return Rows([part[places] if isinstance(part, np.ndarray) else part.pick(places) for part in self.parts])
+
+    @classmethod
+    def joined(cls, several: Sequence[Rows]) -> Rows:
+        """Return the rows of several, one after the other; the parts of all have the same widths."""
+        return cls([
+            np.concatenate(parts)
+            if isinstance(parts[0], np.ndarray)
+            else Frames([row for part in parts for row in part.rows], parts[0].shape[1])
+            for parts in zip(*(rows.parts for rows in several), strict=True)
+        ])  # fmt: skip
 
     def _dense(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         found = np.empty((len(rows), len(columns)))
@@ -213,6 +226,52 @@ class Rows:
                     row, column = place if isinstance(part, np.ndarray) else (number, *place)
                     return row, int(begin) + column
         return None
+
+
+class RowWindows:
+    """Windows of rows, shape (window, horizon, column): held as places in these rows, dense only where asked for.
+
+    A slice or a list of windows is another of these, one place of all windows (``[:, -1]``) are `Rows`; any other index
+    gives float64 as an array of that shape would. ``numpy.asarray`` makes all of it dense.
+    """
+
+    ndim = 3
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, rows: Rows, places: np.ndarray) -> None:
+        """Put rows at places, shape (window, horizon), into windows."""
+        self.rows = rows
+        """The rows."""
+        self.places = places
+        """Shape (window, horizon): which of them."""
+        self.shape = (*places.shape, rows.shape[1])
+        """Windows, horizon and columns."""
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return len(self.places)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return all of it."""
+        dense = self.rows[self.places]
+        return dense if dtype is None else dense.astype(dtype, copy=False)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return some windows, one place of all of them, or numbers."""
+        key = key if isinstance(key, tuple) else (key,)
+        places = self.places[key[:2]]
+        if len(key) == 3:
+            return self.rows[places, key[2]]
+        if len(key) == 2 and places.ndim == 1 and isinstance(key[0], slice):
+            return self.rows.pick(places)
+        return RowWindows(self.rows, places) if len(key) == 1 and places.ndim == 2 else self.rows[places]
+
+    @classmethod
+    def joined(cls, parts: Sequence[RowWindows]) -> RowWindows:
+        """Return the windows of several, one after the other."""
+        begins = np.cumsum([0, *(len(part.rows) for part in parts)])
+        places = np.concatenate([part.places + begin for part, begin in zip(parts, begins)])
+        return cls(Rows.joined([part.rows for part in parts]), places)
 
 
 def side_by_side(parts: Sequence[Part]) -> np.ndarray | Rows:
