@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 import sqlite3
 import struct
@@ -24,6 +25,10 @@ from vdd_ros.data.bag.bag_recording import read_recording
 from vdd_ros.data.bag.recovery import recover
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.serialized import FieldType, Undecodable, walk
+from vdd_ros.data.quality.check import check as judge
+from vdd_ros.data.quality.draft import draft
+from vdd_ros.data.quality.inspection import inspect
+from vdd_ros.data.quality.survey import survey
 
 ROS1 = get_typestore(Stores.ROS1_NOETIC)
 RULE = '=' * 80 + '\n'
@@ -117,7 +122,7 @@ KINDS = {
 TEXT = 'float64 opening\nfloat64 force\n'
 
 
-def mcap(path: Path, *, ros1: bool = False, encoding: str = '', **options: object) -> Path:
+def mcap(path: Path, *, ros1: bool = False, encoding: str = '', xcdr2: bool = False, **options: object) -> Path:
     """Write them as one MCAP file of any layout."""
     path.mkdir(parents=True)
     with (path / 'bag_0.mcap').open('wb') as file:
@@ -133,6 +138,7 @@ def mcap(path: Path, *, ros1: bool = False, encoding: str = '', **options: objec
         for topic, stamp, data in rows():
             if ros1:
                 data = data[4:] if topic == '/gripper' else bytes(STORE.cdr_to_ros1(data, KINDS[topic]))
+            data = b'\0\7' + data[2:] if xcdr2 else data
             writer.add_message(channels[topic], stamp, data, stamp)
         writer.finish()
     return path
@@ -191,12 +197,27 @@ def test_a_folder_without_definitions_is_refused_by_the_command(tmp_path, monkey
     assert os.environ[SEARCH_PATH] == ''
 
 
-def test_a_topic_that_is_not_serialised_by_ros_is_refused_by_name_and_can_be_inspected(tmp_path, capsys):
-    path = mcap(tmp_path / 'bag', encoding='json')
-    with pytest.raises(BagError, match='found messages serialised as json'):
+@pytest.mark.parametrize(
+    ('encoding', 'xcdr2', 'name'),
+    [('json', False, 'JSON'), ('protobuf', False, 'protobuf'), ('cdr', True, r'XCDR2 \(0x0007\)')],
+    ids=['json', 'protobuf', 'xcdr2'],
+)
+def test_what_is_not_serialised_as_plain_cdr_is_named_by_inspection_draft_and_check(
+    tmp_path, capsys, encoding, xcdr2, name
+):
+    path = mcap(tmp_path / 'bag', encoding=encoding, xcdr2=xcdr2)
+    with pytest.raises(BagError, match=f'serialised as {name}'):
         read_recording(path, contract())
+    assert any(
+        re.search(rf'serialised as {name}.*record the topic by rosbag2 as plain CDR', f'{item.text}; {item.remedy}')
+        for item in inspect(path).findings
+        if item.about == '/joint_states'
+    )
+    with pytest.raises(BagError, match=rf'(?s)serialised as {name}.*record the joint states by rosbag2 as plain CDR'):
+        draft(survey(path, values=True))
+    assert any(re.search(f'measured: .*serialised as {name}', item) for item in judge(path, contract()).complaints)
     assert main(['inspect', str(path)]) == 0
-    assert '/joint_states' in capsys.readouterr().out
+    assert re.search(name.partition(' ')[0], capsys.readouterr().out)
 
 
 def test_a_topic_of_two_types_is_of_the_one_with_most_messages(tmp_path):

@@ -168,3 +168,18 @@ def test_check_fails_a_bag_that_lost_data(bag, tmp_path):
     data[(begin + end) // 2] ^= 0xFF
     (copy / 'bag_0.mcap').write_bytes(data)
     assert main(['inspect', str(copy), '--check']) == 1
+
+
+def test_a_recording_is_as_long_as_the_recorder_ran_whatever_the_clock_of_its_headers(tmp_path):
+    path = tmp_path / 'bag'
+    with BagWriter(path, {'/joint_states': TOPICS['/joint_states'], '/notes': TOPICS['/notes']}) as writer:
+        for tick in range(100):
+            stamp, simulated = 1_700_000_000 * 10**9 + tick * 10 * MS, 5 * 10**9 + tick * 10 * MS
+            state = _make('sensor_msgs/msg/JointState', _header(simulated), JOINTS, *(np.zeros(7) for _ in range(3)))
+            writer.write('/joint_states', stamp, bytes(STORE.serialize_cdr(state, TOPICS['/joint_states'])))
+            writer.write(
+                '/notes', stamp, bytes(STORE.serialize_cdr(_make('std_msgs/msg/String', ''), TOPICS['/notes']))
+            )
+    found = inspect(path)
+    assert found.seconds == pytest.approx(0.99)
+    assert all((counts > 0).sum() == 100 for counts in found.activity.values())

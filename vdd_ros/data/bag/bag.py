@@ -28,6 +28,7 @@ from vdd_ros.data.decode.serialized import Definitions, Messages
 _STORAGES = {'.mcap': McapFile, '.db3': SqliteFile, '.bag': Ros1File}
 _COMPRESSIONS = {'.zstd': 'zstd', '.zst': 'zstd', '.lz4': 'lz4'}
 _MAGIC = {b'\x28\xb5\x2f\xfd': 'zstd', b'\x04\x22\x4d\x18': 'lz4'}
+_ENCODINGS = {'json': 'JSON', 'cbor': 'CBOR', 'msgpack': 'MessagePack', 'flatbuffer': 'FlatBuffers'}
 _MAX_MESSAGE = 1 << 30
 _File = McapFile | SqliteFile | Ros1File
 
@@ -52,6 +53,11 @@ class TopicInfo:
     def decodable(self) -> bool:
         """Whether they are serialised in a way that this package reads."""
         return self.encoding in ('cdr', 'ros1', '')
+
+    @property
+    def foreign(self) -> str:
+        """What they are serialised as, where this package does not read it; else empty."""
+        return '' if self.decodable else _ENCODINGS.get(self.encoding, self.encoding)
 
 
 class Bag:

@@ -226,11 +226,11 @@ class RecordingReader:
                 found=', '.join(sorted(self._bag.topics)) or 'no topics at all',
                 remedy='set the topics of the contract to those of the bag',
             )
-        found, encoding = self._bag.topics[name].type, self._bag.topics[name].encoding
-        if not self._bag.topics[name].decodable:
+        found, foreign = self._bag.topics[name].type, self._bag.topics[name].foreign
+        if foreign:
             raise BagError(
                 expected=f'messages of ROS (CDR, or those of ROS 1) on {topic} in {self._bag.path}',
-                found=f'messages serialised as {encoding}',
+                found=f'messages serialised as {foreign}',
                 remedy='record the topic by rosbag2, or convert the bag',
             )
         if found != kind:

@@ -147,6 +147,11 @@ class Layout:
         return offset + element * np.dtype(code).itemsize, code
 
 
+def serialization(data: bytes) -> str:
+    """Return how a message is serialised where it tells that it is no plain CDR of ROS 2; empty where it does not."""
+    return _ENCAPSULATIONS.get(bytes(data[:2]), '') if len(data) >= 4 else ''
+
+
 def walk(data: bytes, type_name: str, definitions: Definitions, ros1: bool = False) -> Layout:
     """Find out where the fields of a message lie.
 
@@ -169,7 +174,7 @@ def walk(data: bytes, type_name: str, definitions: Definitions, ros1: bool = Fal
         walker = _Walker(data, definitions, '<', 0, packed=True)
     else:
         if len(data) < 4 or data[0] != 0 or data[1] not in (0, 1):
-            other = _ENCAPSULATIONS.get(bytes(data[:2])) if len(data) >= 4 else None
+            other = serialization(data)
             raise Undecodable(
                 f'it is serialised as {other}, not as plain CDR' if other else 'no CDR encapsulation at its beginning'
             )

@@ -12,7 +12,7 @@ from vdd_ros.common.errors import BagError
 from vdd_ros.contract import message_types as types
 from vdd_ros.data.quality.draft_arm import COMMANDING, GRIPPER, Arm, Limits, Unit, find_arm, unit_of
 from vdd_ros.data.quality.quality import StreamQuality, measure_stream
-from vdd_ros.data.quality.survey import ARRAYS, JOINT_STATE, MARKS, TRAJECTORY, Seen, Survey, Table
+from vdd_ros.data.quality.survey import ARRAYS, JOINT_STATE, MARKS, OTHER_CLOCK, TRAJECTORY, Seen, Survey, Table
 
 _PLAIN_RATE = 20.0
 _POSE = 6
@@ -21,8 +21,6 @@ _FEW_JOINTS = (
     '  # tool_weights: {rotation: [1, 1, 0]}   # about its own z the tool may turn: five joints keep no whole pose'
 )
 _PAUSE = 1.0
-_OTHER_CLOCK = 1.0
-"""Offset over which the clock of headers is not that of the recorder [s]."""
 _NUMBERS = {f'std_msgs/msg/{name}' for name in 'Float64 Float32 Int32 Int64 UInt8 Bool'.split()}
 _GRIPPER_COMMAND = 'control_msgs/msg/GripperCommand'
 _NO_LIMITS: Limits = MappingProxyType({})
@@ -56,10 +54,12 @@ def draft(found: Survey, model: Model | None = None) -> str:
     """
     arm = find_arm(found, model.limits if model is not None else _NO_LIMITS)
     if arm is None:
+        there = any(seen.info.type == JOINT_STATE and seen.quality.foreign for seen in found.topics.values())
         raise BagError(
             expected=f'sensor_msgs/msg/JointState with positions in {found.path}',
             found=', '.join(map(_described, found.topics.values())) or 'no topics',
-            remedy='record the joint states of the arm',
+            remedy='record the joint states by rosbag2 as plain CDR, or convert the bag' * there
+            or 'record the joint states of the arm',
         )
     return '\n'.join(_Draft(found, arm, model).lines()) + '\n'
 
@@ -81,7 +81,7 @@ class _Draft:
         used = [arm.seen, *([self._commands.seen] if self._commands else []), *self._grippers]
         # Where one stream counts by its reception, no other may count by another clock.
         self._by_reception = any(_is_unstamped(seen) for seen in used) or self._marks is not None
-        self._by_reception |= len({round(_offset(seen) / _OTHER_CLOCK) for seen in used if not _is_unstamped(seen)}) > 1
+        self._by_reception |= len({round(_offset(seen) / OTHER_CLOCK) for seen in used if not _is_unstamped(seen)}) > 1
 
     def lines(self) -> list[str]:
         arm, commands, path = self._arm, self._commands, self._found.path
@@ -163,7 +163,7 @@ class _Draft:
             return ''
         if _is_unstamped(seen):
             return 'its headers have no time'
-        if self._by_reception and abs(_offset(seen)) > _OTHER_CLOCK:
+        if self._by_reception and abs(_offset(seen)) > OTHER_CLOCK:
             return f'its headers are of another clock, {_offset(seen):.3g} s off'
         return ''
 

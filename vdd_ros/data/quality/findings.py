@@ -119,6 +119,13 @@ def _of_report(report: ConversionReport, episodes: int) -> Iterator[Finding]:
 
 
 def _of_stream(stream: StreamQuality, spans: Mapping[int, tuple[int, int]]) -> Iterator[Finding]:
+    if stream.foreign:
+        yield Finding(
+            'warning',
+            stream.topic,
+            f'its messages are serialised as {stream.foreign} and cannot be decoded',
+            'record the topic by rosbag2 as plain CDR, or convert the bag, where a policy needs it',
+        )
     gaps = gaps_within(stream, spans)
     if gaps:
         longest, place = max((within(gap, spans) for gap in gaps), default=(0.0, None))

@@ -60,6 +60,8 @@ class StreamQuality:
     """Median time from header to reception, over the least [s]: what the way to the recorder costs beyond its best."""
     drift: float | None = None
     """How fast the clock of its headers loses time against that of the recorder [s/s]."""
+    foreign: str = ''
+    """What its messages are serialised as, where this package does not read it; else empty."""
 
 
 def measure_stream(

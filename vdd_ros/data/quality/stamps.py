@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vdd_ros.data.bag.bag import Bag, TopicInfo
-from vdd_ros.data.decode.serialized import Messages
+from vdd_ros.data.decode.serialized import Messages, serialization
 
 _SHORTEST = 12
 """Bytes up to the end of the stamp of a header."""
@@ -17,6 +17,8 @@ class Stamps:
     def __init__(self, info: TopicInfo, bag: Bag) -> None:
         """Find out whether the topic's type begins with a header."""
         self.info = info
+        self.foreign = info.foreign
+        """What the messages are serialised as, where this package does not read it; else empty."""
         fields = bag.definitions(info.name).get(info.type, ())
         self._report = bag.report
         first = fields[0][1] if fields and info.decodable else None
@@ -26,6 +28,8 @@ class Stamps:
 
     def take(self, messages: Messages) -> None:
         """Take in some of its messages."""
+        if not (self._received or self.foreign or self.info.ros1) and len(messages):
+            self.foreign = serialization(messages.data(0))
         if self._stamped and (short := messages.sizes < _SHORTEST).any():
             place = messages.place(int(np.flatnonzero(short)[0]))
             self._report.add('note', self.info.name, 'messages too short to hold a header', int(short.sum()), place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ JOINT_STATE = 'sensor_msgs/msg/JointState'
 TRAJECTORY = 'trajectory_msgs/msg/JointTrajectory'
 MARKS = 'diagnostic_msgs/msg/DiagnosticArray'
 ARRAYS = ('std_msgs/msg/Float64MultiArray', 'std_msgs/msg/Float32MultiArray')
+OTHER_CLOCK = 1.0
+"""Offset over which the clock of headers is not that of the recorder [s]."""
 _MAX_ROWS = 20_000
 
 
@@ -65,6 +67,12 @@ class Seen:
     """What joints and arrays say, the most frequent first; only where a survey asks for `values`."""
 
     @property
+    def stamps(self) -> np.ndarray:
+        """Shape (message,) [ns]: those of the headers, or of the reception where headers are of another clock."""
+        offset = self.quality.clock_offset
+        return self.received if self.headers is None or abs(offset or 0.0) > OTHER_CLOCK else self.headers
+
+    @property
     def latency(self) -> float | None:
         """How long nearly all messages take [s]; None where the clocks do not allow to measure it."""
         offset, delay = self.quality.clock_offset, self.quality.delay
@@ -93,11 +101,7 @@ class Survey:
     @property
     def times(self) -> dict[str, np.ndarray]:
         """By topic with messages, their stamps in ascending order [ns]."""
-        return {
-            name: np.sort(seen.received if seen.headers is None else seen.headers)
-            for name, seen in self.topics.items()
-            if len(seen.received)
-        }
+        return {name: np.sort(seen.stamps) for name, seen in self.topics.items() if len(seen.received)}
 
 
 def survey(
@@ -166,6 +170,7 @@ def survey(
             sensor=item.headers is not None,
             events=item.info.type == MARKS,
         )
+        quality = replace(quality, foreign=item.foreign)
         look = looks.get(name)
         seen = (look.layout, look.problem, look.tables()) if look is not None else ()
         topics[name] = Seen(item.info, quality, item.received, item.headers, *seen)
@@ -190,6 +195,9 @@ class _Look:
             if kind in (JOINT_STATE, TRAJECTORY, *ARRAYS):
                 plain = JointStream()
                 self._decoder = _Positions(kind, self._definitions, plain, by_header=False, ros1=self._info.ros1)
+        if self._info.foreign:
+            self.problem = f'they are serialised as {self._info.foreign}, not as CDR'
+            return
         for index in range(len(messages) if self.layout is None else 0):
             try:
                 self.layout = walk(messages.data(index), kind, self._definitions, self._info.ros1)
