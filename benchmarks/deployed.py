@@ -1,125 +1,199 @@
-"""Rolls students out as they are deployed, in simulated time: `python -m benchmarks.deployed STUDENT`.
+"""Rolls students out as they are deployed: `python -m benchmarks.deployed --student STUDENT`.
 
-Commands leave at control rate under all limits, plans are made beside them with measured latency, joint states come at
-their own rate and late. Beside each row stands the same student in lockstep.
+Commands leave at control rate under all limits, and plans are made beside them. Each part can be run by itself
+(`--only`); rows are written as they are measured, and those of the other parts are kept.
 
-    rates           the student of `make demo`, 100 to 1000 Hz, in full and in slow mode
-    limits          the same under the limits of the FR3: those of its data sheet, and those that ship
-    placing         a student of Placing, 500 Hz, under the limits of the UR5e that ship
-    joint           students of the joint contract of Avoiding, 250 Hz; one for each seed
-    chunks          further students of the chunk contract of Avoiding, 250 Hz; one for each seed
+    process     in simulated time, with measured durations of planning; beside each row the same student in lockstep:
+                the student of `make demo` at 100 to 1000 Hz in full and in slow mode, and under the limits of the FR3
+                (data sheet, and those that ship); Placing at 500 Hz under the limits of the UR5e that ship; students of
+                the joint contract and of the chunk contract of Avoiding at 250 Hz, one for each seed
+    dds         the student of `make demo` over DDS in real time, at 250 and 1000 Hz under both limits of the FR3. On a
+                computer that is busy otherwise these rows show that, and not the policy: each has the load that it met
+    faults      twelve kinds of faulty joint states at 250 Hz over DDS
 
-Limits are checked on the commands, as the arm receives them. The jerk of the tool point is the root mean square over a
+Limits are held against the commands as the arm receives them. The jerk of the tool point is the root mean square over a
 motion, the median over the episodes, beside that of demonstrations recorded at control rate.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
-from rich.progress import Progress, TaskID
+from rich.console import Console
+from rich.progress import Progress
 
-from benchmarks.harness import Bar, finish
+from benchmarks import deployed_faults
+from benchmarks.command_measures import limits_used, received, tool_jerk
+from benchmarks.constant_student import save_student
+from benchmarks.harness import Bar, finish, kept_rows, write
+from benchmarks.measurement_faults import FAULTS
+from vdd_ros.common.errors import VddError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.deployment import Deployment
-from vdd_ros.control.limits import Limits
 from vdd_ros.policy.artifact import load_artifact
 from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.demonstration import CONTROL_PERIOD, Teleoperation
 from vdd_ros.sim.tasks import Task, load_task
-from vdd_ros.validation.latency import compare
+from vdd_ros.validation.latency import plan_durations
 from vdd_ros.validation.metrics import summarise
+from vdd_ros.validation.over_ros import rollout_over_ros
 from vdd_ros.validation.rollout import Timing, Trial, rollout_all
+from vdd_ros.validation.trial import Rollouts
 
-RATES = (100, 250, 500, 1000)
+Part = Literal['process', 'dds', 'faults']
+PARTS: tuple[Part, ...] = ('process', 'dds', 'faults')
+RATES, DDS_RATES = (100, 250, 500, 1000), (250, 1000)
+FR3_LIMITS = ('fr3_data_sheet', 'fr3')
+_LIMIT_KINDS = ('position', 'velocity', 'acceleration', 'jerk')
+_SEEDS = 3
+_BUSY = 0.7
+"""Load of the computer over which rows in real time show that."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a student is deployed in a row."""
+
+    rate: float
+    """Commands [Hz]."""
+    limits: str = ''
+    """Of the arm, by the name of a robot; empty: those of the model."""
+    mode: Literal['full', 'slow'] = 'full'
+    """Operating mode."""
+
+    @property
+    def deployment(self) -> Deployment:
+        """The parameters of the policy node."""
+        return Deployment(control_rate=float(self.rate), joint_limits=self.limits, operating_mode=self.mode)
+
+    @property
+    def name(self) -> str:
+        """What the row is of."""
+        return f'{self.rate:g} Hz, {self.limits or "model"}, {self.mode}'
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is measured at once."""
+
+    part: Part
+    name: str
+    measure: Callable[[Callable[[int, int], None]], Iterator[Row]]
+    """Yields rows, and calls what it is given with how much is done, and of how much."""
 
 
 class Case:
-    """A student, its task, and how fast it plans."""
+    """A student and its task."""
 
-    def __init__(self, student: Path) -> None:
-        """Load the student and measure its latency."""
+    def __init__(self, who: str, student: Path, shown: int) -> None:
+        """Load a student of a kind; ``shown`` demonstrations are compared with."""
         artifact = load_artifact(student, kind='student')
+        self.who, self.student = who, student
+        self.hash = artifact.hash[:12]
         self.contract: Contract = artifact.manifest.contract
         self.task: Task = load_task(self.contract.name.partition('_')[0])
         self.kinematics = Kinematics.from_contract(self.contract)
+        self._artifact, self._shown = artifact, shown
         self._load = partial(DistilledPolicy.load, student)
-        latency = compare(None, artifact, lambda done, total: None)['student']
-        self._latency = (latency.p50 * 1e-6,) * 98 + (latency.p99 * 1e-6,) * 2
 
-    def rows(
-        self, runs: Sequence[tuple[float, Deployment]], episodes: int, progress: Callable[[str, int, int], None]
-    ) -> list[dict[str, Any]]:
-        """Roll out in lockstep, and as deployed at rates [Hz] under deployments; return a row for each."""
-        trials = {'lockstep': Trial(self._load, episodes)}
-        for rate, deployment in runs:
-            timing = Timing(round(NANOSECONDS / rate), self._latency, keeps_commands=True)
-            name = f'{rate:g} Hz, {deployment.joint_limits or "model"}, {deployment.operating_mode}'
-            trials[name] = Trial(self._load, episodes, timing=timing, deployment=deployment)
-        rollouts = rollout_all(self.task, self.contract, trials, 0, os.cpu_count() or 1, progress)
-        rows = [self._row('lockstep', rollouts['lockstep'])]
-        for (rate, deployment), name in zip(runs, list(trials)[1:]):
-            limits = deployment.limits_of(self.contract, self.kinematics, lockstep=False)
-            done = rollouts[name]
-            more = {
-                'limit used': max(used(each, limits, 1 / rate) for each in done.commands),
-                'tool jerk': float(np.median([self.jerk(each, 1 / rate) for each in done.commands])),
-                'stopped': sum('out of distribution' in cause for cause in done.causes),
-                'x real time': sum(len(each) for each in done.commands) / rate / done.seconds,
-            }
-            rows.append({**self._row(name, done), **more})
-        return rows
+    def lockstep(self, episodes: int, progress: Callable[[int, int], None]) -> Row:
+        """Roll out in lockstep."""
+        return self._row('lockstep', self._rollouts(Trial(self._load, episodes), progress))
 
-    def jerk(self, commands: np.ndarray, seconds: float) -> float:
-        """Return the root mean square jerk of the tool point along commands, shape (time, joint) [rad], in [m/s^3].
+    def in_process(self, run: Run, episodes: int, progress: Callable[[int, int], None]) -> Row:
+        """Roll out as deployed in simulated time."""
+        timing = Timing(round(NANOSECONDS / run.rate), self._durations, keeps_commands=True)
+        trial = Trial(self._load, episodes, timing=timing, deployment=run.deployment)
+        done = self._rollouts(trial, progress)
+        speed = sum(len(each) for each in done.commands) / run.rate / done.seconds
+        return {**self._row(run.name, done), **self._motion(run, done.commands), 'x real time': speed}
 
-        Every motion is looked at at even times of `CONTROL_PERIOD`: what is faster, no tool point follows.
-        """
-        step = max(1, round(CONTROL_PERIOD / NANOSECONDS / seconds))
-        tool = self.kinematics.tool_position(commands[::step])
-        third = np.diff(tool, 3, axis=0) / (step * seconds) ** 3
-        return float(np.sqrt((third**2).sum(axis=1).mean()))
+    def over_dds(self, run: Run, episodes: int, logs: Path, progress: Callable[[int, int], None]) -> Row:
+        """Roll out over DDS in real time."""
+        load = os.getloadavg()[0]
+        period = round(NANOSECONDS / run.rate)
+        done = rollout_over_ros(
+            self.student,
+            task=self.task.name,
+            episodes=episodes,
+            deployment=run.deployment,
+            real_time=True,
+            logs=logs,
+            progress=lambda step, ended, total, values: progress(int(ended), int(total)),
+        )
+        found = [received(sent, position, period) for sent, position in zip(done.sent, done.commands)]
+        late = 1e3 * np.concatenate([each.lateness for each in found])
+        return {
+            **self._row(run.name, done),
+            **self._motion(run, [each.position for each in found]),
+            'lateness p50 [ms]': float(np.percentile(late, 50)),
+            'lateness p99 [ms]': float(np.percentile(late, 99)),
+            'gaps': sum(each.gaps for each in found),
+            'commands': len(late),
+            'load': load,
+        }
 
-    def demonstrated(self, episodes: int) -> float:
-        """Return the median of the jerk of demonstrations recorded at control rate."""
+    @cached_property
+    def demonstrated(self) -> float:
+        """The median jerk of demonstrations recorded at control rate [m/s^3]."""
         simulation = self.task.simulation(self.contract.robot.joints)
         script = self.task.new_demonstrator(np.random.default_rng(0))
         hand = Teleoperation(self.kinematics, self.task, script)
         jerks = []
-        for episode in range(episodes):
+        for episode in range(self._shown):
             self.task.reset(simulation, episode)
             hand.begin(simulation.position)
             commands = []
             while not hand.finished:
                 commands.append(hand.command())
-            jerks.append(self.jerk(np.array(commands), CONTROL_PERIOD / NANOSECONDS))
+            jerks.append(tool_jerk(self.kinematics, np.array(commands), CONTROL_PERIOD / NANOSECONDS))
         return float(np.median(jerks))
 
-    def _row(self, what: str, rollouts: Any) -> dict[str, Any]:
-        summary = summarise(rollouts, 0)
+    @cached_property
+    def _durations(self) -> tuple[float, ...]:
+        position = self.task.simulation(self.contract.robot.joints).position
+        return plan_durations(self._artifact, Deployment(), position)
+
+    def _rollouts(self, trial: Trial, progress: Callable[[int, int], None]) -> Rollouts:
+        return rollout_all(
+            self.task,
+            self.contract,
+            {'': trial},
+            0,
+            os.cpu_count() or 1,
+            lambda name, done, total: progress(done, total),
+        )['']
+
+    def _row(self, what: str, done: Rollouts) -> Row:
+        summary = summarise(done)
         return {
+            'who': self.who,
+            'student': self.hash,
             'what': what,
+            'episodes': len(done),
             'success': float(summary.success),
             'entropy': float(summary.entropy),
-            'causes': ', '.join(sorted({cause for cause in rollouts.causes if cause})),
-            'episodes': len(rollouts),
+            'stopped': sum('out of distribution' in cause for cause in done.causes),
+            'causes': '; '.join(sorted({cause for cause in done.causes if cause})),
         }
 
-
-def used(commands: np.ndarray, limits: Limits, seconds: float) -> float:
-    """Return the greatest share of a limit that commands, shape (time, joint) [rad], use; 1 is all of it."""
-    shares = []
-    for order, limit in enumerate((limits.velocity, limits.acceleration, limits.jerk), 1):
-        differences = np.abs(np.diff(commands, order, axis=0)) / seconds**order
-        shares.append(float((differences / limit).max()) if len(differences) else 0.0)
-    return max(shares)
+    def _motion(self, run: Run, commands: Sequence[np.ndarray]) -> Row:
+        limits = run.deployment.limits_of(self.contract, self.kinematics, lockstep=False)
+        used = [limits_used(each, limits, 1 / run.rate) for each in commands]
+        shares = {f'{kind} used': max(each[kind] for each in used) for kind in _LIMIT_KINDS}
+        jerk = float(np.nanmedian([tool_jerk(self.kinematics, each, 1 / run.rate) for each in commands]))
+        return {**shares, 'tool jerk': jerk, 'tool jerk shown': self.demonstrated}
 
 
 def main(
@@ -128,6 +202,8 @@ def main(
     joint: tuple[Path, ...] = (),
     chunks: tuple[Path, ...] = (),
     episodes: int = 480,
+    dds_episodes: int = 60,
+    only: tuple[Part, ...] = (),
     quick: bool = False,
     check: bool = False,
 ) -> int:
@@ -142,65 +218,143 @@ def main(
     joint, chunks
         Students of avoiding_joint and of avoiding_cartesian, one for each seed.
     episodes
-        Of each row; half of them for Placing, joints and chunks.
+        Of each row in process; half of them for Placing, joints and chunks.
+    dds_episodes
+        Of each row over DDS.
+    only
+        The parts that are run; by default all.
     quick
-        A small version that shows only that the program runs.
+        A small version with a student that goes straight on, which shows only that the program runs.
     check
         Exit with 1 where a bar does not hold.
 
     """
-    rates, shown = RATES, 24
-    if quick:
-        rates, episodes, shown = (250,), 2, 1
+    parts = tuple(part for part in PARTS if part in (only or PARTS))
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder, Progress(transient=True, console=console) as progress:
+        logs = Path(folder)
+        if quick:
+            change = {'prediction_horizon': 12, 'action_horizon': 4}
+            student, episodes, dds_episodes = save_student(logs / 'student', [[0.0, 0.01]], change=change), 2, 1
+        cases = _cases(student, placing, joint, chunks, 1 if quick else 24) if {'process', 'dds'} & set(parts) else []
+        jobs = list(_plan(parts, cases, episodes, dds_episodes, logs, quick))
+        rows = [row for row in kept_rows('deployed') if row['part'] not in parts and is_of(row, cases)]
+        overall = progress.add_task('deployed', total=len(jobs))
+        for job in jobs:
+            progress.update(overall, description=job.part)
+            if job.part == 'dds' and (load := os.getloadavg()[0]) > _BUSY and not quick:
+                console.print(f'this computer is busy (load {load:.1f}): the next row shows that, and not the policy')
+            bar = progress.add_task(job.name, total=None)
+            try:
+                for row in job.measure(lambda done, total, bar=bar: progress.update(bar, completed=done, total=total)):
+                    rows.append({'part': job.part, **row})
+                    write('deployed', rows, bars_of(rows, complete=not quick))
+            except (VddError, OSError, RuntimeError) as error:
+                # What cannot be measured takes nothing from the rest; its bar does not hold.
+                rows.append({'part': job.part, 'what': job.name, 'error': str(error)})
+                write('deployed', rows, bars_of(rows, complete=not quick))
+            progress.remove_task(bar)
+            progress.advance(overall)
+    return finish('deployed', rows, bars_of(rows, complete=not quick), check=check, by='part')
+
+
+def _plan(
+    parts: Sequence[Part], cases: Sequence[Case], episodes: int, dds_episodes: int, logs: Path, quick: bool
+) -> Iterator[Job]:
+    """Yield every job in turn."""
     half = max(1, episodes // 2)
-    everywhere = [(rate, Deployment(operating_mode=mode)) for rate in rates for mode in ('full', 'slow')]
-    everywhere += [(250, Deployment(joint_limits=limits)) for limits in ('fr3_data_sheet', 'fr3')]
-    placed = [(500, Deployment(joint_limits='ur5e'))]
-    cases = [('demo', student, everywhere, episodes)]
-    cases += [('placing', path, placed, half) for path in (placing,) if path is not None]
-    cases += [('joint', path, [(250, Deployment())], half) for path in joint]
-    cases += [('chunks', path, [(250, Deployment())], half) for path in chunks]
-    rows: list[dict[str, Any]] = []
+    for case in cases if 'process' in parts else ():
+        count = episodes if case.who == 'demo' else half
+        yield Job('process', f'{case.who} {case.hash}, lockstep', partial(_one, case.lockstep, count))
+        for run in _runs(case.who, quick):
+            yield Job('process', f'{case.who} {case.hash}, {run.name}', partial(_one, case.in_process, run, count))
+    for case in cases if 'dds' in parts else ():
+        for rate in DDS_RATES[:1] if quick else DDS_RATES:
+            for limits in FR3_LIMITS[1:] if quick else FR3_LIMITS:
+                run = Run(rate, limits)
+                measure = partial(_one, case.over_dds, run, dds_episodes, logs / f'dds_{rate}_{limits}')
+                if case.who == 'demo':
+                    yield Job('dds', f'{case.who} {case.hash}, {run.name}', measure)
+    if 'faults' in parts:
+        names = tuple(FAULTS)[:2] if quick else tuple(FAULTS)
+        yield Job('faults', 'faulty measurements', lambda tell: deployed_faults.rows(logs / 'faults', names))
+
+
+def _one(measure: Callable[..., Row], *arguments: Any) -> Iterator[Row]:
+    """Yield the row that is measured; the last argument is told the progress."""
+    yield measure(*arguments)
+
+
+def _runs(who: str, quick: bool) -> list[Run]:
+    """Return how a student of a kind is deployed in process."""
+    if quick:
+        return [Run(250)]
+    if who == 'placing':
+        return [Run(500, 'ur5e')]
+    if who != 'demo':
+        return [Run(250)]
+    modes: tuple[Literal['full', 'slow'], ...] = ('full', 'slow')
+    return [Run(rate, mode=mode) for rate in RATES for mode in modes] + [Run(250, limits) for limits in FR3_LIMITS]
+
+
+def _cases(
+    student: Path, placing: Path | None, joint: Sequence[Path], chunks: Sequence[Path], shown: int
+) -> list[Case]:
+    named = [('demo', student), *(('placing', path) for path in (placing,) if path is not None)]
+    named += [('joint', path) for path in joint] + [('chunks', path) for path in chunks]
+    return [Case(who, path, shown) for who, path in named]
+
+
+def is_of(row: Row, cases: Sequence[Case]) -> bool:
+    """Tell whether a row of before is of one of these students, or of none."""
+    return not cases or row.get('student') in {None, *(case.hash for case in cases)}
+
+
+_EXPECTED = {'process': {'demo': 10, 'placing': 1, 'joint': _SEEDS, 'chunks': _SEEDS}, 'dds': {'demo': 4}}
+"""How many rows as deployed each part has, by kind of student."""
+
+
+def bars_of(rows: Sequence[Row], *, complete: bool) -> list[Bar]:
+    """Return what is asked of rows; if they should be ``complete``, that none is missing in the parts that were run."""
     bars: list[Bar] = []
-    with Progress(transient=True) as progress:
-        for who, path, runs, count in cases:
-            bar = progress.add_task(f'{who} {path}', total=count * (len(runs) + 1))
-            done: dict[str, int] = {}
+    lockstep = {row['student']: row for row in rows if row['what'] == 'lockstep'}
+    for row in rows:
+        name = f'{row["part"]}, {row.get("who", "")} {row.get("student", "")}, {row["what"]}'
+        if 'error' in row:
+            bars.append(Bar(f'{row["part"]}, {row["what"]}: measured', 0, 1))
+        elif row['part'] == 'faults':
+            what = f'fault, {row["what"]}'
+            bars.append(Bar(f'{what}: beyond the braking distance [mrad]', row['beyond it [mrad]'], 5, at_most=True))
+            bars.append(Bar(f'{what}: reason on /diagnostics', float(bool(row['reason'])), 1))
+        elif row['what'] != 'lockstep':
+            bars += _of_deployed(name, row, lockstep.get(row['student']))
+    for part in {row['part'] for row in rows} if complete else ():
+        for who, count in _EXPECTED.get(part, {}).items():
+            mine = [row for row in rows if row['part'] == part and row.get('who') == who and row['what'] != 'lockstep']
+            bars.append(Bar(f'{part}, {who}: rows', len(mine), count))
+    return bars
 
-            def tell(name: str, ended: int, total: int, bar: TaskID = bar, done: dict[str, int] = done) -> None:
-                done[name] = ended
-                progress.update(bar, completed=sum(done.values()))
 
-            case = Case(path)
-            jerk = case.demonstrated(shown)
-            still, *found = case.rows(runs, count, tell)
-            rows.append({'who': who, 'what': 'demonstrations', 'tool jerk': jerk, 'episodes': shown})
-            rows.append({'who': who, **still})
-            rows += [{'who': who, **row} for row in found]
-            bars += asked(who, still, found, jerk)
-    return finish('deployed', rows, bars, check=check)
-
-
-def asked(who: str, still: dict[str, Any], found: Sequence[dict[str, Any]], jerk: float) -> list[Bar]:
-    """Return the bars of a student's rows, beside lockstep and the jerk of demonstrations [m/s^3]."""
-    bars = []
-    for row in found:
-        name = f'{who}, {row["what"]}'
-        within_model = 'model' in row['what']
-        success, entropy = {
-            'demo': (0.95, 0.85 if within_model else 0.80),
-            'placing': (0.90, None),
-        }.get(who, (0.93, 0.85))
-        bars.append(Bar(f'{name}: success', row['success'], success))
-        if entropy is not None:
-            bars.append(Bar(f'{name}: entropy', row['entropy'], entropy))
-        if who == 'demo' and within_model:
-            bars.append(Bar(f'{name}: success under lockstep', still['success'] - row['success'], 0.02, at_most=True))
-        bars.append(Bar(f'{name}: stopped as out of distribution', row['stopped'], 0, at_most=True))
-        bars.append(Bar(f'{name}: greatest share of a limit', row['limit used'], 1 + 1e-6, at_most=True))
-        bars.append(Bar(f'{name}: tool jerk beside demonstrations', row['tool jerk'] / jerk, 1.0, at_most=True))
-        if (who, row['what']) == ('demo', '250 Hz, model, full'):
-            bars.append(Bar('validation as deployed at 250 Hz, x real time on a core', row['x real time'], 30))
+def _of_deployed(name: str, row: Row, lockstep: Row | None) -> list[Bar]:
+    """Return what is asked of a student as it is deployed."""
+    within_model = ' model,' in row['what']
+    success, entropy = {
+        'demo': (0.95, 0.85 if within_model else 0.80),
+        'placing': (0.90, None),
+    }.get(row['who'], (0.93, 0.85))
+    bars = [Bar(f'{name}: success', row['success'], success)]
+    if entropy is not None:
+        bars.append(Bar(f'{name}: entropy', row['entropy'], entropy))
+    if row['who'] == 'demo' and row['part'] == 'process' and within_model:
+        under = float('nan') if lockstep is None else lockstep['success'] - row['success']
+        bars.append(Bar(f'{name}: success under lockstep', under, 0.02, at_most=True))
+    bars.append(Bar(f'{name}: stopped as out of distribution', row['stopped'], 0, at_most=True))
+    for kind in _LIMIT_KINDS:
+        bars.append(Bar(f'{name}: {kind}, share of its limit', row[f'{kind} used'], 1 + 1e-6, at_most=True))
+    jerk = row['tool jerk'] / row['tool jerk shown']
+    bars.append(Bar(f'{name}: tool jerk beside demonstrations', jerk, 1.0, at_most=True))
+    if (row['part'], row['who'], row['what']) == ('process', 'demo', '250 Hz, model, full'):
+        bars.append(Bar('validation as deployed at 250 Hz, x real time on a core', row['x real time'], 30))
     return bars
 
 

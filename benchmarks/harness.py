@@ -18,6 +18,8 @@ from vdd_ros.common.environment import environment
 FOLDER = Path('runs/benchmarks')
 _console = Console(width=None if sys.stdout.isatty() else 160)
 """Tables in a log are not cut to the eighty columns of a terminal that is not there."""
+_WIDEST = 60
+"""Letters of a cell in a table; the file has all of them."""
 
 
 @dataclass(frozen=True)
@@ -36,21 +38,8 @@ class Bar:
         return bool(self.value <= self.bar if self.at_most else self.value >= self.bar)
 
 
-def finish(name: str, rows: Sequence[dict[str, Any]], bars: Sequence[Bar], *, check: bool) -> int:
-    """Print the rows and bars of a benchmark, write `runs/benchmarks/NAME.json`, and return the exit code.
-
-    The code is 1 if ``check`` is asked for and a bar does not hold.
-    """
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(*columns, title=name)
-    for row in rows:
-        table.add_row(*(_text(row.get(column)) for column in columns))
-    _console.print(table)
-    verdicts = Table('bar', 'value', 'asked for', 'holds', title='bars')
-    for bar in bars:
-        asked = f'{"<=" if bar.at_most else ">="} {bar.bar:g}'
-        verdicts.add_row(escape(bar.name), _text(bar.value), asked, '[green]yes' if bar.holds else '[red]no')
-    _console.print(verdicts)
+def write(name: str, rows: Sequence[dict[str, Any]], bars: Sequence[Bar]) -> Path:
+    """Write `runs/benchmarks/NAME.json`, and return its path; what was there is replaced at once."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     target = FOLDER / f'{name}.json'
     aside = target.with_suffix('.partial')
@@ -66,6 +55,34 @@ def finish(name: str, rows: Sequence[dict[str, Any]], bars: Sequence[Bar], *, ch
         encoding='utf-8',
     )
     aside.replace(target)
+    return target
+
+
+def kept_rows(name: str) -> list[dict[str, Any]]:
+    """Return the rows that `write` left of a benchmark; none where it has not been run."""
+    file = FOLDER / f'{name}.json'
+    return json.loads(file.read_text(encoding='utf-8'))['rows'] if file.exists() else []
+
+
+def finish(name: str, rows: Sequence[dict[str, Any]], bars: Sequence[Bar], *, check: bool, by: str = '') -> int:
+    """Print the rows and bars of a benchmark, write `runs/benchmarks/NAME.json`, and return the exit code.
+
+    The code is 1 if ``check`` is asked for and a bar does not hold. Rows of different kinds are printed in tables of
+    their own, by what they hold under the key ``by``.
+    """
+    for kind in dict.fromkeys(row.get(by) for row in rows):
+        mine = [row for row in rows if row.get(by) == kind]
+        columns = list(dict.fromkeys(key for row in mine for key in row if key != by))
+        table = Table(*columns, title=name if kind is None else f'{name}, {kind}')
+        for row in mine:
+            table.add_row(*(_text(row.get(column)) for column in columns))
+        _console.print(table)
+    verdicts = Table('bar', 'value', 'asked for', 'holds', title='bars')
+    for bar in bars:
+        asked = f'{"<=" if bar.at_most else ">="} {bar.bar:g}'
+        verdicts.add_row(escape(bar.name), _text(bar.value), asked, '[green]yes' if bar.holds else '[red]no')
+    _console.print(verdicts)
+    target = write(name, rows, bars)
     _console.print(f'wrote {target}', highlight=False)
     return 1 if check and not all(bar.holds for bar in bars) else 0
 
@@ -73,4 +90,7 @@ def finish(name: str, rows: Sequence[dict[str, Any]], bars: Sequence[Bar], *, ch
 def _text(value: object) -> str:
     if value is None:
         return ''
-    return f'{value:.4g}' if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f'{value:.4g}'
+    text = str(value)
+    return text if len(text) <= _WIDEST else f'{text[: _WIDEST - 1]}…'

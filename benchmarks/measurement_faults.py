@@ -10,6 +10,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from vdd_ros.control.limits import Limits
+from vdd_ros.control.tracker import Tracker
+
 Message = tuple[list[str], np.ndarray]
 Fault = Callable[[Sequence[str], np.ndarray, int], list[Message]]
 
@@ -70,3 +73,28 @@ FAULTS: dict[str, Fault] = {
     'an offset after a restart': _shifted(1, 0.3),
 }
 """Twelve kinds, by name."""
+
+
+def braking_distance(commands: Sequence[np.ndarray], limits: Limits, seconds: float) -> float:
+    """Return how far the quickest stop leads any joint from the speed of the newest commands [rad].
+
+    Parameters
+    ----------
+    commands
+        The newest ones, shape (joint,) [rad] each; a repeated one is no motion.
+    limits
+        Of the stop.
+    seconds
+        Between two commands [s].
+
+    """
+    tracker = Tracker(limits, seconds)
+    path = np.array(commands)
+    path = path[np.concatenate([[True], np.any(np.diff(path, axis=0) != 0, axis=1)])]
+    tracker.reset(path[0])
+    for target in path[1:]:
+        tracker.step(target)
+    begin = tracker.position
+    while tracker.moving:
+        tracker.brake()
+    return float(np.abs(tracker.position - begin).max())

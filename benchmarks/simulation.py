@@ -61,8 +61,8 @@ def over_dds(artifact: Path, episodes: int, logs: Path, tell: Callable[[], None]
         ends.append(time.monotonic())
         tell()
 
-    outcomes = rollout_over_ros(artifact, episodes=episodes + 1, logs=logs, progress=progress)
-    simulated = sum(outcome['steps'] for outcome in outcomes[1:]) * _PERIOD
+    rollouts = rollout_over_ros(artifact, episodes=episodes + 1, logs=logs, progress=progress)
+    simulated = float(rollouts.steps[1:].sum()) * _PERIOD
     return {'what': 'lockstep over DDS', 'x real time': simulated / (ends[-1] - ends[0]), 'seconds': ends[-1] - ends[0]}
 
 

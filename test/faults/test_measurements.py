@@ -12,10 +12,9 @@ from lifecycle_msgs.msg import Transition
 from movers import start_mover
 from ros_fixtures import open_graph
 
-from benchmarks.measurement_faults import FAULTS
+from benchmarks.measurement_faults import FAULTS, braking_distance
 from vdd_ros.contract.contract import load_contract
 from vdd_ros.control.deployment import Deployment
-from vdd_ros.control.tracker import Tracker
 from vdd_ros.nodes import qos
 from vdd_ros.robot.kinematics import Kinematics
 
@@ -59,25 +58,16 @@ def arm(body):
     assert body.change(Transition.TRANSITION_DEACTIVATE)
 
 
-def braking_distance(commands: list[np.ndarray]) -> float:
+def stopping(commands: list[np.ndarray]) -> float:
     """Return how far the quickest stop leads any joint from the speed of the newest commands [rad]."""
     contract = load_contract('avoiding_cartesian')
     limits = Deployment().limits_of(contract, Kinematics.from_contract(contract), lockstep=False)
-    tracker = Tracker(limits, 1 / RATE)
-    path = np.array(commands[-40:])
-    path = path[np.concatenate([[True], np.any(np.diff(path, axis=0) != 0, axis=1)])]
-    tracker.reset(path[0])
-    for target in path[1:]:
-        tracker.step(target)
-    begin = tracker.position
-    while tracker.moving:
-        tracker.brake()
-    return float(np.abs(tracker.position - begin).max())
+    return braking_distance(commands[-40:], limits, 1 / RATE)
 
 
 @pytest.mark.parametrize('name', FAULTS)
 def test_a_faulty_measurement_stops_the_arm_within_its_braking_distance_and_with_its_reason(graph, arm, name):
-    distance, begin, count = braking_distance(arm.commands), len(arm.commands), 0
+    distance, begin, count = stopping(arm.commands), len(arm.commands), 0
 
     def faulty() -> bool:
         nonlocal count
@@ -99,7 +89,7 @@ def test_a_faulty_measurement_stops_the_arm_within_its_braking_distance_and_with
 
 def test_an_arm_that_does_not_follow_is_stopped_and_does_not_leap_when_it_is_released(graph, arm):
     """As after a protective stop on its pendant: it is measured, and stands still."""
-    distance, speed = braking_distance(arm.commands), np.abs(np.diff(arm.commands[-20:], axis=0)).max() * RATE
+    distance, speed = stopping(arm.commands), np.abs(np.diff(arm.commands[-20:], axis=0)).max() * RATE
     stuck, begin = arm.commands[-1].copy(), len(arm.commands)
 
     def stands() -> bool:

@@ -29,7 +29,7 @@ def roll_out(graph, folder: Path, artifact: Path, episodes: int) -> list[dict]:
     validator = graph.start('validator', use_sim_time=False, episodes=episodes, output=folder / 'outcomes.json')
     assert validator.wait() == 0, validator.text
     assert [process.stop() for process in processes] == [0, 0, 0]
-    return json.loads((folder / 'outcomes.json').read_text())
+    return json.loads((folder / 'outcomes.json').read_text())['episodes']
 
 
 def test_a_student_drives_the_arm_in_lockstep_and_each_episode_starts_afresh(graph, tmp_path):

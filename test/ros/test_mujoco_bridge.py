@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from time import time_ns
 
 import numpy as np
 import pytest
@@ -122,6 +123,19 @@ def test_in_realtime_time_goes_on_by_itself_and_the_last_command_holds(graph):
     assert (np.diff(stamps) > 0).all()
 
 
+def test_by_the_wall_clock_all_stamps_are_those_of_the_computer_and_there_is_no_other_clock(graph):
+    graph.start('mujoco_bridge', use_sim_time=False, mode='realtime', clock='wall')
+    commander = Commander(graph)
+    before = time_ns()
+    start = commander.reset()
+    assert before - 100_000_000 < start.stamp < time_ns()
+    seen = len(commander.states)
+    graph.until(lambda: len(commander.states) > seen + 20)
+    stamps = np.array([messages.from_time(state.header.stamp) for state in commander.states[seen:]])
+    assert (np.diff(stamps) > 0).all() and start.stamp < stamps[0] and stamps[-1] < time_ns()
+    assert graph.node('listener').count_publishers('/clock') == 0
+
+
 @pytest.mark.parametrize(('mode', 'number'), [('lockstep', signal.SIGINT), ('realtime', signal.SIGTERM)])
 def test_the_bridge_ends_cleanly_on_a_signal(graph, mode, number):
     bridge = graph.start('mujoco_bridge', mode=mode)
@@ -139,6 +153,7 @@ def test_the_bridge_ends_cleanly_on_a_signal(graph, mode, number):
         ),
         ({'speed': 0.0}, 'expected a number from 0.01 to 100 for parameter speed of mujoco_bridge; found'),
         ({'spede': 1.0}, 'expected known parameters of mujoco_bridge; found spede; use some of task, scene, mode,'),
+        ({'clock': 'wall'}, 'expected mode realtime at speed 1 with clock wall; found mode lockstep at speed 1'),
         ({'controller': 3}, 'expected a string as names of ROS are for parameter controller of mujoco_bridge; found'),
     ],
 )

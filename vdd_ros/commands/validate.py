@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import beside, out, summarize
@@ -47,6 +48,9 @@ class Validate(ReadsBags):
     """Rollouts of the student over ROS, policy and arm in processes of their own; 0 for none."""
     ros_scenarios: tuple[str, ...] = ('nominal',)
     """Worlds in which it is tried over ROS too."""
+    ros_time: Literal['lockstep', 'real'] = 'lockstep'
+    """Over ROS, lockstep: the simulation waits for the policy; real: all by the wall clock as on a robot, commands at
+    control rate. Leave the computer to it then."""
     gate: Path | None = None
     """What is asked of the student; by default config/gate.yaml."""
     deployment: Path | None = None
@@ -72,6 +76,7 @@ class Validate(ReadsBags):
             latency_scale=self.latency_scale,
             ros_episodes=self.ros_episodes,
             ros_scenarios=self.ros_scenarios,
+            ros_time=self.ros_time,
             seed=self.seed,
             gate=self.gate,
             deployment=self.deployment,

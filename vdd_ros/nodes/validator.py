@@ -1,4 +1,8 @@
-"""Puts a policy node to the test over ROS: episode after episode from the task's start, judged by the bridge."""
+"""Puts a policy node to the test over ROS: episode after episode from the task's start, judged by the bridge.
+
+Writes the outcome of every episode and why the policy node stopped in it, the counts of that node, and, if asked, all
+commands with the time at which each was published.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +14,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.client import Client
 from rclpy.node import Node
+from rclpy.serialization import deserialize_message
 from std_srvs.srv import Trigger
 
 from vdd_ros.common.errors import ConfigurationError, InterfaceError, VddError
-from vdd_ros.contract.contract import load_contract
+from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.nodes import messages, qos
+from vdd_ros.nodes.arm.output import Output
 from vdd_ros.nodes.parameters import Parameter, declare
 from vdd_ros.nodes.process import run
+from vdd_ros.nodes.recorder.raw_subscription import RawSubscription
+from vdd_ros.nodes.recorder.streams import Stream
 
 PARAMETERS = (
     Parameter(
@@ -29,11 +38,23 @@ PARAMETERS = (
     ),
     Parameter('episodes', 20, 'episodes to judge; 0: until the node is ended', minimum=0, maximum=100_000),
     Parameter('output', '', 'JSON file for the outcomes; must not exist', path=True),
+    Parameter(
+        'commands', '', 'file (.npz) for the commands of each episode as they are received; empty: none', path=True
+    ),
+    Parameter(
+        'settling',
+        0.0,
+        'real time between the reset of the arm and the activation of the policy node [s]',
+        minimum=0.0,
+        maximum=60.0,
+    ),
     Parameter('timeout', 60.0, 'how long a peer may be silent [s]', minimum=1.0, maximum=3600.0),
 )
 
 _ACTIVATION_PATIENCE = 10.0
 _ACTIVATION_PERIOD = 0.2
+_POLL = 0.002
+_POLICY = 'policy_node'
 
 
 class Validator(Node):
@@ -55,12 +76,17 @@ class Validator(Node):
                 remedy='set -p output:=FILE.json',
             )
         contract = load_contract(self._values['contract'])
-        self.failure: VddError | None = None
+        self.failure: Exception | None = None
         self._events: queue.Queue[messages.EpisodeEvent] = queue.Queue()
         self._outcomes: list[dict] = []
+        self._status: dict[str, str] = {}
+        """Values of the newest diagnostics of the policy node."""
+        self._statuses = 0
+        self._commands = CommandRecord(self, contract) if self._values['commands'] else None
         self._finished = False
         self._leaving = threading.Event()
         self.create_subscription(DiagnosticArray, contract.topics.episode, self._on_episode, qos.EPISODE)
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._on_status, qos.DIAGNOSTICS)
         self._reset = self.create_client(Trigger, 'mujoco_bridge/reset')
         self._change = self.create_client(ChangeState, 'policy_node/change_state')
         self._state = self.create_client(GetState, 'policy_node/get_state')
@@ -77,10 +103,18 @@ class Validator(Node):
         if self._script is not None:
             self._leaving.set()
             self._script.join()
+        if self._commands is not None:
+            self._commands.close()
         super().destroy_node()
 
     def _on_episode(self, message: DiagnosticArray) -> None:
         self._events.put(messages.from_episode(message))
+
+    def _on_status(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name == _POLICY:
+                self._status = {item.key: item.value for item in status.values}
+                self._statuses += 1
 
     def _guard(self) -> None:
         try:
@@ -89,6 +123,8 @@ class Validator(Node):
             self.failure = error
         except _Left:
             return
+        except Exception as error:  # noqa: BLE001  (an error of this program ends the process, with its traceback)
+            self.failure = error
 
     def _validate(self) -> None:
         if self._call(self._state, GetState.Request()).current_state.id == State.PRIMARY_STATE_UNCONFIGURED:
@@ -98,26 +134,56 @@ class Validator(Node):
                 self._transition(Transition.TRANSITION_DEACTIVATE, 'deactivate')
             self._call(self._reset, Trigger.Request())
             start = self._event('start')
+            self._leaving.wait(self._values['settling'])
+            if self._commands is not None:
+                self._commands.begin()
             self._transition(Transition.TRANSITION_ACTIVATE, 'activate', patience=_ACTIVATION_PATIENCE)
             self._outcomes.append({**self._ended(), 'index': start.index})
+            if self._commands is not None:
+                self._commands.end()
             successes = sum(item['outcome'] == 'success' for item in self._outcomes)
             of = self._values['episodes'] or 'endless'
             self.get_logger().info(f'rollouts: done={count + 1} of={of} successes={successes}')
+        self._await_status()
+        if self._commands is not None:
+            self._commands.save(Path(self._values['commands']))
         aside = self._output.with_name(f'{self._output.name}.part')
-        aside.write_text(json.dumps(self._outcomes, indent=1), encoding='utf-8')
+        written = {'episodes': self._outcomes, 'policy': self._status}
+        aside.write_text(json.dumps(written, indent=1), encoding='utf-8')
         aside.replace(self._output)
         self._finished = True
 
     def _ended(self) -> dict[str, object]:
-        """Wait for the end of an episode, and return how it was; without a bound on episodes one may be given up."""
+        """Wait for the end of an episode, and return how it was; without a bound on episodes one may be given up.
+
+        A policy node that has stopped does not go on by itself: the episode has failed.
+        """
+        began = self._statuses
+
+        def is_stopped() -> bool:
+            return self._statuses > began and self._status['outcome'] == 'stop'
+
         try:
+            self._wait(lambda: not self._events.empty() or is_stopped(), 'the end of an episode')
+            if self._events.empty():
+                return {'outcome': 'failure', 'way': '', 'steps': 0, **self._told()}
             end = self._event('end')
         except InterfaceError as error:
             if not self._endless:
                 raise
             self.get_logger().warning(f'given up, a failure: {error}')
             return {'outcome': 'given up', 'way': '', 'steps': 0}
-        return {'outcome': end.outcome, 'way': end.way, 'steps': end.steps}
+        found = {'outcome': end.outcome, 'way': end.way, 'steps': end.steps}
+        return {**found, **self._told()} if self._statuses > began else found
+
+    def _told(self) -> dict[str, object]:
+        """Return what the policy node has said last of itself."""
+        return {'stopped': self._status['outcome'] == 'stop', 'reason': self._status['reason']}
+
+    def _await_status(self) -> None:
+        """Wait for diagnostics of what has happened by now."""
+        began = self._statuses
+        self._wait(lambda: self._statuses > began, f'diagnostics of {_POLICY}')
 
     def _transition(self, number: int, name: str, patience: float = 0.0) -> None:
         """Ask for a transition, again and again for ``patience`` [s]: a node just come may not have heard the arm."""
@@ -144,7 +210,9 @@ class Validator(Node):
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         begin = time.monotonic()
         while not condition():
-            if self._leaving.wait(0.002):
+            if self._commands is not None:
+                self._commands.take()
+            if self._leaving.wait(_POLL):
                 raise _Left
             if time.monotonic() - begin > self._values['timeout']:
                 raise InterfaceError(
@@ -152,6 +220,52 @@ class Validator(Node):
                     found=f'silence for {self._values["timeout"]:g} s',
                     remedy='start mujoco_bridge and policy_node in the same namespace and ROS domain',
                 )
+
+
+class CommandRecord:
+    """The commands of every episode, each with the time at which it was published."""
+
+    def __init__(self, node: Node, contract: Contract) -> None:
+        """Subscribe to the commands of a contract."""
+        self._output = Output(contract)
+        stream = Stream(self._output.topic, self._output.type_name)
+        # A node of its own that nobody spins: messages are taken in bulk, and wake no thread as they come.
+        self._node = Node(f'{node.get_name()}_commands', namespace=node.get_namespace(), use_global_arguments=False)
+        self._subscription = RawSubscription(self._node, node.resolve_topic_name(self._output.topic), stream)
+        self._taken: list[tuple[bytes, dict]] = []
+        self._episodes: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def begin(self) -> None:
+        """Let go of what came between the episodes."""
+        self.take()
+        self._taken = []
+
+    def take(self) -> None:
+        """Take what has come since; to be called often enough for the queue of the subscription."""
+        self._taken += self._subscription.take()
+
+    def end(self) -> None:
+        """Keep what was taken as the commands of an episode."""
+        self.take()
+        sent = np.array([info['source_timestamp'] for _, info in self._taken], dtype=np.int64)
+        messages_taken = (deserialize_message(data, self._output.type) for data, _ in self._taken)
+        rows = [self._output.position(message) for message in messages_taken]
+        self._episodes.append((sent, np.array(rows).reshape(len(rows), len(self._output.joints))))
+        self._taken = []
+
+    def save(self, path: Path) -> None:
+        """Write arrays ``sent_I``, shape (time,) [ns], and ``position_I``, shape (time, joint) [rad], for episode I."""
+        arrays = {}
+        for number, (sent, position) in enumerate(self._episodes):
+            arrays |= {f'sent_{number}': sent, f'position_{number}': position}
+        aside = path.with_name(f'{path.name}.part')
+        with aside.open('wb') as file:
+            np.savez(file, **arrays)
+        aside.replace(path)
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        self._node.destroy_node()
 
 
 class _Left(Exception):

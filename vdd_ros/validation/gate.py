@@ -21,7 +21,7 @@ from vdd_ros.common.settings import Settings
 from vdd_ros.common.share import share_path
 from vdd_ros.policy.artifact import Artifact
 from vdd_ros.validation.judgement import Verdict, judge
-from vdd_ros.validation.report_file import REPORT, read_report
+from vdd_ros.validation.report_file import OVER_ROS, REPORT, read_report
 
 if TYPE_CHECKING:
     from vdd_ros.control.deployment import Deployment
@@ -57,8 +57,14 @@ class Gate(Settings):
     """By the name of a scenario, which must be in the report."""
     others: Threshold | None = None
     """For every other scenario that the report holds."""
+    over_ros: Threshold | None = None
+    """For what was tried over ROS in real time, where the report holds that."""
     latency: float | None = Field(None, gt=0)
     """Greatest 99th percentile of one answer, as a share of the policy period."""
+
+    def threshold(self, scenario: str) -> Threshold | None:
+        """Return what is asked in a scenario of a report."""
+        return self.scenarios.get(scenario, self.over_ros if scenario.startswith(OVER_ROS) else self.others)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def judge(report: Mapping[str, Any], gate: Gate) -> Verdict:
         ) from error
     checks: list[Check] = []
     for name in (*gate.scenarios, *(name for name in scenarios if name not in gate.scenarios)):
-        threshold = gate.scenarios.get(name, gate.others)
+        threshold = gate.threshold(name)
         if threshold is not None:
             checks += _checks(name, threshold, summaries.get(name, {}))
     if gate.latency is not None:

@@ -1,4 +1,4 @@
-"""How long a policy takes to answer one observation: policies in turn, in one process, on one thread."""
+"""How long policies take: for one answer, in turn in one process on one thread; and for a whole plan, on its arm."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vdd_ros.control.control_output import Stop
+from vdd_ros.control.deployment import Deployment
 from vdd_ros.policy.artifact import Artifact
 from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
 from vdd_ros.policy.routing import ACTION_NOISE_SCALE, Routing
+from vdd_ros.robot.kinematics import Kinematics
+
+_WARMUP = 10
+"""Plans that do not count: nothing is in the caches yet."""
+_STRETCH = 40
+"""Policy periods for which an arm moves on, before it begins anew."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,35 @@ def compare(
         seen, fast = _window(student), DistilledPolicy(student)
         answers['student'] = _node_answer(fast, seen, generator)
     return measure(answers, progress, rounds=rounds, calls=calls)
+
+
+def plan_durations(
+    student: Artifact, deployment: Deployment, position: np.ndarray, *, plans: int = 300
+) -> tuple[float, ...]:
+    """Measure whole plans as the policy node makes them beside its commands [s], sorted as they came.
+
+    A plan is more than an answer: what the policy sees, its answer, inverse kinematics of every step, and the motion
+    through all of them. They are made by the control loop itself, for an arm that follows from ``position``, shape
+    (joint,) [rad], and begins anew there every now and then, or wherever the loop stops it.
+    """
+    contract = student.manifest.contract
+    policy, kinematics = DistilledPolicy(student), Kinematics.from_contract(contract)
+    period = deployment.control_period(contract, simulated=False)
+    loop = deployment.build_loop(contract, policy, kinematics, period=period, generator=np.random.default_rng(0))
+    durations: list[float] = []
+    now, position = 0, np.array(position, dtype=np.float64)
+    while len(durations) < plans + _WARMUP:
+        loop.start(now, position)
+        end = now + _STRETCH * contract.period
+        while now < end and not isinstance(loop.decide(now), Stop):
+            if loop.wants_plan:
+                begin = time.perf_counter()
+                loop.plan()
+                durations.append(time.perf_counter() - begin)
+            now += period
+            loop.observe(now, loop.commanded)
+        now += period
+    return tuple(durations[_WARMUP : _WARMUP + plans])
 
 
 def _node_answer(

@@ -24,8 +24,7 @@ from vdd_ros.validation.gate import Gate
 from vdd_ros.validation.judgement import judge
 from vdd_ros.validation.latency import Latency
 from vdd_ros.validation.metrics import summarise, wilson_interval
-from vdd_ros.validation.over_ros import Outcome
-from vdd_ros.validation.report_file import FORMAT, REPORT, sealed
+from vdd_ros.validation.report_file import FORMAT, OVER_ROS, REPORT, sealed
 from vdd_ros.validation.scenarios import EVERYTHING, NOMINAL, SLOW, described
 from vdd_ros.validation.trial import Rollouts, Timing
 
@@ -46,8 +45,8 @@ class Findings:
     scenarios: Mapping[str, Disturbances]
     rollouts: Mapping[str, Mapping[str, Rollouts]]
     """By scenario, then by who: `student`, `teacher`, `recorded`."""
-    over_ros: Mapping[str, tuple[Outcome, ...]]
-    """Episodes of the student over ROS, by scenario."""
+    over_ros: Mapping[str, Rollouts]
+    """Of the student over ROS in lockstep, by scenario."""
     latency: Mapping[str, Latency]
     """`teacher_eager`, `teacher_same_runtime` and `student`, as far as they are there."""
     seconds: Mapping[str, float]
@@ -81,7 +80,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
         'way_names': list(findings.task.way_names),
         'scenarios': [_scenario(findings, name) for name in findings.scenarios],
         'latency_us': {name: asdict(each) for name, each in latency.items()},
-        'ros': _of_ros([item for outcomes in findings.over_ros.values() for item in outcomes]),
+        'ros': _of_ros(list(findings.over_ros.values())),
         'contract': {'name': findings.contract.name, 'hash': findings.contract.hash},
         'deployment': findings.deployment.model_dump(mode='json'),
         'seconds': dict(findings.seconds),
@@ -156,7 +155,7 @@ def _scenario(findings: Findings, name: str) -> dict[str, Any]:
     disturbances, student = findings.scenarios[name], findings.student
     values: dict[str, Any] = {
         'name': name,
-        'description': _as_deployed(findings, name) if name in findings.timings else described(disturbances),
+        'description': _description(findings, name),
         'disturbances': disturbances.model_dump(mode='json', exclude_defaults=True),
         **dict.fromkeys(('student', 'teacher', 'recorded', 'ros')),
     }
@@ -169,8 +168,18 @@ def _scenario(findings: Findings, name: str) -> dict[str, Any]:
             'limited_seconds': _limited(rollouts, findings.contract.robot.joints),
         }
     if name in findings.over_ros:
-        values['ros'] = _of_ros(findings.over_ros[name])
+        values['ros'] = _of_ros([findings.over_ros[name]])
     return values
+
+
+def _description(findings: Findings, name: str) -> str:
+    if name in findings.timings:
+        return _as_deployed(findings, name)
+    world = described(findings.scenarios[name])
+    if not name.startswith(OVER_ROS):
+        return world
+    rate = NANOSECONDS / findings.deployment.control_period(findings.contract, simulated=False)
+    return f'as deployed, over ROS in real time: commands at {rate:g} Hz under all limits; world: {world}'
 
 
 def _as_deployed(findings: Findings, name: str) -> str:
@@ -202,12 +211,18 @@ def _experts(student: Artifact) -> int:
     return int(student.manifest.metrics.get('experts', student.manifest.network.get('experts', 0)))
 
 
-def _of_ros(outcomes: list[Outcome] | tuple[Outcome, ...]) -> dict[str, Any]:
-    successes = sum(item['outcome'] == 'success' for item in outcomes)
-    if not outcomes:
+def _of_ros(rollouts: Sequence[Rollouts]) -> dict[str, Any]:
+    if not rollouts:
         return {'episodes': 0, 'success': None}
-    interval = wilson_interval(successes, len(outcomes))
-    return {'episodes': len(outcomes), 'success': successes / len(outcomes), 'success_interval': interval}
+    successes, episodes = sum(int(each.success.sum()) for each in rollouts), sum(map(len, rollouts))
+    interval = wilson_interval(successes, episodes)
+    causes = Counter(cause for each in rollouts for cause in each.causes if cause)
+    return {
+        'episodes': episodes,
+        'success': successes / episodes,
+        'success_interval': interval,
+        'causes': dict(causes.most_common()),
+    }
 
 
 def _panels(findings: Findings) -> dict[str, Rollouts]:
@@ -222,7 +237,7 @@ def _panels(findings: Findings) -> dict[str, Rollouts]:
 
 
 def _asked(gate: Gate, scenario: str) -> float | None:
-    threshold = gate.scenarios.get(scenario, gate.others)
+    threshold = gate.threshold(scenario)
     return None if threshold is None else threshold.success
 
 

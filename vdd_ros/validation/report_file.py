@@ -12,6 +12,8 @@ from vdd_ros.common.errors import GateError
 
 REPORT = 'report.json'
 FORMAT = 2
+OVER_ROS = 'deployed_over_ros'
+"""Scenario of a report: the nominal world over ROS in real time; for others their name stands behind it."""
 _DIGEST = 'digest'
 
 

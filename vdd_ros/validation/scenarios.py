@@ -10,6 +10,7 @@ from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.common.share import share_path
 from vdd_ros.sim.disturbances import Disturbances, read_yaml
 from vdd_ros.sim.tasks import Task
+from vdd_ros.validation.report_file import OVER_ROS
 
 NOMINAL, EVERYTHING = 'nominal', 'everything'
 DEPLOYED, SLOW = 'deployed', 'deployed_slow'
@@ -47,6 +48,11 @@ def load_scenarios(task: Task, wanted: Sequence[str] = (), file: Path | None = N
     # What is all the others at once comes after them, wherever its file has it.
     names = wanted or sorted(entries, key=lambda name: name == EVERYTHING)
     return {name: Disturbances.parse(entries[name] or {}) for name in names}
+
+
+def over_ros(scenario: str) -> str:
+    """Return under which name a report has what a scenario came to over ROS in real time."""
+    return OVER_ROS if scenario == NOMINAL else f'{OVER_ROS}_{scenario}'
 
 
 def described(disturbances: Disturbances) -> str:

@@ -78,7 +78,10 @@ class Rollouts:
     limited: Mapping[str, np.ndarray] = field(default_factory=dict)
     """By kind of limit, how long it changed the command of each joint in all episodes together, shape (joint,) [s]."""
     commands: tuple[np.ndarray, ...] = ()
-    """What was commanded in every control period, shape (time, joint) each [rad], if `Timing.keeps_commands`."""
+    """What was commanded in every control period, shape (time, joint) each [rad], if `Timing.keeps_commands`; over ROS
+    what was received."""
+    sent: tuple[np.ndarray, ...] = ()
+    """Over ROS, when each of these commands was published, shape (time,) each [ns]."""
 
     def __len__(self) -> int:
         """Return the number of episodes."""

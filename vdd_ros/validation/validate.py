@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vdd_ros.common.errors import BagError, ConfigurationError, InterfaceError
 from vdd_ros.common.output import claim_output
@@ -23,14 +23,14 @@ from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.sim.tasks import Task, load_task
 from vdd_ros.validation.films import film_all
 from vdd_ros.validation.gate import load_gate
-from vdd_ros.validation.latency import Latency, compare
-from vdd_ros.validation.over_ros import Outcome, rollout_over_ros
+from vdd_ros.validation.latency import compare, plan_durations
+from vdd_ros.validation.over_ros import rollout_over_ros
 from vdd_ros.validation.policies import Recorded
 from vdd_ros.validation.report import Findings, write_report
 from vdd_ros.validation.report_file import REPORT
 from vdd_ros.validation.rollout import rollout_all
-from vdd_ros.validation.scenarios import DEPLOYED, NOMINAL, SLOW, load_scenarios
-from vdd_ros.validation.trial import Timing, Trial
+from vdd_ros.validation.scenarios import DEPLOYED, NOMINAL, SLOW, load_scenarios, over_ros
+from vdd_ros.validation.trial import Rollouts, Timing, Trial
 
 STUDENT, TEACHER, RECORDED = 'student', 'teacher', 'recorded'
 _PROCESSES = os.cpu_count() or 1
@@ -59,6 +59,8 @@ class Plan:
     """Episodes of the student over ROS, in each of `ros_scenarios`; 0 for none."""
     ros_scenarios: tuple[str, ...] = (NOMINAL,)
     """Which scenarios are tried over ROS too."""
+    ros_time: Literal['lockstep', 'real'] = 'lockstep'
+    """Whether the simulation waits for the policy there, or everything goes by the wall clock as on a robot."""
     seed: int = 0
     """Draws what is left to chance."""
     gate: Path | None = None
@@ -136,16 +138,17 @@ def validate(
     latency = compare(master, pupil, partial(_told, progress, 'latency')) if pupil or master else {}
     timings: dict[str, Timing] = {}
     if pupil is not None and plan.deployed_episodes:
-        deployed = _deployed(plan, pupil, agreed, deployment, latency[STUDENT])
+        deployed = _deployed(plan, pupil, task, agreed, deployment)
         trials |= {_key(STUDENT, name): trial for name, trial in deployed.items()}
         scenarios = {**scenarios, **{name: trial.disturbances for name, trial in deployed.items()}}
         timings = {name: trial.timing for name, trial in deployed.items() if trial.timing is not None}
     rollouts = rollout_all(task, agreed, trials, plan.seed, _PROCESSES, _Tally(trials, progress), deployment)
-    over_ros: dict[str, tuple[Outcome, ...]] = {}
+    ros: dict[str, Rollouts] = {}
     broken: InterfaceError | None = None
     if pupil is not None and plan.ros_episodes:
         try:
-            over_ros = _over_ros(pupil, task, plan, scenarios, deployment, output, progress)
+            for name in plan.ros_scenarios:
+                ros[name] = _over_ros(pupil, task, plan, name, scenarios[name], deployment, output, progress)
         except InterfaceError as error:  # what was rolled out before is reported all the same
             broken = error
     spent = dict(seconds or {})
@@ -156,6 +159,9 @@ def validate(
         for name in scenarios
     }
     films = film_all(task, ordered, output / 'films', partial(_told, progress, 'films')) if plan.films else {}
+    if plan.ros_time == 'real':
+        scenarios |= {over_ros(name): scenarios[name] for name in ros}
+        ordered |= {over_ros(name): {STUDENT: found} for name, found in ros.items()}
     findings = Findings(
         task,
         agreed,
@@ -163,7 +169,7 @@ def validate(
         master,
         scenarios,
         ordered,
-        over_ros,
+        ros if plan.ros_time == 'lockstep' else {},
         latency,
         spent,
         gate,
@@ -218,14 +224,9 @@ def _trials(
     return trials
 
 
-def _deployed(
-    plan: Plan, pupil: Artifact, contract: Contract, deployment: Deployment, latency: Latency
-) -> dict[str, Trial]:
-    """Return the trials of a student as it is deployed, in full and in slow mode.
-
-    Planning takes the measured median but for two plans of a hundred, which take the 99th percentile.
-    """
-    planning = (latency.p50 * 1e-6,) * 98 + (latency.p99 * 1e-6,) * 2
+def _deployed(plan: Plan, pupil: Artifact, task: Task, contract: Contract, deployment: Deployment) -> dict[str, Trial]:
+    """Return the trials of a student as it is deployed, in full and in slow mode; planning takes what it takes here."""
+    planning = plan_durations(pupil, deployment, task.simulation(contract.robot.joints).position)
     timing = Timing(deployment.control_period(contract, simulated=False), planning, plan.latency_scale)
     load = partial(DistilledPolicy.load, pupil.path)
     modes = {DEPLOYED: ('full', plan.deployed_episodes), SLOW: ('slow', max(1, plan.deployed_episodes // 4))}
@@ -276,24 +277,23 @@ def _over_ros(
     pupil: Artifact,
     task: Task,
     plan: Plan,
-    scenarios: Mapping[str, Disturbances],
+    scenario: str,
+    disturbances: Disturbances,
     deployment: Deployment,
     output: Path,
     progress: Progress,
-) -> dict[str, tuple[Outcome, ...]]:
-    return {
-        name: rollout_over_ros(
-            pupil.path,
-            task=task.name,
-            episodes=plan.ros_episodes,
-            seed=plan.seed,
-            disturbances=scenarios[name],
-            deployment=deployment,
-            logs=output / 'logs' / name,
-            progress=progress,
-        )
-        for name in plan.ros_scenarios
-    }
+) -> Rollouts:
+    return rollout_over_ros(
+        pupil.path,
+        task=task.name,
+        episodes=plan.ros_episodes,
+        seed=plan.seed,
+        disturbances=disturbances,
+        deployment=deployment,
+        real_time=plan.ros_time == 'real',
+        logs=output / 'logs' / scenario,
+        progress=progress,
+    )
 
 
 def _told(progress: Progress, step: str, done: int, total: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from vdd_ros.control.control_output import Command, Counters, Stop
+from vdd_ros.control.control_output import Command, ControlOutput, Counters, Stop
 from vdd_ros.nodes.arm.commander import Commander
 
 _PERCENTILES = (50, 95, 99)
@@ -24,12 +24,15 @@ class Diagnostics:
     def status(self, commander: Commander) -> tuple[bytes, str, dict[str, object]]:
         """Return level, message and values for now."""
         counters, ticks = commander.loop.counters(), sum(commander.counts.values())
+        outcome = commander.outcome if commander.active else None
         now = time.monotonic()
         rate = (ticks - self._ticked) / max(now - self._since, 1e-9)
         self._ticked, self._since = ticks, now
         pacer = commander.pacer
         values: dict[str, object] = {
             'rate': f'{rate:.1f}',
+            'outcome': 'inactive' if outcome is None else type(outcome).__name__.lower(),
+            'reason': '' if outcome is None else outcome.reason,
             'sent': commander.sent,
             **{name: commander.counts[name] for name in ('command', 'hold', 'stop')},
             'late_ticks': pacer.late if pacer else 0,
@@ -43,15 +46,14 @@ class Diagnostics:
             values['realtime_priority'] = f'refused: {pacer.refused}'
         if commander.fault:
             values['fault'] = commander.fault.strip().splitlines()[-1]
-        return *_verdict(commander, counters), values
+        return *_verdict(outcome, commander.advice, counters), values
 
 
-def _verdict(commander: Commander, counters: Counters) -> tuple[bytes, str]:
-    outcome = commander.outcome
-    if not commander.active:
+def _verdict(outcome: ControlOutput | None, advice: str, counters: Counters) -> tuple[bytes, str]:
+    if outcome is None:
         return DiagnosticStatus.OK, 'inactive'
     if isinstance(outcome, Stop):
-        return DiagnosticStatus.ERROR, f'stopped: {outcome.reason}; {commander.advice}'
+        return DiagnosticStatus.ERROR, f'stopped: {outcome.reason}; {advice}'
     if not isinstance(outcome, Command):
         return DiagnosticStatus.WARN, f'holding: {outcome.reason}'
     if counters.level != 'fine' or outcome.reason:

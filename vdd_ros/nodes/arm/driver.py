@@ -101,6 +101,8 @@ class ArmDriver:
         self.arm = ArmState(contract, node.resolve_topic_name(topic))
         self._send: Callable[[ControlOutput, int], None] = lambda outcome, stamp: None
         self._diagnostics = Diagnostics()
+        self._stopped = False
+        """Whether the newest diagnostics told of a stop."""
         self._status = node.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
         self.controls = Controls(self)
         self._listening = Listening(node, setting.streams, self._on_stream) if setting.streams else None
@@ -223,6 +225,9 @@ class ArmDriver:
         if self.setting.streams and before and reading.stamp < before.stamp:
             self.commander.feed(self.setting.streams.forget)
         self.commander.observe(reading.stamp, reading.position)
+        stopped = self.commander.active and isinstance(self.commander.outcome, Stop)
+        if stopped != self._stopped and not self.setting.shadow:
+            self._report()  # a stop is reported at once, and so is its end
 
     @unless_closed
     def _on_stream(self, topic: str, received: int, data: bytes) -> None:
@@ -264,6 +269,7 @@ class ArmDriver:
     @unless_closed
     def _report(self) -> None:
         level, text, values = self._diagnostics.status(self.commander)
+        self._stopped = values['outcome'] == 'stop'
         if self.commander.active and (several := self._publishers()):
             values['joint_states'] = several
             if not isinstance(self.commander.outcome, Command):

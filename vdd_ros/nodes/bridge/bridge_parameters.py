@@ -20,6 +20,13 @@ PARAMETERS = (
         'speed', 1.0, 'simulated seconds per second, in realtime mode', minimum=0.01, maximum=100.0, dynamic=True
     ),
     Parameter(
+        'clock',
+        'simulation',
+        'whose time stamps what is published. simulation: that of the scene, published on /clock; wall: that of the '
+        'computer, as drivers of real arms do, for nodes without use_sim_time; in realtime mode at speed 1 only',
+        choices=('simulation', 'wall'),
+    ),
+    Parameter(
         'joint_state_rate',
         200.0,
         'joint states per simulated second [Hz], and updates of the controllers; rounded to a whole number per policy '

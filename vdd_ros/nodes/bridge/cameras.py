@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,7 @@ class Cameras:
         state_rate: float,
         *,
         wait: bool,
+        stamped: Callable[[int], int],
     ) -> None:
         """Start the process that draws, and wait until it can.
 
@@ -65,6 +66,8 @@ class Cameras:
             How often joint states come [Hz]: the instants at which pictures can be taken.
         wait
             Whether each picture is waited for until it is published: then none is dropped.
+        stamped
+            Returns the stamp of what is published for a time of the simulation [ns].
 
         Raises
         ------
@@ -80,7 +83,7 @@ class Cameras:
         self._cameras = dict(cameras)
         self._disturbances = {name: disturbances.get(name, SensorDisturbances()) for name in cameras}
         self._schedules = {name: Schedule(camera.rate) for name, camera in cameras.items()}
-        self._wait = wait
+        self._wait, self._stamped = wait, stamped
         self._busy: set[str] = set()
         self.drawn = dict.fromkeys(cameras, 0)
         """Pictures that were published, by camera."""
@@ -128,7 +131,7 @@ class Cameras:
                     continue
                 self._busy.add(name)
                 try:
-                    self._socket.send(REQUEST.pack(number, stamp, seed) + vector)
+                    self._socket.send(REQUEST.pack(number, self._stamped(stamp), seed) + vector)
                 except OSError as error:
                     raise self._ended() from error
         if self._wait:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
+from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.bridge.bridge_parameters import PARAMETERS
 from vdd_ros.nodes.bridge.bridge_services import BridgeServices
@@ -54,6 +56,7 @@ class MujocoBridge(Node):
         """Declare the parameters, build the scene, and offer the topics of a robot under ros2_control."""
         super().__init__('mujoco_bridge')
         self._values = values = declare(self, PARAMETERS, self._apply)
+        _check_clock(values)
         stage = open_stage(values['task'], values['scene'], values['controller'], values['command_interface'])
         disturbances = load_disturbances(values['disturbances'])
         self._world = World(
@@ -68,7 +71,8 @@ class MujocoBridge(Node):
         self._ignored = self._silences = self._unanswered = 0
         self._held: list[tuple[Controller, Any]] = []
         self._viewed = 0.0
-        self._clock_publisher = self.create_publisher(Clock, '/clock', qos.CLOCK)
+        simulated = values['clock'] == 'simulation'
+        self._clock_publisher = self.create_publisher(Clock, '/clock', qos.CLOCK) if simulated else None
         self._states = self.create_publisher(JointState, 'joint_states', qos.JOINT_STATES_OFFERED)
         self._episodes = self.create_publisher(DiagnosticArray, 'episode', qos.EPISODE)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
@@ -81,6 +85,7 @@ class MujocoBridge(Node):
             disturbances.sensors,
             self._world.state_rate,
             wait=self._lockstep,
+            stamped=self._stamped,
         )
         sites = [each.site for each in stage.settings.sensors.values() if hasattr(each, 'site')]
         optical = {optical_frame(name): each.camera or name for name, each in stage.settings.cameras.items()}
@@ -148,7 +153,7 @@ class MujocoBridge(Node):
             if self._lockstep:
                 self._time.begin()
             self._tell()
-            return f'episode {self._world.index} starts at {self._world.stamp} ns'
+            return f'episode {self._world.index} starts at {self._stamped(self._world.stamp)} ns'
 
         return self._do(reset)
 
@@ -173,6 +178,7 @@ class MujocoBridge(Node):
         if 'keyframe' in changed:
             self._check_keyframe(changed['keyframe'])
             self._keyframe = changed['keyframe']
+        _check_clock({**self._values, **changed})
         self._values = {**self._values, **changed}
         if 'seed' in changed:
             self._do(functools.partial(self._world.seed, changed['seed']))
@@ -186,6 +192,7 @@ class MujocoBridge(Node):
     def _announce(self, event: EpisodeEvent) -> None:
         if event.kind == 'end':
             self._outcomes[event.outcome] += 1
+        event = dataclasses.replace(event, stamp=self._stamped(event.stamp))
         self._episodes.publish(messages.to_episode(event))
 
     def _tell(self) -> None:
@@ -193,18 +200,26 @@ class MujocoBridge(Node):
         world = self._world
         # In lockstep nothing acts between the boundaries, and a clock that ticked there would only cost time.
         if not self._lockstep or world.at_boundary or world.is_answered or not world.running:
-            self._clock_publisher.publish(messages.to_clock(world.stamp))
+            self._tick()
         for reading in world.readings():
-            self._sensor_topics.publish(reading)
+            self._sensor_topics.publish(dataclasses.replace(reading, stamp=self._stamped(reading.stamp)))
         self._cameras.look()
-        self._transforms.publish(world.stamp)
+        self._transforms.publish(self._stamped(world.stamp))
         self._published = time.monotonic()
         if self._published - self._viewed > _VIEW_PERIOD:
             self._show()
         for state in world.states():
             values = state.position, state.velocity, state.effort
-            self._last = messages.to_joint_state(state.stamp, self._joints, *values)
+            self._last = messages.to_joint_state(self._stamped(state.stamp), self._joints, *values)
             self._states.publish(self._last)
+
+    def _tick(self) -> None:
+        if self._clock_publisher is not None:
+            self._clock_publisher.publish(messages.to_clock(self._world.stamp))
+
+    def _stamped(self, stamp: int) -> int:
+        """Return the stamp that is published for a time of the simulation [ns], which is now or was before."""
+        return stamp if self._clock_publisher is not None else time.time_ns() - (self._world.stamp - stamp)
 
     def _show(self) -> None:
         self._viewed = time.monotonic()
@@ -230,7 +245,7 @@ class MujocoBridge(Node):
                 self._time.go_on()
                 return
         self._published = time.monotonic()
-        self._clock_publisher.publish(messages.to_clock(self._world.stamp))
+        self._tick()
         self._states.publish(self._last)
         self._show()
 
@@ -251,7 +266,17 @@ class MujocoBridge(Node):
         text = 'paused' if thread.paused else 'episode runs' if world.running else 'waiting for ~/reset'
         level = DiagnosticStatus.WARN if self._controllers.refused else DiagnosticStatus.OK
         name = self.get_fully_qualified_name()
-        self._diagnostics.publish(messages.to_diagnostics(world.stamp, name, text, values, level))
+        self._diagnostics.publish(messages.to_diagnostics(self._stamped(world.stamp), name, text, values, level))
+
+
+def _check_clock(values: Mapping[str, Value]) -> None:
+    """Refuse stamps of the wall clock on a simulation that does not go by it."""
+    if values['clock'] == 'wall' and (values['mode'] != 'realtime' or values['speed'] != 1.0):
+        raise ConfigurationError(
+            expected='mode realtime at speed 1 with clock wall',
+            found=f'mode {values["mode"]} at speed {values["speed"]:g}',
+            remedy='set mode:=realtime and speed:=1.0, or leave clock at simulation',
+        )
 
 
 def main() -> int:

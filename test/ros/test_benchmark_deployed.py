@@ -1,0 +1,31 @@
+"""The benchmark of deployed students runs on a small budget and leaves what programs read."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_quick_run_measures_in_process_over_dds_and_under_faults(tmp_path):
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    command = [sys.executable, '-m', 'benchmarks.deployed', '--quick']
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {'PYTHONPATH': path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / 'runs' / 'benchmarks' / 'deployed.json').read_text())
+    still, simulated, real, *faults = found['rows']
+    assert [row['part'] for row in found['rows']] == ['process', 'process', 'dds', 'faults', 'faults']
+    assert (still['what'], simulated['what'], real['what']) == ('lockstep', '250 Hz, model, full', '250 Hz, fr3, full')
+    # The student goes straight on, into the first post.
+    assert [row['causes'] for row in (still, simulated, real)] == ['collision'] * 3
+    for row in (simulated, real):
+        assert 0 < row['jerk used'] <= 1 + 1e-6 and 0 < row['velocity used'] <= 1 + 1e-6
+        assert row['tool jerk'] > 0 and row['tool jerk shown'] > 0
+    assert real['commands'] > 50 and 0 <= real['lateness p50 [ms]'] <= real['lateness p99 [ms]']
+    assert [row['what'] for row in faults] == ['all zeros', 'zeros every second message']
+    assert all('no arm moves so fast' in row['reason'] and row['beyond it [mrad]'] < 5 for row in faults)
+    assert {'name', 'value', 'bar', 'holds'} <= found['bars'][0].keys()
