@@ -27,6 +27,7 @@ from benchmarks.harness import Bar, finish
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.learning.diffusion.teacher import Teacher
 from vdd_ros.learning.export import export_denoiser, export_student
+from vdd_ros.learning.jobs import shape_of
 from vdd_ros.learning.learning_settings import LearningSettings, load_settings
 from vdd_ros.learning.mixture.student import Student, StudentSettings
 from vdd_ros.learning.networks import PolicyShape, TrunkSettings
@@ -46,9 +47,7 @@ def untrained(kind: str, contract: Contract, settings: LearningSettings, path: P
 
     ``scale`` is how large its actions are, in the units of the contract.
     """
-    shape = PolicyShape(
-        contract.observation_horizon, contract.observation_size, contract.prediction_horizon * contract.action_size
-    )
+    shape = shape_of(contract)
     normalizers = Normalizers(
         Normalizer(np.zeros(contract.observation_size), np.ones(contract.observation_size)),
         Normalizer(np.zeros(contract.action_size), np.full(contract.action_size, scale)),
@@ -56,10 +55,10 @@ def untrained(kind: str, contract: Contract, settings: LearningSettings, path: P
     if kind == 'teacher':
         module, own = Teacher(settings.teacher, shape), settings.teacher
         training = {'sigmas': module.sigmas().tolist(), 'sigma_data': module.denoiser.sigma_data}
-        network = export_denoiser(module.denoiser, normalizers, shape)
+        encoder, network = export_denoiser(module.denoiser, normalizers, shape)
     else:
         module, own = Student(settings.student, shape, torch.Generator().manual_seed(0)), settings.student
-        training, network = {}, export_student(module, normalizers)
+        training, encoder, network = {}, None, export_student(module, normalizers)
     manifest = Manifest(
         kind=kind,
         contract=contract,
@@ -71,7 +70,7 @@ def untrained(kind: str, contract: Contract, settings: LearningSettings, path: P
         metrics={},
     )
     weights = {name: value.detach().numpy() for name, value in module.state_dict().items()}
-    save_artifact(path, manifest, weights, network)
+    save_artifact(path, manifest, weights, network, encoder=encoder)
     return load_artifact(path, kind=kind)
 
 

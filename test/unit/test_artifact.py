@@ -15,6 +15,7 @@ from vdd_ros.common.errors import ArtifactError, OutputError
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
 from vdd_ros.learning.export import export_denoiser, export_student
+from vdd_ros.learning.jobs import restored_teacher
 from vdd_ros.learning.mixture.student import Student, StudentSettings
 from vdd_ros.learning.networks import PolicyShape, TrunkSettings
 from vdd_ros.policy import artifact as artifacts
@@ -26,7 +27,7 @@ from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
 CONTRACT = Contract.model_validate(
     {**load_contract('avoiding_cartesian').model_dump(mode='json'), 'prediction_horizon': 3, 'action_horizon': 2}
 )
-SHAPE = PolicyShape(CONTRACT.observation_horizon, 2, 6)
+SHAPE = PolicyShape(CONTRACT.observation_horizon, 2, 6, steps=3)
 NORMALIZERS = Normalizers(
     Normalizer(np.array([0.5, 0.1]), np.array([0.1, 0.2])), Normalizer(np.array([0.0, 0.01]), np.array([0.005, 0.002]))
 )
@@ -92,14 +93,17 @@ def _student(path, **change):
 
 
 def _teacher(path, **change):
-    settings = TeacherSettings(trunk=TRUNK, **change)
+    settings = TeacherSettings.parse({'trunk': TRUNK, **change})
     torch.manual_seed(0)
     teacher = Teacher(settings, SHAPE)
-    torch.nn.init.normal_(teacher.denoiser.head.weight, std=0.1)
+    denoiser = teacher.denoiser
+    head = denoiser.network.head if settings.trunk.denoises_chunks else denoiser.head
+    torch.nn.init.normal_(head.weight, std=0.1)
     weights = {name: value.detach().numpy() for name, value in teacher.state_dict().items()}
     training = {'sigmas': teacher.sigmas().tolist(), 'sigma_data': teacher.denoiser.sigma_data}
-    network = export_denoiser(teacher.denoiser, NORMALIZERS, SHAPE)
-    save_artifact(path, _manifest('teacher', settings.model_dump(mode='json'), **training), weights, network)
+    manifest = _manifest('teacher', settings.model_dump(mode='json'), **training)
+    encoder, network = export_denoiser(denoiser, NORMALIZERS, SHAPE)
+    save_artifact(path, manifest, weights, network, encoder=encoder)
     return teacher
 
 
@@ -141,7 +145,14 @@ def test_retired_experts_are_not_exported(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'change', [{}, {'sampler': 'heun', 'calls': 15}, {'process': 'ddpm', 'steps': 8, 'calls': 8}], ids=str
+    'change',
+    [
+        {},
+        {'sampler': 'heun', 'calls': 15, 'trunk': {'kind': 'transformer', 'width': 16, 'depth': 2, 'heads': 2}},
+        {'process': 'ddpm', 'steps': 8, 'calls': 8, 'trunk': {'kind': 'chunk_transformer', 'width': 16, 'depth': 2}},
+        {'process': 'flow', 'trunk': {'kind': 'unet', 'width': 8, 'depth': 2, 'window': 'difference'}},
+    ],
+    ids=str,
 )
 def test_the_exported_teacher_samples_what_the_trained_one_samples(tmp_path, change):
     teacher = _teacher(tmp_path / 'teacher', **change)
@@ -388,3 +399,36 @@ def test_a_student_says_how_many_experts_it_has(tmp_path):
     manifest = _manifest('student', student.settings.model_dump(mode='json'))
     save_artifact(tmp_path / 'student', manifest, {'x': np.zeros(1)}, export_student(student, NORMALIZERS))
     assert DistilledPolicy.load(tmp_path / 'student').expert_count == 3
+
+
+def test_a_teacher_of_before_windows_were_encoded_once_still_samples(teacher, tmp_path):
+    """Its only network sees the window in every call."""
+
+    class Whole(torch.nn.Module):
+        """Denoise from the window in units."""
+
+        def __init__(self, denoiser):
+            super().__init__()
+            self.denoiser = denoiser
+
+        def forward(self, noisy, sigma, observation):
+            scale, offset = (torch.as_tensor(part, dtype=torch.float32) for part in units)
+            return self.denoiser(noisy, sigma, (observation - offset) / scale)
+
+    units = NORMALIZERS.observation.scale, NORMALIZERS.observation.offset
+    artifact = load_artifact(teacher)
+    module = restored_teacher(artifact)
+    program = torch.onnx.export(
+        Whole(module.denoiser),
+        (torch.zeros(2, 6), torch.tensor(1.0), torch.zeros(2, 2, 2)),
+        input_names=['noisy', 'sigma', 'observation'],
+        output_names=['clean'],
+        dynamic_shapes=({0: torch.export.Dim('batch')}, None, {0: torch.export.Dim('batch')}),
+        dynamo=True,
+        verbose=False,
+    )
+    network = program.model_proto.SerializeToString()
+    save_artifact(tmp_path / 'old', artifact.manifest, artifact.weights, network)
+    window = np.random.default_rng(0).normal(0.4, 0.1, (5, 2, 2))
+    old, new = (TeacherPolicy.load(path).plan(window, np.random.default_rng(1)) for path in (tmp_path / 'old', teacher))
+    np.testing.assert_allclose(old.action, new.action, atol=1e-5)

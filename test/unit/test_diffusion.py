@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import pytest
@@ -12,11 +13,12 @@ from torch import nn
 
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.learning.diffusion import samplers
-from vdd_ros.learning.diffusion.denoiser import Denoiser, edm, epsilon, score_of
+from vdd_ros.learning.diffusion.denoiser import Denoiser, edm, epsilon, flow, score_of
 from vdd_ros.learning.diffusion.loss import denoising_loss
 from vdd_ros.learning.diffusion.noise import (
     alphabar,
     ddpm_grid,
+    flow_grid,
     karras_grid,
     loglogistic,
     lognormal,
@@ -40,7 +42,7 @@ def gaussian(noisy, sigma, observation):
     return MEAN + SCALE**2 / (SCALE**2 + sigma**2) * (noisy - MEAN)
 
 
-def flow(noisy, sigma):
+def followed(noisy, sigma):
     """Follow the probability flow of that Gaussian from sigma down to 0, exactly."""
     return MEAN + SCALE / (SCALE**2 + sigma**2).sqrt() * (noisy - MEAN)
 
@@ -225,6 +227,36 @@ def test_a_discrete_teacher_tells_the_velocity_of_the_variance_preserving_proces
     torch.testing.assert_close(teacher.denoiser.loss_weight(sigma), output[..., 0] ** -2)
 
 
+def test_flow_matching_is_the_straight_path_between_action_and_noise():
+    """Its loss is the squared error of the velocity, and a step of Euler is one in the time of the path."""
+    sigma, clean, noise = standard(6, seed=2).exp(), standard(6, 2), standard(6, 2, seed=1)
+    time = (sigma / (1 + sigma))[:, None]
+    path, velocity = (1 - time) * clean + time * noise, noise - clean
+    noisy = clean + sigma[:, None] * noise
+    skip, output, scale = (part[:, None] for part in flow(sigma, 1.0))
+    torch.testing.assert_close(scale * noisy, path)
+    torch.testing.assert_close(skip * noisy + output * velocity, clean)
+    torch.testing.assert_close(output**-2 * (output * (velocity + 1)) ** 2, (velocity + 1) ** 2)
+
+    grid = flow_grid(4, 9.0)
+    assert (grid / (1 + grid)).tolist() == pytest.approx([0.9, 0.675, 0.45, 0.225, 0.0])
+    state = 3 * standard(5, 2)
+    reached = samplers.euler(gaussian, state, grid, NOTHING)
+    path = state / (1 + grid[0])
+    for here, there in itertools.pairwise(grid):
+        time, next_time = here / (1 + here), there / (1 + there)
+        expected = gaussian(path / (1 - time), here, NOTHING)
+        path = path + (next_time - time) * (path - expected) / time  # v = eps - a, of x = (1 - t) a + t eps
+    torch.testing.assert_close(reached, path)
+
+
+def test_flow_matching_learns_all_times_of_the_path_alike():
+    teacher = Teacher(TeacherSettings(process='flow', sigma_min=0.01, sigma_max=99.0), SHAPE)
+    sigma = teacher.training_sigma(torch.linspace(0, 1, 101, dtype=torch.float64))
+    time = sigma / (1 + sigma)
+    torch.testing.assert_close(time, torch.linspace(0.01 / 1.01, 0.99, 101, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
 def test_stratified_numbers_fall_one_into_each_stratum():
     numbers = stratified(100, seeded())
     assert (numbers * 100).long().sort().values.tolist() == list(range(100))
@@ -269,7 +301,9 @@ def exact(noisy, sigma, observation):
     return noisy + sigma[:, None] ** 2 * repeated(TRUTH, len(noisy)).convolved(sigma).score(noisy)
 
 
-@pytest.mark.parametrize(('process', 'prediction'), [('edm', 'velocity'), ('ddpm', 'velocity'), ('ddpm', 'noise')])
+@pytest.mark.parametrize(
+    ('process', 'prediction'), [('edm', 'velocity'), ('ddpm', 'velocity'), ('ddpm', 'noise'), ('flow', 'velocity')]
+)
 def test_a_trained_teacher_has_the_score_of_its_data(process, prediction):
     teacher = trained(process, prediction)
     sigma = teacher.sigmas()[8].expand(COUNT)
@@ -291,3 +325,52 @@ def test_samples_of_a_trained_teacher_are_spread_as_those_of_the_exact_denoiser(
     expected = getattr(samplers, sampler)(exact, teacher.start(noise[0], sigmas[0]), sigmas, NOTHING, *draws)
     torch.testing.assert_close(found.mean(dim=0), expected.mean(dim=0), rtol=0, atol=0.05)
     torch.testing.assert_close(found.T.cov(), expected.T.cov(), rtol=0, atol=0.05)
+
+
+CHUNK = PolicyShape(observation_horizon=2, observation_size=1, action_size=6, steps=3)
+
+
+class ChunkData:
+    """Chunks of three steps of two numbers, normal about what is seen, each step near the one before."""
+
+    root = 0.3 * torch.ones(6, 6, dtype=torch.float64).tril()
+
+    def mean(self, observation):
+        """Return where they are on average, shape (batch, 6)."""
+        return torch.cat([observation[:, -1].expand(-1, 3), -observation[:, 0].expand(-1, 3)], dim=-1)
+
+    def windows(self, count):
+        """Draw windows and chunks."""
+        observation = standard(count, 2, 1)
+        chunk = self.mean(observation) + standard(count, 6, seed=1) @ self.root.T
+        return Windows(observation.float(), chunk.float())
+
+    def score(self, noisy, sigma, observation):
+        """Return the exact score of chunks with noise."""
+        covariance = self.root @ self.root.T + sigma**2 * torch.eye(6, dtype=torch.float64)
+        return -torch.linalg.solve(covariance, (noisy - self.mean(observation)).T).T
+
+
+@pytest.mark.parametrize(
+    ('process', 'trunk'),
+    [
+        ('edm', {'kind': 'unet', 'width': 16, 'depth': 2, 'kernel': 3}),
+        ('flow', {'kind': 'chunk_transformer', 'width': 24, 'depth': 1, 'heads': 2}),
+        ('ddpm', {'kind': 'transformer', 'width': 24, 'depth': 1, 'heads': 2}),
+    ],
+)
+def test_a_teacher_over_chunks_has_the_score_of_gaussian_data(process, trunk):
+    torch.manual_seed(0)
+    data = ChunkData()
+    teacher = Teacher(TeacherSettings(process=process, trunk=TrunkSettings.parse(trunk)), CHUNK)
+    learner = SingleLoss(
+        teacher, teacher.loss, data.windows(20_000), batch=128, descent=DescentSettings(learning_rate=3e-3)
+    )
+    fit(learner, iterations=300, generator=seeded(1))
+    observation = standard(2000, 2, 1, seed=4)
+    for sigma in (0.3, 1.0):
+        noisy = data.mean(observation) + standard(2000, 6, seed=5) @ data.root.T + sigma * standard(2000, 6, seed=6)
+        expected = data.score(noisy, sigma, observation)
+        with torch.no_grad():
+            found = teacher.score(noisy.float(), torch.tensor(sigma), observation.float()).double()
+        assert (found - expected).square().mean() < 0.1 * expected.square().mean()

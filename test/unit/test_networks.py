@@ -9,17 +9,23 @@ import torch
 from oracles import seeded
 
 from vdd_ros.common.errors import ConfigurationError
-from vdd_ros.learning import networks, training
+from vdd_ros.learning import chunk_networks, evaluation, networks, selection, training
 from vdd_ros.learning.baselines import consistency, em, one_step
+from vdd_ros.learning.chunk_networks import build_chunk_network
 from vdd_ros.learning.diffusion import denoiser, loss, noise, samplers, teacher
-from vdd_ros.learning.distillation import distiller, noise_levels, objective
+from vdd_ros.learning.distillation import distiller, labels, noise_levels, objective, rounds
 from vdd_ros.learning.mixture import covariance, gaussian_mixture, student
-from vdd_ros.learning.networks import PolicyShape, TrunkSettings, WindowEncoder, build_trunk
+from vdd_ros.learning.networks import NoiseEmbedding, PolicyShape, TrunkSettings, WindowEncoder, build_trunk
 
 KINDS = ['mlp', 'residual', 'transformer']
 SHAPE = PolicyShape(observation_horizon=4, observation_size=3, action_size=2)
 MODULES = [
     networks,
+    chunk_networks,
+    evaluation,
+    selection,
+    labels,
+    rounds,
     training,
     consistency,
     em,
@@ -70,7 +76,7 @@ def test_every_stamp_and_the_query_reach_the_features(kind):
 def test_a_token_of_the_transformer_sees_no_later_stamp():
     block = trunk('transformer').blocks[0]
     tokens = torch.randn(1, 4, 24, generator=seeded(), dtype=torch.float64, requires_grad=True)
-    block(tokens, None)[0][:, 1].sum().backward()
+    block.advance(tokens)[0][:, 1].sum().backward()
     reached = tokens.grad[0].abs().sum(dim=-1) > 0
     assert reached.tolist() == [True, True, False, False]
 
@@ -78,8 +84,9 @@ def test_a_token_of_the_transformer_sees_no_later_stamp():
 def test_a_query_attends_as_a_last_token_would():
     block = trunk('transformer').blocks[0]
     tokens = torch.randn(2, 5, 24, generator=seeded(), dtype=torch.float64)
-    advanced, query = block(tokens[:, :4], tokens[:, 4])
-    expected, _ = block(tokens, None)
+    advanced, seen = block.advance(tokens[:, :4])
+    query = block.attend(tokens[:, 4], seen)
+    expected, _ = block.advance(tokens)
     torch.testing.assert_close(torch.cat([advanced, query[:, None]], dim=1), expected, rtol=1e-10, atol=1e-10)
 
 
@@ -112,3 +119,64 @@ def test_shape_annotations_are_ones_that_jaxtyping_understands(module):
         for member in members:
             if callable(member) and getattr(member, '__module__', None) == module.__name__:
                 typing.get_type_hints(member, vars(module))
+
+
+CHUNKS = {
+    'unet': TrunkSettings(kind='unet', width=8, depth=3, kernel=3),
+    'unet of one resolution': TrunkSettings(kind='unet', width=8, depth=1),
+    'chunk_transformer': TrunkSettings(kind='chunk_transformer', width=12, depth=2, heads=3),
+}
+STEPS = PolicyShape(observation_horizon=4, observation_size=3, action_size=10, steps=5)
+
+
+def over_chunks(name: str):
+    """Build a small network over chunks, in double precision, all of whose weights have a say."""
+    torch.manual_seed(0)
+    network = build_chunk_network(CHUNKS[name], STEPS).double()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return network
+
+
+@pytest.mark.parametrize('name', CHUNKS)
+def test_a_network_over_chunks_answers_many_queries_about_one_window_as_each_alone(name):
+    network = over_chunks(name)
+    options = {'dtype': torch.float64}
+    context = network.encode(torch.randn(6, 4, 3, generator=seeded(), **options))
+    chunk = torch.randn(2, 6, 10, generator=seeded(1), **options)
+    level = torch.randn(2, 6, NoiseEmbedding.size, generator=seeded(2), **options)
+    together = network.answer(context, chunk, level)
+    assert together.shape == chunk.shape
+    for sample in range(2):
+        alone = network.answer(context, chunk[sample], level[sample])
+        torch.testing.assert_close(together[sample], alone, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize('name', CHUNKS)
+def test_window_noise_level_and_every_step_reach_the_answer_of_a_network_over_chunks(name):
+    network = over_chunks(name)
+    options = {'dtype': torch.float64, 'requires_grad': True}
+    window = torch.randn(1, 4, 3, generator=seeded(), **options)
+    chunk = torch.randn(1, 10, generator=seeded(1), **options)
+    level = torch.randn(1, NoiseEmbedding.size, generator=seeded(2), **options)
+    network.answer(network.encode(window), chunk, level).square().sum().backward()
+    for part in (window, chunk, level):
+        assert (part.grad != 0).all()
+
+
+def test_a_student_cannot_have_a_network_over_chunks():
+    with pytest.raises(ConfigurationError, match='only teachers'):
+        build_trunk(CHUNKS['unet'], STEPS)
+
+
+def test_a_kernel_without_a_middle_is_refused():
+    with pytest.raises(ConfigurationError, match='a kernel of 4 steps has no middle'):
+        TrunkSettings.parse({'kind': 'unet', 'kernel': 4})
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_trunk_answers_about_an_encoded_window_as_about_the_window(kind):
+    network = trunk(kind, query_size=5)
+    observation = torch.randn(6, 4, 3, generator=seeded(), dtype=torch.float64)
+    query = torch.randn(6, 5, generator=seeded(1), dtype=torch.float64)
+    torch.testing.assert_close(network.answer(network.encode(observation), query), network(observation, query))

@@ -39,20 +39,27 @@ def export_student(student: Student, normalizers: Normalizers) -> bytes:
     )
 
 
-def export_denoiser(denoiser: Denoiser, normalizers: Normalizers, shape: PolicyShape) -> bytes:
-    """Return a model ``noisy, sigma, observation -> clean``.
+def export_denoiser(denoiser: Denoiser, normalizers: Normalizers, shape: PolicyShape) -> tuple[bytes, bytes]:
+    """Return a model ``observation -> context``, called once for a plan, and one ``noisy, sigma, context -> clean``.
 
     Actions, shape (batch, chunk), are in normalised units, in which noise levels are meant; observations, shape
-    (batch, observation_horizon, observation), are in the units of the contract.
+    (batch, observation_horizon, observation), are in the units of the contract. The context is flat, shape
+    (batch, context).
     """
     window = torch.zeros(_BATCH, shape.observation_horizon, shape.observation_size)
-    return _export(
-        _DenoiserInUnits(denoiser, normalizers),
-        (torch.zeros(_BATCH, shape.action_size), torch.tensor(1.0), window),
-        names=('noisy', 'sigma', 'observation'),
+    encoder = _EncoderInUnits(denoiser, normalizers)
+    with torch.no_grad():
+        context = denoiser.encode(window)
+        flat = context.flatten(start_dim=1)
+    encoding = _export(encoder, (window,), names=('observation',), outputs=('context',), batched=('observation',))
+    answering = _export(
+        _AnswerOfContext(denoiser, context.shape[1:]),
+        (torch.zeros(_BATCH, shape.action_size), torch.tensor(1.0), flat),
+        names=('noisy', 'sigma', 'context'),
         outputs=('clean',),
-        batched=('noisy', 'observation'),
+        batched=('noisy', 'context'),
     )
+    return encoding, answering
 
 
 class _Affine(nn.Module):
@@ -180,14 +187,23 @@ def _features(trunk: MlpTrunk | CausalTransformerTrunk, shape: PolicyShape, norm
     return kind(trunk, shape, normalizers)
 
 
-class _DenoiserInUnits(nn.Module):
+class _EncoderInUnits(nn.Module):
     def __init__(self, denoiser: Denoiser, normalizers: Normalizers) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.observation = _Affine(normalizers.observation)
 
-    def forward(self, noisy: Tensor, sigma: Tensor, observation: Tensor) -> Tensor:
-        return self.denoiser(noisy, sigma, self.observation.normalize(observation))
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.denoiser.encode(self.observation.normalize(observation)).flatten(start_dim=1)
+
+
+class _AnswerOfContext(nn.Module):
+    def __init__(self, denoiser: Denoiser, context: torch.Size) -> None:
+        super().__init__()
+        self.denoiser, self._context = denoiser, context
+
+    def forward(self, noisy: Tensor, sigma: Tensor, context: Tensor) -> Tensor:
+        return self.denoiser.answer(context.reshape(-1, *self._context), noisy, sigma)
 
 
 def _export(

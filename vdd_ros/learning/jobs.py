@@ -83,10 +83,6 @@ class _Job:
         return self.demonstrations.contract
 
     @property
-    def shape(self) -> PolicyShape:
-        return _shape(self.contract)
-
-    @property
     def device(self) -> torch.device:
         return device_of(self.settings)
 
@@ -143,13 +139,14 @@ class _Job:
         run: Run,
         manifest: Manifest,
         module: torch.nn.Module,
-        export: Callable[[], bytes],
+        export: Callable[[], tuple[bytes | None, bytes]],
         familiarity: Mapping[str, Any] | None = None,
     ) -> Artifact:
         name = f'{manifest.kind} export'
         self.progress(name, 0, 1, {})
         weights = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
-        save_artifact(self.output, manifest, weights, export(), familiarity)
+        encoder, network = export()
+        save_artifact(self.output, manifest, weights, network, familiarity, encoder)
         artifact = load_artifact(self.output)
         # Only now: what was learned is not lost where it cannot be exported or written.
         run.finish(manifest.history, manifest.metrics, manifest.verdict)
@@ -213,7 +210,7 @@ def train_teacher(
     held_out = job.windows(demonstrations.held_out, normalizers, augmentation)
     training = settings.teacher_training
     torch.manual_seed(settings.seed)
-    teacher = Teacher(settings.teacher, job.shape).to(job.device)
+    teacher = Teacher(settings.teacher, shape_of(job.contract)).to(job.device)
     with _threads(settings.threads), job.run('teacher') as run:
         learner = SingleLoss(teacher, teacher.loss, windows, batch=training.batch, descent=training.descent)
         evaluation = TeacherEvaluation(windows, held_out, settings.seed, job.device)
@@ -419,25 +416,27 @@ def evaluate(
 
 def restored_teacher(artifact: Artifact) -> Teacher:
     """Return the teacher of an artifact as a torch module that is not learned any more."""
-    teacher = Teacher(TeacherSettings.parse(artifact.manifest.network), _shape(artifact.manifest.contract))
+    teacher = Teacher(TeacherSettings.parse(artifact.manifest.network), shape_of(artifact.manifest.contract))
     return _with_weights(teacher, artifact)
 
 
 def restored_student(artifact: Artifact) -> Student:
     """Return the student of an artifact as a torch module that is not learned any more."""
     settings = StudentSettings.parse(artifact.manifest.network)
-    student = Student(settings, _shape(artifact.manifest.contract), torch.Generator().manual_seed(0))
+    student = Student(settings, shape_of(artifact.manifest.contract), torch.Generator().manual_seed(0))
     return _with_weights(student, artifact)
-
-
-def _shape(contract: Contract) -> PolicyShape:
-    size = contract.prediction_horizon * contract.action_size
-    return PolicyShape(contract.observation_horizon, contract.observation_size, size)
 
 
 def _with_weights(module: Module, artifact: Artifact) -> Module:
     module.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
     return module.requires_grad_(False)
+
+
+def shape_of(contract: Contract) -> PolicyShape:
+    """Return the sizes of policies of a contract."""
+    steps = contract.prediction_horizon
+    size = steps * contract.action_size
+    return PolicyShape(contract.observation_horizon, contract.observation_size, size, steps)
 
 
 def device_of(settings: LearningSettings) -> torch.device:
@@ -470,7 +469,7 @@ class _StudentBench:
         job = self._job
         torch.manual_seed(job.settings.seed)
         generator = torch.Generator().manual_seed(job.settings.seed)
-        return Student(job.settings.student, job.shape, generator).to(job.device)
+        return Student(job.settings.student, shape_of(job.contract), generator).to(job.device)
 
     def imitating(self, simulator: Simulator | None) -> LearningSettings:
         """Return the settings, by which a simulator is of use."""
@@ -559,7 +558,7 @@ class _StudentBench:
             calibration=calibration,
         )
         export = partial(export_student, student, self._normalizers)
-        return job.save(run, manifest, student, export, familiarity.arrays)
+        return job.save(run, manifest, student, lambda: (None, export()), familiarity.arrays)
 
 
 def _job(

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.common.settings import Settings
 
 
@@ -25,19 +26,25 @@ class PolicyShape:
     """Numbers in the observation of one stamp."""
     action_size: int
     """Numbers in an action chunk, flattened: prediction horizon x action of one step."""
+    steps: int = 1
+    """Steps in a chunk, for networks that know of them."""
 
 
 class TrunkSettings(Settings):
     """Which network turns a window into features."""
 
-    kind: Literal['mlp', 'residual', 'transformer'] = 'mlp'
-    """`mlp`: plain layers; `residual`: layers that add to a stream; `transformer`: causal over the stamps."""
+    kind: Literal['mlp', 'residual', 'transformer', 'unet', 'chunk_transformer'] = 'mlp'
+    """`mlp`: plain layers; `residual`: layers that add to a stream; `transformer`: causal over the stamps. Of teachers
+    only, over the steps of a chunk: `unet`, convolutions (Chi et al. 2023), and `chunk_transformer` (Peebles and Xie
+    2023)."""
     width: int = Field(256, ge=1)
-    """Features in every layer."""
+    """Features in every layer; of a `unet`, at its highest resolution, twice as many at each below."""
     depth: int = Field(3, ge=1)
-    """Hidden layers or blocks."""
+    """Hidden layers, blocks, or resolutions of a `unet`."""
     heads: int = Field(4, ge=1)
     """Attention heads of a transformer; they divide the width."""
+    kernel: int = Field(5, ge=1)
+    """Steps that a convolution of a `unet` sees; odd."""
     window: Literal['absolute', 'difference'] = 'absolute'
     """`absolute`: the stamps as they are. `difference`: the newest as it is, older ones relative to it."""
     difference_scale: float = Field(10.0, gt=0)
@@ -45,9 +52,20 @@ class TrunkSettings(Settings):
 
     @model_validator(mode='after')
     def _heads_divide_width(self) -> TrunkSettings:
-        if self.kind == 'transformer' and self.width % self.heads:
+        if self.kind in ('transformer', 'chunk_transformer') and self.width % self.heads:
             raise ValueError(f'{self.heads} heads do not divide a width of {self.width}')
         return self
+
+    @model_validator(mode='after')
+    def _kernel_has_a_middle(self) -> TrunkSettings:
+        if self.kernel % 2 == 0:
+            raise ValueError(f'a kernel of {self.kernel} steps has no middle')
+        return self
+
+    @property
+    def denoises_chunks(self) -> bool:
+        """Whether it is a network over the steps of a chunk, which only a teacher can have."""
+        return self.kind in ('unet', 'chunk_transformer')
 
 
 _SILU_GAIN = 1.6765
@@ -118,10 +136,18 @@ class MlpTrunk(nn.Module):
         query: Float[Tensor, '*sample batch query'] | None = None,
     ) -> Float[Tensor, '*sample batch feature']:
         """Compute features of windows, one for each query about them."""
-        stream = self.window(self.encoder(observation).flatten(start_dim=1))
-        if self.query is not None:
-            stream = stream + self.query(query)
-        return self.activate(stream)
+        context = self.encode(observation)
+        return self.activate(context) if self.query is None else self.answer(context, query)
+
+    def encode(self, observation: Float[Tensor, 'batch horizon obs']) -> Float[Tensor, 'batch context']:
+        """Compute what depends on the window alone, once for many queries."""
+        return self.window(self.encoder(observation).flatten(start_dim=1))
+
+    def answer(
+        self, context: Float[Tensor, 'batch context'], query: Float[Tensor, '*sample batch query']
+    ) -> Float[Tensor, '*sample batch feature']:
+        """Compute features of queries about encoded windows."""
+        return self.activate(context + self.query(query))
 
     @torch.no_grad()
     def answering(self, query: Float[Tensor, 'query']) -> MlpTrunk:
@@ -157,28 +183,30 @@ class CausalBlock(nn.Module):
         )
         self.heads = heads
 
-    def forward(
-        self, tokens: Float[Tensor, 'batch token width'], query: Float[Tensor, '*sample batch width'] | None
-    ) -> tuple[Float[Tensor, 'batch token width'], Float[Tensor, '*sample batch width'] | None]:
-        """Advance tokens and query by one block."""
+    def advance(
+        self, tokens: Float[Tensor, 'batch token width']
+    ) -> tuple[Float[Tensor, 'batch token width'], Float[Tensor, 'batch 2 token width']]:
+        """Advance tokens by one block; return them, and the keys and values that queries attend to."""
         asked, key, value = self._split(tokens)
         attended = nn.functional.scaled_dot_product_attention(
             asked.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), is_causal=True
         )
         tokens = tokens + self.output(attended.transpose(1, 2).flatten(start_dim=-2))
-        tokens = tokens + self.feedforward(tokens)
-        if query is not None:
-            query = query + self.output(self._attend(query, key, value))
-            query = query + self.feedforward(query)
-        return tokens, query
+        seen = torch.stack([key.flatten(start_dim=-2), value.flatten(start_dim=-2)], dim=1)
+        return tokens + self.feedforward(tokens), seen
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(
+        self, query: Float[Tensor, '*sample batch width'], seen: Float[Tensor, 'batch 2 token width']
+    ) -> Float[Tensor, '*sample batch width']:
+        """Advance a query, which sees the tokens and itself."""
         asked, own_key, own_value = self._split(query)
+        key, value = seen.unflatten(-1, (self.heads, -1)).unbind(dim=1)
         others = torch.einsum('...bhf,bthf->...bht', asked, key)
         itself = (asked * own_key).sum(dim=-1, keepdim=True)
         weight = (torch.cat([others, itself], dim=-1) / math.sqrt(key.shape[-1])).softmax(dim=-1)
         attended = torch.einsum('...bht,bthf->...bhf', weight[..., :-1], value) + weight[..., -1:] * own_value
-        return attended.flatten(start_dim=-2)
+        query = query + self.output(attended.flatten(start_dim=-2))
+        return query + self.feedforward(query)
 
     def _split(self, stream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         parts = self.projection(self.attention_norm(stream)).unflatten(-1, (3, self.heads, -1))
@@ -207,14 +235,50 @@ class CausalTransformerTrunk(nn.Module):
         query: Float[Tensor, '*sample batch query'] | None = None,
     ) -> Float[Tensor, '*sample batch feature']:
         """Compute features of windows, one for each query about them."""
-        tokens = self.window(self.encoder(observation)) + self.position
-        stream = None if self.query is None else self.query(query)
+        if query is not None and query.ndim > 2:
+            return self.answer(self.encode(observation), query)
+        tokens = self._tokens(observation)
+        if query is not None:  # one for each window is one token more: half as many operations
+            tokens = torch.cat([tokens, self.query(query)[:, None]], dim=1)
         for block in self.blocks:
-            tokens, stream = block(tokens, stream)
-        return self.norm(tokens[:, -1] if stream is None else stream)
+            tokens, _ = block.advance(tokens)
+        return self.norm(tokens[:, -1])
+
+    def encode(self, observation: Float[Tensor, 'batch horizon obs']) -> Float[Tensor, 'batch block 2 token width']:
+        """Compute the keys and values of the tokens in every block, once for many queries."""
+        tokens, context = self._tokens(observation), []
+        for block in self.blocks:
+            tokens, seen = block.advance(tokens)
+            context.append(seen)
+        return torch.stack(context, dim=1)
+
+    def answer(
+        self, context: Float[Tensor, 'batch block 2 token width'], query: Float[Tensor, '*sample batch query']
+    ) -> Float[Tensor, '*sample batch feature']:
+        """Compute features of queries about encoded windows."""
+        stream = self.query(query)
+        for block, seen in zip(self.blocks, context.unbind(dim=1)):
+            stream = block.attend(stream, seen)
+        return self.norm(stream)
+
+    def _tokens(self, observation: Tensor) -> Float[Tensor, 'batch token width']:
+        return self.window(self.encoder(observation)) + self.position
 
 
 def build_trunk(settings: TrunkSettings, shape: PolicyShape, query_size: int = 0) -> MlpTrunk | CausalTransformerTrunk:
-    """Build the trunk that the settings name; its features have `settings.width` entries."""
+    """Build the trunk that the settings name; its features have `settings.width` entries.
+
+    Raises
+    ------
+    ConfigurationError
+        The settings name a network over the steps of a chunk, which has no features of a window alone.
+
+    """
+    if settings.denoises_chunks:
+        raise ConfigurationError(
+            expected='a trunk over windows: mlp, residual or transformer',
+            found=settings.kind,
+            remedy='only teachers can have that; choose another trunk',
+        )
     trunk = CausalTransformerTrunk if settings.kind == 'transformer' else MlpTrunk
     return trunk(settings, shape, query_size)

@@ -5,6 +5,7 @@ The only file that knows the format. An artifact is a folder:
     manifest.json             what it is, for which contract, learned from what, and the SHA-256 of the other files
     weights.safetensors       to go on training from, or to distil from
     network.onnx              to infer with
+    encoder.onnx              of teachers: what of the network is evaluated once for a plan
     familiarity.safetensors   of calibrated students: a density over the windows of the demonstrations
 """
 
@@ -33,7 +34,7 @@ from vdd_ros.contract.contract import Contract
 from vdd_ros.policy.normalization import Normalizer, Normalizers
 
 MANIFEST, WEIGHTS, NETWORK = 'manifest.json', 'weights.safetensors', 'network.onnx'
-FAMILIARITY = 'familiarity.safetensors'
+FAMILIARITY, ENCODER = 'familiarity.safetensors', 'encoder.onnx'
 
 
 class DataRecord(Settings):
@@ -148,6 +149,8 @@ class Artifact:
     network: bytes
     """The ONNX model."""
     _familiarity: bytes | None = None
+    encoder: bytes | None = None
+    """The ONNX model from a window to what `network` is given of it; None if that is given the window itself."""
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
@@ -166,6 +169,7 @@ def save_artifact(
     weights: Mapping[str, np.ndarray],
     network: bytes,
     familiarity: Mapping[str, np.ndarray] | None = None,
+    encoder: bytes | None = None,
 ) -> str:
     """Write an artifact aside and move it to its place; return its hash.
 
@@ -179,6 +183,8 @@ def save_artifact(
     files = {WEIGHTS: _tensors(weights), NETWORK: network}
     if familiarity is not None:
         files[FAMILIARITY] = _tensors(familiarity)
+    if encoder is not None:
+        files[ENCODER] = encoder
     manifest = manifest.model_copy(update={'files': {name: _sha256(data) for name, data in files.items()}})
     text = json.dumps(manifest.model_dump(mode='json'), indent=1, sort_keys=True).encode()
     aside = path.with_name(f'.{path.name}.partial')
@@ -214,7 +220,7 @@ def load_artifact(
     try:
         text = (path / MANIFEST).read_bytes()
         manifest = Manifest.model_validate_json(text)
-        optional = {FAMILIARITY} & manifest.files.keys()
+        optional = {FAMILIARITY, ENCODER} & manifest.files.keys()
         files = {name: (path / name).read_bytes() for name in (WEIGHTS, NETWORK, *optional)}
     except OSError as error:
         raise ArtifactError(
@@ -250,11 +256,12 @@ def load_artifact(
             remedy='give the contract that it was trained for, or train for this one',
         )
     try:
-        for name in files.keys() - {NETWORK}:
+        for name in files.keys() - {NETWORK, ENCODER}:
             load_tensors(files[name])
     except SafetensorError as error:
         raise ArtifactError(expected=f'weights at {path}', found=str(error), remedy='distil it anew') from error
-    return Artifact(path, manifest, _sha256(text), files[WEIGHTS], files[NETWORK], files.get(FAMILIARITY))
+    given = files[WEIGHTS], files[NETWORK], files.get(FAMILIARITY), files.get(ENCODER)
+    return Artifact(path, manifest, _sha256(text), *given)
 
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> bytes:

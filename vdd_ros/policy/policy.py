@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,8 @@ from vdd_ros.policy.experts import (
 )
 from vdd_ros.policy.routing import ACTION_NOISE_SCALE
 from vdd_ros.policy.runtime import Network
+
+_Seen = Mapping[str, np.ndarray]
 
 
 class DistilledPolicy:
@@ -275,7 +277,7 @@ class DistilledPolicy:
 
 
 class TeacherPolicy:
-    """A teacher at work: as many network calls for an action as its grid has noise levels."""
+    """A teacher at work: a window is encoded once, then the network is called for each noise level of the grid."""
 
     def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
         """Prepare inference; errors as those of `DistilledPolicy`."""
@@ -283,6 +285,10 @@ class TeacherPolicy:
         self.artifact = artifact
         self.contract: Contract = artifact.manifest.contract
         self._network = Network(artifact.network, threads=threads, name=str(artifact.path))
+        # Those of before windows were encoded once see the window itself in every call.
+        self._encoder = None
+        if artifact.encoder is not None:
+            self._encoder = Network(artifact.encoder, threads=threads, name=str(artifact.path))
         training = artifact.manifest.training
         samplers = {'euler': self._euler, 'heun': self._heun, 'ancestral': self._ancestral}
         with _complaining_of(artifact, 'settings of a teacher'):
@@ -296,7 +302,12 @@ class TeacherPolicy:
                 raise ValueError('sigma_data and action_bound are above 0')
         window = 1, self.contract.observation_horizon, self.contract.observation_size
         chunk = 1, self.contract.prediction_horizon * self.contract.action_size
-        _check_network(artifact, self._network, {'noisy': chunk, 'sigma': (), 'observation': window}, {'clean': chunk})
+        seen = {'observation': window}
+        if self._encoder is not None:
+            context = {'context': self._network.inputs.get('context', ())}
+            _check_network(artifact, self._encoder, seen, context)
+            seen = context
+        _check_network(artifact, self._network, {'noisy': chunk, 'sigma': (), **seen}, {'clean': chunk})
         self._normalizer = artifact.manifest.normalizers.action
 
     @classmethod
@@ -322,32 +333,31 @@ class TeacherPolicy:
         ``observation`` has shape (batch, observation_horizon, observation).
         """
         window = np.ascontiguousarray(observation, dtype=np.float32)
+        seen = {'observation': window}
+        if self._encoder is not None:
+            seen = {'context': self._encoder(seen)[0]}
         contract = self.contract
         shape = (len(window), contract.prediction_horizon * contract.action_size)
         state = generator.standard_normal(shape, dtype=np.float32) * np.hypot(self._sigmas[0], self._sigma_data)
         for sigma, lower in zip(self._sigmas[:-1], self._sigmas[1:]):
-            state = self._sampler(state, sigma, lower, window, generator)
+            state = self._sampler(state, sigma, lower, seen, generator)
         chunk = state.reshape(len(window), contract.prediction_horizon, contract.action_size)
         return Plan(self._normalizer.denormalize(chunk.astype(np.float64)), np.full(len(window), -1))
 
-    def _denoise(self, noisy: np.ndarray, sigma: np.float32, window: np.ndarray) -> np.ndarray:
-        clean = self._network({'noisy': noisy, 'sigma': sigma, 'observation': window})[0]
+    def _denoise(self, noisy: np.ndarray, sigma: np.float32, seen: _Seen) -> np.ndarray:
+        clean = self._network({'noisy': noisy, 'sigma': sigma, **seen})[0]
         return np.clip(clean, -self._bound, self._bound)
 
-    def _euler(
-        self, state: np.ndarray, sigma: np.float32, lower: np.float32, window: np.ndarray, _: object
-    ) -> np.ndarray:
-        clean = self._denoise(state, sigma, window)
+    def _euler(self, state: np.ndarray, sigma: np.float32, lower: np.float32, seen: _Seen, _: object) -> np.ndarray:
+        clean = self._denoise(state, sigma, seen)
         return clean + lower / sigma * (state - clean)
 
-    def _heun(
-        self, state: np.ndarray, sigma: np.float32, lower: np.float32, window: np.ndarray, _: object
-    ) -> np.ndarray:
-        slope = (state - self._denoise(state, sigma, window)) / sigma
+    def _heun(self, state: np.ndarray, sigma: np.float32, lower: np.float32, seen: _Seen, _: object) -> np.ndarray:
+        slope = (state - self._denoise(state, sigma, seen)) / sigma
         ahead = state + (lower - sigma) * slope
         if not lower:
             return ahead
-        corrected = (ahead - self._denoise(ahead, lower, window)) / lower
+        corrected = (ahead - self._denoise(ahead, lower, seen)) / lower
         return state + (lower - sigma) * (slope + corrected) / 2
 
     def _ancestral(
@@ -355,10 +365,10 @@ class TeacherPolicy:
         state: np.ndarray,
         sigma: np.float32,
         lower: np.float32,
-        window: np.ndarray,
+        seen: _Seen,
         generator: np.random.Generator,
     ) -> np.ndarray:
-        clean, share = self._denoise(state, sigma, window), (lower / sigma) ** 2
+        clean, share = self._denoise(state, sigma, seen), (lower / sigma) ** 2
         noise = generator.standard_normal(state.shape, dtype=np.float32)
         return clean + share * (state - clean) + lower * np.sqrt(1 - share) * noise
 

@@ -139,15 +139,10 @@ def _window(artifact: Artifact) -> np.ndarray:
 def _eager(artifact: Artifact, window: np.ndarray) -> Callable[[], object]:
     import torch
 
-    from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
-    from vdd_ros.learning.networks import PolicyShape
+    from vdd_ros.learning.jobs import restored_teacher
 
-    contract, manifest = artifact.manifest.contract, artifact.manifest
-    size = contract.prediction_horizon * contract.action_size
-    shape = PolicyShape(contract.observation_horizon, contract.observation_size, size)
-    teacher = Teacher(TeacherSettings.parse(manifest.network), shape)
-    teacher.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
-    normalized = manifest.normalizers.observation.normalize(window)
+    teacher = restored_teacher(artifact)
+    normalized = artifact.manifest.normalizers.observation.normalize(window)
     observation = torch.as_tensor(normalized, dtype=torch.float32)
     draws = teacher.noise_draws()
 
@@ -156,6 +151,6 @@ def _eager(artifact: Artifact, window: np.ndarray) -> Callable[[], object]:
         if threads != 1:
             torch.set_num_threads(1)
         with torch.no_grad():
-            return teacher.sample(observation, torch.randn(draws, 1, size)).numpy()
+            return teacher.sample(observation, torch.randn(draws, 1, teacher.shape.action_size)).numpy()
 
     return answer

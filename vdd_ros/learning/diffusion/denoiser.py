@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vdd_ros.learning.chunk_networks import build_chunk_network
 from vdd_ros.learning.networks import MlpTrunk, NoiseEmbedding, PolicyShape, TrunkSettings, build_trunk
 
 Scaling = tuple[Tensor, Tensor, Tensor]
@@ -24,15 +25,26 @@ def epsilon(sigma: Tensor, sigma_data: float) -> Scaling:
     return torch.ones_like(sigma), -sigma, (1 + sigma**2).rsqrt()
 
 
+def flow(sigma: Tensor, sigma_data: float) -> Scaling:
+    """Let the network predict the velocity of a straight path from action to noise (Lipman et al. 2023).
+
+    At time ``t = sigma / (1 + sigma)`` the path is at ``(1 - t) action + t noise``, which is the noisy action times
+    ``1 - t``; the network's error counts alike at all times.
+    """
+    time = sigma / (1 + sigma)
+    return 1 - time, -time, 1 - time
+
+
 Preconditioning = Callable[[Tensor, float], Scaling]
 """`(sigma, sigma_data) -> (skip, output, input)` scales; `D = skip * noisy + output * network(input * noisy)`."""
 
 
 class Denoiser(nn.Module):
-    """``D(noisy; sigma, s)``, the expected clean action, for a continuous (EDM) or a discrete (DDPM) teacher.
+    """``D(noisy; sigma, s)``, the expected clean action, of any teacher: EDM, DDPM or flow matching.
 
-    Both see the action with noise of standard deviation sigma added, unscaled. A DDPM network is called at
-    ``noisy / sqrt(1 + sigma^2) = noisy * sqrt(alphabar)``, which is the variance-preserving variable of its step.
+    All see the action with noise of standard deviation sigma added, unscaled. A DDPM network is called at
+    ``noisy / sqrt(1 + sigma^2) = noisy * sqrt(alphabar)``, the variance-preserving variable of its step, and one of
+    flow matching at the point of its path.
     """
 
     def __init__(
@@ -46,11 +58,15 @@ class Denoiser(nn.Module):
         """Build the network for actions of standard deviation `sigma_data`."""
         super().__init__()
         self.embedding = NoiseEmbedding()
-        self.trunk = build_trunk(trunk, shape, shape.action_size + NoiseEmbedding.size)
-        self.head = nn.Linear(trunk.width, shape.action_size)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        if trunk.denoises_chunks:
+            self.network = build_chunk_network(trunk, shape)
+        else:
+            self.trunk = build_trunk(trunk, shape, shape.action_size + NoiseEmbedding.size)
+            self.head = nn.Linear(trunk.width, shape.action_size)
+            nn.init.zeros_(self.head.weight)
+            nn.init.zeros_(self.head.bias)
         self.sigma_data = sigma_data
+        self._of_chunks = trunk.denoises_chunks
         self._preconditioning = preconditioning
 
     def forward(
@@ -60,10 +76,32 @@ class Denoiser(nn.Module):
         observation: Float[Tensor, 'batch horizon obs'],
     ) -> Float[Tensor, '*sample batch action']:
         """Estimate the clean action; `sigma` is a scalar or broadcasts against '*sample batch'."""
+        if self._of_chunks:
+            return self.answer(self.encode(observation), noisy, sigma)
+        return self._denoised(noisy, sigma, lambda query: self.head(self.trunk(observation, query)))
+
+    def encode(self, observation: Float[Tensor, 'batch horizon obs']) -> Float[Tensor, 'batch *context']:
+        """Compute what depends on the window alone, once for all calls of a plan."""
+        return (self.network if self._of_chunks else self.trunk).encode(observation)
+
+    def answer(
+        self,
+        context: Float[Tensor, 'batch *context'],
+        noisy: Float[Tensor, '*sample batch action'],
+        sigma: Float[Tensor, '*#sample'],
+    ) -> Float[Tensor, '*sample batch action']:
+        """Estimate the clean action as `forward` does, for windows that were encoded."""
+        if self._of_chunks:
+            action = noisy.shape[-1]
+            return self._denoised(
+                noisy, sigma, lambda query: self.network.answer(context, query[..., :action], query[..., action:])
+            )
+        return self._denoised(noisy, sigma, lambda query: self.head(self.trunk.answer(context, query)))
+
+    def _denoised(self, noisy: Tensor, sigma: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
         sigma = sigma.expand(noisy.shape[:-1])
         skip, output, scale = (part[..., None] for part in self._preconditioning(sigma, self.sigma_data))
-        features = self.trunk(observation, torch.cat([scale * noisy, self.embedding(sigma)], dim=-1))
-        return skip * noisy + output * self.head(features)
+        return skip * noisy + output * network(torch.cat([scale * noisy, self.embedding(sigma)], dim=-1))
 
     def score(
         self,
@@ -78,9 +116,9 @@ class Denoiser(nn.Module):
     def conditional_mean(self, sigma: float) -> tuple[MlpTrunk, nn.Linear] | None:
         """Return a trunk and a head of the window alone that give ``D(0; sigma, s)``.
 
-        Where the noise drowns all actions, that is ``E[a|s]``. None for a transformer, whose query is a token.
+        Where the noise drowns all actions, that is ``E[a|s]``. None if the network is no MLP.
         """
-        if not isinstance(self.trunk, MlpTrunk):
+        if self._of_chunks or not isinstance(self.trunk, MlpTrunk):
             return None
         level = torch.tensor(sigma, dtype=self.head.weight.dtype, device=self.head.weight.device)
         query = torch.cat([level.new_zeros(self.head.out_features), self.embedding(level)])

@@ -26,6 +26,12 @@ def karras_grid(count: int, low: float, high: float, *, rho: float = 7.0) -> Gri
     return torch.cat([levels, levels.new_zeros(1)])
 
 
+def flow_grid(count: int, high: float) -> Grid:
+    """Return `count` levels from `high` down, then 0, even in the time ``t = sigma / (1 + sigma)`` of a path."""
+    time = torch.linspace(high / (1 + high), 0, count + 1, dtype=torch.float64)
+    return time / (1 - time)
+
+
 def loguniform(uniform: Float[Tensor, '*batch'], low: float, high: float) -> Float[Tensor, '*batch']:
     """Map uniform numbers to levels that are uniform in their logarithm."""
     return low * (high / low) ** uniform

@@ -1,4 +1,4 @@
-"""The teacher: a denoiser with its noise levels and its sampler, continuous (EDM) or discrete (DDPM) in time."""
+"""The teacher: a denoiser with its noise levels and its sampler, by EDM, DDPM or flow matching."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.common.settings import Settings
 from vdd_ros.learning.diffusion import samplers
-from vdd_ros.learning.diffusion.denoiser import Denoiser, edm, epsilon
+from vdd_ros.learning.diffusion.denoiser import Denoiser, edm, epsilon, flow
 from vdd_ros.learning.diffusion.loss import denoising_loss
 from vdd_ros.learning.diffusion.noise import (
     Grid,
     constant,
     ddpm_grid,
+    flow_grid,
     karras_grid,
     loglogistic,
     lognormal,
@@ -33,14 +34,15 @@ class TeacherSettings(Settings):
 
     trunk: TrunkSettings = TrunkSettings(depth=4)
     """Its network."""
-    process: Literal['edm', 'ddpm'] = 'edm'
-    """`edm`: continuous time, preconditioned denoiser. `ddpm`: discrete time."""
+    process: Literal['edm', 'ddpm', 'flow'] = 'edm'
+    """`edm`: continuous time, preconditioned denoiser. `ddpm`: discrete time. `flow`: continuous time, straight paths
+    from action to noise (flow matching), learned and walked evenly in the time of the path."""
     sigma_data: float = Field(1.0, gt=0)
     """Standard deviation of normalised actions; `edm` only."""
     sigma_min: float = Field(0.02, gt=0)
-    """Least noise; `edm` only."""
+    """Least noise of `edm`; the least that `flow` learns."""
     sigma_max: float = Field(8.0, gt=0)
-    """Most noise; `edm` only."""
+    """Most noise; `edm` and `flow`."""
     training_noise: Literal['loglogistic', 'lognormal', 'loguniform'] = 'loglogistic'
     """What training draws noise levels from; `edm` only."""
     noise_location: float = -0.5
@@ -70,13 +72,13 @@ class Teacher(nn.Module):
         super().__init__()
         self.settings = settings
         self.shape = shape
-        discrete = settings.process == 'ddpm'
+        discrete, straight = settings.process == 'ddpm', settings.process == 'flow'
         # For data of unit variance, minus the velocity is what an EDM network is to give.
         self.denoiser = Denoiser(
             settings.trunk,
             shape,
-            preconditioning=epsilon if discrete and settings.prediction == 'noise' else edm,
-            sigma_data=1.0 if discrete else settings.sigma_data,
+            preconditioning=flow if straight else epsilon if discrete and settings.prediction == 'noise' else edm,
+            sigma_data=1.0 if discrete or straight else settings.sigma_data,
         )
 
     def sigmas(self, calls: int | None = None) -> Grid:
@@ -97,6 +99,8 @@ class Teacher(nn.Module):
         levels = (calls + 1) // 2 if settings.sampler == 'heun' else calls
         if settings.process == 'edm':
             return karras_grid(levels, settings.sigma_min, settings.sigma_max)
+        if settings.process == 'flow':
+            return flow_grid(levels, settings.sigma_max)
         if levels > settings.steps:
             raise ConfigurationError(
                 expected=f'at most one call for each of {settings.steps} steps',
@@ -113,6 +117,8 @@ class Teacher(nn.Module):
             return constant(grid, uniform.dtype, uniform.device)[
                 (uniform * settings.steps).long().clamp(max=settings.steps - 1)
             ]
+        if settings.process == 'flow':  # evenly in time, of which sigma is t / (1 - t)
+            return loglogistic(uniform, settings.sigma_min, settings.sigma_max, location=0.0, scale=1.0)
         if settings.training_noise == 'loguniform':
             return loguniform(uniform, settings.sigma_min, settings.sigma_max)
         draw = loglogistic if settings.training_noise == 'loglogistic' else lognormal
