@@ -85,6 +85,8 @@ def test_before_it_is_configured_preflight_and_reload_answer_and_mention_the_gat
     answer = arm.ask('preflight')
     assert not answer.success
     assert 'failure: lifecycle: the node is not configured' in answer.message
+    for service in ('explain', 'reload_rules'):
+        assert arm.ask(service).message == 'the node is not configured'
     assert 'fine: artifact: ' in answer.message and 'fine: gate: a test answers for it' in answer.message
     answer = arm.ask('reload')
     assert not answer.success and answer.message == 'the node is not configured'
@@ -119,6 +121,38 @@ def test_rules_that_an_artifact_cannot_follow_keep_it_from_taking_over(arm, para
     answer = parameters.set(arm, 'rules', str(rules))
     assert not answer.successful and 'experts from 0 to 1, which the student has' in answer.reason
     assert parameters.set(arm, 'rules', '').successful
+    assert parameters.set(arm, 'artifact', str(folder / 'left')).successful
+
+
+def test_named_rules_are_explained_read_again_and_set_by_other_nodes_while_the_arm_moves(
+    arm, parameters, folder, graph, node
+):
+    alone = 'expert 0 acts, probability 1.000; rules: none; without rules: the same, probability 1.000'
+    graph.until(lambda: arm.ask('explain').message == alone)
+    assert parameters.set(arm, 'artifact', str(folder / 'two')).successful
+    rules, text = folder / 'routing.yaml', 'rules: [{name: one, forbid: [1]}, {name: cans, when: WHEN, stop: true}]'
+    rules.write_text(f'parameters: {{task: boxes}}\n{text}'.replace('WHEN', '\'parameter.task == "cans"\''))
+    assert parameters.set(arm, 'rules', str(rules)).successful
+    explained = 'expert 0 acts, probability 1.000; rules: one (forbids 1); without rules: '
+    graph.until(lambda: arm.ask('explain').message.startswith(explained))
+    for value, complaint in ((3, 'Wrong parameter type'), ('cans', '')):
+        answer = parameters.set(arm, 'rule_parameters.task', value)
+        assert answer.successful == (not complaint) and complaint in answer.reason
+    graph.until(lambda: arm.live() and 'holding: stopped by the rule cans; ~/resume goes on' in node.text)
+    assert arm.ask('explain').message.startswith('stopped by the rule cans; rules: one (forbids 1), cans (stops)')
+    # A file that is wrong changes nothing; one that is mended is read again, and the parameter keeps its value.
+    written = rules.read_text()
+    rules.write_text(written.replace('[1]', '[7]'))
+    answer = arm.ask('reload_rules')
+    assert not answer.success and 'a rule on 7 (one, ' in answer.message and 'stay active' in answer.message
+    rules.write_text(written.replace('stop: true', 'speed: 0.5'))
+    assert arm.ask('reload_rules').message == f'2 rules of {rules}'
+    assert parameters.get(arm, 'rule_parameters.task') == 'cans'
+    assert arm.ask('resume').success
+    arm.moves(0.002)
+    assert '; rules: one (forbids 1), cans (speed x 0.5); ' in arm.ask('explain').message
+    assert parameters.set(arm, 'rules', '').successful
+    assert not parameters.set(arm, 'rule_parameters.task', 'boxes').successful
     assert parameters.set(arm, 'artifact', str(folder / 'left')).successful
 
 

@@ -21,10 +21,11 @@ from vdd_ros.control.plan_buffer import PlanBuffer, PlanSource, Streams
 from vdd_ros.control.plan_follower import InterpolatingFollower, LockstepFollower, PlanFollower
 from vdd_ros.control.planner import Asking, Planner, Proposal, Student, answered
 from vdd_ros.control.policy_interface import Kinematics
+from vdd_ros.control.rules import Rules
 from vdd_ros.control.start_gate import Approach, StartGate
 from vdd_ros.control.tracker import Tracker
 from vdd_ros.control.trajectory import settling
-from vdd_ros.policy.routing import Routing
+from vdd_ros.policy.routing import Choice, Routing
 
 _SETTLES = 0.95
 """From plan to plan a disturbance of the motion must shrink at least by this factor."""
@@ -55,7 +56,7 @@ class ControlLoop:
         *,
         limits: Limits,
         freshness: Freshness,
-        routing: Routing = Routing(),
+        routing: Routing | Rules = Routing(),
         generator: np.random.Generator | None = None,
         control_period: int | None = None,
         execution: Execution = Execution(),
@@ -153,6 +154,16 @@ class ControlLoop:
         """The newest plan."""
         return self._source.record
 
+    @property
+    def routing(self) -> Routing | Rules:
+        """How experts are chosen; only where a policy plans."""
+        return self._source.routing
+
+    @property
+    def choice(self) -> Choice | None:
+        """How the expert of the newest plan was chosen; None before the first plan, and where no policy plans."""
+        return self._source.choice
+
     def start(self, stamp: int, position: np.ndarray) -> None:
         """Anchor the arm at its measured position, shape (joint,) [rad], and let the policy act from ``stamp`` [ns]."""
         self._trust(stamp, position)
@@ -228,7 +239,7 @@ class ControlLoop:
         """Plan by another policy of the same contract, and by its thresholds, from the next plan on."""
         self._source.replace(policy, ood_rules)
 
-    def replace_routing(self, routing: Routing) -> None:
+    def replace_routing(self, routing: Routing | Rules) -> None:
         """Choose experts by other rules from the next plan on."""
         self._source.routing = routing
 

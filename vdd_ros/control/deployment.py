@@ -27,12 +27,15 @@ from vdd_ros.control.planner import Student
 from vdd_ros.control.playback import NEAR, PathFollower, Playback, Track
 from vdd_ros.control.rules import Rules, load_rules
 from vdd_ros.control.start_gate import StartGate
+from vdd_ros.policy.labels import Labels
 from vdd_ros.policy.routing import Routing
 from vdd_ros.robot.joint_limits import load_joint_limits
 
 if TYPE_CHECKING:
     from vdd_ros.robot.kinematics import Kinematics
 
+RULE_PARAMETERS = 'rule_parameters'
+"""The parameters of rules have this prefix among those of the policy node."""
 _WALL_RATE = 250.0
 """How often commands leave in wall time where nothing else is set [Hz]."""
 
@@ -83,6 +86,7 @@ class Deployment(Settings):
     direction_hysteresis: float = 0.0
     forbidden_experts: tuple[int, ...] = ()
     rules: str = ''
+    rule_parameters: dict[str, bool | float | str] = {}
     ood_response: Literal['ignore', 'watch', 'act'] = 'act'
     ood_warn_share: float = 0.01
     ood_stop_reach: float = 1.0
@@ -91,6 +95,8 @@ class Deployment(Settings):
     def parameters(self) -> dict[str, Any]:
         """Those parameters of the policy node that are set, by name."""
         values = self.model_dump(mode='json', exclude_defaults=True)
+        named = values.pop('rule_parameters', {})
+        values |= {f'{RULE_PARAMETERS}.{name}': value for name, value in named.items()}
         paths = {name: str(Path(values[name]).absolute()) for name in ('rules', 'joint_limits') if name in values}
         if 'joint_limits' in paths:
             paths['joint_limits'] = str(self._limits_file.absolute())
@@ -102,6 +108,8 @@ class Deployment(Settings):
         values = self.model_dump(mode='json', exclude={'operating_mode'})
         if self.joint_limits:
             values['joint_limits'] = _digest(self._limits_file)
+        if not self.rule_parameters:  # verdicts of before there were any go on to hold
+            del values['rule_parameters']
         if self.rules:
             values['rules'] = _digest(Path(self.rules))
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
@@ -143,15 +151,24 @@ class Deployment(Settings):
         found = thresholds(policy.calibration, warn=self.ood_warn_share, reach=self.ood_stop_reach)
         return OodRules(found, acts=self.ood_response == 'act')
 
-    def routing_of(self, contract: Contract, rules: str, experts: int | None) -> Routing | Rules:
+    def routing_of(
+        self, contract: Contract, rules: str, experts: int | None, labels: Labels = Labels()
+    ) -> Routing | Rules:
         """Return how experts are chosen, by what is set here and by a file of rules, if there is one.
 
-        ``experts`` is how many the policy has; None for one that has none.
+        Parameters
+        ----------
+        contract
+            Whose observations the rules refer to.
+        rules
+            The file; empty: none.
+        experts, labels
+            How many experts the policy has, and their names; None for a policy that has none.
 
         Raises
         ------
         ConfigurationError
-            The rules cannot be read, do not go with the contract, or name experts that do not exist.
+            The rules cannot be read, do not go with the contract, or name experts or parameters that do not exist.
 
         """
         routing = Routing(
@@ -161,10 +178,17 @@ class Deployment(Settings):
             expert_hysteresis=self.expert_hysteresis or None,
             direction_hysteresis=self.direction_hysteresis or None,
         )
-        routing = load_rules(rules, contract, routing) if rules else routing
-        if experts is not None:
-            routing.check(experts)
-        return routing
+        if not rules:
+            if self.rule_parameters:
+                raise ConfigurationError(
+                    expected='a file of rules that has the parameters of rules',
+                    found=f'no file, but {", ".join(self.rule_parameters)}',
+                    remedy='set rules, or remove rule_parameters',
+                )
+            if experts is not None:
+                routing.check(experts)
+            return routing
+        return load_rules(rules, contract, routing, experts=experts, labels=labels, parameters=self.rule_parameters)
 
     def build_loop(
         self,
@@ -195,7 +219,7 @@ class Deployment(Settings):
             kinematics,
             limits=self.limits_of(contract, kinematics, lockstep=period >= contract.period),
             freshness=self._freshness(contract.topic_features),
-            routing=self.routing_of(contract, self.rules, policy.expert_count),
+            routing=self.routing_of(contract, self.rules, policy.expert_count, policy.labels),
             generator=generator,
             control_period=period,
             execution=Execution(

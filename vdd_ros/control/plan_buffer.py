@@ -12,7 +12,7 @@ import numpy as np
 from vdd_ros.control.control_output import PlanRecord
 from vdd_ros.control.planner import Asking, Proposal, Tick
 from vdd_ros.control.trajectory import State
-from vdd_ros.policy.routing import Mixture
+from vdd_ros.policy.routing import Choice, Mixture
 
 _UNPLANNED = 64
 """Policy ticks that a slow planner still learns of, beyond those that it sees at once."""
@@ -46,6 +46,8 @@ class PlanSource(Protocol):
     """What is special about the newest plan."""
     record: PlanRecord | None
     """The newest plan, if it is of a policy."""
+    choice: Choice | None
+    """How the expert of the newest plan was chosen, if it is of a policy."""
     speed: float
     """How fast plans should be carried out, 1 for as planned."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -15,9 +16,11 @@ from vdd_ros.control.execution import Execution
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.ood import Monitor, OodRules
 from vdd_ros.control.policy_interface import Kinematics, PolicyInterface
+from vdd_ros.control.rules import Rules
 from vdd_ros.control.trajectory import State, Waypoints
 from vdd_ros.policy.chunk import Chunk
-from vdd_ros.policy.routing import Mixture, Routing
+from vdd_ros.policy.labels import Labels
+from vdd_ros.policy.routing import Choice, Mixture, Routing, Situation
 
 _ABSURD = 1e6
 """No arm goes so far [rad], [m]: numbers as great are as good as infinite, and would make others so."""
@@ -29,6 +32,8 @@ class Student(Protocol):
 
     expert_count: int | None
     """How many experts rules may name; None for a policy that has none."""
+    labels: Labels
+    """Names of the experts."""
 
     def experts(self, observation: np.ndarray) -> Mixture:
         """Map windows of shape (batch, observation_horizon, observation) to experts."""
@@ -136,7 +141,7 @@ class Planner:
         kinematics: Kinematics | None,
         *,
         limits: Limits,
-        routing: Routing,
+        routing: Routing | Rules,
         execution: Execution,
         ood_rules: OodRules | None,
         generator: np.random.Generator,
@@ -144,12 +149,14 @@ class Planner:
     ) -> None:
         """Assemble a planner."""
         self.policy_interface = PolicyInterface(contract, kinematics)
-        self.routing = routing
+        self.routing: Routing | Rules = routing
         """Used from the next plan on."""
         self.monitor = None if ood_rules is None else Monitor(ood_rules)
         self.remark = ''
         """What the monitor makes of the newest plan, unless it is fine."""
         self.record: PlanRecord | None = None
+        self.choice: Choice | None = None
+        """How the expert of the newest plan was chosen."""
         self.plans = 0
         self._limits, self._execution = limits, execution
         self._contract, self._generator, self._lockstep = contract, generator, lockstep
@@ -166,6 +173,7 @@ class Planner:
         self.smoothing = min(execution.smoothing, (self.steps - self.replan_steps) / 2)
         """Time constant of the smoothing spline; a plan must reach two of them beyond the next one."""
         self._epoch = self._serial = -1
+        self._began = 0
         self._acting = policy
         self._successor: tuple[Student, Monitor | None] | None = None
         self._action: np.ndarray | None = None
@@ -178,7 +186,9 @@ class Planner:
     @property
     def speed(self) -> float:
         """How fast the plan should be carried out, 1 for as planned."""
-        return self._execution.speed * (1.0 if self.monitor is None else self.monitor.speed)
+        choice = self.choice  # the planning thread may replace it meanwhile
+        ruled = 1.0 if choice is None else choice.applied.speed
+        return self._execution.speed * ruled * (1.0 if self.monitor is None else self.monitor.speed)
 
     def experts(self, window: np.ndarray) -> Mixture:
         """Ask the policy about a window, shape (1, observation_horizon, observation)."""
@@ -213,7 +223,7 @@ class Planner:
             window = self.policy_interface.observe(tick.measured, tick.topics)
         if not self._lockstep or self._chunk.is_spent:
             left = self._left_of_plan(len(ticks), following)
-            fault = yield from self._infer(window, left)
+            fault = yield from self._infer(window, left, tick)
             if fault:
                 return Proposal.faulty(tick, fault)
         actions = self._chunk.next()[None] if self._lockstep else self._action[: self.steps]
@@ -244,7 +254,8 @@ class Planner:
         return Proposal(tick, expert, steps, waypoints, broken=broken, remark=slowed)
 
     def _begin(self, tick: Tick) -> None:
-        self._epoch = tick.epoch
+        self._epoch, self._began = tick.epoch, tick.stamp
+        self.choice = None
         self.policy_interface.anchor(tick.commanded)
         self._chunk.drop()
         self._forget()
@@ -264,7 +275,7 @@ class Planner:
         left = self._action[passed:]
         return left if len(left) else None
 
-    def _infer(self, window: np.ndarray, left: np.ndarray | None) -> Asking[str]:
+    def _infer(self, window: np.ndarray, left: np.ndarray | None, tick: Tick) -> Asking[str]:
         """Query the policy, and load the chunk of one of its experts; return what is wrong with it, if anything."""
         if self._successor is not None:  # its experts are not those of the one before
             (self._acting, self.monitor), self._successor = self._successor, None
@@ -279,7 +290,9 @@ class Planner:
         if left is not None:
             log_gating = log_gating + self._execution.coherence * policy.coherence(experts, left)
             log_gating = log_gating - np.logaddexp.reduce(log_gating)
-        expert = self.routing.at(window).choose(log_gating, uniform, self._present, self._cosine())
+        expert = self._choose(window[-1], log_gating, uniform, tick)
+        if expert < 0:
+            return self.choice.applied.stop
         action = self._mean[expert]
         if self._execution.action_noise_scale:
             action = action + self._execution.action_noise_scale * policy.deviation(experts, expert, self._generator)
@@ -288,6 +301,24 @@ class Planner:
         self._chunk.load(action, expert)
         self._unwatched = None if self.monitor is None else (policy, window, experts)
         return ''
+
+    def _choose(self, newest: np.ndarray, log_gating: np.ndarray, uniform: float, tick: Tick) -> int:
+        """Choose an expert by the rules that apply at a tick, and note how; -1 if the arm must stop."""
+        interface, routing, cosine = self.policy_interface, self.routing, self._cosine()
+        situation = Situation(
+            newest,
+            (tick.stamp - self._began) / NANOSECONDS,
+            self._present,
+            int(self._log_gating.argmax()),
+            functools.partial(interface.tool_pose, tick.measured) if interface.has_tool else None,
+        )
+        applied = routing.at(situation)
+        if refusal := applied.refusal(len(log_gating)):
+            applied, expert = replace(applied, stop=refusal), -1
+        else:
+            expert = applied.routing.choose(log_gating, uniform, self._present, cosine)
+        self.choice = Choice(expert, log_gating, uniform, self._present, cosine, applied, routing.base)
+        return expert
 
     def watch(self) -> str:
         """Compare what the newest proposal came from with the demonstrations; say so if the arm should stop."""

@@ -145,7 +145,7 @@ class Playback:
 
     replan_steps = ask_steps = 1
     remark = ''
-    record = None
+    record = choice = None
 
     def __init__(self, track: Track, limits: Limits, speed: float) -> None:
         """Prepare.

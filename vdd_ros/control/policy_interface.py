@@ -93,6 +93,19 @@ class PolicyInterface:
         """The last joint command, shape (joint,) [rad]; after `anchor` the measured position."""
         return self._commanded
 
+    @property
+    def has_tool(self) -> bool:
+        """Whether `tool_pose` is available: there are kinematics."""
+        return self._kinematics is not None
+
+    def tool_pose(self, joints: np.ndarray) -> tuple[float, ...]:
+        """Map joints of shape (joint,) [rad] to x, y, z [m] and roll, pitch, yaw [rad] (fixed axes) of the tool."""
+        w, x, y, z = self._kinematics.tool_orientation(joints).tolist()
+        roll = math.atan2(2 * (w * x + y * z), 1 - 2 * (x * x + y * y))
+        pitch = math.asin(min(max(2 * (w * y - z * x), -1.0), 1.0))
+        yaw = math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+        return (*self._kinematics.tool_position(joints).tolist(), roll, pitch, yaw)
+
     def anchor(self, measured: np.ndarray) -> None:
         """Start from a measured position, shape (joint,) [rad]: the arm is commanded to be where it is."""
         self._history.clear()

@@ -1,27 +1,38 @@
-"""Rules on experts in YAML: forbid, prefer or pin some, everywhere or only where an observation is in some range."""
+"""Rules on experts in YAML: named conditions, and what holds while they do. `docs/deployment.md` is the guide."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
-import yaml
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.common.errors import ConfigurationError, ContractError
 from vdd_ros.common.settings import Settings
 from vdd_ros.contract.contract import Contract
+from vdd_ros.contract.contract_file import Document
 from vdd_ros.contract.features import TopicFeature
-from vdd_ros.policy.routing import Routing
+from vdd_ros.control.conditions import Code, ConditionError, Vocabulary, compile_all, translate
+from vdd_ros.policy.labels import Labels
+from vdd_ros.policy.routing import Applied, Routing, Situation
 
-Expert = Annotated[int, Field(ge=0)]
+Expert = Annotated[int, Field(ge=0)] | str
+"""A number or a name of an expert."""
+Range = tuple[float | None, float | None]
+
+_ALTERNATIVE = re.compile(r'(str|int|float|bool|constrained-int|tuple\[.*|function-.*)$')
+"""How pydantic names the alternatives of a union in the place of an error."""
+_REMEMBERED = 4096
+"""Combinations of applying rules that are kept ready."""
 
 
 class Condition(Settings):
-    """A range of one entry of the newest observation."""
+    """A range of one number of the newest observation: the form of conditions in files of before `when` was text."""
 
     feature: str
     """Name of a feature of the contract's observation."""
@@ -39,52 +50,146 @@ class Condition(Settings):
         return self
 
 
-class Rule(Settings):
-    """What holds for some experts while all conditions do."""
+class Zone(Settings):
+    """A box that the tool may be in, in the frame of the robot model [m]."""
 
-    when: tuple[Condition, ...] = ()
-    """None of them: always."""
+    x: Range = (None, None)
+    """Lower and upper bound, `null` for none."""
+    y: Range = (None, None)
+    """Lower and upper bound, `null` for none."""
+    z: Range = (None, None)
+    """Lower and upper bound, `null` for none."""
+
+    @model_validator(mode='after')
+    def _is_a_box(self) -> Zone:
+        bounds = [(low, high) for low, high in (self.x, self.y, self.z) if low is not None and high is not None]
+        if any(not low < high for low, high in bounds):
+            raise ValueError('the lower bound of a zone is below its upper bound')
+        if all(bound is None for ends in (self.x, self.y, self.z) for bound in ends):
+            raise ValueError('a zone has at least one bound')
+        return self
+
+    @property
+    def code(self) -> str:
+        """The Python expression over the tool pose ``t`` that is true inside."""
+        terms = []
+        for axis, (low, high) in enumerate((self.x, self.y, self.z)):
+            terms += [f't[{axis}] >= {low!r}'] * (low is not None) + [f't[{axis}] <= {high!r}'] * (high is not None)
+        return f'({" and ".join(terms)})'
+
+
+class Rule(Settings):
+    """What holds while a condition does."""
+
+    name: str = ''
+    """Name in messages and explanations. Unique. Default: `rule N`, counted from 1."""
+    when: str | tuple[Condition, ...] = ()
+    """Condition in the language of rule-engine, or a list of ranges that all hold. Default: always."""
     forbid: tuple[Expert, ...] = ()
     """Experts that must not act."""
-    prefer: dict[Expert, Annotated[float, Field(gt=0)]] = {}
+    prefer: dict[Expert, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     """Factors on the odds of experts: 10 makes one ten times as likely beside the others."""
     pin: Expert | None = None
-    """The only expert that may act; of several rules the last one wins."""
+    """The only expert that may act. If several applying rules pin, the last one wins."""
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Temperature of the gating: below 1 the likely get likelier. The last applying rule wins."""
+    speed: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Slows the plan down to this share of its speed. The lowest of the applying rules wins. Not in lockstep."""
+    stop: bool = False
+    """Stops the arm within its limits until `~/resume`."""
 
 
 class RuleFile(Settings):
     """A file of rules."""
 
-    rules: tuple[Rule, ...]
+    zones: dict[str, Zone] = {}
+    """Boxes by name; the condition `zone.NAME` holds while the tool is inside."""
+    parameters: dict[str, bool | float | str] = {}
+    """Values by name that other nodes set, with their defaults; `parameter.NAME` in conditions."""
+    rules: tuple[Annotated[Rule, BeforeValidator(lambda value: {} if value is None else value)], ...]
+    """The rules, in order."""
+
+
+@dataclass(frozen=True)
+class _Effect:
+    """What a rule does, with experts as numbers."""
+
+    name: str
+    place: str
+    """File and line."""
+    always: bool
+    """Whether it has no condition."""
+    forbid: frozenset[int]
+    prefer: Mapping[int, float]
+    pin: int | None
+    temperature: float | None
+    speed: float | None
+    stop: bool
+    text: str
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Routing that depends on where the policy is; what it adds to is the routing by parameters."""
+    """Routing that depends on the situation. What it adds to is the routing by parameters."""
 
     base: Routing
-    rules: tuple[Rule, ...]
-    columns: tuple[tuple[int, ...], ...]
-    """Of every rule, which entry of an observation each of its conditions looks at."""
+    effects: tuple[_Effect, ...]
+    codes: tuple[Code, ...]
+    labels: Labels
+    defaults: Mapping[str, bool | float | str]
+    """The parameters of the file and their default values."""
+    values: Mapping[str, bool | float | str] = field(default_factory=dict)
+    """The parameters that are set."""
 
     @property
     def direction_hysteresis(self) -> float | None:
         """As of the base."""
         return self.base.direction_hysteresis
 
-    def at(self, window: np.ndarray) -> Routing:
-        """Return what holds in a window of shape (observation_horizon, observation), by its newest stamp."""
-        newest = window[-1]
-        return self._with(
-            rule
-            for rule, columns in zip(self.rules, self.columns)
-            if all(_holds(condition, newest[column]) for condition, column in zip(rule.when, columns))
-        )
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the rules."""
+        return tuple(effect.name for effect in self.effects)
+
+    def with_parameters(self, values: Mapping[str, Any]) -> Rules:
+        """Return the same rules under other values of parameters.
+
+        Raises
+        ------
+        ConfigurationError
+            A parameter is not in the file, or a value has another type than its default.
+
+        """
+        return replace(self, values=_checked_parameters(values, self.defaults))
+
+    def at(self, situation: Situation) -> Applied:
+        """Return what holds in a situation.
+
+        A condition that cannot be evaluated (division by zero), and a tool pose that is needed but unknown, stop the
+        arm: the result says so in `Applied.stop`.
+        """
+        pose: Sequence[float] = ()
+        if self._uses_tool:
+            if situation.tool_pose is None:
+                return Applied(self.base, stop='rules refer to the tool, whose pose is unknown without kinematics')
+            pose = situation.tool_pose()
+        acting = '' if situation.acting is None else self._name(situation.acting)
+        observation = situation.observation.tolist()
+        arguments = observation, pose, self._parameters, situation.time, acting, self._name(situation.likeliest)
+        try:
+            mask = self._applying(*arguments)
+        except (ArithmeticError, ValueError) as error:
+            return Applied(self.base, stop=f'the rules cannot be evaluated: {self._culprit(arguments)}: {error}')
+        if (known := self._known.get(mask)) is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[mask] = self._combined(mask)
+        return known
 
     def check(self, experts: int) -> None:
-        """Refuse what no mixture of so many experts can follow: absent experts, or none that may act anywhere.
+        """Refuse what no mixture of so many can follow: absent experts, or none that may act in any situation.
 
-        Rules that leave no expert in some places are legitimate: there the arm stops.
+        Rules that leave no expert in some situations are legitimate: there the arm stops.
 
         Raises
         ------
@@ -92,79 +197,257 @@ class Rules:
             A rule names an expert that does not exist, or the rules without a condition leave none.
 
         """
-        for rule in self.rules:
-            self._with([rule]).check_names(experts)
-        self._with(rule for rule in self.rules if not rule.when).check(experts)
+        for effect in self.effects:
+            named = {*effect.forbid, *effect.prefer} | ({effect.pin} - {None})
+            if absent := sorted(expert for expert in named if expert >= experts):
+                raise ConfigurationError(
+                    expected=f'experts from 0 to {experts - 1}, which the student has',
+                    found=f'a rule on {", ".join(map(str, absent))} ({effect.name}, {effect.place})',
+                    remedy='name experts of this student (~/ways and /diagnostics number them)',
+                )
+        self.base.check_names(experts)
+        self._routing(effect for effect in self.effects if effect.always).check(experts)
 
-    def _with(self, rules: Iterable[Rule]) -> Routing:
-        forbidden, preferred, pinned = set(self.base.forbidden), dict(self.base.preferred), None
-        for rule in rules:
-            forbidden |= set(rule.forbid)
-            for expert, factor in rule.prefer.items():
+    @cached_property
+    def _applying(self) -> Callable[..., int]:
+        return compile_all(self.codes)
+
+    @cached_property
+    def _parameters(self) -> Mapping[str, bool | float | str]:
+        return {**self.defaults, **self.values}
+
+    @cached_property
+    def _uses_tool(self) -> bool:
+        return any(code.uses_tool for code in self.codes)
+
+    @cached_property
+    def _known(self) -> dict[int, Applied]:
+        return {}
+
+    @cached_property
+    def _name(self) -> Callable[[int], str]:
+        return self.labels.name
+
+    def _culprit(self, arguments: tuple) -> str:
+        for effect, code in zip(self.effects, self.codes):
+            try:
+                compile_all([code])(*arguments)
+            except (ArithmeticError, ValueError):
+                return f'{effect.name} ({effect.place})'
+        return 'unknown'
+
+    def _combined(self, mask: int) -> Applied:
+        effects = [effect for place, effect in enumerate(self.effects) if mask >> place & 1]
+        names, texts = tuple(effect.name for effect in effects), tuple(effect.text for effect in effects)
+        speed = min((effect.speed for effect in effects if effect.speed is not None), default=1.0)
+        stops = [effect.name for effect in effects if effect.stop]
+        stop = f'stopped by the rule {", ".join(stops)}' if stops else ''
+        return Applied(self._routing(effects), names, texts, speed, stop)
+
+    def _routing(self, effects: Iterable[_Effect]) -> Routing:
+        base = self.base
+        forbidden, preferred = set(base.forbidden), dict(base.preferred)
+        pinned, temperature = base.pinned, base.temperature
+        for effect in effects:
+            forbidden |= effect.forbid
+            for expert, factor in effect.prefer.items():
                 preferred[expert] = preferred.get(expert, 1.0) * factor
-            pinned = pinned if rule.pin is None else rule.pin
-        pinned = self.base.pinned if pinned is None else pinned
-        return replace(self.base, forbidden=frozenset(forbidden), preferred=preferred, pinned=pinned)
+            pinned = pinned if effect.pin is None else effect.pin
+            temperature = temperature if effect.temperature is None else effect.temperature
+        return replace(
+            base, forbidden=frozenset(forbidden), preferred=preferred, pinned=pinned, temperature=temperature
+        )
 
 
-def load_rules(path: str | Path, contract: Contract, base: Routing) -> Rules:
-    """Read rules for a contract from YAML.
+def load_rules(
+    path: str | Path,
+    contract: Contract,
+    base: Routing,
+    *,
+    experts: int | None = None,
+    labels: Labels = Labels(),
+    parameters: Mapping[str, Any] | None = None,
+) -> Rules:
+    """Read rules from YAML, and check everything in them.
 
     Parameters
     ----------
     path
-        A file with the key ``rules``: a list of `Rule`.
+        A file as `RuleFile`.
     contract
-        Whose observations the conditions speak of.
+        Whose observations the conditions refer to.
     base
         What holds besides.
+    experts, labels
+        How many experts the student has, and their names; None: not known, and only numbers may name them.
+    parameters
+        Values of parameters of the file, by name; those that are left out have their defaults.
 
     Raises
     ------
     ConfigurationError
-        The file is absent or malformed, or names a feature or an entry that the contract does not have.
+        The file is absent or malformed; a condition is, or refers to what does not exist; a name of an expert or a
+        parameter is unknown. The message names file and line.
 
     """
+    file = Path(path)
     try:
-        document = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        document = Document(file, file.read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, ContractError) as error:
         raise ConfigurationError(
             expected=f'rules in YAML at {path}', found=' '.join(str(error).split()), remedy='mend the path or the file'
         ) from error
-    rules = RuleFile.parse(document if isinstance(document, dict) else {}).rules
-    return Rules(base, rules, tuple(_columns(rule.when, contract) for rule in rules))
-
-
-def _columns(conditions: Sequence[Condition], contract: Contract) -> tuple[int, ...]:
-    names = entries_of(contract)
-    columns = []
-    for condition in conditions:
-        known = [entry for feature, entry in names if feature == condition.feature]
-        first = next((place for place, (feature, _) in enumerate(names) if feature == condition.feature), 0)
-        if condition.entry in known:
-            columns.append(first + known.index(condition.entry))
-        elif isinstance(condition.entry, int) and 0 <= condition.entry < len(known):
-            columns.append(first + condition.entry)
-        else:
+    try:
+        found = RuleFile.model_validate(document.values if isinstance(document.values, dict) else {})
+    except ValidationError as error:
+        raise _complaint(document, error) from error
+    _refuse_unknown_names(document, found)
+    vocabulary = Vocabulary(
+        _entries_by_feature(contract),
+        {name: zone.code for name, zone in found.zones.items()},
+        found.parameters,
+        None if experts is None else [labels.name(expert) for expert in range(experts)],
+    )
+    names = [rule.name or f'rule {number + 1}' for number, rule in enumerate(found.rules)]
+    effects, codes = [], []
+    for number, (name, rule) in enumerate(zip(names, found.rules)):
+        place = document.place(document.line(['rules', number]))
+        if names.index(name) < number:
             raise ConfigurationError(
-                expected=f'an entry of the observation of contract {contract.name}',
-                found=f'{condition.entry} of {condition.feature}',
-                remedy=f'use some of {", ".join(f"{entry} of {feature}" for feature, entry in names)}',
+                expected='a different name for each rule',
+                found=f'{name!r} a second time in {place}',
+                remedy='rename one of them',
             )
-    return tuple(columns)
+        effects.append(_effect_of(rule, name, labels, document, number))
+        try:
+            code = _code_of(rule, contract, vocabulary, number)
+        except ConditionError as error:
+            raise ConfigurationError(
+                expected=f'a condition in {document.place(document.line(["rules", number, "when"]))}',
+                found=f'{error}',
+                remedy=f'correct the rule {name!r}',
+            ) from error
+        codes.append(code)
+    values = _checked_parameters(parameters or {}, found.parameters)
+    rules = Rules(base, tuple(effects), tuple(codes), labels, found.parameters, values)
+    if experts is not None:
+        rules.check(experts)
+    return rules
 
 
 def entries_of(contract: Contract) -> list[tuple[str, str]]:
     """Return feature and name of every entry of an observation, in their order."""
-    found = []
+    return [(feature, entry) for feature, entries in _entries_by_feature(contract).items() for entry in entries]
+
+
+def _entries_by_feature(contract: Contract) -> dict[str, list[str]]:
+    found = {}
     for feature in contract.observation:
         if isinstance(feature, TopicFeature):
-            entries = [str(place) for place in range(contract.width(feature))]
+            found[feature.name] = [str(place) for place in range(contract.width(feature))]
         else:
-            entries = list(contract.parts_of(feature))
-        found += [(feature.name, entry) for entry in entries]
+            found[feature.name] = list(contract.parts_of(feature))
     return found
 
 
-def _holds(condition: Condition, value: float) -> bool:
-    return (condition.above is None or value > condition.above) and (condition.below is None or value < condition.below)
+def _code_of(rule: Rule, contract: Contract, vocabulary: Vocabulary, number: int) -> Code:
+    if isinstance(rule.when, str):
+        return translate(rule.when, vocabulary, number)
+    terms = []
+    for condition in rule.when:
+        column = _column(condition, contract, vocabulary)
+        terms += [f'o[{column}] > {condition.above!r}'] * (condition.above is not None)
+        terms += [f'o[{column}] < {condition.below!r}'] * (condition.below is not None)
+    return Code(f'({" and ".join(terms)})' if terms else 'True', {}, uses_tool=False)
+
+
+def _column(condition: Condition, contract: Contract, vocabulary: Vocabulary) -> int:
+    known = list(vocabulary.entries.get(condition.feature, ()))
+    if condition.entry in known:
+        return vocabulary.column(condition.feature, known.index(condition.entry))
+    if isinstance(condition.entry, int) and 0 <= condition.entry < len(known):
+        return vocabulary.column(condition.feature, condition.entry)
+    raise ConditionError(
+        f'{condition.entry} of {condition.feature}, which is no entry of the observation of contract {contract.name}; '
+        f'use some of {", ".join(f"{entry} of {feature}" for feature, entry in entries_of(contract))}'
+    )
+
+
+def _effect_of(rule: Rule, name: str, labels: Labels, document: Document, number: int) -> _Effect:
+    def known(expert: Expert, *part: str | int) -> int:
+        found = expert if isinstance(expert, int) else labels.number(expert)
+        if found is None:
+            place = document.place(document.line(['rules', number, *part]))
+            named = ', '.join(label.name for label in labels.experts.values()) or 'none; name them with `vdd label`'
+            raise ConfigurationError(
+                expected=f'the number or name of an expert in {place}',
+                found=repr(expert),
+                remedy=f'named experts of this student: {named}',
+            )
+        return found
+
+    forbid = frozenset(known(expert, 'forbid', place) for place, expert in enumerate(rule.forbid))
+    prefer: dict[int, float] = {}
+    for expert, factor in rule.prefer.items():
+        prefer[known(expert, 'prefer', expert)] = factor
+    pin = None if rule.pin is None else known(rule.pin, 'pin')
+    texts = [
+        f'forbids {", ".join(map(labels.text, sorted(forbid)))}' if forbid else '',
+        *(f'prefers {labels.text(expert)} x {factor:g}' for expert, factor in prefer.items()),
+        f'pins {labels.text(pin)}' if pin is not None else '',
+        f'temperature {rule.temperature:g}' if rule.temperature is not None else '',
+        f'speed x {rule.speed:g}' if rule.speed is not None else '',
+        'stops' if rule.stop else '',
+    ]
+    text = ', '.join(filter(None, texts)) or 'no effect'
+    place = document.place(document.line(['rules', number]))
+    return _Effect(name, place, not rule.when, forbid, prefer, pin, rule.temperature, rule.speed, rule.stop, text)
+
+
+def _checked_parameters(
+    values: Mapping[str, Any], defaults: Mapping[str, bool | float | str]
+) -> dict[str, bool | float | str]:
+    found = {}
+    for name, value in values.items():
+        if name not in defaults:
+            raise ConfigurationError(
+                expected='a parameter of the file of rules',
+                found=name,
+                remedy=f'known parameters: {", ".join(defaults) or "none"}',
+            )
+        kind = type(defaults[name])
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not kind or (kind is float and not np.isfinite(value)):
+            kinds = {bool: 'true or false', float: 'a finite number', str: 'a string'}
+            raise ConfigurationError(
+                expected=f'{kinds[kind]} for parameter {name} of the rules',
+                found=repr(value),
+                remedy='its type is that of its default in the file of rules',
+            )
+        found[name] = value
+    return found
+
+
+def _refuse_unknown_names(document: Document, found: RuleFile) -> None:
+    for part, names in (('zones', found.zones), ('parameters', found.parameters)):
+        for name in names:
+            if not name.isidentifier() or not name.isascii():
+                raise ConfigurationError(
+                    expected=f'a name of letters, digits and _ in {document.place(document.line([part, name]))}',
+                    found=repr(name),
+                    remedy='rename it: conditions refer to it by that name',
+                )
+
+
+def _complaint(document: Document, error: ValidationError) -> ConfigurationError:
+    # A key that is misspelt explains why another is missing, and of the alternatives of a union the one that fits best
+    # fails deepest.
+    first = min(error.errors(), key=lambda each: (each['type'] != 'extra_forbidden', -len(each['loc'])))
+    where = [part for part in first['loc'] if not (isinstance(part, str) and _ALTERNATIVE.match(part))]
+    part = {'zones': Zone, 'rules': Rule}.get(str(where[0]), RuleFile) if len(where) > 1 else RuleFile
+    return ConfigurationError(
+        expected=f'a valid rule in {document.place(document.line(where))}',
+        found=f'{".".join(map(str, where))}: {first["msg"].removeprefix("Value error, ")}',
+        remedy=f'known keys: {", ".join(part.model_fields)}',
+    )

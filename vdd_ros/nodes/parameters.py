@@ -134,7 +134,10 @@ def _expanded(path: str) -> str:
 
 
 def declare(
-    node: Node, table: Sequence[Parameter], apply: Callable[[Mapping[str, Value]], None] | None = None
+    node: Node,
+    table: Sequence[Parameter],
+    apply: Callable[[Mapping[str, Value]], None] | None = None,
+    prefix: str = '',
 ) -> Mapping[str, Value]:
     """Declare a table of parameters and return their values by name.
 
@@ -147,6 +150,10 @@ def declare(
     apply
         Called with checked values by name when dynamic ones are set while the node runs. What it refuses by a
         `VddError` keeps the old values, and whoever set them gets the error.
+    prefix
+        Of further parameters, ``PREFIX.NAME``, that the node declares when it knows their names. Those that are set at
+        the start are returned under the key ``prefix``, as a mapping. Those that are set later are passed to ``apply``
+        by their full names.
 
     Raises
     ------
@@ -156,8 +163,11 @@ def declare(
     """
     rows = {row.name: row for row in table}
     _rename(node, table)
+    overrides = getattr(node, '_parameter_overrides', {})
     unknown = sorted(
-        name for name in getattr(node, '_parameter_overrides', {}) if name not in rows and not name.startswith(_FOREIGN)
+        name
+        for name in overrides
+        if name not in rows and not name.startswith(_FOREIGN) and not (prefix and name.startswith(f'{prefix}.'))
     )
     if unknown:
         raise ConfigurationError(
@@ -165,7 +175,11 @@ def declare(
             found=', '.join(unknown),
             remedy=f'use some of {", ".join(rows)}',
         )
-    values = MappingProxyType({name: _declare(node, row) for name, row in rows.items()})
+    declared: dict[str, Any] = {name: _declare(node, row) for name, row in rows.items()}
+    if prefix:
+        further = (name for name in overrides if name.startswith(f'{prefix}.'))
+        declared[prefix] = {name.removeprefix(f'{prefix}.'): overrides[name].value for name in further}
+    values = MappingProxyType(declared)
 
     def on_set(parameters: list[RclpyParameter]) -> SetParametersResult:
         try:
@@ -174,6 +188,8 @@ def declare(
                 for each in parameters
                 if each.name in rows
             }
+            if prefix:
+                changed |= {each.name: each.value for each in parameters if each.name.startswith(f'{prefix}.')}
             if changed and apply is not None:
                 apply(changed)
         except VddError as error:

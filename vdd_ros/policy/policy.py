@@ -24,6 +24,7 @@ from vdd_ros.policy.experts import (
     expert_log_likelihood,
     log_likelihood,
 )
+from vdd_ros.policy.labels import Labels, load_labels
 from vdd_ros.policy.routing import ACTION_NOISE_SCALE
 from vdd_ros.policy.runtime import Network
 
@@ -67,6 +68,8 @@ class DistilledPolicy:
         self._widths = len(self._unit), self._deviation.parameters
         self.expert_count = self._network.outputs.get('log_gating', (1, 1))[-1]
         """How many experts it has."""
+        self.labels: Labels = load_labels(artifact.path, artifact.hash, self.expert_count)
+        """Names and colours of the experts, as they were when it was loaded."""
         window = 1, self.contract.observation_horizon, self.contract.observation_size
         widths = {'log_gating': 1, 'mean': self._widths[0], 'spread': self._widths[1]}
         outputs = {name: (1, self.expert_count * width) for name, width in widths.items()}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +26,47 @@ class Mixture(Protocol):
 
     log_gating: np.ndarray
     mean: np.ndarray
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What rules on experts refer to, at the tick of a plan."""
+
+    observation: np.ndarray
+    """The newest observation, shape (observation,), in the units of the contract."""
+    time: float = 0.0
+    """Since the policy was started or resumed [s]."""
+    acting: int | None = None
+    """The expert of the plan before; None at the first plan."""
+    likeliest: int = 0
+    """The likeliest expert by the gating, without rules."""
+    tool_pose: Callable[[], Sequence[float]] | None = None
+    """Returns x, y, z [m], roll, pitch, yaw [rad] of the tool as measured; None without kinematics."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What holds in a situation: the routing, and the named rules that made it so."""
+
+    routing: Routing
+    rules: tuple[str, ...] = ()
+    """Names of the rules that apply, in the order of the file."""
+    effects: tuple[str, ...] = ()
+    """What each of them does, in words."""
+    speed: float = 1.0
+    """Factor on the speed of the plan, at most 1."""
+    stop: str = ''
+    """Why the arm must stop; empty if it need not."""
+
+    def refusal(self, experts: int) -> str:
+        """Return why no expert of a mixture of so many may act, with the rules named; empty if one may."""
+        if self.stop:
+            return self.stop
+        try:
+            self.routing.log_factors(experts)
+        except ConfigurationError as error:
+            return f'the rules leave no expert: {", ".join(self.rules) or error}'
+        return ''
 
 
 @dataclass(frozen=True)
@@ -96,12 +138,49 @@ class Routing:
                 remedy='name experts of this student (~/ways and /diagnostics number them)',
             )
 
-    def at(self, window: np.ndarray) -> Routing:
-        """Return what holds in a window of shape (observation_horizon, observation): these rules, everywhere.
+    def at(self, situation: Situation) -> Applied:
+        """Return what holds in a situation: this routing, in all of them.
 
-        `vdd_ros.control.rules.Rules` has some that hold in places.
+        `vdd_ros.control.rules.Rules` has some that hold under conditions.
         """
+        return Applied(self)
+
+    @property
+    def base(self) -> Routing:
+        """The routing without conditional rules: itself."""
         return self
+
+    @cached_property
+    def _log_factors(self) -> dict[int, np.ndarray]:
+        """What `log_factors` has returned, by the number of experts."""
+        return {}
+
+    def log_factors(self, experts: int) -> np.ndarray:
+        """Return what is added to the logits, shape (expert,): minus infinity where an expert may not act.
+
+        Raises
+        ------
+        ConfigurationError
+            No expert is left that may act.
+
+        """
+        if (known := self._log_factors.get(experts)) is not None:
+            return known
+        factors = np.zeros(experts)
+        for expert, factor in self.preferred.items():
+            if 0 <= expert < experts:
+                factors[expert] += np.log(factor)
+        if self.pinned is not None:
+            factors[np.arange(experts) != self.pinned] = -np.inf
+        factors[[expert for expert in self.forbidden if 0 <= expert < experts]] = -np.inf
+        if np.isneginf(factors).all():
+            raise ConfigurationError(
+                expected=f'at least one of {experts} experts that may act',
+                found='all forbidden' if self.pinned is None else f'expert {self.pinned} pinned',
+                remedy='allow one',
+            )
+        self._log_factors[experts] = factors
+        return factors
 
     def probabilities(self, log_gating: np.ndarray) -> np.ndarray:
         """Return the probabilities of the experts under these rules, shape (expert,), from their log-probabilities.
@@ -112,25 +191,11 @@ class Routing:
             No expert is left that may act.
 
         """
-        logits = log_gating.astype(np.float64) / self.temperature
-        experts = len(logits)
-        for expert, factor in self.preferred.items():
-            if 0 <= expert < experts:
-                logits[expert] += np.log(factor)
-        allowed = np.ones(experts, dtype=bool)
-        if self.pinned is not None:
-            allowed[:] = np.arange(experts) == self.pinned
-        allowed[[expert for expert in self.forbidden if 0 <= expert < experts]] = False
-        if not allowed.any():
-            raise ConfigurationError(
-                expected=f'at least one of {experts} experts that may act',
-                found='all forbidden' if self.pinned is None else f'expert {self.pinned} pinned',
-                remedy='allow one',
-            )
-        logits[~allowed] = -np.inf
+        factors = self.log_factors(len(log_gating))
+        logits = log_gating.astype(np.float64) / self.temperature + factors
         top = logits.max()
         # Those that are allowed may have no probability left at all: then they are alike.
-        probability = np.exp(logits - top) if np.isfinite(top) else allowed.astype(np.float64)
+        probability = np.exp(logits - top) if np.isfinite(top) else np.isfinite(factors).astype(np.float64)
         return probability / probability.sum()
 
     def choose(
@@ -170,6 +235,57 @@ class Routing:
                 return present
         if self.mode == 'likeliest':
             return int(probability.argmax())
-        cumulative = np.cumsum(probability)
-        chosen = np.searchsorted(cumulative, uniform * cumulative[-1], side='right')
-        return int(min(chosen, np.flatnonzero(probability)[-1]))
+        # Plain numbers: for as many as there are experts, numpy takes three times as long.
+        reached, chosen, shares = 0.0, -1, probability.tolist()
+        for expert, share in enumerate(shares):
+            if share > 0:
+                reached, chosen = reached + share, expert
+                if reached > uniform:
+                    break
+        return chosen
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the expert of a plan was chosen, with all that the choice depended on."""
+
+    expert: int
+    """The chosen one; -1 if the rules leave none or stop the arm."""
+    log_gating: np.ndarray
+    """Shape (expert,): what the choice was made from, coherence with the chunk under way included."""
+    uniform: float
+    """The number in [0, 1) that drew the expert."""
+    present: int | None
+    """The expert that acted before."""
+    cosine: float | None
+    """As for `Routing.choose`."""
+    applied: Applied
+    """What held."""
+    base: Routing
+    """The routing without conditional rules."""
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Probabilities of the experts under the rules, shape (expert,); a `ConfigurationError` if none is left."""
+        return self.applied.routing.probabilities(self.log_gating)
+
+    @property
+    def without_rules(self) -> tuple[int, float]:
+        """The expert that the same draw chooses without conditional rules, and its probability there."""
+        expert = self.base.choose(self.log_gating, self.uniform, self.present, self.cosine)
+        return expert, float(self.base.probabilities(self.log_gating)[expert])
+
+    def explain(self, text: Callable[[int], str] = str) -> str:
+        """Return one line: the acting expert, its probability, the rules that apply, and the choice without them.
+
+        ``text`` returns number and name of an expert.
+        """
+        applied = self.applied
+        if self.expert < 0:
+            acts = applied.stop
+        else:
+            acts = f'expert {text(self.expert)} acts, probability {self.probabilities[self.expert]:.3f}'
+        rules = ', '.join(f'{name} ({effect})' for name, effect in zip(applied.rules, applied.effects)) or 'none'
+        other, probability = self.without_rules
+        same = 'the same' if other == self.expert else f'expert {text(other)}'
+        return f'{acts}; rules: {rules}; without rules: {same}, probability {probability:.3f}'

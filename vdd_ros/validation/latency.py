@@ -118,7 +118,7 @@ def _node_answer(
 
     def answer() -> np.ndarray:
         experts = policy.experts(window)
-        expert = routing.at(window[0]).choose(experts.log_gating[0], generator.random())
+        expert = routing.choose(experts.log_gating[0], generator.random())
         action = experts.mean[0].astype(np.float64)[expert] + ACTION_NOISE_SCALE * policy.deviation(
             experts, expert, generator
         )

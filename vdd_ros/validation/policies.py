@@ -17,6 +17,7 @@ from vdd_ros.policy.artifact import Calibration
 from vdd_ros.policy.chunk import Plan
 from vdd_ros.policy.experts import Experts
 from vdd_ros.policy.function import OneExpert
+from vdd_ros.policy.labels import Labels
 from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.policy.routing import Mixture
 from vdd_ros.robot.kinematics import Kinematics
@@ -71,6 +72,8 @@ class Asked:
     """What is usual for a student, if it is one and knows."""
     expert_count: int | None = None
     """How many experts rules may name, if it is a student."""
+    labels: Labels = Labels()
+    """Names of the experts, if it is a student."""
 
     def __init__(self, policy: object, contract: Contract, kinematics: Kinematics) -> None:
         """Ask a policy."""
@@ -107,7 +110,13 @@ class Asked:
 
     def deployed(self, deployment: Deployment) -> Deployment:
         """Return what of a deployment goes with the policy: rules on experts and on their spread are for students."""
-        rules = {'rules': '', 'forbidden_experts': (), 'temperature': 1.0, 'expert_hysteresis': 0.0}
+        rules = {
+            'rules': '',
+            'rule_parameters': {},
+            'forbidden_experts': (),
+            'temperature': 1.0,
+            'expert_hysteresis': 0.0,
+        }
         return deployment.model_copy(
             update={**rules, 'direction_hysteresis': 0.0, 'coherence': 0.0, 'action_noise_scale': 0.0}
         )
@@ -128,6 +137,11 @@ class _AskedStudent(Asked):
     def expert_count(self) -> int:
         """How many experts the student has."""
         return self.policy.expert_count
+
+    @property
+    def labels(self) -> Labels:
+        """Names of the experts."""
+        return self.policy.labels
 
     def deployed(self, deployment: Deployment) -> Deployment:
         """Return all of it."""

@@ -64,11 +64,15 @@ class ArmNode(LifecycleNode):
     """
 
     def __init__(
-        self, name: str, table: Sequence[Parameter], apply: Callable[[Mapping[str, Value]], None] | None = None
+        self,
+        name: str,
+        table: Sequence[Parameter],
+        apply: Callable[[Mapping[str, Value]], None] | None = None,
+        prefix: str = '',
     ) -> None:
         """Declare the parameters, and offer ``~/preflight``; arguments and errors as those of `declare`."""
         super().__init__(name)
-        self.values: Mapping[str, Value] = declare(self, table, apply)
+        self.values: Mapping[str, Value] = declare(self, table, apply, prefix)
         """The parameters by name, as they were at the start."""
         self.simulated: bool = self.get_parameter('use_sim_time').value
         """Whether time is that of a simulation."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 
 from builtin_interfaces.msg import Time
@@ -12,12 +11,13 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from vdd_ros.control.expert_preview import Way
 from vdd_ros.nodes.messages import to_duration, to_time
+from vdd_ros.policy.labels import Labels
 
 _LIFETIME = 2.0
 """How long RViz shows what is not renewed [s]."""
 
 
-def to_markers(stamp: int, frame: str, ways: Sequence[Way], acting: int) -> MarkerArray:
+def to_markers(stamp: int, frame: str, ways: Sequence[Way], acting: int, labels: Labels) -> MarkerArray:
     """Convert ways to markers.
 
     Parameters
@@ -30,25 +30,26 @@ def to_markers(stamp: int, frame: str, ways: Sequence[Way], acting: int) -> Mark
         What is shown.
     acting
         The expert that acts: its label says so.
+    labels
+        Names and colours of the experts.
 
     """
     header = Header(stamp=to_time(stamp), frame_id=frame)
     markers = [Marker(header=Header(stamp=Time(), frame_id=frame), action=Marker.DELETEALL)]
     for way in ways:
-        colour = _colour(way.expert)
+        colour = _colour(labels.colour(way.expert))
         points = [Point(x=float(x), y=float(y), z=float(z)) for x, y, z in way.points]
         common = {'header': header, 'id': way.expert, 'color': colour, 'lifetime': to_duration(_LIFETIME)}
         pose = Pose(orientation=Quaternion(w=1.0))
         width = Vector3(x=0.002 + 0.01 * way.probability)
         markers.append(Marker(ns='ways', type=Marker.LINE_STRIP, pose=pose, scale=width, points=points, **common))
-        label = f'{way.expert}: {way.probability:.0%}' + ' acts' * (way.expert == acting)
+        label = f'{labels.text(way.expert)}: {way.probability:.0%}' + ' acts' * (way.expert == acting)
         pose = Pose(position=points[-1], orientation=Quaternion(w=1.0))
         size = Vector3(z=0.02)
         markers.append(Marker(ns='labels', type=Marker.TEXT_VIEW_FACING, pose=pose, scale=size, text=label, **common))
     return MarkerArray(markers=markers)
 
 
-def _colour(expert: int) -> ColorRGBA:
-    # Steps of the golden ratio: neighbours in number are far apart in hue.
-    red, green, blue = colorsys.hsv_to_rgb(expert * 0.618 % 1.0, 0.8, 1.0)
+def _colour(text: str) -> ColorRGBA:
+    red, green, blue = (value / 255 for value in bytes.fromhex(text[1:]))
     return ColorRGBA(r=red, g=green, b=blue, a=1.0)

@@ -12,6 +12,7 @@ from rclpy.service import Service
 
 from vdd_ros.common.errors import ConfigurationError, GateError, VddError
 from vdd_ros.contract.contract import NANOSECONDS, load_contract
+from vdd_ros.control.deployment import RULE_PARAMETERS
 from vdd_ros.nodes.arm.commander import Commander
 from vdd_ros.nodes.arm.driver import ArmDriver, Setting
 from vdd_ros.nodes.arm.lifecycle import ArmNode, transition
@@ -21,6 +22,7 @@ from vdd_ros.nodes.parameters import Value
 from vdd_ros.nodes.policy.gatekeeper import admit, outlook
 from vdd_ros.nodes.policy.policy_parameters import PARAMETERS, build_loop
 from vdd_ros.nodes.policy.policy_reload import Reload
+from vdd_ros.nodes.policy.policy_rules import RuleControl
 from vdd_ros.nodes.policy.policy_view import View
 from vdd_ros.nodes.process import run
 from vdd_ros.policy.artifact import load_artifact
@@ -40,10 +42,11 @@ class PolicyNode(ArmNode):
 
     def __init__(self) -> None:
         """Declare the parameters; with autostart, begin by itself."""
-        super().__init__('policy_node', PARAMETERS, self._apply)
+        super().__init__('policy_node', PARAMETERS, self._apply, RULE_PARAMETERS)
         self._passage = ''
         self._loaded: dict[str, tuple[bool, str]] = {}
         self.reload = Reload(self)
+        self.rules = RuleControl(self)
 
     def destroy_node(self) -> None:
         """Leave the arm at rest."""
@@ -117,6 +120,7 @@ class PolicyNode(ArmNode):
         self.driver = ArmDriver(self, loop, setting)
         self._view = View(self)
         self.driver.open(self._view.shadow() if shadow else None)
+        self.rules.declare()
         self.get_logger().info(
             f'{path}: {contract.name}, stage {values["operating_mode"]}, '
             f'{NANOSECONDS / period:g} commands a second on {self.driver.commands}'
@@ -165,6 +169,8 @@ class PolicyNode(ArmNode):
         self._view.close()
         self.driver.close(reason)
         self.driver = None
+        if self.context.ok():
+            self.rules.declare()
 
     def _notes(self) -> Mapping[str, str]:
         artifact, contract = self.policy.artifact, self.contract
@@ -176,7 +182,12 @@ class PolicyNode(ArmNode):
         }
 
     def _further_values(self) -> Mapping[str, object]:
-        return {'artifact': self.policy.artifact.hash[:12], **self._view.values(), **self.reload.values()}
+        return {
+            'artifact': self.policy.artifact.hash[:12],
+            **self._view.values(),
+            **self.rules.values(),
+            **self.reload.values(),
+        }
 
     def create_service(self, kind: type, name: str, callback: Callable[..., Any], **how: Any) -> Service:
         """Offer a service; one that sets parameters loads an artifact first, beside the one that acts."""
@@ -190,16 +201,19 @@ class PolicyNode(ArmNode):
                 if each.name == 'artifact' and self.driver is not None:
                     path = os.path.expanduser(each.value.string_value)
                     self._loaded[path] = await self.reload.begin(path)
-            return set_parameters(request, response)
+            answer = set_parameters(request, response)
+            self.rules.declare()  # those of a file of rules that was set just now
+            return answer
 
         return call
 
     def _apply(self, changed: Mapping[str, Value]) -> None:
         """Heed parameters that are set while the node runs: rules on experts, another artifact."""
         if self.driver is not None and 'rules' in changed:
-            experts = self.policy.expert_count
-            routing = deployment_of(self.values).routing_of(self.contract, changed['rules'], experts)
-            self.driver.commander.replace(lambda loop: loop.replace_routing(routing))
+            self.rules.use(self.rules.read(changed['rules'], self.policy))
+        ruled = {name: value for name, value in changed.items() if name.startswith(f'{RULE_PARAMETERS}.')}
+        if self.driver is not None and ruled:
+            self.rules.set(ruled)
         if path := changed.get('artifact'):
             if self.driver is None:
                 load_artifact(path, kind='student')

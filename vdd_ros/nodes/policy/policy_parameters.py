@@ -79,7 +79,7 @@ PARAMETERS = (
     Parameter(
         'rules',
         '',
-        'YAML with rules on experts: forbid, prefer, pin; may be set while it acts',
+        'YAML with rules on experts (docs/deployment.md); may be set while it acts',
         dynamic=True,
         path=True,
     ),

@@ -48,7 +48,10 @@ class Reload:
             else:
                 before, node.policy = node.policy.artifact.hash[:12], policy
                 ood_rules = deployment_of(node.values).ood_rules_of(policy)
+                # Numbers and names of experts are those of the new artifact.
+                routing = node.rules.read(node.get_parameter('rules').value, policy)
                 node.driver.commander.replace(lambda loop: loop.replace_policy(policy, ood_rules))
+                node.rules.use(routing)
                 self._reloaded += 1
                 self._last = f'{policy.artifact.path} ({policy.artifact.hash[:12]}) takes over from {before}'
                 node.get_logger().info(f'reload: {self._last}')
@@ -66,7 +69,7 @@ class Reload:
         policy = node.admitted(load_alike(path, node.policy, node.values['threads']))
         deployment = deployment_of(node.values)
         deployment.ood_rules_of(policy)
-        deployment.routing_of(node.contract, node.get_parameter('rules').value, policy.expert_count)
+        node.rules.read(node.get_parameter('rules').value, policy)
         return policy
 
     async def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

@@ -98,4 +98,4 @@ class View:
         steps, outcome = node.values['markers_steps'], node.driver.commander.outcome
         ways = preview_experts(node.contract, node.policy, self._kinematics, list(node.driver.commander.history), steps)
         acting = outcome.expert if isinstance(outcome, Command) else -1
-        self._ways.publish(to_markers(node.now(), node.values['markers_frame'], ways, acting))
+        self._ways.publish(to_markers(node.now(), node.values['markers_frame'], ways, acting, node.policy.labels))

@@ -1,0 +1,125 @@
+"""Rules on experts of a policy node that runs: explained, read again, and under parameters that other nodes set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rcl_interfaces.msg import ParameterDescriptor
+from std_srvs.srv import Trigger
+
+from vdd_ros.common.errors import ConfigurationError, VddError
+from vdd_ros.control.deployment import RULE_PARAMETERS
+from vdd_ros.control.rules import Rules
+from vdd_ros.nodes.arm.parameters import deployment_of
+from vdd_ros.policy.policy import DistilledPolicy
+from vdd_ros.policy.routing import Routing
+
+if TYPE_CHECKING:
+    from vdd_ros.nodes.policy.policy_node import PolicyNode
+
+_NOT_CONFIGURED = 'the node is not configured'
+
+
+class RuleControl:
+    """The services ``~/explain`` and ``~/reload_rules``, and the parameters ``rule_parameters.NAME`` of one node."""
+
+    def __init__(self, node: PolicyNode) -> None:
+        """Offer the services; parameters come with the rules that have them."""
+        self._node = node
+        self._declared: set[str] = set()
+        node.create_service(Trigger, '~/explain', self._on_explain)
+        node.create_service(Trigger, '~/reload_rules', self._on_reload)
+
+    def read(self, path: str, policy: DistilledPolicy) -> Routing | Rules:
+        """Read a file of rules for a policy; parameters that it shares with the present one keep their values.
+
+        Raises
+        ------
+        ConfigurationError
+            The rules cannot be read, or do not go with contract or policy.
+
+        """
+        node = self._node
+        deployment = deployment_of({**node.values, RULE_PARAMETERS: {}})
+        routing = deployment.routing_of(node.contract, path, policy.expert_count, policy.labels)
+        if not isinstance(routing, Rules):
+            return routing
+        present, defaults = self._values(), routing.defaults
+        return routing.with_parameters(
+            {name: value for name, value in present.items() if type(value) is type(defaults.get(name))}
+        )
+
+    def use(self, routing: Routing | Rules) -> None:
+        """Choose experts by a routing from the next plan on."""
+        self._node.driver.commander.replace(lambda loop: loop.replace_routing(routing))
+
+    def set(self, changed: Mapping[str, Any]) -> None:
+        """Use other values of parameters, by their full names.
+
+        Raises
+        ------
+        ConfigurationError
+            The rules have no such parameter, or a value has another type.
+
+        """
+        routing = self._node.driver.commander.loop.routing
+        values = {name.removeprefix(f'{RULE_PARAMETERS}.'): value for name, value in changed.items()}
+        if not isinstance(routing, Rules):
+            raise ConfigurationError(
+                expected='rules that have parameters', found='none', remedy='set the parameter rules first'
+            )
+        self.use(routing.with_parameters({**routing.values, **values}))
+
+    def declare(self) -> None:
+        """Declare the parameters of the present rules, and withdraw those of former ones."""
+        node = self._node
+        routing = node.driver.commander.loop.routing if node.driver is not None else None
+        wanted = {**routing.defaults, **routing.values} if isinstance(routing, Rules) else {}
+        for name in sorted(self._declared - wanted.keys()):
+            node.undeclare_parameter(f'{RULE_PARAMETERS}.{name}')
+        for name in sorted(wanted.keys() - self._declared):
+            node.declare_parameter(
+                f'{RULE_PARAMETERS}.{name}',
+                wanted[name],
+                ParameterDescriptor(description='parameter of the rules on experts; other nodes may set it'),
+                ignore_override=True,
+            )
+        self._declared = set(wanted)
+
+    def values(self) -> dict[str, object]:
+        """Return what diagnostics report: the name of the expert of the newest plan, and the rules that apply."""
+        choice = self._node.driver.commander.loop.choice
+        if choice is None:
+            return {}
+        name = self._node.policy.labels.text(choice.expert) if choice.expert >= 0 else 'none'
+        return {'expert_name': name, 'rules': ', '.join(choice.applied.rules) or 'none'}
+
+    def _values(self) -> dict[str, object]:
+        return {name: self._node.get_parameter(f'{RULE_PARAMETERS}.{name}').value for name in sorted(self._declared)}
+
+    def _on_explain(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        node = self._node
+        choice = node.driver.commander.loop.choice if node.driver is not None else None
+        if choice is None:
+            response.message = _NOT_CONFIGURED if node.driver is None else 'no plan was made yet'
+            return response
+        response.success, response.message = True, choice.explain(node.policy.labels.text)
+        return response
+
+    def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        node = self._node
+        if node.driver is None:
+            response.message = _NOT_CONFIGURED
+            return response
+        path = node.get_parameter('rules').value
+        try:
+            routing = self.read(path, node.policy)
+        except VddError as error:
+            response.message = f'{error}; the rules of before stay active'
+            return response
+        self.use(routing)
+        self.declare()
+        response.success = True
+        response.message = f'{len(routing.names)} rules of {path}' if isinstance(routing, Rules) else 'no rules are set'
+        return response
