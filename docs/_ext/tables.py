@@ -10,13 +10,9 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
-import inspect
-import itertools
 import pkgutil
 import re
-import textwrap
 from typing import Any, Literal, get_args, get_origin
 
 from docutils import nodes
@@ -26,6 +22,8 @@ from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
+from vdd_ros.common.settings_docs import attribute_docstrings
+
 
 def resolve(path: str) -> Any:
     """Return the module, or the object of a module, at a dotted path."""
@@ -34,23 +32,6 @@ def resolve(path: str) -> Any:
     except ModuleNotFoundError:
         module, _, name = path.rpartition('.')
         return getattr(importlib.import_module(module), name)
-
-
-def attribute_docstrings(kind: type) -> dict[str, str]:
-    """Return the docstrings below the attributes of a class and of its bases."""
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        if not issubclass(base, BaseModel) or base is BaseModel:
-            continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
-        for attribute, text in itertools.pairwise(body):
-            if (
-                isinstance(attribute, ast.AnnAssign)
-                and isinstance(text, ast.Expr)
-                and isinstance(text.value, ast.Constant)
-            ):
-                found[attribute.target.id] = ' '.join(str(text.value.value).split())
-    return found
 
 
 def type_text(annotation: Any) -> str:

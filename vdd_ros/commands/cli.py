@@ -13,6 +13,7 @@ from rich.markup import escape
 from vdd_ros.commands.contract import ContractCommand
 from vdd_ros.commands.dataset import DatasetCommand
 from vdd_ros.commands.demo import Demo
+from vdd_ros.commands.doctor import Doctor
 from vdd_ros.commands.edit import EditCommand
 from vdd_ros.commands.inspect import Inspect
 from vdd_ros.commands.learn import Distill, TrainTeacher
@@ -20,6 +21,7 @@ from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.record import Record, RecordLive
 from vdd_ros.commands.recover import Recover
 from vdd_ros.commands.replay import Replay
+from vdd_ros.commands.settings import SettingsCommand
 from vdd_ros.commands.validate import Validate
 from vdd_ros.commands.view import View
 from vdd_ros.common.errors import VddError
@@ -43,6 +45,8 @@ _Command = (
     | Annotated[Validate, tyro.conf.subcommand('validate')]
     | Annotated[View, tyro.conf.subcommand('view')]
     | Annotated[Demo, tyro.conf.subcommand('demo')]
+    | Annotated[SettingsCommand, tyro.conf.subcommand('settings')]
+    | Annotated[Doctor, tyro.conf.subcommand('doctor')]
 )
 
 

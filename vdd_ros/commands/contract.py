@@ -12,7 +12,7 @@ from rich.table import Table
 
 from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import out, say
-from vdd_ros.common.console import Bars
+from vdd_ros.common.console import Bars, table
 
 if TYPE_CHECKING:
     from vdd_ros.data.quality.check import Verdict
@@ -126,13 +126,23 @@ class ContractCommand:
 
 
 def _table(verdict: Verdict) -> Table:
-    table = Table()
-    for name in ('stream', 'topic', 'type', 'read', 'dropped', 'rate [Hz]', 'pause [s]', 'delay [ms]', 'fits'):
-        table.add_column(name, overflow='fold')
+    found = table(
+        'streams',
+        'stream',
+        'topic and type',
+        'read',
+        'dropped',
+        'rate [Hz]',
+        'pause [s]',
+        'delay [ms]',
+        'fits',
+        texts=('topic and type',),
+    )
     for fit in verdict.fits:
         rate = f'{fit.rate:.4g}' if fit.rate else ''
         late = f'{1e3 * fit.late:.3g}' if fit.late is not None else ''
         fits = '[red]no' if fit.complaints else '[green]yes' if fit.read else ''
         counts = (str(fit.read), str(fit.dropped), rate, f'{fit.longest:.3g}', late)
-        table.add_row(escape(fit.stream), escape(fit.topic), fit.type.rpartition('/')[2], *counts, fits)
-    return table
+        where = f'{escape(fit.topic)}\n[dim]{fit.type.rpartition("/")[2]}[/]'
+        found.add_row(escape(fit.stream), where, *counts, fits)
+    return found

@@ -13,6 +13,7 @@ import tyro
 from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import out, say
 from vdd_ros.common.console import Bars
+from vdd_ros.common.output import claim_output
 
 if TYPE_CHECKING:
     from vdd_ros.data.decode.conversion_report import ConversionReport
@@ -87,6 +88,7 @@ class Import:
         from vdd_ros.data.lerobot.lerobot_dataset import Dataset
         from vdd_ros.data.lerobot.lerobot_import import import_dataset
 
+        claim_output(self.output)
         total = Dataset(self.dataset).count
         with Bars(out) as bars:
             found = import_dataset(

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vdd_ros.commands.say import out, summarize
+from vdd_ros.commands.settings import LearningOptions
 from vdd_ros.common.console import Bars, Interruption
+from vdd_ros.common.output import claim_output
 
 
 @dataclass(frozen=True)
-class Demo:
+class Demo(LearningOptions):
     """All steps in a row on the task that ships: record, train, distil, validate; then look at the report.
 
     Takes about ten minutes on two cores, without GPU and without a ROS installation.
@@ -29,9 +31,6 @@ class Demo:
     """Rollouts of teacher and student in process."""
     ros_episodes: int = 20
     """Rollouts of the student over ROS."""
-    settings: Path | None = None
-    """How to learn: a YAML file, or the name of one that ships, as `vdd train-teacher` takes it. By default the
-    one that suits the contract."""
     seed: int = 0
     """Draws the demonstrations and the rollouts."""
     resume: bool = False
@@ -41,11 +40,12 @@ class Demo:
         """Do it."""
         from vdd_ros.commands.pipeline import demo
         from vdd_ros.contract.contract import load_contract
-        from vdd_ros.learning.learning_settings import load_settings, preset
         from vdd_ros.sim.tasks import load_task
 
         contract = self.contract or load_task(self.task).contract
-
+        if not self.resume:
+            claim_output(self.output)
+        settings = self.chosen(load_contract(contract))
         with Bars(out) as bars:
             report = demo(
                 self.output,
@@ -54,7 +54,7 @@ class Demo:
                 episodes=self.episodes,
                 rollouts=self.rollouts,
                 ros_episodes=self.ros_episodes,
-                settings=load_settings(self.settings or preset(load_contract(contract))),
+                settings=settings,
                 seed=self.seed,
                 resume=self.resume,
                 progress=bars,

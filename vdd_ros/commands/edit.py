@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.markup import escape
-from rich.table import Table
 
 from vdd_ros.commands.say import out, say
+from vdd_ros.common.console import table
+from vdd_ros.common.output import claim_output
 
 if TYPE_CHECKING:
     from vdd_ros.contract.contract import Contract
@@ -41,15 +42,14 @@ class List(_Bag):
 
         found = demonstrations_of(self.bag, _loaded(self.contract))
         first = found.spans[0].start if found.spans else 0
-        table = Table()
-        for name in ('', 'starts [s]', 'length [s]', 'outcome', 'labels', 'left out'):
-            table.add_column(name, overflow='fold')
+        texts = ('outcome', 'labels', 'left out')
+        rows = table('', '', 'starts [s]', 'length [s]', *texts, texts=texts)
         for number, span in enumerate(found.spans):
             labels = ', '.join(f'{key}={text}' for key, text in span.labels.items() if key not in ('index', 'outcome'))
             times = f'{(span.start - first) / 1e9:.2f}', f'{(span.end - span.start) / 1e9:.2f}'
             outcome = span.labels.get('outcome', '')
-            table.add_row(str(number), *times, *map(escape, (outcome, labels, span.dropped)))
-        out.print(table)
+            rows.add_row(str(number), *times, *map(escape, (outcome, labels, span.dropped)))
+        out.print(rows)
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class _Output(_Bag):
     def _write(self, **changes) -> None:
         from vdd_ros.data.bag.bag_edit import demonstrations_of, edit
 
+        claim_output(self.output)
         contract = _loaded(self.contract)
         edit(self.bag, self.output, contract, **changes)
         count = len(demonstrations_of(self.bag, contract).spans)
@@ -126,6 +127,7 @@ class Merge:
         """Do it."""
         from vdd_ros.data.bag.bag_edit import merge
 
+        claim_output(self.output)
         say(f'wrote {self.output}: {merge(self.bags, self.output)} messages of {len(self.bags)} bags')
 
 

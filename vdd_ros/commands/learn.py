@@ -10,11 +10,13 @@ import tyro
 
 from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import out, say
+from vdd_ros.commands.settings import LearningOptions
 from vdd_ros.common.console import Bars, Interruption
+from vdd_ros.common.output import claim_output
 
 
 @dataclass(frozen=True)
-class TrainTeacher(ReadsBags):
+class TrainTeacher(ReadsBags, LearningOptions):
     """Train the teacher, a diffusion policy, on rosbag demonstrations.
 
     The next step is `vdd distill`. Ctrl-C saves a checkpoint; --resume goes on from it.
@@ -26,9 +28,6 @@ class TrainTeacher(ReadsBags):
     """The artifact to write: a folder that does not exist yet."""
     contract: str = 'avoiding_cartesian'
     """How topics become observations and actions: a YAML file, or the name of one that ships."""
-    settings: Path | None = None
-    """How to learn: a YAML file, or a shipped one by name: learning_chunked, learning_joint, learning (single steps).
-    By default the one that suits the contract."""
     resume: bool = False
     """Go on from the checkpoint that an interrupted run left."""
 
@@ -37,10 +36,10 @@ class TrainTeacher(ReadsBags):
         from vdd_ros.commands.pipeline import load, train_teacher
         from vdd_ros.contract.contract import load_contract
         from vdd_ros.learning.augmentation import undisplaced
-        from vdd_ros.learning.learning_settings import load_settings, preset
 
+        claim_output(self.output)
         contract = load_contract(self.contract)
-        settings = load_settings(self.settings or preset(contract))
+        settings = self.chosen(contract)
         with Bars(out) as bars, Interruption() as interruption:
             demonstrations = load(self.bags, contract, settings, bars)
             for line in demonstrations.report.lines():
@@ -57,7 +56,7 @@ class TrainTeacher(ReadsBags):
 
 
 @dataclass(frozen=True)
-class Distill(ReadsBags):
+class Distill(ReadsBags, LearningOptions):
     """Distil a teacher into the student, a mixture of experts that answers in one network call.
 
     The next step is `vdd validate`. Ctrl-C saves a checkpoint; --resume goes on from it.
@@ -69,9 +68,6 @@ class Distill(ReadsBags):
     """The teacher's artifact."""
     output: Path
     """The artifact to write: a folder that does not exist yet."""
-    settings: Path | None = None
-    """How to learn: a YAML file, or a shipped one by name: learning_chunked, learning_joint, learning (single steps).
-    By default the one that suits the contract."""
     compare: Literal['em'] | None = None
     """`em`: also train the same network by likelihood alone, into the folder OUTPUT.em, and judge the student by it."""
     simulate: str | None = None
@@ -82,11 +78,11 @@ class Distill(ReadsBags):
     def run(self) -> None:
         """Do it."""
         from vdd_ros.commands.pipeline import distill, load
-        from vdd_ros.learning.learning_settings import load_settings, preset
         from vdd_ros.policy.artifact import load_artifact
 
+        claim_output(self.output)
         contract = load_artifact(self.teacher, kind='teacher').manifest.contract
-        settings = load_settings(self.settings or preset(contract))
+        settings = self.chosen(contract)
         simulator = None
         if self.simulate is not None:
             from vdd_ros.sim.tasks import load_task

@@ -7,18 +7,23 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import tyro
-from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.say import beside, out, say
-from vdd_ros.common.console import Bars
+from vdd_ros.common.console import Bars, table
 from vdd_ros.common.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from vdd_ros.validation.differences import Shadowed
+
+_NUMBERS = 5
+"""Numbers of the action in a table of experts: as many as 80 columns hold."""
 
 
 @dataclass(frozen=True)
@@ -138,31 +143,31 @@ class Replay(ReadsBags):
                 np.random.default_rng(self.seed),
                 lambda share: bars('shadow', round(100 * share), 100, {}),
             )
-        table = _table('what the student would have done, less what was done')
-        for name in ('', 'bias', 'median', '95 %', 'with the nearest expert: median', '95 %', 'usual'):
-            table.add_column(name, justify='right' if name else 'left')
-        for drawn, near in zip(result.drawn.by_number(), result.nearest.by_number()):
-            values = (*drawn[1:4], *near[2:4], drawn[4])
-            table.add_row(escape(drawn[0]), *(f'{value:.4g}' for value in values))
-        out.print(table)
-        near_by_expert = {row[0]: row for row in result.nearest.by_expert()}
-        experts = _table('experts')
-        for name in ('expert', 'drawn', 'nearest', 'error [usual]', *result.drawn.names):
-            experts.add_column(escape(name), justify='right')
-        for expert, share, relative, errors in result.drawn.by_expert():
-            near = near_by_expert.get(expert)
-            experts.add_row(
-                f'{expert}',
-                f'{share:.0%}',
-                '' if near is None else f'{near[1]:.0%}',
-                f'{relative:.2f}',
-                *(f'{value:.4g}' for value in errors),
-            )
-        out.print(experts)
+        out.print(_by_number(result))
+        for first in range(0, len(result.drawn.names), _NUMBERS):
+            out.print(_by_expert(result, slice(first, first + _NUMBERS)))
         worst = np.argsort(result.by_episode())[::-1][:5]
         listed = ', '.join(f'{episodes[place].index} ({result.by_episode()[place]:.2f})' for place in worst)
         say(f'{len(result.drawn)} ticks of {len(episodes)} episodes; farthest from all experts: {listed}')
 
 
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify='left', box=SIMPLE_HEAD, pad_edge=False, title_style='bold')
+def _by_number(result: Shadowed) -> Table:
+    """Show how far the student's actions are from those that were done, for each number of the action."""
+    columns = ('bias', 'median', '95 %', 'nearest median', 'nearest 95 %', 'usual step')
+    found = table('what the student would have done, less what was done', '', *columns)
+    for drawn, near in zip(result.drawn.by_number(), result.nearest.by_number()):
+        values = (*drawn[1:4], *near[2:4], drawn[4])
+        found.add_row(escape(drawn[0]), *(f'{value:.4g}' for value in values))
+    return found
+
+
+def _by_expert(result: Shadowed, numbers: slice) -> Table:
+    """Show the same for each expert, of some numbers of the action."""
+    names = result.drawn.names[numbers]
+    found = table('experts', 'expert', 'drawn', 'nearest', 'error [usual]', *names)
+    near_by_expert = {row[0]: row for row in result.nearest.by_expert()}
+    for expert, share, relative, errors in result.drawn.by_expert():
+        near = near_by_expert.get(expert)
+        shares = f'{share:.0%}', '' if near is None else f'{near[1]:.0%}', f'{relative:.2f}'
+        found.add_row(f'{expert}', *shares, *(f'{value:.4g}' for value in errors[numbers]))
+    return found

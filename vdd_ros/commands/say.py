@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+
+from vdd_ros.common.console import table
 
 out = Console()
 
@@ -25,12 +25,13 @@ def summarize(report: dict, output: Path) -> None:
     """Print the figures of a validation that decide, and the verdict."""
     first = report['scenarios'][0]
     policies = [who for who in ('student', 'teacher', 'recorded') if first[who]]
-    table = Table('world', *(f'{who}: {figure}' for who in policies for figure in ('success', 'entropy')), box=SIMPLE)
+    columns = (f'{who} {figure}' for who in policies for figure in ('success', 'entropy'))
+    worlds = table('', 'scenario', *columns)
     for scenario in report['scenarios']:
         found = [scenario[who] or {} for who in policies]
         figures = [f'{each[name]:.3f}' if name in each else '' for each in found for name in ('success', 'entropy')]
-        table.add_row(scenario['name'].replace('_', ' '), *figures)
-    out.print(table)
+        worlds.add_row(scenario['name'].replace('_', ' '), *figures)
+    out.print(worlds)
     if report['ros']['episodes']:
         say(f'over ROS: success {report["ros"]["success"]:.2f} of {report["ros"]["episodes"]}')
     if 'speedup' in report:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import FrameType, TracebackType
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Table
 from rich.text import Text
 
 LABELS = {
@@ -33,6 +36,38 @@ LABELS = {
     'latency': 'measuring latency',
     'report': 'writing the report',
 }
+
+
+def table(title: str, first: str, *others: str, texts: Sequence[str] = ()) -> Table:
+    """Return a table that fits 80 columns where its numbers allow it.
+
+    Parameters
+    ----------
+    title
+        Above it; may be empty.
+    first
+        Heading of the first column, whose texts are folded where they are too long.
+    others
+        Headings of the others: numbers, on the right. A space in a heading is where it may be broken.
+    texts
+        Those of the others that hold texts, too.
+
+    """
+    made = Table(
+        title=escape(title) or None,
+        title_justify='left',
+        title_style='bold',
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    made.add_column(escape(first), overflow='fold')
+    for name in others:
+        if name in texts:
+            made.add_column(escape(name), overflow='fold')
+        else:
+            made.add_column(escape(name.replace(' ', '\n')), justify='right', no_wrap=True)
+    return made
 
 
 class Bars:

@@ -21,7 +21,7 @@ _FIRST_PORT, _PORTS = 7400, 250
 """The ports of a domain by the RTPS standard: `_PORTS` for each from `_FIRST_PORT` on."""
 _LOCK = _PORTS - 1
 """Which port of a domain its holder binds: the last, which the 120th participant of one host would take."""
-_FREE_OF = (
+DISCOVERY_VARIABLES = (
     'ROS_LOCALHOST_ONLY',
     'ROS_STATIC_PEERS',
     'ROS_DISCOVERY_SERVER',
@@ -89,7 +89,7 @@ def used_ports(domain: int) -> list[int]:
 def domain_settings(domain: int) -> Mapping[str, str | None]:
     """Return the variables of a process that takes part in a private domain, by name; None: it is not set."""
     settings: dict[str, str | None] = {
-        **dict.fromkeys(_FREE_OF),
+        **dict.fromkeys(DISCOVERY_VARIABLES),
         'ROS_DOMAIN_ID': str(domain),
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
     }

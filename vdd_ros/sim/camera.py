@@ -153,3 +153,8 @@ class OffscreenCamera:
         self._context.make_current()
         self._graphics.free()
         self._context.free()
+
+
+def check_rendering() -> None:
+    """Make an OpenGL context and close it; raises `SimulationError` where none can be had."""
+    OffscreenCamera(mujoco.MjModel.from_xml_string('<mujoco/>'), 16, 16).close()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from vdd_ros.common.console import table
 from vdd_ros.data.quality.inspection import Inspection
 
 _STYLE = {'fault': 'bold red', 'warning': 'yellow', 'note': 'cyan'}
@@ -36,12 +36,12 @@ def _headline(inspection: Inspection) -> Text:
 
 def _streams(inspection: Inspection) -> Table:
     columns = ('topic', 'messages', 'rate [Hz]', 'jitter [ms]', 'gaps', 'longest [s]', 'clock [ms]')
-    table = _table('streams', *columns)
+    found = table('streams', *columns)
     for stream in inspection.streams:
         rate = '' if stream.rate is None else f'{stream.rate:.1f}'
         if stream.expected_rate:
             rate += f' of {stream.expected_rate:g}'
-        table.add_row(
+        found.add_row(
             escape(stream.topic),
             f'{stream.count}',
             rate,
@@ -50,14 +50,14 @@ def _streams(inspection: Inspection) -> Table:
             f'{stream.longest_interval:.3f}',
             '' if stream.clock_offset is None else f'{1e3 * stream.clock_offset:+.1f}',
         )
-    return table
+    return found
 
 
 def _joints(inspection: Inspection) -> Table:
     columns = ('joint', 'least', 'greatest', 'limits', 'speed', 'error', 'lag [ms]', 'beyond')
-    table = _table('joints [rad, rad/s]', *columns)
+    found = table('joints [rad, rad/s]', *columns)
     for joint in inspection.joints:
-        table.add_row(
+        found.add_row(
             escape(joint.name),
             f'{joint.low:.3f}',
             f'{joint.high:.3f}',
@@ -67,12 +67,12 @@ def _joints(inspection: Inspection) -> Table:
             '' if joint.lag is None else f'{1e3 * joint.lag:.0f}',
             f'[yellow]{joint.beyond + joint.commanded_beyond}' if joint.beyond + joint.commanded_beyond else '',
         )
-    return table
+    return found
 
 
 def _episodes(inspection: Inspection) -> Table:
     episodes = inspection.episodes
-    table = _table(f'{len(episodes)} demonstrations', '', 'least', 'median', 'greatest')
+    found = table(f'{len(episodes)} demonstrations', '', 'least', 'median', 'greatest')
     for name, label in (
         ('seconds', 'length [s]'),
         ('idle_before', 'rests before [s]'),
@@ -82,16 +82,8 @@ def _episodes(inspection: Inspection) -> Table:
         ('remoteness', 'distance to the others [deviations]'),
     ):
         values = np.array([getattr(episode, name) for episode in episodes])
-        table.add_row(escape(label), *(f'{value:.2f}' for value in (values.min(), np.median(values), values.max())))
-    return table
-
-
-def _table(title: str, first: str, *others: str) -> Table:
-    table = Table(title=escape(title), title_justify='left', box=SIMPLE_HEAD, pad_edge=False, title_style='bold')
-    table.add_column(first, no_wrap=True)
-    for name in others:
-        table.add_column(escape(name), justify='right')
-    return table
+        found.add_row(escape(label), *(f'{value:.2f}' for value in (values.min(), np.median(values), values.max())))
+    return found
 
 
 def _findings(inspection: Inspection) -> Group:

@@ -1,0 +1,79 @@
+"""The settings of learning: chosen by a command, and shown with their docstrings."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from vdd_ros.commands.say import out, say
+
+if TYPE_CHECKING:
+    from vdd_ros.contract.contract import Contract
+    from vdd_ros.learning.learning_settings import LearningSettings
+
+_WIDTH = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningOptions:
+    """What commands that learn share: which settings, and changes of single ones."""
+
+    settings: Path | None = None
+    """How to learn: a YAML file, or a shipped one by name: learning_chunked, learning_joint, learning (single steps).
+    By default the one that suits the contract."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Change one setting, such as teacher.trunk.width=512; can be given several times. `vdd settings` lists all."""
+
+    def chosen(self, contract: Contract) -> LearningSettings:
+        """Return the settings for a contract, and say which they are."""
+        from vdd_ros.learning.learning_settings import load_settings, preset
+
+        name = preset(contract)
+        found = load_settings(self.settings or name).changed(self.set)
+        source = f'{self.settings}' if self.settings is not None else f'{name}, which suit the contract {contract.name}'
+        say(f'settings: {source}{"".join(f", {change}" for change in self.set)}')
+        return found
+
+
+@dataclass(frozen=True)
+class SettingsCommand:
+    """List the settings of learning: name, type, value and meaning of each.
+
+    Change one for a run with --set NAME=VALUE, or several in a YAML file for --settings.
+    """
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Only settings whose names begin so, or contain it: teacher, trunk, iterations."""
+    settings: Path | None = None
+    """Show the values of a YAML file, or of a shipped one by name: learning, learning_chunked, learning_joint. By
+    default those that hold where a file says nothing."""
+
+    def run(self) -> None:
+        """Do it."""
+        from vdd_ros.common.errors import ConfigurationError
+        from vdd_ros.common.settings_docs import settings_of
+        from vdd_ros.learning.learning_settings import LearningSettings, load_settings
+
+        values = LearningSettings() if self.settings is None else load_settings(self.settings)
+        listed = list(settings_of(values))
+        shown = [item for item in listed if not self.names or any(name in item.name for name in self.names)]
+        if not shown:
+            groups = sorted({item.name.partition('.')[0] for item in listed})
+            raise ConfigurationError(
+                expected=f'the name of a setting, or a part of one, in place of {", ".join(self.names)}',
+                found='none that contains it',
+                remedy=f'the groups are {", ".join(groups)}',
+            )
+        for item in shown:
+            out.print(f'[bold]{item.name}[/] = {item.default}', highlight=False, soft_wrap=True)
+            for text in (item.kind, item.text):
+                out.print(
+                    textwrap.fill(text, _WIDTH, initial_indent='    ', subsequent_indent='    '),
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
