@@ -80,6 +80,17 @@ def test_thresholds_come_from_the_demonstrations():
     assert found == {'likelihood': Threshold(-2.5, -4.0, -6.0)}
 
 
+def test_a_signal_that_does_not_tell_what_is_unlike_the_demonstrations_is_not_watched():
+    levels, values = (0.0, 0.5, 1.0), {'train': (-3.0, 0.0, 2.0)}
+    calibration = Calibration(
+        levels=levels,
+        quantiles={'familiarity': values, 'decidedness': values, 'likelihood': values},
+        windows={'train': 9},
+        separation={'familiarity': 0.97, 'decidedness': 0.6},
+    )
+    assert set(thresholds(calibration)) == {'familiarity', 'likelihood'}
+
+
 @pytest.mark.parametrize('unfit', [(-2, -1, -3), (-1, -2, -np.inf), (np.nan, -1, -2)])
 def test_thresholds_out_of_order_or_without_end_are_refused(unfit):
     with pytest.raises(ConfigurationError, match='fall from warn'):

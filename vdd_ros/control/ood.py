@@ -25,10 +25,16 @@ class Threshold:
     """Below this it stops; until there it has slowed down to `OodRules.least_speed`."""
 
 
+_LEAST_SEPARATION = 0.75
+"""A signal that is higher at home in a smaller share of pairs is noise, and would slow the arm at random."""
+
+
 class Calibration(Protocol):
     """What signals are over the demonstrations; `vdd_ros.policy.artifact.Calibration` is one."""
 
     quantiles: Mapping[str, Mapping[str, tuple[float, ...]]]
+    separation: Mapping[str, float]
+    """How well a signal tells what is like the demonstrations from what is not; empty if that was not measured."""
 
     def threshold(self, signal: str, share: float) -> float:
         """Return what no more than a share of the windows is below."""
@@ -63,7 +69,7 @@ class OodRules:
 
 
 def thresholds(calibration: Calibration, *, warn: float = 0.01, reach: float = 1.0) -> dict[str, Threshold]:
-    """Take thresholds of every signal from the demonstrations.
+    """Take thresholds from the demonstrations, of every signal that tells what is unlike them.
 
     Parameters
     ----------
@@ -78,6 +84,8 @@ def thresholds(calibration: Calibration, *, warn: float = 0.01, reach: float = 1
     """
     found = {}
     for signal in calibration.quantiles:
+        if calibration.separation.get(signal, 1.0) < _LEAST_SEPARATION:
+            continue
         median, least = (calibration.threshold(signal, share) for share in (0.5, 0.0))
         below = max(median - least, 1e-3)  # a signal that never varies says nothing of how far is far
         found[signal] = Threshold(max(calibration.threshold(signal, warn), least), least, least - reach * below)

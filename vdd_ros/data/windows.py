@@ -26,6 +26,10 @@ class WindowArrays:
     """Shape (window, prediction_horizon, action)."""
     step: np.ndarray
     """Shape (window, action): by how much the commanded value changed."""
+    episode: np.ndarray | None = None
+    """Shape (window,): the number of the demonstration that a window is of, in `names`; None where that is unknown."""
+    names: tuple[str, ...] = ()
+    """What the demonstrations are called."""
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -33,7 +37,8 @@ class WindowArrays:
 
     def __getitem__(self, rows: np.ndarray) -> WindowArrays:
         """Return some of the windows, by their indices."""
-        return WindowArrays(self.observation[rows], self.action[rows], self.step[rows])
+        episode = None if self.episode is None else self.episode[rows]
+        return WindowArrays(self.observation[rows], self.action[rows], self.step[rows], episode, self.names)
 
 
 def windows_of(episodes: Sequence[Episode], contract: Contract) -> WindowArrays:
@@ -67,7 +72,11 @@ def windows_of(episodes: Sequence[Episode], contract: Contract) -> WindowArrays:
         steps.append(np.where(np.isnan(factors), following, episode.action * factors))
     held = all(isinstance(item, RowWindows) for item in observations)
     observation = RowWindows.joined(observations) if held else np.concatenate(observations)
-    return WindowArrays(observation, np.concatenate(actions), np.concatenate(steps))
+    # Parts of one demonstration, which gaps have split, have one name.
+    names = [f'episode {item.index} of {item.bag}' if item.bag else f'episode {n}' for n, item in enumerate(episodes)]
+    known = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    number = np.repeat([known[name] for name in names], [len(episode) for episode in episodes])
+    return WindowArrays(observation, np.concatenate(actions), np.concatenate(steps), number, tuple(known))
 
 
 def _refuse_foreign(episode: Episode, number: int, contract: Contract) -> None:

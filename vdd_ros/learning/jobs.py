@@ -44,7 +44,7 @@ from vdd_ros.learning.networks import PolicyShape
 from vdd_ros.learning.runs import Run, checkpoint_path, run_path
 from vdd_ros.learning.selection import Selection
 from vdd_ros.learning.training import Ema, Learner, SingleLoss, fit
-from vdd_ros.learning.verdict import verdict_of
+from vdd_ros.learning.verdict import odd_ones, verdict_of
 from vdd_ros.policy.artifact import Artifact, Manifest, load_artifact, normalizer_entries, save_artifact
 from vdd_ros.policy.normalization import Normalizers
 
@@ -553,7 +553,7 @@ class _StudentBench:
             training={'settings': job.settings.model_dump(mode='json'), 'method': method, 'kept_at': selection.kept_at},
             metrics=metrics,
             history=selection.curves,
-            verdict=verdict,
+            verdict=(*verdict, *odd_ones(calibration.outliers)),
             teacher=teacher,
             calibration=calibration,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vdd_ros.learning.selection import Selection
 
@@ -41,6 +41,17 @@ def verdict_of(
     return tuple(found) or (
         'no fault found: held-out demonstrations are as likely, and as well covered, as they should be',
     )
+
+
+def odd_ones(outliers: Sequence[str]) -> tuple[str, ...]:
+    """Name the demonstrations that are unlike all others."""
+    if not outliers:
+        return ()
+    sentence = (
+        f'unlike all other demonstrations: {", ".join(outliers)}; thresholds of out-of-distribution detection leave '
+        'them out. Look at them (vdd view), and drop them where they are mistakes'
+    )
+    return (sentence,)
 
 
 def _overfitting(selection: Selection) -> list[str]:

@@ -57,6 +57,10 @@ class Calibration(Settings):
     """By signal and by part of the demonstrations (`train`, `held_out`): what such a share of the windows is below."""
     windows: dict[str, int]
     """How many windows each part has."""
+    outliers: tuple[str, ...] = ()
+    """Demonstrations that were left out, since they are unlike all others."""
+    separation: dict[str, float] = {}
+    """How well a signal tells held-out windows from displaced ones: the share of pairs in which it is higher."""
 
     @model_validator(mode='after')
     def _has_a_quantile_for_each_level(self) -> Calibration:

@@ -12,6 +12,7 @@ _WINDOWS_PER_CENTRE = 40  # with fewer, what the density was fitted to seems mor
 _ROUNDS = 15
 _LEAST_VARIANCE = 1e-4
 _CONSTANT = 0.25
+_COUNTED = 0.98
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,10 @@ def fit_density(window: np.ndarray, generator: np.random.Generator) -> Observati
         kept = count > 0
         centre = total[kept] / count[kept, None]
         residual = flat - centre[(np.cumsum(kept) - 1)[nearest]]
-        covariance = residual.T @ residual / len(flat) + np.diag(floor)
+        # One odd demonstration must not make the density wide: the windows that are farthest do not count.
+        distance = ((residual @ whitening.T) ** 2).sum(axis=1)
+        residual = residual[distance <= np.quantile(distance, _COUNTED)]
+        covariance = residual.T @ residual / len(residual) + np.diag(floor)
     whitening = np.linalg.inv(np.linalg.cholesky(covariance))
     return ObservationDensity(centre @ whitening.T, whitening, np.log(count[kept] / len(flat)))
 
