@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from loops import assert_limits_hold
 
 from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.control.joint_tracker import SmoothJoint
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.tracker import Tracker
 
@@ -69,6 +70,49 @@ def test_whatever_the_targets_no_limit_is_ever_exceeded(limits, seconds, seed, o
             commands.append(tracker.brake() if kind == 5 else tracker.step(target, measured))
             target = np.clip(np.nan_to_num(target), -5, 5)
     assert_limits_hold(np.array(commands), limits, seconds)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1e-3, 4e-3, 35e-3]), st.booleans())
+def test_a_target_that_is_hit_at_once_leads_to_the_last_bit_where_the_whole_step_leads(seed, seconds, outside):
+    """From states of all kinds, up to every limit and a little beyond, with walls that have moved."""
+    generator = np.random.default_rng(seed)
+    bounds = -1.0, 1.5, 2.0 * seconds, 10.0 * seconds**2, 500.0 * seconds**3, 0.05 * seconds
+    quick, whole = SmoothJoint(*bounds), SmoothJoint(*bounds)
+    hits = 0
+    for _ in range(300):
+        place = generator.uniform(-1.0, 1.5)
+        if outside:  # by a step or two
+            place = generator.choice([-1.0, 1.5]) + 2 * quick.greatest * generator.uniform(-1, 1)
+        size = 1.1 * np.exp(generator.uniform(-4, 0, 6)) * generator.uniform(-1, 1, 6)
+        velocity, bend = size[0] * quick.greatest, size[1] * quick.bend
+        if generator.random() < 0.3:  # next to the velocity limit
+            velocity = np.sign(bend) * quick.greatest * (1 - 0.1 * generator.random())
+        walls = place + np.sort(generator.normal(0, 0.2, 2)) if generator.random() < 0.2 else (-9.0, 9.0)
+        for joint in (quick, whole):
+            joint.reset(float(place))
+            joint.velocity, joint.acceleration = velocity, bend
+            joint.target, joint.pace = place + size[2] * joint.jerk, velocity + size[3] * joint.jerk
+            joint.confine(*map(float, walls))
+        target = float(place + velocity + bend + size[4] * quick.jerk)
+        before = dict(vars(quick), clamps=list(quick.clamps))
+        if quick.hit(target):
+            hits += 1
+            assert whole.approach(target)
+        else:
+            assert dict(vars(quick)) == before
+            assert quick.approach(target) == whole.approach(target)
+        assert vars(quick) == vars(whole)
+    assert hits > 5
+
+
+def test_targets_of_a_smooth_motion_are_hit_at_once():
+    joint = SmoothJoint(-2.0, 2.0, 2.0 * SECONDS, 10.0 * SECONDS**2, 500.0 * SECONDS**3, 0.05 * SECONDS)
+    joint.reset(0.0)
+    # From rest, without a jump of acceleration; at most half of the limits.
+    share = np.linspace(0, 1, 1500)
+    targets = 0.3 * (share - np.sin(2 * np.pi * share) / (2 * np.pi))
+    assert np.mean([joint.hit(target) or joint.approach(target) is None for target in targets.tolist()]) > 0.98
 
 
 def test_a_target_that_keeps_the_limits_is_followed_exactly():

@@ -20,6 +20,8 @@ _FREE = -1
 _SETTLED = 8.0
 """Steps in which what is left of a small deviation is taken back; fewer would swing."""
 _HALVINGS = 8
+_ROOM = 0.99
+"""Share of the room up to the velocity limit in which rounding cannot matter."""
 _FARTHEST = 1e3
 """A step longer than this [rad] is never taken, even without any limit."""
 
@@ -135,6 +137,39 @@ class SmoothJoint(Joint):
 
     def step(self, target: float) -> bool:
         """Hit the target if it can be kept on, else find the way home to it."""
+        return self.hit(target) or self.approach(target)
+
+    def hit(self, target: float) -> bool:
+        """Hit the target if no limit is anywhere near; return False, with nothing changed, if one may be.
+
+        Targets of a plan nearly always are such. What `approach` does to them is the same to the last bit, at several
+        times the cost.
+        """
+        walled = self.outside or self.low_wall != self.lower or self.high_wall != self.upper
+        if walled or not self.lower <= target <= self.upper:
+            return False
+        jerk, greatest, bend, before = self.jerk, self.greatest, self.bend, self.velocity
+        velocity, pace = target - self.position, target - self.target
+        acceleration, turn = velocity - before, pace - self.pace
+        size, drift = abs(acceleration), velocity - pace
+        # The last but one bounds what velocity gains until the acceleration has been taken back.
+        if (
+            size > bend
+            or abs(acceleration - self.acceleration) > jerk
+            or abs(drift) + abs(drift + acceleration - turn) > jerk / 2
+            or abs(pace) > greatest
+            or abs(turn) > bend
+            or size * (1 + size / (2 * jerk)) > _ROOM * (greatest - abs(before))
+            or not self._has_room(before + acceleration, size)
+        ):
+            return False
+        self.target, self.pace = target, pace
+        self.position, self.velocity, self.acceleration = target, velocity, acceleration
+        self.low, self.high = self.low_wall, self.high_wall
+        return True
+
+    def approach(self, target: float) -> bool:
+        """Hit the target if it can be kept on, else find the way home to it; return whether no limit was felt."""
         jerk, greatest, bend = self.jerk, self.greatest, self.bend
         allowed = self.within(target)
         pace = min(max(allowed - self.target, -greatest), greatest)
@@ -214,16 +249,18 @@ class SmoothJoint(Joint):
         velocity = self.velocity + acceleration
         if not velocity and not acceleration:
             return True  # at rest, where it may be
+        if self._has_room(velocity, abs(acceleration)):
+            return True
         position = self.position + velocity
+        back, forth = stopping_extent(velocity, acceleration, self.bend, self.jerk)
+        return self.low + back <= position <= self.high - forth
+
+    def _has_room(self, velocity: float, size: float) -> bool:
+        """Tell by a rough bound whether the walls are far, for a step with an acceleration of some ``size``."""
         jerk, bend = self.jerk, self.bend
-        # A rough bound first: nearly always there is room enough.
-        size = abs(acceleration)
         peak = abs(velocity) + size / 2 + size * size / (2 * jerk)
         extent = peak * (peak / bend / 2 + (bend / 2 + size) / jerk + 2) + size + jerk / 8
-        if self.low + extent <= position <= self.high - extent:
-            return True
-        back, forth = stopping_extent(velocity, acceleration, bend, jerk)
-        return self.low + back <= position <= self.high - forth
+        return self.low + extent <= self.position + velocity <= self.high - extent
 
     def _move(self, acceleration: float) -> None:
         self.acceleration = acceleration

@@ -43,6 +43,7 @@ class MeasurementGuard:
 
         """
         self._velocity, self._continuous, self._ahead = velocity, continuous, ahead
+        self._turns = bool(np.any(continuous))
         self.anchor(0, np.zeros(len(velocity)))
 
     def anchor(self, stamp: int, position: np.ndarray) -> None:
@@ -58,6 +59,8 @@ class MeasurementGuard:
 
     def unwrapped(self, position: np.ndarray) -> np.ndarray:
         """Return a position, shape (joint,) [rad], with continuous joints within half a turn of the trusted one."""
+        if not self._turns:
+            return position
         turns = np.round((self._position - position) / (2 * np.pi))
         return position + np.where(self._continuous & np.isfinite(turns), 2 * np.pi * turns, 0.0)
 
@@ -70,6 +73,9 @@ class MeasurementGuard:
         if stamp < self._stamp and seconds < _LONGEST:
             return ''
         moved = np.abs(position - self._position)
+        if max(moved.tolist()) <= _SLACK:  # as nearly always
+            self._stamp, self._position = stamp, position
+            return ''
         excess = moved - _SLACK - _MARGIN * self._velocity * seconds
         if (excess > 0).any():
             joint = int(excess.argmax())
@@ -98,9 +104,11 @@ class MeasurementGuard:
             return ''
         asked, stood = self._still
         # An arm that follows has one of the delays: what was commanded so long before it moved as little.
-        wanted = np.abs(due - asked).min(axis=0)
+        wanted = np.minimum.reduce(np.abs(due - asked))
         moves = np.abs(measured - stood) > np.maximum(_STILL, _FOLLOWED * wanted)
         self._still = np.where(moves, due, asked), np.where(moves, measured, stood)
+        if max(wanted.tolist()) <= self._ahead:
+            return ''
         stuck = ~moves & (wanted > self._ahead)
         if not stuck.any():
             return ''

@@ -193,7 +193,7 @@ class InterpolatingFollower(PlanFollower):
             return None
         pace = trajectory.waypoints.pace(clock.time)
         # Where the guard of the limits has led commands off the path, the plan waits for them.
-        behind = float(np.abs(self._target - tracker.position).max()) if self._target is not None else 0.0
+        behind = max(np.abs(self._target - tracker.position).tolist()) if self._target is not None else 0.0
         wanted = min(speed, pace.speed) / (1 + (behind / _WAITING) ** 2)
         clock.advance(elapsed / NANOSECONDS, wanted, pace.rate, pace.turn)
         if clock.time > trajectory.waypoints.rest:

@@ -103,12 +103,13 @@ class Tracker:
                 joint.clamps[POSITION] += 1
                 free = False
             elif measured is not None:
-                wanted, goal = goal, min(max(goal, place - lag), place + lag)
-                if goal != wanted:
+                low, high = place - lag, place + lag
+                if goal < low or goal > high:
+                    goal = min(max(goal, low), high)
                     joint.clamps[LAG] += 1
                     free = False
                 if abs(joint.position - place) > lag - joint.longest_stop:
-                    joint.confine(place - lag, place + lag)
+                    joint.confine(low, high)
             free &= joint.step(goal)
             command.append(joint.position)
         self.clamped = not free
