@@ -58,7 +58,7 @@ setup(
         PACKAGE: [
             'py.typed',
             *('sim/models/*.xml', 'sim/tasks/*/*.xml', 'sim/tasks/*/*.yaml'),
-            *('validation/*.html', 'data/quality/pages/*.html'),
+            *('validation/*.html', 'validation/*.css', 'data/quality/pages/*.html'),
         ]
     },
     data_files=[

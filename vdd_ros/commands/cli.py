@@ -15,12 +15,14 @@ from vdd_ros.commands.dataset import DatasetCommand
 from vdd_ros.commands.demo import Demo
 from vdd_ros.commands.doctor import Doctor
 from vdd_ros.commands.edit import EditCommand
+from vdd_ros.commands.explain import Explain, LabelCommand
 from vdd_ros.commands.inspect import Inspect
 from vdd_ros.commands.learn import Distill, TrainTeacher
 from vdd_ros.commands.reading import ReadsBags
 from vdd_ros.commands.record import Record, RecordLive
 from vdd_ros.commands.recover import Recover
 from vdd_ros.commands.replay import Replay
+from vdd_ros.commands.rules import RulesCommand
 from vdd_ros.commands.settings import SettingsCommand
 from vdd_ros.commands.validate import Validate
 from vdd_ros.commands.view import View
@@ -43,6 +45,9 @@ _Command = (
     | Annotated[TrainTeacher, tyro.conf.subcommand('train-teacher')]
     | Annotated[Distill, tyro.conf.subcommand('distill')]
     | Annotated[Validate, tyro.conf.subcommand('validate')]
+    | Annotated[Explain, tyro.conf.subcommand('explain')]
+    | Annotated[LabelCommand, tyro.conf.subcommand('label')]
+    | Annotated[RulesCommand, tyro.conf.subcommand('rules')]
     | Annotated[View, tyro.conf.subcommand('view')]
     | Annotated[Demo, tyro.conf.subcommand('demo')]
     | Annotated[SettingsCommand, tyro.conf.subcommand('settings')]

@@ -235,8 +235,12 @@ class DistilledPolicy:
         ``experts`` are of batch one; ``actions``, shape (step, action), is what is left of the chunk under way, in the
         units of the contract. Added to the log-gating, it conditions the mixture exactly on what is left.
         """
+        return self.coherence_of_each(experts, actions[None])[0]
+
+    def coherence_of_each(self, experts: Experts, actions: np.ndarray) -> np.ndarray:
+        """Return the same for some windows, shape (batch, expert), of ``actions``, shape (batch, step, action)."""
         scale, settings = self._normalizers.action.scale, self.artifact.manifest.network
-        return expert_log_likelihood(experts, settings, scale, actions[None])[0]
+        return expert_log_likelihood(experts, settings, scale, actions)
 
     def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
         """Draw what an expert deviates by (`experts.ActionNoise`) in a window of batch one.

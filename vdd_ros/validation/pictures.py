@@ -11,10 +11,10 @@ import numpy as np
 
 matplotlib.use('Agg')
 
-from matplotlib import colormaps
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from vdd_ros.policy.labels import Labels
 from vdd_ros.sim.tasks import Task
 from vdd_ros.validation.latency import Latency
 from vdd_ros.validation.rollout import Rollouts
@@ -24,15 +24,15 @@ _FAILED, _MUTED = '#c0392b', '#8c99a6'
 _DRAWN = 240
 
 
-def ways_picture(task: Task, rollouts: Mapping[str, Rollouts]) -> Figure:
-    """Draw the paths of some rollouts over the task, side by side, coloured by the expert that acted."""
+def ways_picture(task: Task, rollouts: Mapping[str, Rollouts], labels: Labels = Labels()) -> Figure:
+    """Draw the paths of some rollouts over the task, side by side, in the colour of the expert that acted."""
     figure = Figure(figsize=(4.6 * len(rollouts), 6.2), layout='constrained')
     panels = figure.subplots(1, len(rollouts), squeeze=False, sharey=True)[0]
     for axes, (name, item) in zip(panels, rollouts.items()):
         task.draw(axes)
         experts = np.unique(np.concatenate(item.experts))
         many = len(experts) > 1
-        colour = dict(zip(experts.tolist(), _palette(len(experts)) if many else [_colour(name)]))
+        colour = {expert: labels.colour(expert) if many else _colour(name) for expert in experts.tolist()}
         for path, steps in zip(item.paths[:_DRAWN], item.experts[:_DRAWN]):
             points = path[:, None, :2]
             segments = np.concatenate([points[:-1], points[1:]], axis=1)
@@ -102,15 +102,16 @@ def drawn(figure: Figure, *, vector: bool = True) -> bytes:
 
 def embedded(figure: Figure) -> str:
     """Return a figure as the source of an HTML image."""
-    return f'data:image/svg+xml;base64,{base64.b64encode(drawn(figure)).decode()}'
+    return data_url(drawn(figure), 'image/svg+xml')
+
+
+def data_url(data: bytes, kind: str) -> str:
+    """Return data of a MIME type as a URL that holds them."""
+    return f'data:{kind};base64,{base64.b64encode(data).decode()}'
 
 
 def _colour(name: str) -> str:
     return next((colour for who, colour in _COLOURS.items() if name.startswith(who)), _MUTED)
-
-
-def _palette(count: int) -> list:
-    return [colormaps['turbo'](0.05 + 0.9 * place / max(count - 1, 1)) for place in range(count)]
 
 
 def _tidy(axes: matplotlib.axes.Axes) -> None:

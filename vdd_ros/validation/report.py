@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from vdd_ros.common.environment import environment
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.deployment import Deployment
 from vdd_ros.policy.artifact import Artifact
+from vdd_ros.policy.labels import Labels, load_labels
 from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.sim.tasks import Task
 from vdd_ros.validation import pictures
@@ -121,8 +121,10 @@ def numbers(findings: Findings) -> dict[str, Any]:
 def write_report(findings: Findings, folder: Path) -> dict[str, Any]:
     """Write `report.html`, `report.json` and `ways.png` into a folder; return the numbers."""
     values = numbers(findings)
-    ways = pictures.drawn(pictures.ways_picture(findings.task, _panels(findings)), vector=False)
-    figures = {'ways': _data_url(ways, 'image/png')}
+    ways = pictures.drawn(
+        pictures.ways_picture(findings.task, _panels(findings), _labels(findings.student)), vector=False
+    )
+    figures = {'ways': pictures.data_url(ways, 'image/png')}
     nominal = findings.rollouts.get(NOMINAL, next(iter(findings.rollouts.values())))
     figures['frequency'] = pictures.embedded(pictures.frequency_picture(nominal))
     if findings.latency:
@@ -140,7 +142,7 @@ def write_report(findings: Findings, folder: Path) -> dict[str, Any]:
     page = templates.get_template('report.html').render(
         report=values,
         figures=figures,
-        films={name: _data_url(path.read_bytes(), 'video/mp4') for name, path in findings.films.items()},
+        films={name: pictures.data_url(path.read_bytes(), 'video/mp4') for name, path in findings.films.items()},
         paper=PAPER if findings.task.name.startswith('avoiding') else '',
         asked={name: _asked(findings.gate, name) for name in findings.scenarios},
     )
@@ -207,6 +209,10 @@ def _summary(rollouts: Rollouts, experts: int = 0) -> dict[str, Any]:
     return {**known, 'times_real_time': rollouts.simulated_seconds / rollouts.seconds}
 
 
+def _labels(student: Artifact | None) -> Labels:
+    return Labels() if student is None else load_labels(student.path, student.hash, _experts(student))
+
+
 def _experts(student: Artifact) -> int:
     return int(student.manifest.metrics.get('experts', student.manifest.network.get('experts', 0)))
 
@@ -247,10 +253,6 @@ def _percent(value: float | None) -> str:
 
 def _number(value: float | None, digits: int = 2, unit: str = '') -> str:
     return 'none' if value is None else f'{value:.{digits}f}{unit}'
-
-
-def _data_url(data: bytes, kind: str) -> str:
-    return f'data:{kind};base64,{base64.b64encode(data).decode()}'
 
 
 def _write(path: Path, text: str) -> None:
