@@ -157,7 +157,7 @@ class _Runs:
 
     def __init__(self, task: Task, recipe: _Recipe) -> None:
         self._task, self._recipe = task, recipe
-        self._runners: dict[tuple[Timing | None, Deployment], Runner] = {}
+        self._runners: dict[tuple[Timing | None, str], Runner] = {}
         self._trials = recipe.trials
         self._seed = np.random.SeedSequence(recipe.seed)
         self._policies: dict[int, Planner] = {}
@@ -171,10 +171,10 @@ class _Runs:
         return records, time.perf_counter() - began
 
     def _runner_of(self, trial: Trial) -> Runner:
-        key = trial.timing, trial.deployment or self._recipe.deployment
+        deployment = trial.deployment or self._recipe.deployment
+        key = trial.timing, deployment.model_dump_json()
         if key not in self._runners:
-            timing, deployment = key
-            self._runners[key] = Runner(self._task, self._recipe.contract, deployment, timing)
+            self._runners[key] = Runner(self._task, self._recipe.contract, deployment, trial.timing)
         return self._runners[key]
 
     def _made(self, factory: PlannerFactory) -> Planner:
