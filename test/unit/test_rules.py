@@ -251,7 +251,9 @@ def test_a_parameter_of_rules_has_the_name_and_type_of_the_file(tmp_path, values
         rules.with_parameters(values)
     with pytest.raises(ConfigurationError, match='no file, but task'):
         Deployment(rule_parameters={'task': 'cans'}).routing_of(CARTESIAN, '', 5)
-    assert Deployment(rules='a.yaml', rule_parameters={'task': 'cans'}).parameters['rule_parameters.task'] == 'cans'
+    deployed = Deployment(rules='a.yaml', rule_parameters={'task': 'cans'})
+    assert deployed.parameters['rule_parameters.task'] == 'cans'
+    assert len({deployed, Deployment(rules='a.yaml'), Deployment(rules='a.yaml')}) == 2
 
 
 def test_a_condition_that_cannot_be_evaluated_stops_the_arm_and_is_named(tmp_path):

@@ -91,6 +91,10 @@ class Deployment(Settings):
     ood_warn_share: float = 0.01
     ood_stop_reach: float = 1.0
 
+    def __hash__(self) -> int:
+        """Equal deployments have equal hashes; parameters of rules are a mapping, which has none of its own."""
+        return hash(self.model_dump_json())
+
     @property
     def parameters(self) -> dict[str, Any]:
         """Those parameters of the policy node that are set, by name."""
