@@ -51,6 +51,7 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         deployed_episodes=4,
         ros_episodes=0,
         gate=folder / 'gate.yaml',
+        core_price=2.0,
     )
     validate(folder / 'student.report', plan, student=student, progress=silent)
     return folder
@@ -98,6 +99,23 @@ def test_student_that_fails_is_told_so_and_does_not_come_through(validated):
         require(None, load_artifact(validated / 'student'), Deployment(), gate=gate)
     lenient = Gate(others=Threshold(episodes=1))
     assert require(None, load_artifact(validated / 'student'), Deployment(), gate=lenient)
+
+
+def test_cost_sheet_says_in_words_what_the_student_costs_and_what_was_not_tested(validated):
+    report = read_report(validated / 'student.report')
+    cost, page = report['cost'], (validated / 'student.report' / 'report.html').read_text()
+    lines = dict(cost['lines'])
+    assert list(lines)[:4] == ['Demonstrations', 'Training', 'Inference', 'Success and variety']
+    student = cost['inference']['student']
+    assert 0 < student['answer'] == report['student']['latency_us']['processor'] / 1e6
+    assert student['load'] == pytest.approx(student['answer'] / report['subject']['period'])  # one step, one answer
+    assert student['price'] == pytest.approx(2 * student['load']) and 'At 2 for an hour' in lines['Inference']
+    assert 'was not recorded' in lines['Training'] and 'The teacher was not tried' in lines['Success and variety']
+    assert lines['Tested'].startswith('13 simulated rollouts of the student in 5 worlds: nominal (4), calm (2)')
+    assert 'A real arm' in lines['Not tested'] and 'the way over ROS' in lines['Not tested']
+    assert 'the world everything' in lines['Not tested'] and 'calm' not in lines['Not tested']
+    assert 'collision' in lines['Remaining risks'] and 'The gate is not passed' in lines['Remaining risks']
+    assert page.index('Cost sheet') < page.index('at 2 for an hour'.replace('at', 'At'))
 
 
 def test_page_says_the_verdict_first_and_needs_no_other_file(validated):

@@ -57,6 +57,8 @@ class Validate(ReadsBags):
     """Parameter file of the policy node, whose limits hold in the rollouts, too; by default config/policy.yaml."""
     video: bool = False
     """Film some episodes of each world, too. Needs EGL, and the `video` extra."""
+    core_price: float = 0.05
+    """Price of one core for one hour, in any currency: for the cost sheet of the report."""
     seed: int = 0
     """Draws the worlds, and what the policies leave to chance."""
 
@@ -81,6 +83,7 @@ class Validate(ReadsBags):
             gate=self.gate,
             deployment=self.deployment,
             films=self.video,
+            core_price=self.core_price,
         )
         with Bars(out) as bars:
             report = validate(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -90,7 +91,9 @@ class Run:
                 self.path.rename(_free(self.path))
             self.path.mkdir(parents=True, exist_ok=True)
             made = {'step': step, 'name': output.name, 'status': 'running', 'command': sys.argv, **facts}
-            self._record = {**made, 'revision': revision(), 'environment': environment()}
+            self._before = _seconds_of(self.path / RUN) if resume else 0.0
+            self._began = time.perf_counter()
+            self._record = {**made, 'revision': revision(), 'environment': environment(), 'accelerator': _accelerator()}
             self._write()
             # Here and not above: importing it takes as long as all else that the command line needs.
             from torch.utils.tensorboard import SummaryWriter
@@ -111,6 +114,7 @@ class Run:
         self._events.flush()
         for tracker in self._trackers:
             tracker.log(iteration, metrics)
+        self._write()  # a run that is killed knows how long it took
 
     def finish(
         self, curves: Mapping[str, Sequence[float]], metrics: Mapping[str, float], verdict: Sequence[str] = ()
@@ -141,7 +145,23 @@ class Run:
             self._write()
 
     def _write(self) -> None:
+        self._record['seconds'] = self._before + time.perf_counter() - self._began
         _write(self.path / RUN, self._record)
+
+
+def _seconds_of(file: Path) -> float:
+    """Return how long the parts of a training took that an unfinished record tells of [s]; 0 if it tells nothing."""
+    try:
+        return float(json.loads(file.read_text(encoding='utf-8'))['seconds'])
+    except (OSError, ValueError, TypeError, KeyError):
+        return 0.0
+
+
+def _accelerator() -> str:
+    """Return the name of the GPU that torch computes on by default; empty if there is none."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ''
 
 
 def read_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:

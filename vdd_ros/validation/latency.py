@@ -23,10 +23,14 @@ _STRETCH = 40
 
 @dataclass(frozen=True)
 class Latency:
-    """Quantiles of the time for one answer [us]."""
+    """What one answer takes."""
 
     p50: float
+    """Median duration [us]."""
     p99: float
+    """The 99th percentile of the duration [us]."""
+    processor: float
+    """Mean processor time, over all threads [us]."""
 
 
 def measure(
@@ -43,16 +47,22 @@ def measure(
     not find the caches full of another policy.
     """
     times: dict[str, list[int]] = {name: [] for name in answers}
+    processor: dict[str, int] = dict.fromkeys(answers, 0)
     for count in range(rounds):
         progress(count + 1, rounds)
         for name, answer in answers.items():
             for _ in range(warmup):
                 answer()
+            spent = time.process_time_ns()
             for _ in range(calls):
                 begin = time.perf_counter_ns()
                 answer()
                 times[name].append(time.perf_counter_ns() - begin)
-    return {name: Latency(*(float(q) / 1000 for q in np.percentile(value, (50, 99)))) for name, value in times.items()}
+            processor[name] += time.process_time_ns() - spent
+    return {
+        name: Latency(*(float(q) / 1000 for q in np.percentile(value, (50, 99))), processor[name] / 1000 / len(value))
+        for name, value in times.items()
+    }
 
 
 def compare(

@@ -20,6 +20,7 @@ from vdd_ros.policy.labels import Labels, load_labels
 from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.sim.tasks import Task
 from vdd_ros.validation import pictures
+from vdd_ros.validation.cost import CORE_PRICE, cost_sheet
 from vdd_ros.validation.gate import Gate
 from vdd_ros.validation.judgement import judge
 from vdd_ros.validation.latency import Latency
@@ -59,6 +60,10 @@ class Findings:
     """By scenario."""
     timings: Mapping[str, Timing] = field(default_factory=dict)
     """Of the scenarios in which the student was tried as it is deployed."""
+    core_price: float = CORE_PRICE
+    """Price of one core for one hour, for the cost sheet."""
+    known_scenarios: Sequence[str] = ()
+    """Names of all scenarios of the task, tried or not."""
     failures: Mapping[str, str] = field(default_factory=dict)
     """Parts of the validation that broke off, and why."""
 
@@ -115,6 +120,16 @@ def numbers(findings: Findings) -> dict[str, Any]:
             'checks': [check.values() for check in verdict.checks],
             'thresholds': findings.gate.model_dump(mode='json', exclude_none=True),
         }
+        artifacts = {who: each for who, each in (('student', student), ('teacher', teacher)) if each is not None}
+        values['cost'] = cost_sheet(
+            values,
+            findings.contract,
+            artifacts,
+            latency,
+            findings.deployment,
+            core_price=findings.core_price,
+            shipped=findings.known_scenarios,
+        ).values()
     return values
 
 

@@ -21,6 +21,7 @@ from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
 from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.sim.tasks import Task, load_task
+from vdd_ros.validation.cost import CORE_PRICE
 from vdd_ros.validation.films import film_all
 from vdd_ros.validation.gate import load_gate
 from vdd_ros.validation.latency import compare, plan_durations
@@ -69,6 +70,8 @@ class Plan:
     """Parameters of the policy node, whose limits rollouts are under; by default those that ship."""
     films: bool = False
     """Whether films are made."""
+    core_price: float = CORE_PRICE
+    """Price of one core for one hour, in any currency, for the cost sheet."""
 
 
 def validate(
@@ -176,7 +179,9 @@ def validate(
         deployment,
         films,
         timings,
-        {} if broken is None else {'ros': str(broken)},
+        core_price=plan.core_price,
+        known_scenarios=tuple(load_scenarios(task)),
+        failures={} if broken is None else {'ros': str(broken)},
     )
     progress('report', 0, 1, {})
     values = write_report(findings, output)
