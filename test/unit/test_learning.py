@@ -132,8 +132,10 @@ def test_an_interrupted_training_that_is_resumed_makes_the_very_same_weights(lea
     asked = []
     assert learn(lambda: asked.append(None) or len(asked) == 13, False) is None
     assert [item.name for item in tmp_path.iterdir()] == ['it.run']
-    assert [run['status'] for run in read_runs([tmp_path])] == ['stopped']
+    (stopped,) = read_runs([tmp_path])
+    assert stopped['status'] == 'stopped' and stopped['seconds'] > 0
     artifact, whole = learn(lambda: False, True), load_artifact(learned / kind)
+    assert read_runs([tmp_path])[0]['seconds'] > stopped['seconds']  # of both parts
     assert artifact.manifest.history == whole.manifest.history
     resumed, whole = artifact.weights, whole.weights
     assert resumed.keys() == whole.keys()

@@ -130,7 +130,7 @@ class Routing:
 
     def check_names(self, experts: int) -> None:
         """Refuse rules on experts that a mixture of so many does not have, with a `ConfigurationError`."""
-        named = {*self.forbidden, *self.preferred} | ({self.pinned} - {None})
+        named = {*self.forbidden, *self.preferred, *(() if self.pinned is None else (self.pinned,))}
         if absent := sorted(expert for expert in named if not 0 <= expert < experts):
             raise ConfigurationError(
                 expected=f'experts from 0 to {experts - 1}, which the student has',
