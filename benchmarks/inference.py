@@ -6,7 +6,10 @@ one process, so that other load on the machine affects all of them alike.
 
     teacher, eager          the torch module, once for each noise level, as published code calls it
     teacher, same runtime   the same network as often, in the student's runtime
-    student                 from the observation to the action: network call, draw of the expert, its mean
+    student                 one answer as the planner of the policy node asks for it: network, coherence with the chunk
+                            under way, choice of the expert
+    student, with OOD scores    the same, and the scores of out-of-distribution monitoring
+    student, whole plan     all that the policy node does for one plan, inverse kinematics and motion included
     transformer, eager      a student of 6 layers, width 240, 12 heads, 6 tokens, 4 experts, 9 actions as a torch module
     transformer             the same student as it is exported
 """
@@ -31,21 +34,49 @@ from vdd_ros.learning.jobs import shape_of
 from vdd_ros.learning.learning_settings import LearningSettings, load_settings
 from vdd_ros.learning.mixture.student import Student, StudentSettings
 from vdd_ros.learning.networks import PolicyShape, TrunkSettings
-from vdd_ros.policy.artifact import Artifact, DataRecord, Manifest, load_artifact, normalizer_entries, save_artifact
+from vdd_ros.policy.artifact import (
+    Artifact,
+    Calibration,
+    DataRecord,
+    Manifest,
+    load_artifact,
+    normalizer_entries,
+    save_artifact,
+)
+from vdd_ros.policy.density import fit_density
 from vdd_ros.policy.normalization import Normalizer, Normalizers
 from vdd_ros.policy.runtime import Network
-from vdd_ros.validation.latency import Latency, compare, measure
+from vdd_ros.sim.tasks import load_task
+from vdd_ros.validation.latency import PLAN, STUDENT, WATCHED, Latency, compare, measure
 
 TRANSFORMER = StudentSettings(experts=4, trunk=TrunkSettings(kind='transformer', width=240, depth=6, heads=12))
 SHAPE = PolicyShape(observation_horizon=6, observation_size=30, action_size=9)
+_WINDOWS = 12_000
+"""Enough for as many centres of the density as there are at most."""
+_UNDEMANDING = Calibration(
+    levels=(0.0, 1.0),
+    quantiles={name: {'train': (-1e9, 1e9)} for name in ('familiarity', 'decidedness', 'likelihood')},
+    windows={'train': _WINDOWS},
+)
+_CALM = 0.001
+"""How far the untrained student moves the tool in a step [m]: its arm stays within reach."""
 _ROUNDS = {'rounds': 40, 'calls': 20}
 _QUICK = {'rounds': 2, 'calls': 5}
 
 
-def untrained(kind: str, contract: Contract, settings: LearningSettings, path: Path, scale: float = 1.0) -> Artifact:
+def untrained(
+    kind: str,
+    contract: Contract,
+    settings: LearningSettings,
+    path: Path,
+    scale: float = 1.0,
+    *,
+    calibrated: bool = False,
+) -> Artifact:
     """Save and load a teacher or a student of a contract, with the networks of the settings.
 
-    ``scale`` is how large its actions are, in the units of the contract.
+    ``scale`` is how large its actions are, in the units of the contract. A ``calibrated`` student has a density over
+    windows as large as that of a trained one, and finds everything usual.
     """
     shape = shape_of(contract)
     normalizers = Normalizers(
@@ -68,9 +99,16 @@ def untrained(kind: str, contract: Contract, settings: LearningSettings, path: P
         network=own.model_dump(mode='json'),
         training=training,
         metrics={},
+        calibration=_UNDEMANDING if calibrated else None,
     )
+    density = None
+    if calibrated:
+        generator = np.random.default_rng(0)
+        density = fit_density(
+            generator.normal(size=(_WINDOWS, shape.observation_horizon, shape.observation_size)), generator
+        ).arrays
     weights = {name: value.detach().numpy() for name, value in module.state_dict().items()}
-    save_artifact(path, manifest, weights, network, encoder=encoder)
+    save_artifact(path, manifest, weights, network, density, encoder=encoder)
     return load_artifact(path, kind=kind)
 
 
@@ -112,13 +150,26 @@ def main(quick: bool = False, check: bool = False) -> int:
     budget = _QUICK if quick else _ROUNDS
     contract, settings = load_contract('avoiding_cartesian'), load_settings()
     with tempfile.TemporaryDirectory() as folder, Progress() as bars:
-        teacher, student = (untrained(kind, contract, settings, Path(folder, kind)) for kind in ('teacher', 'student'))
+        teacher = untrained('teacher', contract, settings, Path(folder, 'teacher'))
+        student = untrained('student', contract, settings, Path(folder, 'student'), _CALM, calibrated=True)
         first, second = bars.add_task('default'), bars.add_task('transformer')
-        found = compare(teacher, student, lambda done, total: bars.update(first, completed=done, total=total), **budget)
+        found = compare(
+            teacher,
+            student,
+            lambda done, total: bars.update(first, completed=done, total=total),
+            start=load_task('avoiding').simulation(contract.robot.joints).position,
+            **budget,
+        )
         large, difference, size = measure_transformer(
             lambda done, total: bars.update(second, completed=done, total=total), **budget
         )
-    names = {'teacher_eager': 'teacher, eager', 'teacher_same_runtime': 'teacher, same runtime', 'student': 'student'}
+    names = {
+        'teacher_eager': 'teacher, eager',
+        'teacher_same_runtime': 'teacher, same runtime',
+        STUDENT: 'student',
+        WATCHED: 'student, with OOD scores',
+        PLAN: 'student, whole plan',
+    }
     latencies = {names[name]: latency for name, latency in found.items()} | large
     return finish('inference', rows_of(latencies, size), bars_of(latencies, difference), check=check)
 

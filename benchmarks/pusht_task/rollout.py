@@ -15,7 +15,6 @@ import numpy as np
 
 from benchmarks.pusht_task.data import METRES, observation
 from vdd_ros.contract.contract import Contract
-from vdd_ros.validation.rollout import Planner
 
 STEPS = 300
 """After so many an episode ends, as in the paper."""
@@ -35,6 +34,14 @@ class Game(Protocol):
 
     def step(self, target: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Any]:
         """Go towards a target, shape (2,) [pixel]; return state, overlap, and whether it is over first."""
+        ...
+
+
+class Policy(Protocol):
+    """What a rollout needs of a policy; `DistilledPolicy` and `TeacherPolicy` are some."""
+
+    def act(self, observation: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Draw chunks for windows of shape (batch, observation_horizon, observation)."""
         ...
 
 
@@ -74,7 +81,7 @@ class Overlaps:
 
 def rollout(
     contract: Contract,
-    planner: Callable[[], Planner],
+    planner: Callable[[], Policy],
     episodes: int,
     *,
     steps: int = STEPS,
@@ -105,7 +112,7 @@ def rollout(
 
 def _play(
     contract: Contract,
-    planner: Callable[[], Planner],
+    planner: Callable[[], Policy],
     steps: int,
     new_game: Callable[[], Game],
     episodes: range,
@@ -123,7 +130,7 @@ def _play(
         offset = step % contract.action_horizon
         if offset == 0:
             windows = np.stack([[*seen[place]][:: contract.observation_stride] for place in running])
-            plans = dict(zip(running, policy.plan(windows, generator).action))
+            plans = dict(zip(running, policy.act(windows, generator)))
         for place in list(running):
             target = np.clip(plans[place][offset] / METRES, 0, 512)
             state, share, done, _, _ = games[place].step(target)

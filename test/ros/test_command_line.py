@@ -119,6 +119,7 @@ def test_the_demo_leaves_artifacts_and_a_report_with_all_figures(finished):
         assert 0 <= report[name]['success'] <= 1 and 0 <= report[name]['entropy'] <= 1
         assert 0 < report[name]['latency_us']['p50'] <= report[name]['latency_us']['p99']
     assert report['teacher']['latency_same_runtime_us']['p50'] > 0
+    assert report['student']['plan_us']['p50'] > report['student']['latency_us']['p50']  # a plan asks for an answer
     assert [item['name'] for item in report['scenarios']][:2] == ['nominal', 'noisy_sensors']
     assert report['gate']['passes'] is False and 'nominal: episodes is 3' in report['gate']['text']
     assert report['ros']['episodes'] == 1 and 0 <= report['ros']['success'] <= 1

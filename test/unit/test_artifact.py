@@ -23,6 +23,7 @@ from vdd_ros.policy.artifact import Calibration, DataRecord, Manifest, load_arti
 from vdd_ros.policy.density import fit_density
 from vdd_ros.policy.normalization import Normalizer, Normalizers
 from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
+from vdd_ros.policy.routing import ACTION_NOISE_SCALE, Routing
 
 CONTRACT = Contract.model_validate(
     {**load_contract('avoiding_cartesian').model_dump(mode='json'), 'prediction_horizon': 3, 'action_horizon': 2}
@@ -177,13 +178,27 @@ def test_ancestral_samples_are_drawn_from_the_generator(tmp_path):
     assert np.abs(first - other).max() > 0
 
 
-def test_plans_draw_experts_in_proportion_to_the_gating(student):
-    policy = DistilledPolicy.load(student)
+def test_experts_act_in_proportion_to_the_gating(student):
+    policy = DistilledPolicy.load(student, action_noise_scale=0.0)
     window = np.full((8000, 2, 2), 0.4)
-    plan = policy.plan(window, np.random.default_rng(0))
-    expected = np.exp(policy.experts(window[:1]).log_gating[0])
+    experts = policy.experts(window[:1])
+    distance = np.abs(policy.act(window, np.random.default_rng(0))[:, None] - experts.mean).sum(axis=(2, 3))
+    assert distance.min(axis=1).max() < 1e-5
     # Five standard errors of a share: 5 sqrt(.25 / 8000).
-    np.testing.assert_allclose(np.bincount(plan.expert, minlength=4) / 8000, expected, atol=0.028)
+    shares = np.bincount(distance.argmin(axis=1), minlength=4) / 8000
+    np.testing.assert_allclose(shares, np.exp(experts.log_gating[0]), atol=0.028)
+
+
+def test_a_policy_acts_as_the_control_loop_asks_it(student):
+    """One way from a window to an action: `act` draws what the planner of the node draws by the same numbers."""
+    policy = DistilledPolicy.load(student)
+    window = np.random.default_rng(1).normal(0.4, 0.1, (2, 2))
+    for seed in range(20):
+        experts, generator = policy.experts(window[None]), np.random.default_rng(seed)
+        expert = Routing().choose(experts.log_gating[0], generator.random())
+        noise = policy.deviation(experts, expert, generator)
+        action = policy.act(window, np.random.default_rng(seed))
+        np.testing.assert_allclose(action, experts.mean[0, expert] + ACTION_NOISE_SCALE * noise, rtol=1e-9)
 
 
 @pytest.mark.parametrize('covariance', ['diagonal', 'full', 'low_rank'])
@@ -197,15 +212,13 @@ def test_an_expert_acts_within_the_asked_share_of_its_own_covariance(tmp_path, c
     policy = DistilledPolicy.load(tmp_path / 'student', action_noise_scale=spread)
     window = np.full((20_000, 2, 2), 0.4)
     experts = policy.experts(window[:1])
-    deviation = (policy.plan(window, np.random.default_rng(0)).action - experts.mean[0, 0]).reshape(len(window), -1)
+    deviation = (policy.act(window, np.random.default_rng(0)) - experts.mean[0, 0]).reshape(len(window), -1)
     covariance = spread**2 * policy.covariance(experts)[0, 0]
     deviations = np.sqrt(np.diag(covariance))
     # Five standard errors: sqrt(1 / n) of a mean, sqrt(2 / n) of a variance at most.
     np.testing.assert_array_less(np.abs(deviation.mean(axis=0)), 0.036 * deviations + 1e-6)
     error = np.abs(np.cov(deviation.T) - covariance)
     np.testing.assert_array_less(error, 0.05 * np.outer(deviations, deviations) + 1e-10)
-    single = policy.plan(window[:1], np.random.default_rng(0)).action
-    np.testing.assert_allclose(single[0], policy.plan(window[:1], np.random.default_rng(0)).action[0])
 
 
 @pytest.mark.parametrize('name', [artifacts.WEIGHTS, artifacts.NETWORK])

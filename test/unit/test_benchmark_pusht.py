@@ -90,12 +90,10 @@ def test_every_stage_goes_on_from_the_one_before_and_stops_when_told_to(source, 
 class Rightwards:
     """A policy that asks for twelve pixels to the right of where its newest stamp shows the agent."""
 
-    def plan(self, observation: np.ndarray, generator: np.random.Generator):
-        """Plan sixteen steps of it."""
-        from vdd_ros.policy.chunk import Plan
-
+    def act(self, observation: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Return sixteen steps of it."""
         ahead = 0.012 * np.arange(1, 17)[:, None] * [1.0, 0.0]
-        return Plan(observation[:, -1, None, :2] + ahead, np.full(len(observation), -1))
+        return observation[:, -1, None, :2] + ahead
 
 
 def test_rollouts_execute_half_a_chunk_at_a_time_and_end_with_the_game(tmp_path):

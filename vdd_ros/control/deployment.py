@@ -148,6 +148,19 @@ class Deployment(Settings):
         told = np.isfinite(limits.jerk)
         return limits.tightened(jerk=np.where(told, np.inf, limits.acceleration / self.jerk_time))
 
+    @property
+    def execution(self) -> Execution:
+        """How plans are made and carried out."""
+        return Execution(
+            self.replan_steps,
+            self.coast_steps,
+            self.smoothing,
+            self.blend,
+            self.coherence,
+            self.action_noise_scale,
+            self.slow_speed if self.operating_mode == 'slow' else 1.0,
+        )
+
     def ood_rules_of(self, policy: Any) -> OodRules | None:
         """Return what is usual for a policy; None if nobody asks, or if it does not know."""
         if self.ood_response == 'ignore' or policy.calibration is None:
@@ -226,15 +239,7 @@ class Deployment(Settings):
             routing=self.routing_of(contract, self.rules, policy.expert_count, policy.labels),
             generator=generator,
             control_period=period,
-            execution=Execution(
-                self.replan_steps,
-                self.coast_steps,
-                self.smoothing,
-                self.blend,
-                self.coherence,
-                self.action_noise_scale,
-                self.slow_speed if self.operating_mode == 'slow' else 1.0,
-            ),
+            execution=self.execution,
             start_gate=StartGate(self.start_threshold, self.start, self.start_speed),
             ood_rules=self.ood_rules_of(policy),
             streams=streams,

@@ -223,7 +223,7 @@ class Planner:
             window = self.policy_interface.observe(tick.measured, tick.topics)
         if not self._lockstep or self._chunk.is_spent:
             left = self._left_of_plan(len(ticks), following)
-            fault = yield from self._infer(window, left, tick)
+            fault = yield from self.answering(window, left, tick)
             if fault:
                 return Proposal.faulty(tick, fault)
         actions = self._chunk.next()[None] if self._lockstep else self._action[: self.steps]
@@ -275,8 +275,23 @@ class Planner:
         left = self._action[passed:]
         return left if len(left) else None
 
-    def _infer(self, window: np.ndarray, left: np.ndarray | None, tick: Tick) -> Asking[str]:
-        """Query the policy, and load the chunk of one of its experts; return what is wrong with it, if anything."""
+    def answering(self, window: np.ndarray, left: np.ndarray | None, tick: Tick) -> Asking[str]:
+        """Query the policy, and load the chunk of one of its experts: the one way from a window to an answer.
+
+        Parameters
+        ----------
+        window
+            What is observed, shape (observation_horizon, observation).
+        left
+            What is left of the chunk under way, shape (step, action), if the next one is to go on from it.
+        tick
+            When and where it is observed.
+
+        Returns
+        -------
+        What is wrong with the answer, if anything.
+
+        """
         if self._successor is not None:  # its experts are not those of the one before
             (self._acting, self.monitor), self._successor = self._successor, None
             self._forget()
@@ -335,14 +350,19 @@ class Planner:
         self.remark = '' if level == 'fine' else f'out of distribution, {level}: {self.monitor.complaint()}'
         return self.remark if self.monitor.stops else ''
 
-    def _judge_step(self, tick: Tick) -> None:
-        """Note what was done since the last plan, if it was one step: the policy will say how likely that was."""
+    def judge(self, done: np.ndarray | None) -> None:
+        """Note the action of the one step after the newest answer, shape (action,), if it is known.
+
+        The policy will say how likely it was.
+        """
         answer, self._answer = self._answer, None
-        if answer is None or self.monitor is None:
-            return
-        done = self.policy_interface.done(self.policy_interface.commanded, tick.commanded)
-        if done is not None:
+        if answer is not None and done is not None:
             self._judged = (answer, done)
+
+    def _judge_step(self, tick: Tick) -> None:
+        """Note what was done since the last plan, if it was one step."""
+        if self._answer is not None and self.monitor is not None:
+            self.judge(self.policy_interface.done(self.policy_interface.commanded, tick.commanded))
 
     def _cosine(self) -> float | None:
         """Return the cosine between where the acting expert led and where it would lead now; None if nobody asks."""

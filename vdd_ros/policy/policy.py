@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import operator
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from vdd_ros.policy.experts import (
     ActionNoise,
     Experts,
     choose,
-    choose_one,
     covariance_of,
     entropy,
     expert_log_likelihood,
@@ -62,16 +60,13 @@ class DistilledPolicy:
         self._normalizers = artifact.manifest.normalizers
         self._unit = np.tile(self._normalizers.action.scale, self.contract.prediction_horizon)
         with _complaining_of(artifact, 'settings of a student'):
-            self._whole = ActionNoise(artifact.manifest.network, self._unit)
-            self._deviation = ActionNoise(artifact.manifest.network, action_noise_scale * self._unit)
-        self._one = 1, *self._chunk
-        self._widths = len(self._unit), self._deviation.parameters
+            self._noise = ActionNoise(artifact.manifest.network, self._unit)
         self.expert_count = self._network.outputs.get('log_gating', (1, 1))[-1]
         """How many experts it has."""
         self.labels: Labels = load_labels(artifact.path, artifact.hash, self.expert_count)
         """Names and colours of the experts, as they were when it was loaded."""
         window = 1, self.contract.observation_horizon, self.contract.observation_size
-        widths = {'log_gating': 1, 'mean': self._widths[0], 'spread': self._widths[1]}
+        widths = {'log_gating': 1, 'mean': len(self._unit), 'spread': self._noise.parameters}
         outputs = {name: (1, self.expert_count * width) for name, width in widths.items()}
         _check_network(artifact, self._network, {'observation': window}, outputs)
         arrays = artifact.familiarity
@@ -119,11 +114,15 @@ class DistilledPolicy:
 
         """
         windows, alone = _windows(self.contract, observation)
+        experts, rows = self.experts(windows), np.arange(len(windows))
         if generator is None:
-            experts = self.experts(windows)
-            action = experts.mean[np.arange(len(windows)), experts.log_gating.argmax(axis=-1)].astype(np.float64)
+            chosen = experts.log_gating.argmax(axis=-1)
         else:
-            action = self.plan(windows, generator).action
+            chosen = choose(experts.log_gating, generator.random(len(windows)))
+        action = experts.mean[rows, chosen].astype(np.float64)
+        if generator is not None and self._action_noise_scale:
+            noise = self._noise.of_each(experts.covariance_parameters[rows, chosen], generator)
+            action += self._action_noise_scale * noise.reshape(action.shape)
         return action[0] if alone else action
 
     def log_prob(self, observation: np.ndarray, action: np.ndarray) -> np.ndarray:
@@ -247,40 +246,8 @@ class DistilledPolicy:
 
         Shape (prediction_horizon, action).
         """
-        drawn = self._whole.of_one(experts.covariance_parameters[0, expert].tolist(), generator)
+        drawn = self._noise.of_one(experts.covariance_parameters[0, expert].tolist(), generator)
         return np.array(drawn).reshape(experts.mean.shape[2:])
-
-    def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
-        """Draw an expert from the gating, and an action from it, with its deviation scaled by `action_noise_scale`.
-
-        ``observation`` has shape (batch, observation_horizon, observation). The paper acts by the
-        mean: `action_noise_scale` 0.
-        """
-        if len(observation) == 1:
-            return self._plan_one(observation, generator)
-        experts = self.experts(observation)
-        rows = np.arange(len(experts.log_gating))
-        chosen = choose(experts.log_gating, generator.random(len(rows)))
-        action = experts.mean[rows, chosen].astype(np.float64)
-        if self._action_noise_scale:
-            action += self._deviation.of_each(experts.covariance_parameters[rows, chosen], generator).reshape(
-                action.shape
-            )
-        return Plan(action, chosen)
-
-    def _plan_one(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
-        """Do the same for one window, mostly in plain numbers: half the time beside that of the network."""
-        uniform = generator.random()
-
-        def choice(log_gating: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> tuple[int, list, list]:
-            chosen, (one, other) = choose_one(log_gating[0], uniform), self._widths
-            own, its = slice(one * chosen, one * chosen + one), slice(other * chosen, other * chosen + other)
-            return chosen, mean[0, own].tolist(), spread[0, its].tolist()
-
-        expert, action, spread = self._network.read({'observation': observation}, choice)
-        if self._action_noise_scale:
-            action = list(map(operator.add, action, self._deviation.of_one(spread, generator)))
-        return Plan(np.array(action).reshape(self._one), np.array([expert]))
 
 
 class TeacherPolicy:

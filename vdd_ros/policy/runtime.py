@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
 import numpy as np
 import onnxruntime
 
 from vdd_ros.common.errors import ArtifactError
-
-Result = TypeVar('Result')
 
 
 class Network:
@@ -86,18 +83,11 @@ class Network:
             if inputs[name].shape != buffer.shape:
                 answers = self._session.run(None, {name: _float32(value) for name, value in inputs.items()})
                 return [np.asarray(answer) for answer in answers]
-        return self.read(inputs, lambda *outputs: [output.copy() for output in outputs])
-
-    def read(self, inputs: Mapping[str, np.ndarray | np.floating], reader: Callable[..., Result]) -> Result:
-        """Evaluate the network at batch one, and return what `reader` makes of its outputs where they lie.
-
-        They are its own until it returns; the next call writes over them.
-        """
         with self._lock:
             for name, buffer in self._inputs.items():
                 buffer[...] = inputs[name]
             self._session.run_with_iobinding(self._binding)
-            return reader(*self._answers)
+            return [answer.copy() for answer in self._answers]
 
 
 def _shape(node: onnxruntime.NodeArg) -> list[int]:

@@ -1,4 +1,4 @@
-"""How long policies take: for one answer, in turn in one process on one thread; and for a whole plan, on its arm."""
+"""How long a policy takes to answer, and a robot's loop to plan: in turn, in one process, on one thread."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.control_output import Stop
 from vdd_ros.control.deployment import Deployment
+from vdd_ros.control.planner import Planner, Tick, answered
+from vdd_ros.control.trajectory import State
+from vdd_ros.data.decode.live import Sample
 from vdd_ros.policy.artifact import Artifact
 from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
-from vdd_ros.policy.routing import ACTION_NOISE_SCALE, Routing
 from vdd_ros.robot.kinematics import Kinematics
 
+STUDENT, WATCHED, PLAN = 'student', 'student_with_ood_scores', 'student_plan'
+"""One answer of a student, the same with the scores of out-of-distribution monitoring, and a whole plan of its loop."""
+
+_TICKS = 10_000
+"""More than any plan is apart from the next one."""
 _WARMUP = 10
 """Plans that do not count: nothing is in the caches yet."""
-_STRETCH = 40
-"""Policy periods for which an arm moves on, before it begins anew."""
+_PLANS = 60
+"""So many plans lead an arm about as far as an episode does; then it begins anew."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,69 @@ class Latency:
     """Mean processor time, over all threads [us]."""
 
 
+class Planning:
+    """The plans of a deployed control loop, made one after the other on an arm that follows at once.
+
+    They are those of the policy node: observation, network, choice of the expert, scores of out-of-distribution
+    monitoring, inverse kinematics and the motion through the waypoints.
+    """
+
+    def __init__(self, policy: DistilledPolicy, deployment: Deployment, start: np.ndarray | None = None) -> None:
+        """Build the loop; the arm starts at joints of shape (joint,) [rad], or in the middle of their ranges."""
+        contract, kinematics = policy.contract, Kinematics.from_contract(policy.contract)
+        self._period = deployment.control_period(contract, simulated=False)
+        if contract.prediction_horizon == 1:  # single steps are planned at the policy rate alone
+            self._period = contract.period
+        self._loop = deployment.build_loop(
+            contract,
+            policy,
+            kinematics,
+            period=self._period,
+            generator=np.random.default_rng(0),
+            streams=_Silence(contract),
+            guarded=False,
+        )
+        middle = 0.5 * (kinematics.lower + kinematics.upper)
+        self._start = np.where(np.isfinite(middle), middle, 0.0) if start is None else start
+        self._now = self._plans = 0
+        self._begin()
+
+    def prepare(self) -> None:
+        """Let time pass until a plan is wanted."""
+        loop = self._loop
+        if self._plans == _PLANS:
+            self._begin()
+        for _ in range(_TICKS):
+            self._now += self._period
+            loop.observe(self._now, loop.commanded)
+            if isinstance(loop.decide(self._now), Stop):
+                self._begin()
+            elif loop.wants_plan:
+                return
+        raise RuntimeError('the control loop asks for no plan')
+
+    def __call__(self) -> None:
+        """Make the plan."""
+        self._loop.plan()
+        self._plans += 1
+
+    def _begin(self) -> None:
+        self._now += NANOSECONDS
+        self._plans = 0
+        self._loop.start(self._now, self._start)
+
+
+class _Silence:
+    """Streams that say nought, and are never stale."""
+
+    def __init__(self, contract: Contract) -> None:
+        values = {feature.name: np.zeros(feature.size) for feature in contract.topic_features}
+        self._sample = Sample(values, ())
+
+    def at(self, tick: int) -> Sample:
+        return self._sample
+
+
 def measure(
     answers: Mapping[str, Callable[[], object]],
     progress: Callable[[int, int], None],
@@ -44,21 +115,22 @@ def measure(
     """Call the answers in turn, so that whatever else the machine does meets all of them alike.
 
     In a turn an answer is called ``warmup`` times, which do not count, and then ``calls`` times: on the robot it does
-    not find the caches full of another policy.
+    not find the caches full of another policy. A `Planning` prepares itself before each call.
     """
     times: dict[str, list[int]] = {name: [] for name in answers}
     processor: dict[str, int] = dict.fromkeys(answers, 0)
     for count in range(rounds):
         progress(count + 1, rounds)
         for name, answer in answers.items():
-            for _ in range(warmup):
+            for call in range(-warmup, calls):
+                if isinstance(answer, Planning):
+                    answer.prepare()
+                spent, begin = time.process_time_ns(), time.perf_counter_ns()
                 answer()
-            spent = time.process_time_ns()
-            for _ in range(calls):
-                begin = time.perf_counter_ns()
-                answer()
-                times[name].append(time.perf_counter_ns() - begin)
-            processor[name] += time.process_time_ns() - spent
+                duration = time.perf_counter_ns() - begin
+                if call >= 0:
+                    times[name].append(duration)
+                    processor[name] += time.process_time_ns() - spent
     return {
         name: Latency(*(float(q) / 1000 for q in np.percentile(value, (50, 99))), processor[name] / 1000 / len(value))
         for name, value in times.items()
@@ -70,15 +142,19 @@ def compare(
     student: Artifact | None,
     progress: Callable[[int, int], None],
     *,
+    deployment: Deployment = Deployment(),
+    start: np.ndarray | None = None,
     rounds: int = 40,
     calls: int = 20,
 ) -> dict[str, Latency]:
-    """Measure ``teacher_eager``, ``teacher_same_runtime`` and ``student`` on the same observation and one thread.
+    """Measure ``teacher_eager``, ``teacher_same_runtime`` and the three of the student on one thread.
 
     The eager teacher is called as published code calls it: the torch module, once for each noise level. In the
-    student's runtime it is the same network through onnxruntime, called as often. The student answers as the control
-    loop asks it: network, choice of the expert, its deviation, and the scores of what it has seen if it is calibrated.
-    What is not given is not measured.
+    student's runtime it is the same network through onnxruntime, called as often. The student is asked by the planner
+    of a deployment. Its answer ``student`` is network, coherence with the chunk under way and choice of the expert.
+    ``student_with_ood_scores`` has the scores of out-of-distribution monitoring besides, if it is calibrated.
+    ``student_plan`` is all that the policy node does for one plan, on an arm that starts at joints ``start`` (see
+    `Planning`). What is not given is not measured.
     """
     generator = np.random.default_rng(0)
     answers: dict[str, Callable[[], object]] = {}
@@ -87,55 +163,54 @@ def compare(
         answers['teacher_eager'] = _eager(teacher, window)
         answers['teacher_same_runtime'] = lambda: slow.plan(window, generator)
     if student is not None:
-        seen, fast = _window(student), DistilledPolicy(student)
-        answers['student'] = _node_answer(fast, seen, generator)
+        policy, seen = DistilledPolicy(student), _window(student)[0]
+        answers[STUDENT] = _answer(policy, deployment.model_copy(update={'ood_response': 'ignore'}), seen)
+        if deployment.ood_rules_of(policy) is not None:
+            answers[WATCHED] = _answer(policy, deployment, seen)
+        answers[PLAN] = Planning(policy, deployment, start)
     return measure(answers, progress, rounds=rounds, calls=calls)
 
 
 def plan_durations(
     student: Artifact, deployment: Deployment, position: np.ndarray, *, plans: int = 300
 ) -> tuple[float, ...]:
-    """Measure whole plans as the policy node makes them beside its commands [s], sorted as they came.
+    """Measure whole plans of a student on an arm that starts at ``position``, shape (joint,) [rad].
 
-    A plan is more than an answer: what the policy sees, its answer, inverse kinematics of every step, and the motion
-    through all of them. They are made by the control loop itself, for an arm that follows from ``position``, shape
-    (joint,) [rad], and begins anew there every now and then, or wherever the loop stops it.
+    Returns how long each took [s], in the order in which they were made. See `Planning`.
     """
-    contract = student.manifest.contract
-    policy, kinematics = DistilledPolicy(student), Kinematics.from_contract(contract)
-    period = deployment.control_period(contract, simulated=False)
-    loop = deployment.build_loop(contract, policy, kinematics, period=period, generator=np.random.default_rng(0))
-    durations: list[float] = []
-    now, position = 0, np.array(position, dtype=np.float64)
-    while len(durations) < plans + _WARMUP:
-        loop.start(now, position)
-        end = now + _STRETCH * contract.period
-        while now < end and not isinstance(loop.decide(now), Stop):
-            if loop.wants_plan:
-                begin = time.perf_counter()
-                loop.plan()
-                durations.append(time.perf_counter() - begin)
-            now += period
-            loop.observe(now, loop.commanded)
-        now += period
-    return tuple(durations[_WARMUP : _WARMUP + plans])
+    planning = Planning(DistilledPolicy(student), deployment, position)
+    durations = []
+    for _ in range(_WARMUP + plans):
+        planning.prepare()
+        begin = time.perf_counter()
+        planning()
+        durations.append(time.perf_counter() - begin)
+    return tuple(durations[_WARMUP:])
 
 
-def _node_answer(
-    policy: DistilledPolicy, window: np.ndarray, generator: np.random.Generator
-) -> Callable[[], np.ndarray]:
-    routing = Routing()
+def _answer(policy: DistilledPolicy, deployment: Deployment, window: np.ndarray) -> Callable[[], object]:
+    """Return what asks a policy about a window as the policy node does, after every chunk of the contract."""
+    contract, kinematics = policy.contract, Kinematics.from_contract(policy.contract)
+    planner = Planner(
+        contract,
+        policy,
+        kinematics,
+        limits=deployment.limits_of(contract, kinematics, lockstep=False),
+        routing=deployment.routing_of(contract, deployment.rules, policy.expert_count),
+        execution=deployment.execution,
+        ood_rules=deployment.ood_rules_of(policy),
+        generator=np.random.default_rng(0),
+        lockstep=False,
+    )
+    still = np.zeros_like(kinematics.lower)
+    tick = Tick(0, 0, 0, 0.0, still, still, State(still, still, still))
+    chunk = policy.act(window)
+    left = chunk[planner.replan_steps :] if deployment.coherence else chunk[:0]
 
-    def answer() -> np.ndarray:
-        experts = policy.experts(window)
-        expert = routing.choose(experts.log_gating[0], generator.random())
-        action = experts.mean[0].astype(np.float64)[expert] + ACTION_NOISE_SCALE * policy.deviation(
-            experts, expert, generator
-        )
-        if policy.calibration is not None:
-            policy.signals(window, experts)
-            policy.likelihood(experts, action[0])
-        return action
+    def answer() -> None:
+        planner.judge(chunk[0])
+        answered(planner.answering(window, left if len(left) else None, tick), planner.experts)
+        planner.watch()
 
     return answer
 

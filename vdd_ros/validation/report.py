@@ -106,6 +106,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
             **_summary(nominal['student'], _experts(student)),
             'artifact': student.hash,
             'latency_us': asdict(latency['student']),
+            'plan_us': asdict(latency['student_plan']),
             **student.manifest.metrics,
         }
         values['data'] = student.manifest.data.model_dump(mode='json')

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from vdd_ros.common.errors import BagError, ConfigurationError, InterfaceError
 from vdd_ros.common.output import claim_output
 from vdd_ros.common.progress import Progress
@@ -138,10 +140,12 @@ def validate(
         )
     claim_output(output / REPORT)
     trials = _trials(plan, scenarios, master, pupil, _recorded(bags, agreed, progress))
-    latency = compare(master, pupil, partial(_told, progress, 'latency')) if pupil or master else {}
+    start = task.simulation(agreed.robot.joints).position
+    told = partial(_told, progress, 'latency')
+    latency = compare(master, pupil, told, deployment=deployment, start=start) if pupil or master else {}
     timings: dict[str, Timing] = {}
     if pupil is not None and plan.deployed_episodes:
-        deployed = _deployed(plan, pupil, task, agreed, deployment)
+        deployed = _deployed(plan, pupil, start, agreed, deployment)
         trials |= {_key(STUDENT, name): trial for name, trial in deployed.items()}
         scenarios = {**scenarios, **{name: trial.disturbances for name, trial in deployed.items()}}
         timings = {name: trial.timing for name, trial in deployed.items() if trial.timing is not None}
@@ -229,9 +233,11 @@ def _trials(
     return trials
 
 
-def _deployed(plan: Plan, pupil: Artifact, task: Task, contract: Contract, deployment: Deployment) -> dict[str, Trial]:
+def _deployed(
+    plan: Plan, pupil: Artifact, start: np.ndarray, contract: Contract, deployment: Deployment
+) -> dict[str, Trial]:
     """Return the trials of a student as it is deployed, in full and in slow mode; planning takes what it takes here."""
-    planning = plan_durations(pupil, deployment, task.simulation(contract.robot.joints).position)
+    planning = plan_durations(pupil, deployment, start)
     timing = Timing(deployment.control_period(contract, simulated=False), planning, plan.latency_scale)
     load = partial(DistilledPolicy.load, pupil.path)
     modes = {DEPLOYED: ('full', plan.deployed_episodes), SLOW: ('slow', max(1, plan.deployed_episodes // 4))}
