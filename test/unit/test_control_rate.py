@@ -24,6 +24,7 @@ from loops import (
 
 from vdd_ros.contract.contract import load_contract
 from vdd_ros.control.control_loop import Command, ControlLoop, Hold
+from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
 from vdd_ros.policy.routing import Routing
@@ -98,6 +99,33 @@ def test_late_plans_are_joined_smoothly_and_the_motion_keeps_its_pace(latency):
     assert loop.counters().late_steps == loop.counters().missed == 0
     # The motion's own acceleration is at most 0.5 rad/s^2.
     assert np.abs(np.diff(positions_of(outcomes), 2, axis=0)).max() / 1e-6 < 2.0
+
+
+@pytest.mark.parametrize('late', [0, 1, 2, 3])
+@pytest.mark.parametrize('jitter', [0.0, 0.4])
+def test_a_policy_that_wants_full_speed_at_once_gets_as_much_as_the_limits_allow_however_late_its_plans(late, jitter):
+    """An arm with the limits of the FR3, commanded at 250 Hz by a policy that knows no beginning."""
+    tight = replace(LIMITS, velocity=np.full(2, 2.6), acceleration=np.full(2, 5.0), jerk=np.full(2, 50.0))
+    wanted = np.array([0.03, -0.02])
+    policy = AnsweringPolicy(lambda call, seen: [[wanted] * 12])
+    rules = {'limits': tight, 'control_period': 4 * MILLISECOND, 'execution': Execution()}
+    chunk = {'prediction_horizon': 12, 'action_horizon': 4, 'policy_rate': 1 / 0.035}
+    loop, generator = started_loop(policy, rules=rules, **chunk), np.random.default_rng(0)
+    commands, speeds, due = [np.zeros(2)], [], None
+    for tick in range(400):
+        if due is not None and tick >= due:
+            loop.plan()
+            due = None
+        now = (4 * tick + 4 * jitter * generator.random()) * MILLISECOND
+        commands.append(loop.decide(int(now)).position)
+        loop.observe(4 * tick * MILLISECOND, loop.commanded)
+        speeds.append(loop.counters().speed)
+        due = tick + late if loop.wants_plan and due is None else due
+    assert_limits_hold(np.array(commands), tight, 4e-3)
+    assert max(speeds) <= 1.0
+    # To the full speed of .86 rad/s it takes a quarter of a second; from then on nothing is in the way.
+    pace = np.diff(commands, axis=0)[-200:].sum(axis=0) / 0.8
+    np.testing.assert_allclose(pace, wanted / 0.035, rtol=0.1)
 
 
 def test_steps_that_time_has_passed_are_dropped_and_the_others_come_at_their_time():

@@ -146,6 +146,16 @@ def test_a_delay_is_made_good_gently_and_a_long_one_is_given_up():
     np.testing.assert_allclose(clock.time, 8.1, atol=4e-3)
 
 
+def test_a_plan_never_runs_faster_than_is_asked_for_though_its_limits_become_narrow():
+    """At rest the pace may change at will, and in motion hardly: a change under way must not lead beyond."""
+    clock, speeds = PlanClock(4e-3), []
+    limits = [(0.5, 700.0, 7000.0)] * 3 + [(1.0, 700.0, 7000.0)] * 2 + [(1.0, 10.0, 100.0)] * 100
+    for wanted, rate, turn in limits:
+        clock.advance(4e-3, wanted, rate, turn, most=1.0)
+        speeds.append(clock.speed)
+    assert min(speeds) < 0.6 and max(speeds) == 1.0 and speeds[-1] == pytest.approx(1.0, abs=0.02)
+
+
 def test_speed_changes_gradually_and_scales_the_plans_time():
     clock = PlanClock(1e-3)
     speeds = []

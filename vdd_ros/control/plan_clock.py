@@ -34,10 +34,17 @@ class PlanClock:
         """Forget delays."""
         self._owed = self._share = self._rate = 0.0
 
-    def advance(self, elapsed: float, speed: float, rate: float = _SLEW, turn: float = inf) -> None:
+    def start(self, speed: float) -> None:
+        """Go on at once at a speed: a plan begins that fits it."""
+        self.speed, self._rate = speed, 0.0
+
+    def advance(
+        self, elapsed: float, speed: float, rate: float = _SLEW, turn: float = inf, *, most: float = inf
+    ) -> None:
         """Go on by one control period, ``elapsed`` [s] after the one before, towards a wanted ``speed``.
 
-        The speed changes by at most ``rate`` [1/s], and that by at most ``turn`` [1/s^2].
+        The speed changes by at most ``rate`` [1/s], and that by at most ``turn`` [1/s^2]. It does not grow beyond
+        ``most``, even if it then changes more abruptly.
         """
         seconds = self._seconds
         self._owed += elapsed - seconds
@@ -51,5 +58,8 @@ class PlanClock:
         size = min(abs(gap) / seconds, rate, sqrt(2 * turn * abs(gap)))
         change = copysign(size, gap) - self._rate
         self._rate += min(max(change, -turn * seconds), turn * seconds)
-        self.speed = max(self.speed + self._rate * seconds, 0.0)
+        reached = self.speed + self._rate * seconds
+        self.speed = min(max(reached, 0.0), max(self.speed, most))
+        if self.speed != reached:
+            self._rate = 0.0
         self.time += seconds * (1 + self._share) * self.speed

@@ -15,6 +15,8 @@ from vdd_ros.control.trajectory import State, Trajectory
 
 _WAITING = 2e-3
 """So far from the motion [rad], commands halve the speed of the plan."""
+_SLOWEST = 0.1
+"""A plan that goes out from commands in motion is not begun at a lower speed."""
 _ASTRAY = 1e-3
 """Farther than this from the motion [rad], commands are no longer on it: the next plan goes out from them."""
 
@@ -128,6 +130,8 @@ class InterpolatingFollower(PlanFollower):
         self._trajectory: Trajectory | None = None
         self._target: np.ndarray | None = None
         self._next_tick = 0.0
+        self._asked = 1.0
+        """The speed that was asked for last, whatever the plan and its limits allow; never near zero."""
 
     def copy(self) -> InterpolatingFollower:
         """Return one in the same state, with a clock of its own."""
@@ -170,16 +174,26 @@ class InterpolatingFollower(PlanFollower):
         self.late_steps += passed
         if passed == len(waypoints.steps):
             return False
-        self._trajectory = Trajectory(self.reference(tracker), time, waypoints, self._blend)
+        state = self._on_motion(tracker)
+        if state is None:
+            # Commands go on as fast as they are, whatever speed the plan had that they did not follow.
+            speed = max(min(self._asked, waypoints.pace(time).speed), _SLOWEST)
+            state = _at_speed(tracker.state, speed)
+            self._clock.start(speed)
+        self._trajectory = Trajectory(state, time, waypoints, self._blend)
         return True
 
     def reference(self, tracker: Tracker) -> State:
         """From the motion, if the commands are on it; they may be a little off while limits let them catch up."""
-        if self._trajectory is not None:
-            state = self._trajectory.state(self._clock.time)
-            if np.abs(state.position - tracker.position).max() < _ASTRAY:
-                return state
-        return tracker.state
+        state = self._on_motion(tracker)
+        return _at_speed(tracker.state, self._asked) if state is None else state
+
+    def _on_motion(self, tracker: Tracker) -> State | None:
+        """Return where the motion is, by the plan's time; None if there is none, or commands are not on it."""
+        if self._trajectory is None:
+            return None
+        state = self._trajectory.state(self._clock.time)
+        return state if np.abs(state.position - tracker.position).max() < _ASTRAY else None
 
     def is_due(self, elapsed: int) -> bool:
         """Half a period early at most: a thread that woke up late and hurries must not hurry the arm."""
@@ -188,6 +202,7 @@ class InterpolatingFollower(PlanFollower):
     def next(self, elapsed: int, speed: float, tracker: Tracker) -> np.ndarray | None:
         """Go on along the motion, until it has come to rest."""
         clock, trajectory = self._clock, self._trajectory
+        self._asked = max(speed, _SLOWEST)
         if trajectory is None:
             clock.advance(elapsed / NANOSECONDS, speed)
             return None
@@ -195,9 +210,14 @@ class InterpolatingFollower(PlanFollower):
         # Where the guard of the limits has led commands off the path, the plan waits for them.
         behind = max(np.abs(self._target - tracker.position).tolist()) if self._target is not None else 0.0
         wanted = min(speed, pace.speed) / (1 + (behind / _WAITING) ** 2)
-        clock.advance(elapsed / NANOSECONDS, wanted, pace.rate, pace.turn)
+        clock.advance(elapsed / NANOSECONDS, wanted, pace.rate, pace.turn, most=speed)
         if clock.time > trajectory.waypoints.rest:
             self._trajectory = self._target = None
             return None
         self._target = trajectory.position(clock.time)
         return self._target
+
+
+def _at_speed(state: State, speed: float) -> State:
+    """Return a motion by the time of a plan that is followed at a steady speed [s/s]."""
+    return State(state.position, state.velocity / speed, state.acceleration / speed**2)

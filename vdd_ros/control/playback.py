@@ -286,7 +286,8 @@ class PathFollower(PlanFollower):
         # Where the guard of the limits has led commands off the path, the episode waits for them.
         behind = float(np.abs(self._target - tracker.position).max()) if self._target is not None else 0.0
         before = self._clock.time
-        self._clock.advance(elapsed / NANOSECONDS, min(speed, fastest) / (1 + (behind / _WAITING) ** 2), rate, turn)
+        wanted = min(speed, fastest) / (1 + (behind / _WAITING) ** 2)
+        self._clock.advance(elapsed / NANOSECONDS, wanted, rate, turn, most=speed)
         playback.advance((self._clock.time - before) * NANOSECONDS)
         self._target = self._path.state(self.time).position
         return self._target
