@@ -21,20 +21,29 @@ class Recover:
     keep their bytes. What cannot be read is reported, with its place. A recorder that is killed leaves its bag in a
     hidden folder (.NAME.partial); it becomes NAME, and bytes that were cut off are kept in it. The recorder does the
     same when it starts. A file that another process still writes is refused.
+
+    MCAP and sqlite3 of rosbag2 and bags of ROS 1 are recovered, also where files are compressed.
     """
 
     bag: Annotated[Path, tyro.conf.Positional]
     """The bag: its folder, where the folder should have been, or an MCAP file."""
     output: Path | None = None
     """Where to write, in place of NAME_recovered."""
+    unverified: bool = False
+    """Keep the messages of MCAP chunks whose checksum is wrong, too: some of their bytes are not what was recorded."""
 
     def run(self) -> None:
         """Do it."""
         from vdd_ros.data.bag.recovery import recover
 
         with Bars(out) as bars:
-            found = recover(self.bag, self.output, lambda share: bars('recover', round(100 * share), 100, {}))
+            found = recover(
+                self.bag,
+                self.output,
+                lambda share: bars('recover', round(100 * share), 100, {}),
+                unverified=self.unverified,
+            )
         for name, damage in found.damages:
             size = f'{damage.size} bytes from byte {damage.offset} on' if damage.size else f'at byte {damage.offset}'
-            say(f'{name}: {size}: {damage.reason}')
+            say(f'{name}: {size}: {damage.reason}' + f'; lost {damage.contents}' * bool(damage.dropped))
         say(str(found))

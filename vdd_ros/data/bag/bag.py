@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +11,11 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any
 
-import lz4.frame
 import zstandard
 
 from vdd_ros.common.errors import BagError
 from vdd_ros.data.bag.bag_definitions import definitions_of
+from vdd_ros.data.bag.bag_files import decompress, is_compressed, plain_name, storage
 from vdd_ros.data.bag.bag_metadata import METADATA, parsed_metadata, partial_path
 from vdd_ros.data.bag.bag_sqlite import Ros1File, SqliteFile
 from vdd_ros.data.bag.mcap_reader import McapFile
@@ -26,7 +25,6 @@ from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.serialized import Definitions, Messages
 
 _STORAGES = {'.mcap': McapFile, '.db3': SqliteFile, '.bag': Ros1File}
-_COMPRESSIONS = {'.zstd': 'zstd', '.zst': 'zstd', '.lz4': 'lz4'}
 _MAGIC = {b'\x28\xb5\x2f\xfd': 'zstd', b'\x04\x22\x4d\x18': 'lz4'}
 _ENCODINGS = {'json': 'JSON', 'cbor': 'CBOR', 'msgpack': 'MessagePack', 'flatbuffer': 'FlatBuffers'}
 _MAX_MESSAGE = 1 << 30
@@ -187,7 +185,7 @@ class Bag:
         if self._root.is_file():
             return [self._root]
         listed = [self._root / Path(name).name for name in self._information.get('relative_file_paths', [])]
-        there = {path for path in self._root.iterdir() if _storage(path) is not None}
+        there = {path for path in self._root.iterdir() if storage(path)}
         for path in listed:
             if path not in there:
                 self.report.add('part', self.path.name, f'{path.name} is listed in metadata.yaml, but not there')
@@ -196,7 +194,7 @@ class Bag:
         found = [path for path in listed if path in there] or sorted(there)
         if not found:
             inside = ', '.join(sorted(path.name for path in self._root.iterdir())[:5]) or 'nothing'
-            bags = sum(any(map(_storage, folder.iterdir())) for folder in self._root.iterdir() if folder.is_dir())
+            bags = sum(any(map(storage, folder.iterdir())) for folder in self._root.iterdir() if folder.is_dir())
             raise BagError(
                 expected=f'a rosbag2 at {self.path}, with files {", ".join(_STORAGES)}',
                 found=f'{bags} folders of bags ({inside})' if bags else f'{inside} in it',
@@ -207,9 +205,15 @@ class Bag:
     def _opened(self, path: Path) -> _File | None:
         name = path.name
         try:
-            if path.suffix in _COMPRESSIONS:
-                path = self._decompressed_file(path)
-            file = _STORAGES[path.suffix](path, self.report, name)
+            kind = storage(path)
+            if not kind:
+                raise BagError(
+                    expected=f'a bag at {path}: a folder of rosbag2, or a file {", ".join(_STORAGES)}',
+                    found='a file of another kind',
+                    remedy='give the folder that holds metadata.yaml, or one of its files',
+                )
+            path = self._decompressed_file(path) if is_compressed(path) else path
+            file = _STORAGES[kind](path, self.report, name)
         except OSError as error:
             raise BagError(
                 expected=f'a readable file {path}', found=str(error.strerror or error), remedy='look at its permissions'
@@ -225,13 +229,9 @@ class Bag:
 
     def _decompressed_file(self, path: Path) -> Path:
         folder = Path(self._stack.enter_context(TemporaryDirectory(prefix='vdd_ros_bag_')))
-        plain = folder / path.stem
-        reader = zstandard.ZstdDecompressor().stream_reader if _COMPRESSIONS[path.suffix] == 'zstd' else lz4.frame.open
-        try:
-            with path.open('rb') as packed, reader(packed) as source, plain.open('wb') as target:
-                shutil.copyfileobj(source, target)
-        except (zstandard.ZstdError, RuntimeError, EOFError) as error:
-            self.report.add('part', path.name, f'it can be decompressed in part only ({error})')
+        plain = folder / plain_name(path)
+        if why := decompress(path, plain):
+            self.report.add('part', path.name, f'it can be decompressed in part only ({why})')
         return plain
 
     def _found_topics(self) -> dict[str, TopicInfo]:
@@ -262,11 +262,6 @@ def _type(file: _File, channel: Channel) -> str:
     schema = file.schemas.get(channel.schema)
     name = schema.name if schema is not None else ''
     return name.replace('/', '/msg/') if name.count('/') == 1 else name  # ROS 1 leaves the middle out
-
-
-def _storage(path: Path) -> type | None:
-    suffix = Path(path.stem).suffix if path.suffix in _COMPRESSIONS else path.suffix
-    return _STORAGES.get(suffix) if path.is_file() else None
 
 
 def located(path: Path) -> Path:

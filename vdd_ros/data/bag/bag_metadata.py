@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from vdd_ros.common.errors import BagError
-from vdd_ros.data.bag.mcap_copy import McapScan
+from vdd_ros.data.bag.file_scan import FileScan
 
 METADATA = 'metadata.yaml'
 _KEPT = ('version', 'compression_format', 'compression_mode', 'custom_data', 'ros_distro')
@@ -81,8 +81,8 @@ def parsed_metadata(file: Path) -> dict[str, Any]:
     raise BagError(expected=f'what describes a bag in {file}', found=why, remedy='remove it: bags are read without it')
 
 
-def write_metadata_of(folder: Path, scans: Sequence[McapScan], before: Mapping[str, Any] | None = None) -> None:
-    """Write the `metadata.yaml` of MCAP files by what was found in them; the rest of one from ``before`` is kept."""
+def write_metadata_of(folder: Path, scans: Sequence[FileScan], before: Mapping[str, Any] | None = None) -> None:
+    """Write the `metadata.yaml` of files by what was found in them; the rest of one from ``before`` is kept."""
     topics: dict[str, Topic] = {}
     for found in scans:
         for number, channel in found.channels.items():
@@ -102,16 +102,16 @@ def write_metadata_of(folder: Path, scans: Sequence[McapScan], before: Mapping[s
 def write_metadata(
     folder: Path, files: Sequence[BagFile], topics: Sequence[Topic], before: Mapping[str, Any] | None = None
 ) -> None:
-    """Write the `metadata.yaml` of an MCAP bag, aside first, so that a folder with one is a whole bag.
+    """Write the `metadata.yaml` of a bag, aside first, so that a folder with one is a whole bag.
 
-    What an older one said that does not follow from the files, such as compression and custom data, is kept.
+    What an older one said that does not follow from the files, such as custom data, is kept. The files are plain ones.
     """
     spans = [file for file in files if file.count]
     start = min((file.start for file in spans), default=0)
     end = max((file.end for file in spans), default=0)
     information = {
         'version': 8,
-        'storage_identifier': 'mcap',
+        'storage_identifier': 'sqlite3' if any(file.name.endswith('.db3') for file in files) else 'mcap',
         'relative_file_paths': [file.name for file in files],
         'duration': {'nanoseconds': end - start},
         'starting_time': {'nanoseconds_since_epoch': start},
@@ -144,7 +144,8 @@ def write_metadata(
         'ros_distro': 'rosbags',
     }
     if before is not None:
-        kept = {key: value for key, value in before.items() if key in _KEPT}
+        by_file = str(before.get('compression_mode') or '').lower() == 'file'
+        kept = {key: value for key, value in before.items() if key in _KEPT and not (by_file and 'compression' in key)}
         described = _described(before)
         for item in information['topics_with_message_count']:
             item['topic_metadata'] |= described.get(item['topic_metadata']['name'], {})

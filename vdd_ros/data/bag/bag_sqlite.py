@@ -16,8 +16,10 @@ from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag1 import ReaderError as Ros1Error
 
 from vdd_ros.common.errors import BagError
+from vdd_ros.data.bag.file_scan import DamagedPart
 from vdd_ros.data.bag.mcap_reader import Block, KeyOf
 from vdd_ros.data.bag.mcap_records import Channel, Schema
+from vdd_ros.data.bag.sqlite_pages import Pages
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.serialized import Messages
 
@@ -56,7 +58,9 @@ class SqliteFile:
         except (sqlite3.Error, OSError, TypeError) as error:
             self.close()
             raise BagError(
-                expected=f'the sqlite3 database of a bag in {self.name}', found=str(error), remedy='copy the bag again'
+                expected=f'the sqlite3 database of a bag in {self.name}',
+                found=str(error),
+                remedy='copy the bag again; `vdd recover` writes a whole one of what can be read',
             ) from error
 
     def close(self) -> None:
@@ -71,7 +75,7 @@ class SqliteFile:
         query = f'SELECT id, topic_id, timestamp, data FROM messages WHERE topic_id IN ({marks}) ORDER BY id'
         last = 0
         try:
-            cursor = self._connection.execute(query, wanted)
+            cursor = iter(self._connection.execute(query, wanted)) if not self._torn else self._left(set(wanted))
             while rows := _some(cursor):
                 groups: dict = {}
                 for place, topic, stamp, data in rows:
@@ -84,6 +88,17 @@ class SqliteFile:
         except (sqlite3.Error, OverflowError) as error:
             self._report.add('part', self.name, f'{error}; the rows after it cannot be read', 1, f'row {last}')
 
+    def _left(self, wanted: set[int]) -> Iterator[tuple[int, int, int, bytes]]:
+        """Yield the rows of a file that breaks off within a page: sqlite would take zeros for what is missing."""
+        damages: list[DamagedPart] = []
+        with self._path.open('rb') as file:
+            pages = Pages(file, damages)
+            for number, (topic, stamp, data) in pages.messages(pages.rows(None)):
+                if topic in wanted:
+                    yield number, topic, stamp, data
+        for damage in damages:
+            self._report.add('part', self.name, damage.reason, 1, f'byte {damage.offset}')
+
     def _connect(self, path: Path) -> sqlite3.Connection:
         journal = path.with_name(f'{path.name}-wal')
         if journal.exists() and journal.stat().st_size:
@@ -95,6 +110,9 @@ class SqliteFile:
             target = f'file:{path}'
         else:
             target = f'{path.resolve().as_uri()}?mode=ro&immutable=1'
+        self._path = path
+        with path.open('rb') as file:
+            self._torn = Pages(file, []).torn
         connection = sqlite3.connect(target, uri=True)
         self._stack.callback(connection.close)
         return connection
@@ -131,7 +149,7 @@ class Ros1File:
             raise BagError(
                 expected=f'a bag of ROS 1 in {self.name}',
                 found=' '.join(str(error).split()) or type(error).__name__,
-                remedy='copy it again; one that was not closed is mended by `rosbag reindex`',
+                remedy='copy it again; of one that was not closed or is damaged `vdd recover` writes a whole copy',
             ) from error
         connections = self._reader.connections
         self.channels = {item.id: Channel(item.topic, item.id, 'ros1') for item in connections}
@@ -169,11 +187,11 @@ _ROS1_ERRORS = (
 )
 
 
-def _some(cursor: sqlite3.Cursor) -> list[tuple]:
+def _some(cursor: Iterator[tuple]) -> list[tuple]:
     """Fetch rows until they are many or large."""
     rows, size = [], 0
     while len(rows) < _ROWS and size < _BYTES:
-        row = cursor.fetchone()
+        row = next(cursor, None)
         if row is None:
             break
         rows.append(row)

@@ -7,7 +7,6 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +16,8 @@ import zstandard
 
 from vdd_ros.common.errors import BagError
 from vdd_ros.data.bag import mcap_records as records
-from vdd_ros.data.bag.mcap_reader import DamagedPart, McapFile, Part
+from vdd_ros.data.bag.file_scan import DamagedPart, FileScan
+from vdd_ros.data.bag.mcap_reader import McapFile, Part
 from vdd_ros.data.bag.mcap_records import RECORD, Channel, Run, Schema
 from vdd_ros.data.decode.conversion_report import ConversionReport
 
@@ -26,33 +26,6 @@ Progress = Callable[[float], None]
 _FOOTER_START = struct.Struct('<BQQQ')
 _NEW_CHUNK = 1 << 20
 """Loose messages are gathered in chunks of at least that size [byte]."""
-
-
-@dataclass
-class McapScan:
-    """What a file holds, found by reading all of it."""
-
-    path: Path
-    channels: Mapping[int, Channel] = field(default_factory=dict)
-    schemas: Mapping[int, Schema] = field(default_factory=dict)
-    counts: Counter[int] = field(default_factory=Counter)
-    """Sound messages by channel."""
-    span: tuple[int, int] | None = None
-    """Least and greatest stamp [ns]."""
-    chunks: list[tuple[int, int]] = field(default_factory=list)
-    """Begin and end of each sound chunk in the file that was read [byte]."""
-    damages: list[DamagedPart] = field(default_factory=list)
-    closed: bool = False
-    """Whether it ends as a file that was closed."""
-    complete: bool = False
-    """Whether it was closed as it should be, and all of it can be read."""
-    torn_at: int | None = None
-    """Where it breaks off [byte], if all before can be read and is indexed, so that an end makes it whole."""
-
-    @property
-    def count(self) -> int:
-        """Sound messages."""
-        return sum(self.counts.values())
 
 
 class _Index:
@@ -140,16 +113,25 @@ def message_index(part: Part) -> dict[int, bytes]:
     return found
 
 
-def scan(path: Path, progress: Progress | None = None) -> McapScan:
-    """Read all of a file, and find out what is sound of it; errors as those of `copy`."""
-    return _passed_through(path, None, progress)[0]
+def scan(path: Path, progress: Progress | None = None, *, unverified: bool = False) -> FileScan:
+    """Read all of a file, and find out what is sound of it; arguments and errors as those of `copy`."""
+    return _passed_through(path, None, progress, unverified=unverified)[0]
 
 
-def copy(path: Path, target: Path, progress: Progress | None = None) -> McapScan:
+def copy(path: Path, target: Path, progress: Progress | None = None, *, unverified: bool = False) -> FileScan:
     """Write a whole file of all that is sound in another, which is left as it is.
 
     Chunks, attachments, metadata and records of unknown kinds keep their bytes. Messages outside of chunks are put into
     chunks. The index is made anew.
+
+    Parameters
+    ----------
+    path, target
+        The file that is read, and the one that is written.
+    progress
+        Called with the share that is done, in [0, 1].
+    unverified
+        Whether messages of chunks count whose checksum is wrong, as far as they can be read.
 
     Raises
     ------
@@ -160,13 +142,13 @@ def copy(path: Path, target: Path, progress: Progress | None = None) -> McapScan
 
     """
     with target.open('xb') as file:
-        found, _ = _passed_through(path, file, progress)
+        found, _ = _passed_through(path, file, progress, unverified=unverified)
         file.flush()
         os.fsync(file.fileno())
     return found
 
 
-def finish(path: Path, kept: Path | None = None) -> McapScan:
+def finish(path: Path, kept: Path | None = None) -> FileScan:
     """Make a torn file whole, in place: cut what is torn off its end, and write the index that leads to the rest.
 
     Interrupted, it can be done again.
@@ -204,11 +186,13 @@ def finish(path: Path, kept: Path | None = None) -> McapScan:
     return found
 
 
-def _passed_through(path: Path, target: BinaryIO | None, progress: Progress | None) -> tuple[McapScan, bytes]:
+def _passed_through(
+    path: Path, target: BinaryIO | None, progress: Progress | None, *, unverified: bool = False
+) -> tuple[FileScan, bytes]:
     """Read a file part by part, and write the parts to another, if there is one; also return the end for this one."""
-    found = McapScan(path)
+    found = FileScan(path)
     try:
-        file = McapFile(path, ConversionReport(), damaged=True)
+        file = McapFile(path, ConversionReport(), damaged=True, unverified=unverified)
     except BagError as error:
         found.damages.append(DamagedPart(0, path.stat().st_size, f'no MCAP: {error.found}'))
         return found, b''
@@ -219,8 +203,8 @@ def _passed_through(path: Path, target: BinaryIO | None, progress: Progress | No
 
 
 def _followed(
-    file: McapFile, found: McapScan, target: BinaryIO | None, progress: Progress | None
-) -> tuple[McapScan, bytes]:
+    file: McapFile, found: FileScan, target: BinaryIO | None, progress: Progress | None
+) -> tuple[FileScan, bytes]:
     if not file.tells_all:
         file.survey()
     writer = _Writer(file, target) if target is not None else None
@@ -237,7 +221,6 @@ def _followed(
     found.channels, found.schemas = file.channels, file.schemas
     found.counts, found.span, found.chunks = follower.index.counts, follower.index.span, follower.chunks
     found.damages, found.closed = file.damages, file.closed
-    _count_lost(found.damages, follower.indices)
     indexed = list(file.indexed) in ([], [begin for begin, _ in found.chunks])
     counted = file.counts is None or Counter(file.counts) == found.counts
     found.complete = file.closed and not file.damages and indexed and counted
@@ -259,8 +242,6 @@ class _Follower:
         self._file = file
         self.index = _Index()
         self.chunks: list[tuple[int, int]] = []
-        self.indices: list[tuple[int, int]] = []
-        """Of each index of messages: where it begins, and how many messages it leads to."""
         self.can_be_indexed = True
         """Whether an end can lead to all messages: they are in chunks, which but for the last have an index."""
         self.end = len(records.MAGIC)
@@ -295,7 +276,6 @@ class _Follower:
 
     def _take_index(self, part: Part) -> None:
         number, length = struct.unpack('<HI', b''.join(self._file.content(part.offset + 9, part.offset + 15)))
-        self.indices.append((part.offset, length // 16))
         if self._missing.get(number) == length // 16:
             self._offsets[number] = part.offset
             del self._missing[number]
@@ -452,16 +432,6 @@ def _compressed(data: bytes, compression: str) -> bytes:
     if compression == 'zstd':
         return zstandard.ZstdCompressor(write_content_size=True).compress(data)
     return lz4.frame.compress(data) if compression == 'lz4' else data
-
-
-def _count_lost(damages: list[DamagedPart], indices: list[tuple[int, int]]) -> None:
-    """Count the messages of damaged chunks, as the index that follows each of them tells."""
-    for damage in damages:
-        at = damage.offset + damage.size
-        for begin, count in indices:
-            if begin == at:
-                damage.messages += count
-                at += RECORD.size + 6 + 16 * count
 
 
 def _beginning(file: McapFile, part: Part) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import struct
@@ -16,6 +17,7 @@ import numpy as np
 from vdd_ros.common.errors import BagError
 from vdd_ros.data.bag import mcap_records as records
 from vdd_ros.data.bag.bag_definitions import standard_text
+from vdd_ros.data.bag.file_scan import DamagedPart, DroppedMessages
 from vdd_ros.data.bag.mcap_records import MALFORMED, RECORD, Area, Channel, ChunkHead, Damage, Run, Schema
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.serialized import Messages
@@ -29,19 +31,6 @@ Key = Hashable
 KeyOf = Callable[[Channel], Key | None]
 """By what the messages of a channel are put together; None for those that are not asked for."""
 Block = dict[Key, Messages]
-
-
-@dataclass
-class DamagedPart:
-    """A part of a file that cannot be read."""
-
-    offset: int
-    """Where it begins [byte]."""
-    size: int
-    """How much it is [byte]; 0 where the file lacks something there."""
-    reason: str
-    messages: int = 0
-    """How many messages are known to be lost with it."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +68,15 @@ class _Indexed:
 class McapFile:
     """One MCAP file."""
 
-    def __init__(self, path: Path, report: ConversionReport, name: str = '', *, damaged: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        report: ConversionReport,
+        name: str = '',
+        *,
+        damaged: bool = False,
+        unverified: bool = False,
+    ) -> None:
         """Open a file and read its summary, if it has a sound one.
 
         Parameters
@@ -92,6 +89,8 @@ class McapFile:
             What complaints call it; left out, its own name.
         damaged
             Read it even if its first bytes are not those of MCAP.
+        unverified
+            Also read the messages of chunks whose checksum is wrong, as far as they can be: their bytes may be wrong.
 
         Raises
         ------
@@ -111,6 +110,8 @@ class McapFile:
         self.damages: list[DamagedPart] = []
         """What could not be read of it, in the newest pass over it."""
         self._report = report
+        self._unverified = unverified
+        self._newest: Part | None = None
         self._file = path.open('rb')
         self._size = os.fstat(self._file.fileno()).st_size
         self._window, self._begin = b'', 0
@@ -196,7 +197,9 @@ class McapFile:
                 continue
             if part is None:
                 break
-            yield self._defined(part)
+            part = self._defined(part)
+            self._newest = part if part.chunk is not None else self._newest
+            yield part
             position = part.end
 
     def content(self, begin: int, end: int) -> Iterator[bytes]:
@@ -258,13 +261,48 @@ class McapFile:
         """Note damage, and return where to go on."""
         following = error.following if isinstance(error, _Passed) else self._area.next(position + 1)
         following = self._data_end if following is None else following
-        self._lose(position, following, str(error))
+        indexed = self._indexed_at(following)
+        contained = error.contained if isinstance(error, _Passed) else {}
+        dropped = tuple(
+            DroppedMessages(self._name_of(number), len(stamps), int(stamps.min()), int(stamps.max()))
+            for number, stamps in sorted((indexed or contained).items())
+        )
+        self._lose(position, following, str(error), dropped=dropped)
         return following
 
-    def _lose(self, begin: int, end: int, why: str, place: str = '') -> None:
-        self.damages.append(DamagedPart(begin, end - begin, why))
-        passed = f'{why}; {end - begin} bytes passed over'
-        self._report.add('part', self.name, passed, 1, place or f'byte {begin}')
+    def _lose(self, begin: int, end: int, why: str, place: str = '', dropped: tuple[DroppedMessages, ...] = ()) -> None:
+        part = DamagedPart(begin, end - begin, why, sum(item.count for item in dropped), dropped)
+        self.damages.append(part)
+        known = f', with {part.contents}' * bool(dropped)
+        self._report.add(
+            'part', self.name, f'{why}; {end - begin} bytes passed over{known}', 1, place or f'byte {begin}'
+        )
+
+    def _indexed_at(self, position: int) -> dict[int, np.ndarray]:
+        """Return the stamps of the messages that an index at a position leads to, by channel.
+
+        An index of the newest chunk that was read is left out: those messages are not lost.
+        """
+        found: dict[int, np.ndarray] = {}
+        known = (
+            {number: count for run in self._newest.runs for number, count in run.counts.items()} if self._newest else {}
+        )
+        while position + RECORD.size <= self._data_end and self._bytes(position, 1)[0] == records.MESSAGE_INDEX:
+            (length,) = struct.unpack('<Q', self._bytes(position + 1, 8))
+            if not self._area.plausible(position):
+                break
+            body = self._bytes(position + RECORD.size, length)
+            number, stamps = struct.unpack_from('<H', body)[0], np.frombuffer(body[6:], dtype='<u8')[::2]
+            mine = known.get(number) == len(stamps) and len(stamps)
+            head = self._newest.chunk if mine else None
+            if len(stamps) and not (mine and head.start <= int(stamps.min()) and int(stamps.max()) <= head.end):
+                found[number] = stamps
+            position += RECORD.size + length
+        return found
+
+    def _name_of(self, number: int) -> str:
+        channel = self.channels.get(number) or self._doubtful[0].get(number)
+        return channel.topic if channel is not None else f'channel {number}'
 
     def _loose(self, position: int, length: int) -> Part:
         """Read messages that are in no chunk."""
@@ -321,13 +359,55 @@ class McapFile:
             self.damages.append(DamagedPart(position, 0, why))
             head = ChunkHead(start, stop, size, checksum, compression, begin, count)
             return self._opened(position, body + begin + count, head, found, sound=False)
-        self._remember(whole)
+        found = self._readable(whole)
+        self._remember(found)
         # Where two tell the same length it is believed; else some records must follow there.
-        for end in sorted(wanted, key=lambda one: -wanted.count(one)):
-            reached = body + end
-            if end and reached <= self._data_end and (wanted.count(end) > 1 or self._area.next(reached) == reached):
-                raise _Passed(str(error), reached) from error
+        ends = (body + one for one in sorted(wanted, key=lambda one: -wanted.count(one)) if one)
+        reached = next(
+            (
+                end
+                for end in ends
+                if end <= self._data_end and (wanted.count(end - body) > 1 or self._area.next(end) == end)
+            ),
+            None,
+        )
+        runs = _runs(found)
+        if self._unverified and runs:
+            part = self._kept_unverified(position, reached, runs, (start, stop))
+            if part is not None:
+                return part
+        if reached is not None:
+            contained: dict[int, np.ndarray] = {}
+            for run in runs:
+                for number in run.numbers:
+                    stamps = run.stamps[run.channels == number]
+                    contained[number] = np.append(contained.get(number, stamps[:0]), stamps)
+            raise _Passed(str(error), reached, contained) from error
         raise Damage(str(error)) from error
+
+    def _kept_unverified(self, position: int, end: int | None, runs: list[Run], span: tuple[int, int]) -> Part | None:
+        """Return the messages of a chunk whose checksum is wrong, as far as their stamps are those that it tells."""
+        if end is None:
+            following = self._area.next(position + 1)
+            end = self._data_end if following is None else following
+        kept = tuple(run.only((run.stamps >= span[0]) & (run.stamps <= span[1])) for run in runs)
+        kept = tuple(run for run in kept if len(run.channels))
+        if not kept:
+            return None
+        count = sum(len(run.channels) for run in kept)
+        why = f'a chunk whose content is not what it was: {count} messages of it are kept unverified'
+        self._note(why, f'byte {position}')
+        self.damages.append(DamagedPart(position, 0, why, unverified=count))
+        head = ChunkHead(*span, 0, 0, 'zstd', 0, 0)
+        return Part(records.CHUNK, position, end, kept, head, sound=False)
+
+    def _readable(self, whole: bytes) -> bytes:
+        """Return as much of the records of a damaged chunk as can be had."""
+        try:
+            head = records.read_chunk_head(whole)
+        except _MALFORMED:
+            return b''
+        return records.beginning(whole[head.begin : head.begin + head.length], head.compression)
 
     def _fills(self, found: bytes) -> bool:
         """Tell whether records fill a buffer, and are such as a chunk holds."""
@@ -337,20 +417,11 @@ class McapFile:
         except Damage:
             return False
 
-    def _remember(self, whole: bytes) -> None:
+    def _remember(self, found: bytes) -> None:
         """Keep the definitions in a damaged chunk, for messages whose channel is defined nowhere else."""
-        try:
-            head = records.read_chunk_head(whole)
-        except _MALFORMED:
-            return
-        found = records.beginning(whole[head.begin : head.begin + head.length], head.compression)
-        area = Area(lambda position, size: found[position : position + size], len(found), (), inner=True)
-        begin = 0
-        while area.plausible(begin) and begin < len(found):
-            code, length = RECORD.unpack_from(found, begin)
+        for code, begin, end in _records(found):
             if code != records.MESSAGE:
-                self._keep(code, found[begin + RECORD.size : begin + RECORD.size + length])
-            begin += RECORD.size + length
+                self._keep(code, found[begin:end])
 
     def _keep(self, code: int, data: bytes) -> None:
         """Keep a definition, if none of its words can be garbled: a topic by its characters, a type that is of ROS."""
@@ -512,9 +583,40 @@ class McapFile:
 class _Passed(Damage):
     """Damage of which is known where it ends."""
 
-    def __init__(self, why: str, following: int) -> None:
+    def __init__(self, why: str, following: int, contained: dict[int, np.ndarray]) -> None:
         super().__init__(why)
         self.following = following
+        self.contained = contained
+        """Of the messages in it that can be told of, the stamps by channel."""
+
+
+def _records(found: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield opcode, begin and end of the body of the records at the beginning of what is left of a chunk."""
+    begin = 0
+    while begin + RECORD.size <= len(found):
+        code, length = RECORD.unpack_from(found, begin)
+        end = begin + RECORD.size + length
+        try:
+            known = code in (records.SCHEMA, records.CHANNEL)
+            if known and records.definition_length(code, found[begin + RECORD.size : end]) != length:
+                return
+        except _MALFORMED:
+            return
+        if end > len(found) or not (known or (code == records.MESSAGE and length >= 22)):
+            return
+        yield code, begin + RECORD.size, end
+        begin = end
+
+
+def _runs(found: bytes) -> list[Run]:
+    """Return the messages at the beginning of what is left of a chunk."""
+    runs, until = [], 0
+    for code, begin, _ in _records(found):
+        if code == records.MESSAGE and begin > until:
+            with contextlib.suppress(Damage):
+                runs.append(records.read_run(found, begin - RECORD.size))
+                until = runs[-1].end
+    return runs
 
 
 def _trusted(run: Run, area: Area) -> Run | None:

@@ -12,11 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vdd_ros.common.errors import BagError, OutputError
+from vdd_ros.data.bag import mcap_copy, ros1_copy, sqlite_copy
+from vdd_ros.data.bag.bag_files import SUFFIXES, decompress, is_compressed, plain_name, storage
 from vdd_ros.data.bag.bag_metadata import METADATA, partial_path, read_metadata, write_metadata_of
-from vdd_ros.data.bag.mcap_copy import McapScan, copy, finish, scan
-from vdd_ros.data.bag.mcap_reader import DamagedPart
+from vdd_ros.data.bag.file_scan import DamagedPart, FileScan
 
 Progress = Callable[[float], None]
+
+_COPYING = {'.mcap': mcap_copy, '.db3': sqlite_copy, '.bag': ros1_copy}
+"""By storage, what scans and copies its files."""
+_JOURNALS = ('-wal', '-shm', '-journal')
+_NEW, _PLAIN = 'new', 'plain'
+"""Folders of the one in which a bag is made: the bag, and files that were decompressed."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Recovery:
         if self.lost_bytes or self.lost_messages:
             known = f' with {self.lost_messages} messages' if self.lost_messages else ''
             lost = f'{self.lost_bytes} bytes{known} could not be read'
+        unverified = sum(damage.unverified for _, damage in self.damages)
+        lost += f'; {unverified} messages are kept unverified' * bool(unverified)
         kept = f'; {self.original} is unchanged' if self.original is not None else ''
         return f'{self.path}: {self.messages} messages over {self.seconds:.1f} s; {lost}{kept}'
 
@@ -96,8 +105,8 @@ def settle_all(folder: Path, reserved: Path) -> list[Recovery | BagError | Outpu
 
 
 def is_growing(path: Path) -> bool:
-    """Tell whether a process of this machine is writing to a file, or to an MCAP file in a folder, at this moment."""
-    files = [path] if path.is_file() else [*path.glob('*.mcap')]
+    """Tell whether a process of this machine is writing to a file, or to one of a bag in a folder, at this moment."""
+    files = [path] if path.is_file() else [item for item in path.iterdir() if storage(item)]
     return any(map(_is_written, files))
 
 
@@ -119,21 +128,33 @@ def _is_written(path: Path) -> bool:
     return False
 
 
-def recover(path: str | Path, output: str | Path | None = None, progress: Progress | None = None) -> Recovery:
+def recover(
+    path: str | Path,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+    *,
+    unverified: bool = False,
+) -> Recovery:
     """Write a whole bag of all that is sound in one that was not closed, or is damaged.
 
     The bag that is read is not changed: the whole one is written beside it, as ``NAME_recovered``. A bag that is whole
     is left alone; where it lacks `metadata.yaml` alone, that is written. What a killed recorder of this package left
     in ``.NAME.partial`` becomes ``NAME``, with the bytes that were cut off its end, or the damaged original, in it.
 
+    Of sqlite3 databases, rows are read page by page; bags of ROS 1 get a new index; files that are compressed as a
+    whole are written plainly.
+
     Parameters
     ----------
     path
-        A bag's folder, or where a killed recorder should have left one, or an MCAP file.
+        A bag's folder, or where a killed recorder should have left one, or a file of a bag.
     output
-        Where to write; a folder, or a file whose name ends in ``.mcap`` if the bag is one.
+        Where to write; a folder, or a file if the bag is one.
     progress
         Told the share that is done, in [0, 1].
+    unverified
+        Whether to keep the messages of MCAP chunks whose checksum is wrong, too, as far as they can be read: some of
+        their bytes are not what was recorded.
 
     Raises
     ------
@@ -151,39 +172,62 @@ def recover(path: str | Path, output: str | Path | None = None, progress: Progre
         raise _growing(path)
     if folder == partial and output is None:
         return _settled(partial, path, progress)
-    before = [_state(file) for file in files]
-    scans = [scan(file, _share(progress, files, number, 0.0)) for number, file in enumerate(files)]
-    if before != [_state(file) for file in files]:
-        raise _growing(path)
-    _refuse_nothing(path, scans)
-    if output is None and all(found.complete for found in scans):
-        if folder.is_dir() and not (folder / METADATA).exists():
-            _describe(folder, scans)
-        return _report(path, scans, None)
-    output = _free(path) if output is None else Path(output)
-    if output.exists() or partial_path(output).exists():
+    target = _free(path) if output is None else Path(output)
+    if target.exists() or partial_path(target).exists():
         raise OutputError(
-            expected=f'a free place at {output}', found='something there', remedy='choose another path or remove it'
+            expected=f'a free place at {target}', found='something there', remedy='choose another path or remove it'
         )
-    staging = _staging(output)
+    staging = _staging(target)
+    before = [_state(file) for file in files]
     try:
-        _write(folder, files, scans, staging, output, progress)
+        plain = _plain(files, staging)
+        scans = [
+            _COPYING[storage(file)].scan(file, _share(progress, files, number, 0.0), unverified=unverified)
+            for number, (file, _) in enumerate(plain)
+        ]
+        for found, file, (_, damages) in zip(scans, files, plain):
+            found.path, found.damages = file, [*damages, *found.damages]
+            found.complete &= not damages
         if before != [_state(file) for file in files]:
             raise _growing(path)
-        source = staging / output.name if output.suffix == '.mcap' and folder.is_file() else staging
-        source.rename(output)
+        _refuse_nothing(path, scans)
+        if output is None and all(found.complete for found in scans):
+            if folder.is_dir() and not (folder / METADATA).exists() and not any(map(is_compressed, files)):
+                _describe(folder, scans)
+            return _report(path, scans, None)
+        _write(folder, [file for file, _ in plain], scans, staging, target, progress, unverified=unverified)
+        if before != [_state(file) for file in files]:
+            raise _growing(path)
+        source = staging / _NEW / target.name if _is_single(folder, target) else staging / _NEW
+        source.rename(target)
     except OSError as error:
         raise OutputError(
-            expected=f'room for the recovered bag at {output}',
+            expected=f'room for the recovered bag at {target}',
             found=error.strerror or str(error),
             remedy='make room, or write elsewhere with --output; the bag that was read is unchanged',
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return _report(output, scans, folder)
+    return _report(target, scans, folder)
 
 
-def _describe(folder: Path, scans: Sequence[McapScan]) -> None:
+def _plain(files: Sequence[Path], staging: Path) -> list[tuple[Path, list[DamagedPart]]]:
+    """Return the files, plain copies of those that are compressed, and what of them cannot be decompressed."""
+    found = []
+    for file in files:
+        if not is_compressed(file):
+            found.append((file, []))
+            continue
+        target = staging / _PLAIN / plain_name(file)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        why = decompress(file, target)
+        size = target.stat().st_size
+        damage = DamagedPart(file.stat().st_size, 0, f'it can be decompressed to {size} bytes only ({why})')
+        found.append((target, [damage] * bool(why)))
+    return found
+
+
+def _describe(folder: Path, scans: Sequence[FileScan]) -> None:
     """Write the `metadata.yaml` that a whole bag lacks."""
     try:
         write_metadata_of(folder, scans)
@@ -213,19 +257,19 @@ def _settled(partial: Path, path: Path, progress: Progress | None) -> Recovery:
     kept beside the file. A file that is damaged elsewhere is copied, and kept as it is beside the copy.
     """
     files = _files(partial)
-    scans = [scan(file, _share(progress, files, number, 0.0)) for number, file in enumerate(files)]
+    scans = [mcap_copy.scan(file, _share(progress, files, number, 0.0)) for number, file in enumerate(files)]
     _refuse_nothing(path, scans)
     try:
         if all(found.complete or found.torn_at is not None for found in scans):
             for found in scans:
-                finish(found.path, found.path.with_name(f'{found.path.name}.cut'))
+                mcap_copy.finish(found.path, found.path.with_name(f'{found.path.name}.cut'))
             write_metadata_of(partial, scans, read_metadata(partial))
             partial.rename(path)
             return _report(path, scans, None)
         staging = _staging(path)
         try:
             _write(partial, files, scans, staging, path, progress)
-            staging.rename(path)
+            (staging / _NEW).rename(path)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         for found in scans:
@@ -244,39 +288,54 @@ def _settled(partial: Path, path: Path, progress: Progress | None) -> Recovery:
 def _write(
     folder: Path,
     files: Sequence[Path],
-    scans: Sequence[McapScan],
+    scans: Sequence[FileScan],
     staging: Path,
     output: Path,
     progress: Progress | None,
+    *,
+    unverified: bool = False,
 ) -> None:
-    """Write the sound parts of a bag's files, and its other files as they are, into a folder."""
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    single = output.suffix == '.mcap' and folder.is_file()
+    """Write the sound parts of a bag's files, and its other files as they are, into the folder `_NEW` of another."""
+    new = staging / _NEW
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    single = _is_single(folder, output)
     written = []
     for number, (file, found) in enumerate(zip(files, scans)):
-        target = staging / (output.name if single else file.name)
+        target = new / (output.name if single else plain_name(file))
         if found.complete:
             shutil.copyfile(file, target)
-            written.append(McapScan(**{**vars(found), 'path': target}))
+            written.append(FileScan(**{**vars(found), 'path': target}))
         else:
-            copied = copy(file, target, _share(progress, files, number, 0.5))
+            share = _share(progress, files, number, 0.5)
+            copied = _COPYING[storage(file)].copy(file, target, share, unverified=unverified)
             copied.path = target
             written.append(copied)
     if single:
         return
     if folder.is_dir():
         for item in folder.iterdir():
-            if item not in files and item.name != METADATA and not item.name.startswith('.'):
-                (shutil.copytree if item.is_dir() else shutil.copyfile)(item, staging / item.name)
-    write_metadata_of(staging, written, read_metadata(folder) if folder.is_dir() else None)
+            if not (item.name.startswith(('.', METADATA)) or storage(item) or storage(_main(item))):
+                (shutil.copytree if item.is_dir() else shutil.copyfile)(item, new / item.name)
+    if all(storage(found.path) != '.bag' for found in written):
+        write_metadata_of(new, written, read_metadata(folder) if folder.is_dir() else None)
+
+
+def _main(path: Path) -> Path:
+    """Return the database that a journal belongs to; the path itself for other files."""
+    return next((path.with_name(path.name.removesuffix(end)) for end in _JOURNALS if path.name.endswith(end)), path)
+
+
+def _is_single(folder: Path, output: Path) -> bool:
+    """Return whether a bag that is a file becomes a file."""
+    return folder.is_file() and output.suffix == Path(plain_name(folder)).suffix
 
 
 def _staging(output: Path) -> Path:
     return output.parent / f'.{output.name}.recovering'
 
 
-def _refuse_nothing(path: Path, scans: Sequence[McapScan]) -> None:
+def _refuse_nothing(path: Path, scans: Sequence[FileScan]) -> None:
     if not any(found.count for found in scans):
         reasons = [
             f'{damage.reason} at byte {damage.offset} of {found.path.name}'
@@ -291,18 +350,18 @@ def _refuse_nothing(path: Path, scans: Sequence[McapScan]) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the MCAP files of a bag, in their order."""
-    if folder.is_file() and folder.suffix == '.mcap':
+    """Return the files of a bag, in their order."""
+    if folder.is_file() and storage(folder):
         return [folder]
-    files = sorted(folder.glob('*.mcap'), key=_natural) if folder.is_dir() else []
+    files = [item for item in folder.iterdir() if storage(item)] if folder.is_dir() else []
     if not files:
         others = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
         raise BagError(
-            expected=f'MCAP files of a bag at {folder}',
+            expected=f'files of a bag ({", ".join(SUFFIXES)}) at {folder}',
             found=', '.join(others) or ('a file of another kind' if folder.is_file() else 'nothing there'),
-            remedy='give the folder of the bag, or an MCAP file; sqlite3 bags are read as far as they go without it',
+            remedy='give the folder of the bag, or one of its files',
         )
-    return files
+    return sorted(files, key=_natural)
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -310,7 +369,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), '') if part.isdigit() else (-1, part) for part in re.split(r'(\d+)', path.stem)]
 
 
-def _report(path: Path, scans: Sequence[McapScan], original: Path | None) -> Recovery:
+def _report(path: Path, scans: Sequence[FileScan], original: Path | None) -> Recovery:
     spans = [found.span for found in scans if found.span]
     seconds = (max(last for _, last in spans) - min(first for first, _ in spans)) / 1e9 if spans else 0.0
     damages = tuple((found.path.name, damage) for found in scans for damage in found.damages)
@@ -326,7 +385,8 @@ def _share(progress: Progress | None, files: Sequence[Path], number: int, begin:
 
 def _free(path: Path) -> Path:
     """Return a path near another that is free."""
-    stem, suffix = (path.stem, '.mcap') if path.suffix == '.mcap' and path.is_file() else (path.name, '')
+    name = Path(plain_name(path)) if storage(path) else Path(path.name)
+    stem, suffix = (name.stem, name.suffix) if storage(path) else (path.name, '')
     candidate, number = path.with_name(f'{stem}_recovered{suffix}'), 2
     while candidate.exists():
         candidate, number = path.with_name(f'{stem}_recovered_{number}{suffix}'), number + 1
