@@ -10,18 +10,21 @@ from loops import (
     EXACT,
     LIMITS,
     MILLISECOND,
+    ONE_STEP,
     SHORT,
     AnsweringPolicy,
     assert_limits_hold,
     from_rest,
     gentle,
     gentle_ahead,
+    new_loop,
     positions_of,
     run,
     run_beside,
     started_loop,
 )
 
+from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import load_contract
 from vdd_ros.control.control_loop import Command, ControlLoop, Hold
 from vdd_ros.control.execution import Execution
@@ -52,6 +55,40 @@ def test_what_the_policy_sees_does_not_depend_on_how_many_commands_lead_to_a_way
         loop.advance(now * MILLISECOND)
     reached = np.cumsum([gentle(call, None)[0] for call in range(99)], axis=0)
     np.testing.assert_allclose([window[-1, 2:] for window in policy.windows[1:]], reached, atol=1e-8)
+
+
+@pytest.mark.parametrize('milliseconds', [10, 4, 1])
+def test_a_policy_of_noisy_steps_does_not_run_away_where_limits_hold_its_commands_back(milliseconds):
+    """Every step of .4 rad/s is off by a third of that. Limits slow the arm down; what it is behind must not add up."""
+    generator, mean = np.random.default_rng(0), np.array([0.008, -0.004])
+    strict = replace(LIMITS, acceleration=np.array([5.0, 5.0]), jerk=np.array([50.0, 50.0]))
+    loop = started_loop(
+        AnsweringPolicy(lambda call, seen: mean * (1 + generator.normal(0, 0.3, (12, 1)))),
+        rules={
+            'limits': strict,
+            'control_period': milliseconds * MILLISECOND,
+            'execution': Execution(),
+        },
+        prediction_horizon=12,
+        action_horizon=4,
+    )
+    outcomes = []
+    for now in range(0, 4000, milliseconds):
+        loop.observe(now * MILLISECOND, loop.commanded)
+        outcomes.append(loop.advance(now * MILLISECOND))
+    path = from_rest(outcomes)
+    assert_limits_hold(path, strict, milliseconds * 1e-3)
+    steps = np.diff(path[:: 20 // milliseconds], axis=0)[50:]
+    assert (steps.mean(axis=0) / mean > 0.5).all() and (steps.mean(axis=0) / mean < 1.1).all()
+    assert (np.abs(steps) < 2 * np.abs(mean)).all()
+
+
+def test_single_steps_are_refused_at_control_rate_with_the_reason_and_accepted_at_the_policy_rate():
+    policy = AnsweringPolicy(lambda call, seen: [[0.001, 0.001]])
+    usual = {'execution': Execution()}
+    with pytest.raises(ConfigurationError, match=r'two steps beyond the next plan.*multiplied by 2\.\d+ from plan'):
+        new_loop(policy, rules=usual, **ONE_STEP)
+    assert new_loop(policy, rules={**usual, 'control_period': 20 * MILLISECOND}, **ONE_STEP).is_lockstep
 
 
 def test_a_plan_in_tool_space_moves_the_tool_and_holds_what_it_does_not_command():
