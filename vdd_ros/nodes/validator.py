@@ -248,8 +248,8 @@ class CommandRecord:
         """Keep what was taken as the commands of an episode."""
         self.take()
         sent = np.array([info['source_timestamp'] for _, info in self._taken], dtype=np.int64)
-        messages_taken = (deserialize_message(data, self._output.type) for data, _ in self._taken)
-        rows = [self._output.position(message) for message in messages_taken]
+        taken = zip(self._taken, sent.tolist())
+        rows = [self._output.position(deserialize_message(data, self._output.type), now) for (data, _), now in taken]
         self._episodes.append((sent, np.array(rows).reshape(len(rows), len(self._output.joints))))
         self._taken = []
 
