@@ -24,7 +24,7 @@ class Received:
     position: np.ndarray
     """Those that were due, in order, shape (time, joint) [rad]."""
     lateness: np.ndarray
-    """How much later each left than the earliest of them, measured against even periods, shape (time,) [s]."""
+    """How much later than a period after the one before each left, shape (time - 1,) [s]; 0 for one that was early."""
     gaps: int
     """How often the next command was more than half a period late."""
 
@@ -47,10 +47,10 @@ def received(sent: np.ndarray, position: np.ndarray, period: int) -> Received:
     """
     if not len(sent):
         return Received(position, np.zeros(0), 0)
-    lateness = (sent - sent[0] - period * np.arange(len(sent))) / NANOSECONDS
     gaps = np.diff(sent)
+    lateness = np.maximum(gaps - period, 0) / NANOSECONDS
     repeated = np.concatenate([[False], (gaps < _REPEATED * period) & (position[1:] == position[:-1]).all(axis=1)])
-    return Received(position[~repeated], lateness - lateness.min(), int((gaps > _MISSED * period).sum()))
+    return Received(position[~repeated], lateness, int((gaps > _MISSED * period).sum()))
 
 
 def limits_used(position: np.ndarray, limits: Limits, seconds: float) -> dict[str, float]:

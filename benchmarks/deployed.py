@@ -133,14 +133,14 @@ class Case:
             progress=lambda step, ended, total, values: progress(int(ended), int(total)),
         )
         found = [received(sent, position, period) for sent, position in zip(done.sent, done.commands)]
-        late = 1e3 * np.concatenate([each.lateness for each in found])
+        late = 1e3 * np.concatenate([[0.0], *(each.lateness for each in found)])
         return {
             **self._row(run.name, done),
             **self._motion(run, [each.position for each in found]),
             'lateness p50 [ms]': float(np.percentile(late, 50)),
             'lateness p99 [ms]': float(np.percentile(late, 99)),
             'gaps': sum(each.gaps for each in found),
-            'commands': len(late),
+            'commands': sum(len(each.position) for each in found),
             'load': load,
         }
 
