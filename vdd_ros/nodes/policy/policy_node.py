@@ -11,9 +11,8 @@ from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.service import Service
 
 from vdd_ros.common.errors import ConfigurationError, GateError, VddError
-from vdd_ros.contract.contract import NANOSECONDS, load_contract
+from vdd_ros.contract.contract import NANOSECONDS, Contract, load_contract
 from vdd_ros.control.deployment import RULE_PARAMETERS
-from vdd_ros.nodes.arm.commander import Commander
 from vdd_ros.nodes.arm.driver import ArmDriver, Setting
 from vdd_ros.nodes.arm.lifecycle import ArmNode, transition
 from vdd_ros.nodes.arm.parameters import deployment_of, period_of
@@ -36,15 +35,27 @@ SWITCH_INTERVAL = 5e-4
 class PolicyNode(ArmNode):
     """Puts a student, an arm and a person together; what moves the arm is `ArmDriver`."""
 
-    # Of the class, since a node whose parameters are refused is destroyed as it is.
     driver: ArmDriver | None = None
-    commander: Commander | None = None
+    """The connection to the arm; None before configuration, and in a node whose parameters are refused."""
+    policy: DistilledPolicy
+    """The student that acts, since configuration; a reload replaces it."""
+    contract: Contract
+    """Its contract, since configuration."""
+    reload: Reload
+    """The service that replaces the student."""
+    rules: RuleControl
+    """The services and parameters of the rules on experts."""
+    _view: View
+    """What the node publishes of its plans, since configuration."""
+    _passage: str = ''
+    """How the student came through the gate."""
+    _loaded: dict[str, tuple[bool, str]]
+    """By path, whether an artifact that the parameter `artifact` names may take over, and why not."""
 
     def __init__(self) -> None:
         """Declare the parameters; with autostart, begin by itself."""
         super().__init__('policy_node', PARAMETERS, self._apply, RULE_PARAMETERS)
-        self._passage = ''
-        self._loaded: dict[str, tuple[bool, str]] = {}
+        self._loaded = {}
         self.reload = Reload(self)
         self.rules = RuleControl(self)
 
