@@ -88,7 +88,7 @@ def test_rules_add_to_what_the_parameters_say(tmp_path):
         ('rules:\n- {forbids: [1]}', 'forbids'),
         ('rules:\n- {forbid: [-1]}', 'greater than or equal to 0'),
         ('nothing', 'Field required'),
-        ('rules: [', 'mend the path or the file'),
+        ('rules: [', 'expected rules in YAML in .*rules.yaml, line 1'),
     ],
 )
 def test_what_is_no_rule_is_refused(tmp_path, text, complaint):

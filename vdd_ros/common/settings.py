@@ -41,6 +41,13 @@ class Settings(BaseModel):
             A key is unknown (the known ones are listed), or a value is out of range.
 
         """
+        if not isinstance(values, (Mapping, BaseModel, type(None))):
+            where = f' in {document.file}' if document is not None else ''
+            raise ConfigurationError(
+                expected=f'keys and values of {cls.__name__}{where}',
+                found=f'a {type(values).__name__}',
+                remedy='write `key: value`',
+            )
         try:
             return cls.model_validate({} if values is None else values)
         except ValidationError as error:
@@ -137,7 +144,7 @@ def explained(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]
     shown = '' if isinstance(first['input'], (Mapping, BaseModel)) else f' (found {first["input"]!r})'
     return (
         f'{place}: {first["msg"].removeprefix("Value error, ")}{shown}',
-        'correct the value; `vdd settings` lists all',
+        'correct the value',
     )
 
 

@@ -20,6 +20,7 @@ class Document:
         text: str,
         error: type[VddError] = ConfigurationError,
         loader: type[yaml.SafeLoader] = yaml.SafeLoader,
+        what: str = 'YAML',
     ) -> None:
         """Read a text.
 
@@ -33,6 +34,8 @@ class Document:
             Raised as which kind of error.
         loader
             A safe loader, with tags of its own if need be.
+        what
+            What the text should be, for errors.
 
         Raises
         ------
@@ -52,7 +55,7 @@ class Document:
         except (yaml.YAMLError, RecursionError) as problem:
             mark = getattr(problem, 'problem_mark', None)
             raise error(
-                expected=f'YAML in {self.place(mark.line if mark else None)}',
+                expected=f'{what} in {self.place(mark.line if mark else None)}',
                 found=' '.join(str(getattr(problem, 'problem', None) or problem).split()),
                 remedy='correct the file',
             ) from problem
@@ -97,6 +100,8 @@ def read_document(
     what: str,
     error: type[VddError] = ConfigurationError,
     loader: type[yaml.SafeLoader] = yaml.SafeLoader,
+    *,
+    remedy: str = 'correct the path',
 ) -> Document:
     """Read a YAML file.
 
@@ -108,6 +113,8 @@ def read_document(
         What it should hold, for errors: ``settings``.
     error, loader
         As for `Document`.
+    remedy
+        What to do where there is no such file.
 
     Raises
     ------
@@ -118,12 +125,12 @@ def read_document(
     try:
         text = Path(file).read_text(encoding='utf-8')
     except OSError as problem:
-        raise error(expected=f'{what} at {file}', found=str(problem.strerror), remedy='correct the path') from problem
+        raise error(expected=f'{what} at {file}', found=str(problem.strerror), remedy=remedy) from problem
     except UnicodeDecodeError as problem:
         raise error(
             expected=f'{what} as text in UTF-8 at {file}', found=str(problem), remedy='save the file as UTF-8'
         ) from problem
-    return Document(file, text, error, loader)
+    return Document(file, text, error, loader, what)
 
 
 def _child(node: yaml.Node | None, part: str | int) -> tuple[int, yaml.Node] | None:

@@ -11,7 +11,8 @@ from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from vdd_ros.common.errors import ContractError
 from vdd_ros.common.share import share_path
-from vdd_ros.contract.contract_file import Document, misplaced
+from vdd_ros.common.yaml_file import Document
+from vdd_ros.contract.contract_file import complaint, misplaced
 from vdd_ros.contract.contract_rules import SINCE_2, complaints
 from vdd_ros.contract.episode_rules import Episodes, Signal
 from vdd_ros.contract.features import ActionMode, Alignment, Axis, Frozen, Image, JointStream, TopicFeature
@@ -332,11 +333,11 @@ def load_contract(path: str | Path) -> Contract:
         raise ContractError(
             expected=f'text in UTF-8 in {file}', found=str(error), remedy='save the file as UTF-8'
         ) from error
-    document = Document(file, text)
+    document = Document(file, text, ContractError)
     try:
         return Contract.model_validate(document.values)
     except ValidationError as error:
-        raise document.complaint(error, _MODELS, Contract) from error
+        raise complaint(document, error, _MODELS, Contract) from error
 
 
 _MODELS = {

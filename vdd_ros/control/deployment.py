@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import yaml
 from pydantic import Field
 
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.common.settings import Settings
 from vdd_ros.common.share import share_path
+from vdd_ros.common.yaml_file import read_document
 from vdd_ros.contract.contract import NANOSECONDS, Contract, Feature
 from vdd_ros.control.control_loop import ControlLoop
 from vdd_ros.control.execution import Execution
@@ -315,20 +315,11 @@ def load_deployment(path: str | Path | None = None) -> Deployment:
 
 def deployment_parameters(file: Path) -> dict[str, Any]:
     """Read all parameters of the policy node from its YAML; errors as those of `load_deployment`."""
+    nodes = read_document(file, 'parameters of policy_node').values
     try:
-        nodes = yaml.safe_load(file.read_text(encoding='utf-8'))
         found = next(each['ros__parameters'] for name, each in nodes.items() if name.endswith('policy_node'))
         return dict(found)
-    except (
-        OSError,
-        UnicodeDecodeError,
-        yaml.YAMLError,
-        AttributeError,
-        KeyError,
-        StopIteration,
-        TypeError,
-        ValueError,
-    ) as error:
+    except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
         raise ConfigurationError(
             expected=f'parameters of policy_node in {file}',
             found=f'{type(error).__name__} {" ".join(str(error).split())}',

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from vdd_ros.common.errors import ConfigurationError, ContractError
+from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.common.settings import Settings
+from vdd_ros.common.yaml_file import Document, read_document
 from vdd_ros.contract.contract import Contract
-from vdd_ros.contract.contract_file import Document
 from vdd_ros.contract.features import TopicFeature
 from vdd_ros.control.conditions import Code, ConditionError, Vocabulary, compile_all, translate
 from vdd_ros.policy.labels import Labels
@@ -290,13 +290,7 @@ def load_rules(
         parameter is unknown. The message names file and line.
 
     """
-    file = Path(path)
-    try:
-        document = Document(file, file.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, ContractError) as error:
-        raise ConfigurationError(
-            expected=f'rules in YAML at {path}', found=' '.join(str(error).split()), remedy='mend the path or the file'
-        ) from error
+    document = read_document(path, 'rules in YAML')
     try:
         found = RuleFile.model_validate(document.values if isinstance(document.values, dict) else {})
     except ValidationError as error:

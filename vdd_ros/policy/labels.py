@@ -126,13 +126,12 @@ def load_labels(folder: Path, artifact: str, experts: int) -> Labels:
 
     """
     file = folder / LABELS
-    try:
-        document = yaml.safe_load(file.read_text(encoding='utf-8'))
-        found = LabelFile.parse(document if isinstance(document, dict) else {})
-        labels = Labels(MappingProxyType(dict(sorted(found.experts.items()))))
-    except FileNotFoundError:
+    if not file.exists():
         return Labels()
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigurationError) as error:
+    try:
+        found = LabelFile.read(file)
+        labels = Labels(MappingProxyType(dict(sorted(found.experts.items()))))
+    except ConfigurationError as error:
         raise ArtifactError(
             expected=f'labels of experts in {file}',
             found=' '.join(str(error).split()),

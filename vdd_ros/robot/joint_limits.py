@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from vdd_ros.common.errors import ConfigurationError, ModelError
+from vdd_ros.common.yaml_file import read_document
 
 _SWITCHES = {
     'has_position_limits': ('min_position', 'max_position'),
@@ -129,12 +130,7 @@ def load_joint_limits(path: str | Path, joints: Sequence[str]) -> dict[str, np.n
         positive number.
 
     """
-    try:
-        document = yaml.load(Path(path).read_text(encoding='utf-8'), Loader=_Loader)  # a safe loader, with two units
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(
-            expected=f'joint limits in YAML at {path}', found=' '.join(str(error).split()), remedy='mend the file'
-        ) from error
+    document = read_document(path, 'joint limits in YAML', loader=_Loader).values
     read, entries = _form(path, document)
     if not any(joint in entries for joint in joints):
         raise ConfigurationError(

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 import numpy as np
-import yaml
 from pydantic import Field
 
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.common.settings import Settings
 from vdd_ros.common.share import share_path
+from vdd_ros.common.yaml_file import read_document
 from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.sim.randomization import Randomization
 
@@ -101,7 +101,7 @@ def load_disturbances(name: str | Path) -> Disturbances:
         return Disturbances()
     path = Path(name)
     if path.suffix:
-        return Disturbances.parse(read_yaml(path))
+        return Disturbances.read(path)
     scenarios = scenarios_that_ship()
     if str(name) not in scenarios:
         raise ConfigurationError(
@@ -119,12 +119,7 @@ def scenarios_that_ship() -> Mapping[str, Any]:
 
 def read_yaml(path: Path) -> Mapping[str, Any]:
     """Read a YAML file that holds a mapping; one that is absent or no such file is a `ConfigurationError`."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            expected=f'YAML at {path}', found=' '.join(str(error).split()), remedy='give the path of a sound file'
-        ) from error
+    values = read_document(path, 'YAML').values
     if values is not None and not isinstance(values, dict):
         raise ConfigurationError(
             expected=f'keys and values in {path}', found=f'a {type(values).__name__}', remedy='mend the file'

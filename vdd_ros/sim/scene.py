@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.common.settings import Settings
 from vdd_ros.common.share import share_path
-from vdd_ros.contract.contract_file import Document
+from vdd_ros.common.yaml_file import read_document
 
 Rate = Annotated[float, Field(gt=0, le=10_000)]
 Joints = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -217,13 +217,8 @@ def load_scene(path: str | Path) -> tuple[SceneSettings, Path]:
     file = Path(path)
     if not file.suffix:
         file = share_path('config', 'scenes', f'{path}.yaml')
-    try:
-        document = Document(file, file.read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError) as error:
-        known = ', '.join(sorted(other.stem for other in share_path('config', 'scenes').glob('*.yaml')))
-        raise ConfigurationError(
-            expected=f'a scene file at {file}', found=str(error), remedy=f'give its path, or one of {known}'
-        ) from error
+    known = ', '.join(sorted(other.stem for other in share_path('config', 'scenes').glob('*.yaml')))
+    document = read_document(file, 'a scene file', remedy=f'give its path, or one of {known}')
     try:
         settings = SceneSettings.model_validate(document.values or {})
     except ValidationError as error:

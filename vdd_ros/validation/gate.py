@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import Field
 
-from vdd_ros.common.errors import ConfigurationError, GateError
+from vdd_ros.common.errors import GateError
 from vdd_ros.common.settings import Settings
 from vdd_ros.common.share import share_path
 from vdd_ros.policy.artifact import Artifact
@@ -97,19 +96,7 @@ def load_gate(path: str | Path | None = None) -> Gate:
 
     """
     file = share_path('config', 'gate.yaml') if path is None else Path(path)
-    try:
-        values = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigurationError(
-            expected=f'thresholds in YAML at {file}',
-            found=' '.join(str(error).split()),
-            remedy='mend the path or the file',
-        ) from error
-    if not isinstance(values, Mapping):
-        raise ConfigurationError(
-            expected=f'keys and values in {file}', found=f'a {type(values).__name__}', remedy='mend the file'
-        )
-    return Gate.parse(values)
+    return Gate.read(file)
 
 
 def find_report(artifact: Path) -> Path | None:
