@@ -91,6 +91,21 @@ def test_limits_that_acted_are_counted_by_joint(validated):
     assert rollouts.limited['lag'].shape == (7,) and rollouts.limited['lag'].max() > 0.1
 
 
+def test_rules_that_avoid_a_zone_keep_the_tool_out_of_it_in_rollouts(tmp_path):
+    student = save_student(tmp_path / 'student', [[-0.004, 0.004], [0.004, 0.004]])
+    rules = tmp_path / 'routing.yaml'
+    rules.write_text('zones: {left: {x: [null, 0.52]}}\nrules: [{name: not left, avoid: [left]}]')
+    make = partial(DistilledPolicy.load, student)
+    trials = {
+        name: Trial(make, 4, deployment=Deployment(rules=file)) for name, file in (('free', ''), ('ruled', str(rules)))
+    }
+    found = rollout_all(load_task('avoiding'), load_contract('avoiding_cartesian'), trials, seed=0)
+    # At the start the left expert would enter it. Further to the right it may act again.
+    assert all(next(expert for expert in experts if expert >= 0) == 1 for experts in found['ruled'].experts)
+    left = {name: min(path[:, 0].min() for path in each.paths) for name, each in found.items()}
+    assert left['free'] < 0.5 and left['ruled'] > 0.52
+
+
 def test_student_that_fails_is_told_so_and_does_not_come_through(validated):
     report = read_report(validated / 'student.report')
     assert not report['gate']['passes'] and 'nominal: success is 0' in report['gate']['text']

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,11 @@ from loops import (
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import load_contract
 from vdd_ros.control.deployment import Deployment
+from vdd_ros.control.policy_interface import PolicyInterface
 from vdd_ros.control.rules import Rules, entries_of, load_rules
 from vdd_ros.policy.labels import Label, Labels
 from vdd_ros.policy.routing import Choice, Routing, Situation
+from vdd_ros.robot.kinematics import Kinematics
 
 CARTESIAN = load_contract('avoiding_cartesian')
 RULES = """
@@ -254,6 +257,50 @@ def test_a_parameter_of_rules_has_the_name_and_type_of_the_file(tmp_path, values
     deployed = Deployment(rules='a.yaml', rule_parameters={'task': 'cans'})
     assert deployed.parameters['rule_parameters.task'] == 'cans'
     assert len({deployed, Deployment(rules='a.yaml'), Deployment(rules='a.yaml')}) == 2
+
+
+def test_experts_that_lead_the_tool_into_a_zone_do_not_act(tmp_path):
+    contract = load_contract('avoiding_cartesian')
+    kinematics = Kinematics.from_contract(contract)
+    home = np.array([-0.4, 0.3, 0.0, -2.2, 0.0, 2.5, 0.4])
+    interface = PolicyInterface(contract, kinematics)
+    interface.anchor(home)
+    x, y, z = kinematics.tool_position(home).tolist()
+    steps = 0.01 * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [-1.0, 1.0]])
+    paths = interface.tool_paths(np.repeat(steps[:, None], 12, axis=1))
+    np.testing.assert_allclose(paths[:, -1], [x, y, z] + 0.12 * np.pad(steps / 0.01, ((0, 0), (0, 1))), atol=1e-12)
+    # What limits and reach leave of them is the same as long as they suffice.
+    slow = np.repeat(0.001 * steps[:, None] / 0.01, 3, axis=1)
+    for expert, path in enumerate(interface.tool_paths(slow)):
+        np.testing.assert_allclose(
+            path, kinematics.tool_position(interface.waypoints(slow[expert], home).joints), atol=1e-3
+        )
+    rules = rules_of(
+        tmp_path,
+        f'zones: {{behind: {{x: [null, {x - 0.05}]}}, beside: {{y: [{y - 0.2}, {y - 0.05}]}}}}\nrules:\n'
+        '- {name: not behind, avoid: [behind]}\n- {name: late, when: time > 1, avoid: [beside, behind]}\n',
+    )
+    situation = Situation(np.array([x, y]), tool_paths=lambda: paths)
+    assert rules.at(situation).routing.forbidden == {1, 4} and rules.at(situation).effects == ('avoids behind',)
+    assert rules.at(replace(situation, time=2.0)).routing.forbidden == {1, 3, 4}
+    assert rules.at(replace(situation, tool_paths=lambda: paths[[1, 4]])).refusal(2) == (
+        'the rules leave no expert: not behind'
+    )
+    assert 'no path of the tool is known' in rules.at(replace(situation, tool_paths=None)).refusal(5)
+    with pytest.raises(ConfigurationError, match="line 2.*'ahead'; known zones: none"):
+        rules_of(tmp_path, 'rules:\n- avoid: [ahead]')
+
+
+def test_joints_that_are_commanded_lead_the_tool_where_they_put_it():
+    contract = load_contract('avoiding_joint')
+    kinematics = Kinematics.from_contract(contract)
+    home = np.array([-0.4, 0.3, 0.0, -2.2, 0.0, 2.5, 0.4])
+    interface = PolicyInterface(contract, kinematics)
+    interface.anchor(home)
+    chunks = np.random.default_rng(0).normal(0, 0.005, (3, 12, contract.action_size))
+    for chunk, path in zip(chunks, interface.tool_paths(chunks)):
+        expected = kinematics.tool_position(interface.waypoints(chunk, home).joints)
+        np.testing.assert_allclose(path[: len(expected)], expected, atol=1e-9)
 
 
 def test_a_condition_that_cannot_be_evaluated_stops_the_arm_and_is_named(tmp_path):

@@ -326,6 +326,7 @@ class Planner:
             self._present,
             int(self._log_gating.argmax()),
             functools.partial(interface.tool_pose, tick.measured) if interface.has_tool else None,
+            functools.partial(interface.tool_paths, self._mean) if interface.has_tool else None,
         )
         applied = routing.at(situation)
         if refusal := applied.refusal(len(log_gating)):

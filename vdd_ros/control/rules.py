@@ -70,6 +70,16 @@ class Zone(Settings):
         return self
 
     @property
+    def box(self) -> np.ndarray:
+        """Lower and upper corner, shape (2, 3) [m]; infinite where there is no bound."""
+        ends = [(-np.inf if low is None else low, np.inf if high is None else high) for low, high in self._ranges]
+        return np.array(ends).T
+
+    @property
+    def _ranges(self) -> tuple[Range, Range, Range]:
+        return self.x, self.y, self.z
+
+    @property
     def code(self) -> str:
         """The Python expression over the tool pose ``t`` that is true inside."""
         terms = []
@@ -89,6 +99,8 @@ class Rule(Settings):
     """Experts that must not act."""
     prefer: dict[Expert, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     """Factors on the odds of experts: 10 makes one ten times as likely beside the others."""
+    avoid: tuple[str, ...] = ()
+    """Zones. Experts whose mean chunk leads the tool into one of them must not act in this plan."""
     pin: Expert | None = None
     """The only expert that may act. If several applying rules pin, the last one wins."""
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -125,6 +137,8 @@ class _Effect:
     temperature: float | None
     speed: float | None
     stop: bool
+    avoid: tuple[np.ndarray, ...]
+    """Corners of zones, shape (2, 3) [m] each."""
     text: str
 
 
@@ -184,6 +198,10 @@ class Rules:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             known = self._known[mask] = self._combined(mask)
+        if mask & self._avoiding:
+            if situation.tool_paths is None:
+                return replace(known, stop='rules avoid zones, and without kinematics no path of the tool is known')
+            return self._avoided(known, mask, situation.tool_paths())
         return known
 
     def check(self, experts: int) -> None:
@@ -219,6 +237,22 @@ class Rules:
     @cached_property
     def _uses_tool(self) -> bool:
         return any(code.uses_tool for code in self.codes)
+
+    @cached_property
+    def _avoiding(self) -> int:
+        """The rules that avoid zones, as a bit mask."""
+        return sum(1 << place for place, effect in enumerate(self.effects) if effect.avoid)
+
+    def _avoided(self, applied: Applied, mask: int, paths: np.ndarray) -> Applied:
+        """Forbid experts that lead the tool, on paths of shape (expert, step, 3), into a zone that is avoided now."""
+        entering = np.zeros(len(paths), dtype=bool)
+        for place, effect in enumerate(self.effects):
+            for lower, upper in effect.avoid if mask >> place & 1 else ():
+                entering |= ((paths >= lower) & (paths <= upper)).all(axis=-1).any(axis=-1)
+        if not entering.any():
+            return applied
+        forbidden = applied.routing.forbidden | frozenset(np.flatnonzero(entering).tolist())
+        return replace(applied, routing=replace(applied.routing, forbidden=forbidden))
 
     @cached_property
     def _known(self) -> dict[int, Applied]:
@@ -312,7 +346,15 @@ def load_rules(
                 found=f'{name!r} a second time in {place}',
                 remedy='rename one of them',
             )
-        effects.append(_effect_of(rule, name, labels, document, number))
+        unknown = [zone for zone in rule.avoid if zone not in found.zones]
+        if unknown:
+            raise ConfigurationError(
+                expected=f'the name of a zone in {document.place(document.line(["rules", number, "avoid"]))}',
+                found=repr(unknown[0]),
+                remedy=f'known zones: {", ".join(found.zones) or "none"}',
+            )
+        zones = tuple(found.zones[zone].box for zone in rule.avoid)
+        effects.append(_effect_of(rule, name, labels, document, number, zones))
         try:
             code = _code_of(rule, contract, vocabulary, number)
         except ConditionError as error:
@@ -367,7 +409,9 @@ def _column(condition: Condition, contract: Contract, vocabulary: Vocabulary) ->
     )
 
 
-def _effect_of(rule: Rule, name: str, labels: Labels, document: Document, number: int) -> _Effect:
+def _effect_of(
+    rule: Rule, name: str, labels: Labels, document: Document, number: int, zones: tuple[np.ndarray, ...]
+) -> _Effect:
     def known(expert: Expert, *part: str | int) -> int:
         found = expert if isinstance(expert, int) else labels.number(expert)
         if found is None:
@@ -388,6 +432,7 @@ def _effect_of(rule: Rule, name: str, labels: Labels, document: Document, number
     texts = [
         f'forbids {", ".join(map(labels.text, sorted(forbid)))}' if forbid else '',
         *(f'prefers {labels.text(expert)} x {factor:g}' for expert, factor in prefer.items()),
+        f'avoids {", ".join(rule.avoid)}' if rule.avoid else '',
         f'pins {labels.text(pin)}' if pin is not None else '',
         f'temperature {rule.temperature:g}' if rule.temperature is not None else '',
         f'speed x {rule.speed:g}' if rule.speed is not None else '',
@@ -395,7 +440,9 @@ def _effect_of(rule: Rule, name: str, labels: Labels, document: Document, number
     ]
     text = ', '.join(filter(None, texts)) or 'no effect'
     place = document.place(document.line(['rules', number]))
-    return _Effect(name, place, not rule.when, forbid, prefer, pin, rule.temperature, rule.speed, rule.stop, text)
+    return _Effect(
+        name, place, not rule.when, forbid, prefer, pin, rule.temperature, rule.speed, rule.stop, zones, text
+    )
 
 
 def _checked_parameters(

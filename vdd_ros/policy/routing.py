@@ -42,6 +42,8 @@ class Situation:
     """The likeliest expert by the gating, without rules."""
     tool_pose: Callable[[], Sequence[float]] | None = None
     """Returns x, y, z [m], roll, pitch, yaw [rad] of the tool as measured; None without kinematics."""
+    tool_paths: Callable[[], np.ndarray] | None = None
+    """Returns where the mean chunk of each expert leads the tool, shape (expert, step, 3) [m]; None likewise."""
 
 
 @dataclass(frozen=True)

@@ -69,12 +69,14 @@ def check_rules(
         for tick, log_gating in enumerate(episode.log_gating):
             ticks += 1
             joints = episode.joints[tick]
+            interface.anchor(joints)
             situation = Situation(
                 episode.observation[tick],
                 tick / contract.policy_rate,
                 acting,
                 int(log_gating.argmax()),
                 lambda joints=joints: interface.tool_pose(joints),
+                lambda mean=episode.mean[tick]: interface.tool_paths(mean),
             )
             applied = rules.at(situation)
             for name in applied.rules:
