@@ -207,3 +207,37 @@ def test_a_gradient_is_clipped_to_its_largest_norm():
     norm = descent.step((parameter * torch.tensor([30.0, 40.0])).sum(), progress=torch.tensor(0.5))
     assert norm.item() == pytest.approx(50.0)
     torch.testing.assert_close(parameter.grad, torch.tensor([0.3, 0.4]))
+
+
+@pytest.mark.parametrize('kind', ['mlp', 'transformer', 'unet'])
+def test_mixed_precision_leaves_everything_but_the_layers_in_float32(kind):
+    """What comes out is float32 and near to what comes out in full; scales, likelihoods and weights are not reduced."""
+    torch.manual_seed(0)
+    shape = PolicyShape(observation_horizon=2, observation_size=3, action_size=8, steps=4)
+    trunk = TrunkSettings(kind=kind, width=32, depth=2)
+    teacher = Teacher(TeacherSettings(trunk=trunk), shape)
+    for parameter in teacher.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    window, noisy = torch.randn(64, 2, 3, generator=seeded(1)), torch.randn(64, 8, generator=seeded(2))
+    sigma = torch.tensor(0.02)
+    full = teacher.denoiser(noisy, sigma, window)
+    teacher.denoiser.mixed = True
+    mixed = teacher.denoiser(noisy, sigma, window)
+    assert mixed.dtype == torch.float32
+    # At little noise the network has little say: its error of a part in some hundred is scaled with the noise.
+    assert 0 < (mixed - full).abs().max() < 0.02 * 0.2
+    mixed.square().mean().backward()
+    assert all(parameter.grad.dtype == parameter.dtype == torch.float32 for parameter in teacher.parameters())
+
+
+def test_a_student_of_mixed_precision_has_covariances_and_likelihoods_in_float32():
+    torch.manual_seed(0)
+    student = Student(StudentSettings(trunk=TrunkSettings(width=32, depth=2), experts=3), SHAPE, seeded())
+    window = torch.randn(64, 1, 2, generator=seeded(1))
+    full = student(window)
+    student.mixed = True
+    mixed = student(window)
+    for name in ('mean', 'log_gating'):
+        assert getattr(mixed, name).dtype == torch.float32
+        assert 0 < (getattr(mixed, name) - getattr(full, name)).abs().max() < 0.05
+    assert mixed.covariance.cholesky.dtype == mixed.log_prob(torch.zeros(64, 2)).dtype == torch.float32

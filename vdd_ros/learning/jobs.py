@@ -41,6 +41,7 @@ from vdd_ros.learning.export import export_denoiser, export_student
 from vdd_ros.learning.learning_settings import LearningSettings, load_settings, preset
 from vdd_ros.learning.mixture.student import Student, StudentSettings
 from vdd_ros.learning.networks import PolicyShape
+from vdd_ros.learning.processor import has_bfloat16, keep_freed_memory
 from vdd_ros.learning.runs import Run, checkpoint_path, run_path
 from vdd_ros.learning.selection import Selection
 from vdd_ros.learning.training import Ema, Learner, SingleLoss, fit
@@ -85,6 +86,10 @@ class _Job:
     @property
     def device(self) -> torch.device:
         return device_of(self.settings)
+
+    @property
+    def mixed(self) -> bool:
+        return mixed_precision(self.settings, self.device)
 
     def generator(self) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(self.settings.seed)
@@ -211,14 +216,19 @@ def train_teacher(
     training = settings.teacher_training
     torch.manual_seed(settings.seed)
     teacher = Teacher(settings.teacher, shape_of(job.contract)).to(job.device)
+    teacher.denoiser.mixed = job.mixed
     with _threads(settings.threads), job.run('teacher') as run:
         learner = SingleLoss(teacher, teacher.loss, windows, batch=training.batch, descent=training.descent)
         evaluation = TeacherEvaluation(windows, held_out, settings.seed, job.device)
         selection = Selection(teacher, evaluation, training.iterations)
+        if settings.compiled:
+            teacher.denoiser.compile(dynamic=False)
         if not job.fit('teacher', run, learner, training.ema, training.iterations, selection):
             return None
-        metrics = {**evaluation(teacher), 'energy_score': evaluation.energy_score(teacher)}
-        teacher.cpu()
+        learned, teacher = teacher, Teacher(settings.teacher, teacher.shape)
+        teacher.load_state_dict(learned.state_dict())  # in float32, not compiled, in the memory of the processor
+        learned.denoiser.mixed = False
+        metrics = {**evaluation(learned), 'energy_score': evaluation.energy_score(learned)}
         manifest = Manifest(
             kind='teacher',
             **job.origin(normalizers),
@@ -277,7 +287,7 @@ def distill(
     else:
         artifact = load_artifact(teacher, kind='teacher', contract=demonstrations.contract)
         normalizers, learned = artifact.manifest.normalizers, restored_teacher(artifact).to(job.device)
-        score = learned.score
+        learned.denoiser.mixed, score = job.mixed, learned.score
     with _threads(settings.threads), job.run('student') as run:
         bench = _StudentBench(job, normalizers)
         student = bench.student()
@@ -298,6 +308,9 @@ def distill(
             )
         learner = Distiller(student, score, bench.windows, settings.distillation, labels, rounds)
         evaluation, selection = bench.selection(student, learned)
+        if settings.compiled:
+            for network in (student.trunk, *([] if learned is None else [learned.denoiser])):
+                network.compile(dynamic=False)
         if not job.fit('student', run, learner, settings.student_ema, settings.distillation.iterations, selection):
             return None
         metrics = bench.figures(student, evaluation)
@@ -456,6 +469,13 @@ def device_of(settings: LearningSettings) -> torch.device:
     return torch.device('cuda' if available and settings.device != 'cpu' else 'cpu')
 
 
+def mixed_precision(settings: LearningSettings, device: torch.device) -> bool:
+    """Return whether networks compute in bfloat16 while they are trained: if the settings and the device say so."""
+    if settings.precision != 'auto':
+        return settings.precision == 'mixed'
+    return torch.cuda.is_bf16_supported() if device.type == 'cuda' else has_bfloat16()
+
+
 class _StudentBench:
     """What a student and EM beside it are learned from, and how both are judged and written."""
 
@@ -469,7 +489,9 @@ class _StudentBench:
         job = self._job
         torch.manual_seed(job.settings.seed)
         generator = torch.Generator().manual_seed(job.settings.seed)
-        return Student(job.settings.student, shape_of(job.contract), generator).to(job.device)
+        student = Student(job.settings.student, shape_of(job.contract), generator).to(job.device)
+        student.mixed = job.mixed
+        return student
 
     def imitating(self, simulator: Simulator | None) -> LearningSettings:
         """Return the settings, by which a simulator is of use."""
@@ -522,6 +544,7 @@ class _StudentBench:
 
     def figures(self, student: Student, evaluation: StudentEvaluation) -> dict[str, float]:
         """Widen what is too narrow, and return what the kept weights are worth, on more windows than while learning."""
+        student.mixed = False
         observation, action = self.held_out.draw(_JUDGED_WINDOWS, self._job.generator())
         with torch.no_grad():
             student.widen(widening_of(student(observation), action))
@@ -586,6 +609,7 @@ def _resumable(output: str | Path, resume: bool) -> bool:
 @contextlib.contextmanager
 def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
+    keep_freed_memory()
     if count:
         torch.set_num_threads(count)
     try:

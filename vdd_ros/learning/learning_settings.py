@@ -44,6 +44,12 @@ class LearningSettings(Settings):
     """Cores to use; 0 for all."""
     device: Literal['auto', 'cpu', 'cuda'] = 'auto'
     """Where networks are trained; `auto`: on a GPU where there is one. A checkpoint is resumed where it was begun."""
+    precision: Literal['auto', 'full', 'mixed'] = 'auto'
+    """`mixed`: networks compute in bfloat16 while they are trained; weights, noise scales, likelihoods and covariances
+    stay in float32, and so does all of what is exported. `full`: all in float32. `auto`: mixed where the GPU or the
+    processor has instructions for it. A checkpoint is resumed with the precision it was begun with."""
+    compiled: bool = False
+    """Whether `torch.compile` fuses what networks compute between products; a minute of compilation, on a GPU."""
     augmentation: AugmentationSettings = AugmentationSettings()
     """Displacements that teach recovery."""
     student_augmentation: AugmentationSettings | None = None

@@ -68,6 +68,11 @@ class TrunkSettings(Settings):
         return self.kind in ('unet', 'chunk_transformer')
 
 
+def reduced(like: Tensor, enabled: bool) -> torch.autocast:
+    """Return a context in which layers compute in bfloat16 where a tensor lies, weights and sums staying in float32."""
+    return torch.autocast(like.device.type, torch.bfloat16, enabled=enabled)
+
+
 _SILU_GAIN = 1.6765
 """What keeps unit variance through a SiLU: the inverse root of the mean square of its output for normal input."""
 
@@ -95,10 +100,15 @@ class NoiseEmbedding(nn.Module):
     octaves = 5
     size = 1 + 2 * octaves
 
+    def __init__(self) -> None:
+        """Hold the frequencies, which are no part of the state."""
+        super().__init__()
+        self.register_buffer('frequency', 2.0 ** torch.arange(self.octaves), persistent=False)
+
     def forward(self, sigma: Float[Tensor, '*sample']) -> Float[Tensor, '*sample feature']:
         """Embed noise levels above zero."""
         level = sigma.log()[..., None] / 4
-        phase = level * (2.0 ** torch.arange(self.octaves, dtype=sigma.dtype, device=sigma.device))
+        phase = level * self.frequency
         return torch.cat([level, phase.sin(), phase.cos()], dim=-1)
 
 

@@ -98,11 +98,14 @@ class Descent:
         """
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip, foreach=True)
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients, foreach=True)
         self._seen.copy_(torch.where(self.failed, self._seen, torch.stack([loss.detach(), norm.detach()])))
         self.failed.logical_or_(~self._seen.isfinite().all())
         self._rate.copy_(self.settings.rate(progress))
-        # What a gradient scaler of mixed precision tells the fused kernel, too: leave out this step.
+        # What a gradient scaler of mixed precision tells the fused kernel, too: by what to divide the gradients, and
+        # whether to leave out this step.
+        self.optimizer.grad_scale = (norm / self.settings.clip).clamp(min=1.0)
         self.optimizer.found_inf = self.failed.to(self._seen.dtype)
         self.optimizer.step()
         return norm
@@ -219,6 +222,9 @@ class Ema:
         """Move towards the present parameters."""
         self.updates += 1
         share = 1 - ((1 + self.updates) / (10 + self.updates)).clamp(max=self.decay)
+        if share.device.type == 'cpu':  # a number costs no waiting here, and saves two passes over all parameters
+            torch._foreach_lerp_(self.average, self._live, share.item())
+            return
         difference = torch._foreach_sub(self._live, self.average)
         torch._foreach_mul_(difference, share)
         torch._foreach_add_(self.average, difference)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vdd_ros.learning.chunk_networks import build_chunk_network
-from vdd_ros.learning.networks import MlpTrunk, NoiseEmbedding, PolicyShape, TrunkSettings, build_trunk
+from vdd_ros.learning.networks import MlpTrunk, NoiseEmbedding, PolicyShape, TrunkSettings, build_trunk, reduced
 
 Scaling = tuple[Tensor, Tensor, Tensor]
 
@@ -66,6 +66,8 @@ class Denoiser(nn.Module):
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
         self.sigma_data = sigma_data
+        self.mixed = False
+        """Whether the network computes in bfloat16; what it is scaled with stays in float32 (`networks.reduced`)."""
         self._of_chunks = trunk.denoises_chunks
         self._preconditioning = preconditioning
 
@@ -82,7 +84,8 @@ class Denoiser(nn.Module):
 
     def encode(self, observation: Float[Tensor, 'batch horizon obs']) -> Float[Tensor, 'batch *context']:
         """Compute what depends on the window alone, once for all calls of a plan."""
-        return (self.network if self._of_chunks else self.trunk).encode(observation)
+        with reduced(observation, self.mixed):
+            return (self.network if self._of_chunks else self.trunk).encode(observation)
 
     def answer(
         self,
@@ -101,7 +104,10 @@ class Denoiser(nn.Module):
     def _denoised(self, noisy: Tensor, sigma: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
         sigma = sigma.expand(noisy.shape[:-1])
         skip, output, scale = (part[..., None] for part in self._preconditioning(sigma, self.sigma_data))
-        return skip * noisy + output * network(torch.cat([scale * noisy, self.embedding(sigma)], dim=-1))
+        query = torch.cat([scale * noisy, self.embedding(sigma)], dim=-1)
+        with reduced(noisy, self.mixed):
+            answer = network(query)
+        return skip * noisy + output * answer.to(noisy.dtype)
 
     def score(
         self,

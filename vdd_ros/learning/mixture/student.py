@@ -17,7 +17,7 @@ from vdd_ros.common.settings import Settings
 from vdd_ros.learning.mixture.covariance import Covariance, DiagonalCovariance, FullCovariance
 from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
 from vdd_ros.learning.mixture.low_rank import LowRankCovariance
-from vdd_ros.learning.networks import PolicyShape, TrunkSettings, build_trunk
+from vdd_ros.learning.networks import PolicyShape, TrunkSettings, build_trunk, reduced
 
 
 class StudentSettings(Settings):
@@ -73,6 +73,8 @@ class Student(nn.Module):
         # On the device of the module, where a step may be a captured graph, and not in its state.
         self.register_buffer('_lower', torch.tril_indices(size, size, offset=-1), persistent=False)
         self._living: Tensor | None = None
+        self.mixed = False
+        """Whether the trunk computes in bfloat16; experts, their covariances and the gating stay in float32."""
         self.register_load_state_dict_post_hook(lambda module, _: module._note_living())
         self._start(generator)
 
@@ -106,7 +108,9 @@ class Student(nn.Module):
 
     def every_expert(self, observation: Float[Tensor, 'batch horizon obs'], *, acting: bool = False) -> GaussianMixture:
         """Compute the mixture of all experts, retired ones too, by a graph that does not depend on values."""
-        features = self.trunk(observation)
+        with reduced(observation, self.mixed):
+            features = self.trunk(observation)
+        features = features.to(observation.dtype)
         experts = self.settings.experts
         mean = self.mean_head(features).unflatten(-1, (experts, -1))
         above, floor = softplus(self.scale_head(features)).unflatten(-1, (experts, -1)), self.settings.scale_floor

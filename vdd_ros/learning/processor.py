@@ -1,0 +1,37 @@
+"""What of the processor and its memory matters to training without a GPU."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from pathlib import Path
+
+_BFLOAT16 = {'avx512_bf16', 'amx_bf16', 'bf16'}
+"""How processors with instructions for products in bfloat16 call them: x86, x86 with tiles, ARM."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGEST = 1 << 30
+
+
+@functools.cache
+def has_bfloat16() -> bool:
+    """Return whether the processor multiplies matrices in bfloat16 faster than in float32."""
+    try:
+        text = Path('/proc/cpuinfo').read_text(encoding='utf-8')
+    except OSError:
+        return False
+    lines = (line.partition(':') for line in text.splitlines())
+    return any(name.strip() in ('flags', 'Features') and _BFLOAT16 & set(value.split()) for name, _, value in lines)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed, of allocations up to a GiB, for the rest of the process.
+
+    Every step of a training allocates the same activations again. By default glibc returns those of some size to the
+    kernel at once, which then zeroes their pages anew: a tenth of a step. Other C libraries are left as they are.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+    mallopt(_M_TRIM_THRESHOLD, _LARGEST)
