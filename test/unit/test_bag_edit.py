@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mcap.reader import make_reader
+from mcap.writer import Writer
 from ros_messages import MILLISECOND, SECOND, command, mark, state, write_bag
 
 from vdd_ros.commands.cli import main
@@ -116,6 +117,44 @@ def test_bags_are_merged_in_the_order_of_their_times_and_refused_where_these_ove
     with pytest.raises(BagError, match='begins before .* ends'):
         merge([bag, other], tmp_path / 'never')
     assert not (tmp_path / 'never').exists()
+
+
+def test_attachments_metadata_and_what_is_said_of_each_message_are_kept(bag, tmp_path):
+    (file,) = bag.glob('*.mcap')
+    with file.open('rb') as stream:
+        held = [*make_reader(stream).iter_messages(log_time_order=False)]
+    with file.open('wb') as stream:
+        writer = Writer(stream, chunk_size=3000)
+        writer.start('ros2', 'test')
+        schemas = {schema.id: schema for schema, _, _ in held}
+        channels = {channel.id: channel for _, channel, _ in held}
+        schemas = {key: writer.register_schema(item.name, item.encoding, item.data) for key, item in schemas.items()}
+        channels = {
+            key: writer.register_channel(item.topic, item.message_encoding, schemas[item.schema_id], {'a': 'b'})
+            for key, item in channels.items()
+        }
+        writer.add_attachment(1, 2, 'calibration.yaml', 'application/yaml', b'offset: 1')
+        for number, (_, channel, item) in enumerate(held):
+            writer.add_message(channels[channel.id], item.log_time, item.data, item.log_time - 5, number)
+        writer.add_metadata('operator', {'name': 'Ada'})
+        writer.finish()
+    edit(bag, tmp_path / 'new', drop=[1])
+    (new,) = (tmp_path / 'new').glob('*.mcap')
+    with new.open('rb') as stream:
+        reader = make_reader(stream)
+        found = [item for _, _, item in reader.iter_messages(log_time_order=False)]
+        old = [item for item in found if item.publish_time < item.log_time]
+        assert [(item.publish_time - item.log_time, item.sequence) for item in old] == [
+            (-5, number) for number in range(len(held))
+        ]
+        (attachment,) = reader.iter_attachments()
+        assert (attachment.log_time, attachment.create_time, attachment.name) == (2, 1, 'calibration.yaml')
+        assert (attachment.media_type, attachment.data) == ('application/yaml', b'offset: 1')
+        assert [(item.name, item.metadata) for item in reader.iter_metadata()] == [('operator', {'name': 'Ada'})]
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+    with pytest.raises(BagError, match='vdd recover'):
+        edit(bag, tmp_path / 'never', drop=[0])
 
 
 def test_what_cannot_be_edited_is_refused_and_leaves_nothing_behind(bag, tmp_path):

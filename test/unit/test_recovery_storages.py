@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import struct
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def small_pages(path: Path) -> Path:
     """Write a sqlite3 bag anew with pages of 1024 bytes."""
     ros2(path, storage_plugin=StoragePlugin.SQLITE3)
     (file,) = path.glob('*.db3')
-    with sqlite3.connect(file) as base:
+    with closing(sqlite3.connect(file)) as base:
         base.execute('PRAGMA page_size = 1024')
         base.execute('VACUUM')
     return path

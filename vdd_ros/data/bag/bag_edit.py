@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from mcap.exceptions import McapError
-from mcap.reader import NonSeekingReader
-from mcap.records import Attachment, Channel, Message, Metadata, Schema
 from mcap.writer import CompressionType, Writer
 
 from vdd_ros.common.errors import BagError, ConfigurationError, OutputError
 from vdd_ros.contract.contract import NANOSECONDS, Contract, Feature
 from vdd_ros.data.bag import bag_messages
+from vdd_ros.data.bag import mcap_records as records
 from vdd_ros.data.bag.bag import Bag, located
 from vdd_ros.data.bag.bag_metadata import BagFile, Topic, partial_path, read_metadata, write_metadata
 from vdd_ros.data.bag.bag_recording import RecordingReader, find_topic, read_marks
 from vdd_ros.data.bag.bag_writer import definition_of
+from vdd_ros.data.bag.mcap_reader import McapFile, Part
+from vdd_ros.data.bag.mcap_records import Channel, Schema
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.recording import EpisodeMark
 from vdd_ros.data.spans import Span, spans_by_marks, spans_of
@@ -256,37 +256,44 @@ def _files(path: Path) -> list[Path]:
 
 def _span(path: Path) -> tuple[int, int]:
     """Return when the first and the last message of a bag were received [ns]."""
-    times = [message.log_time for _, _, message in _messages(path)]
-    return (min(times), max(times)) if times else (0, 0)
+    spans = [
+        (int(run.stamps.min()), int(run.stamps.max()))
+        for _, part in _parts(path)
+        for run in part.runs
+        if len(run.stamps)
+    ]
+    return (min(first for first, _ in spans), max(last for _, last in spans)) if spans else (0, 0)
 
 
-def _messages(path: Path) -> Iterator[tuple[Schema | None, Channel, Message]]:
+def _parts(path: Path) -> Iterator[tuple[McapFile, Part]]:
     """Yield what an MCAP bag holds, in the order of its files.
 
     Raises
     ------
     BagError
-        A file is damaged.
+        A file is damaged, or was not closed.
 
     """
-    for file in _files(path):
+    for name in _files(path):
+        report = ConversionReport()
         try:
-            with file.open('rb') as stream:
-                yield from NonSeekingReader(stream, validate_crcs=True).iter_messages(log_time_order=False)
-        except (McapError, OSError, ValueError) as error:
-            raise BagError(
-                expected=f'a sound file {file}',
-                found=' '.join(str(error).split()) or type(error).__name__,
-                remedy='`vdd recover` copies what is sound of it',
-            ) from error
+            file = McapFile(name, report)
+        except OSError as error:
+            raise _unsound(name, error.strerror or str(error)) from error
+        try:
+            for part in file.parts():
+                yield file, part
+                if file.damages:
+                    break
+            if file.damages or not file.closed:
+                reasons = [item.reason for item in file.damages] or [str(entry) for entry in report.entries]
+                raise _unsound(name, reasons[0])
+        finally:
+            file.close()
 
 
-def _others(path: Path) -> Iterator[Attachment | Metadata]:
-    """Yield the attachments and metadata of an MCAP bag."""
-    for file in _files(path):
-        for kind in ('attachments', 'metadata'):
-            with file.open('rb') as stream:
-                yield from getattr(NonSeekingReader(stream), f'iter_{kind}')()
+def _unsound(file: Path, found: str) -> BagError:
+    return BagError(expected=f'a sound file {file}', found=found, remedy='`vdd recover` copies what is sound of it')
 
 
 def _write(found: Sequence[Demonstrations], output: Path, marks: Sequence[Sequence[_Mark]]) -> int:
@@ -331,6 +338,7 @@ class _Copy:
         self._channels: dict[tuple, int] = {}
         self._kinds: dict[str, Topic] = {}
         self._counts: dict[str, int] = {}
+        self._others: list[tuple[int, bytes]] = []
         writer.start('ros2', 'vdd_ros')
 
     @property
@@ -347,46 +355,55 @@ class _Copy:
 
     def take(self, found: Demonstrations, marks: Sequence[_Mark]) -> None:
         waiting = list(marks)
-        for schema, channel, message in _messages(found.path):
-            while waiting and waiting[0].received < message.log_time:
-                self._mark(found.topic, waiting.pop(0))
-            number = self._channel(schema, channel)
-            self._add(channel.topic, number, message.log_time, message.data, message.publish_time, message.sequence)
+        for file, part in _parts(found.path):
+            for run in part.runs:
+                for offset, size in zip(run.offsets.tolist(), run.sizes.tolist()):
+                    head = records.MESSAGE_HEAD.unpack_from(run.buffer, offset - records.MESSAGE_HEAD.size)
+                    _, _, number, sequence, received, published = head
+                    while waiting and waiting[0].received < received:
+                        self._mark(found.topic, waiting.pop(0))
+                    known = file.channels[number]
+                    channel = self._channel(file.schemas.get(known.schema), known)
+                    data = run.buffer[offset : offset + size]
+                    self._add(known.topic, channel, received, data, published, sequence)
+            if part.code in (records.ATTACHMENT, records.METADATA):
+                self._others.append((part.code, b''.join(file.content(part.offset + records.RECORD.size, part.end))))
         for mark in waiting:
             self._mark(found.topic, mark)
-        for item in _others(found.path):
-            if isinstance(item, Attachment):
-                self.writer.add_attachment(item.create_time, item.log_time, item.name, item.media_type, item.data)
+        self._write_others()
+
+    def _write_others(self) -> None:
+        """Write attachments and metadata, behind the messages."""
+        for code, body in self._others:
+            if code == records.ATTACHMENT:
+                self.writer.add_attachment(*records.read_attachment(body))
             else:
-                self.writer.add_metadata(item.name, item.metadata)
+                self.writer.add_metadata(*records.read_metadata(body))
+        self._others = []
 
     def _mark(self, topic: str, mark: _Mark) -> None:
         definition = definition_of(bag_messages.MARK)
-        schema = Schema(data=definition.text.encode(), encoding=definition.encoding, id=1, name=bag_messages.MARK)
-        metadata = {'offered_qos_profiles': '', 'topic_type_hash': definition.type_hash}
+        schema = Schema(bag_messages.MARK, definition.encoding, definition.text.encode())
+        metadata = (('offered_qos_profiles', ''), ('topic_type_hash', definition.type_hash))
         known = next((number for key, number in self._channels.items() if key[:2] == (topic, 'cdr')), None)
-        channel = Channel(id=0, topic=topic, message_encoding='cdr', metadata=metadata, schema_id=1)
-        number = self._channel(schema, channel) if known is None else known
+        number = self._channel(schema, Channel(topic, 1, 'cdr', metadata)) if known is None else known
         data = bag_messages.mark(mark.stamp, mark.event, **mark.labels)
         self._add(topic, number, mark.received, data, mark.received, 0)
 
     def _channel(self, schema: Schema | None, channel: Channel) -> int:
         kind = schema.name if schema is not None else ''
-        key = (channel.topic, channel.message_encoding, kind, tuple(sorted(channel.metadata.items())))
+        key = (channel.topic, channel.encoding, kind, tuple(sorted(channel.metadata)))
         if key not in self._channels:
             number = 0
             if schema is not None:
-                content = (schema.name, schema.encoding, schema.data)
+                content = (schema.name, schema.encoding, schema.text)
                 if content not in self._schemas:
                     self._schemas[content] = self.writer.register_schema(*content)
                 number = self._schemas[content]
-            self._channels[key] = self.writer.register_channel(
-                channel.topic, channel.message_encoding, number, channel.metadata
-            )
-            qos, mark = (channel.metadata.get(name, '') for name in ('offered_qos_profiles', 'topic_type_hash'))
-            known = self._kinds.setdefault(
-                channel.topic, Topic(channel.topic, kind, mark, qos, 0, channel.message_encoding)
-            )
+            words = dict(channel.metadata)
+            self._channels[key] = self.writer.register_channel(channel.topic, channel.encoding, number, words)
+            qos, mark = (words.get(name, '') for name in ('offered_qos_profiles', 'topic_type_hash'))
+            known = self._kinds.setdefault(channel.topic, Topic(channel.topic, kind, mark, qos, 0, channel.encoding))
             self._counts.setdefault(channel.topic, 0)
             if known.type != kind:
                 raise BagError(

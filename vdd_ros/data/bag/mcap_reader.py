@@ -419,9 +419,9 @@ class McapFile:
 
     def _remember(self, found: bytes) -> None:
         """Keep the definitions in a damaged chunk, for messages whose channel is defined nowhere else."""
-        for code, begin, end in _records(found):
+        for code, _, body in _left(found):
             if code != records.MESSAGE:
-                self._keep(code, found[begin:end])
+                self._keep(code, body)
 
     def _keep(self, code: int, data: bytes) -> None:
         """Keep a definition, if none of its words can be garbled: a topic by its characters, a type that is of ROS."""
@@ -590,32 +590,26 @@ class _Passed(Damage):
         """Of the messages in it that can be told of, the stamps by channel."""
 
 
-def _records(found: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield opcode, begin and end of the body of the records at the beginning of what is left of a chunk."""
-    begin = 0
-    while begin + RECORD.size <= len(found):
-        code, length = RECORD.unpack_from(found, begin)
-        end = begin + RECORD.size + length
-        try:
-            known = code in (records.SCHEMA, records.CHANNEL)
-            if known and records.definition_length(code, found[begin + RECORD.size : end]) != length:
+def _left(found: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield opcode, offset and body of the records at the beginning of what is left of a chunk."""
+    with contextlib.suppress(*_MALFORMED):
+        for code, begin, body in records.records_of(found):
+            defines = code in (records.SCHEMA, records.CHANNEL)
+            if not (records.definition_length(code, body) == len(body) if defines else code == records.MESSAGE):
                 return
-        except _MALFORMED:
-            return
-        if end > len(found) or not (known or (code == records.MESSAGE and length >= 22)):
-            return
-        yield code, begin + RECORD.size, end
-        begin = end
+            yield code, begin, body
 
 
 def _runs(found: bytes) -> list[Run]:
     """Return the messages at the beginning of what is left of a chunk."""
     runs, until = [], 0
-    for code, begin, _ in _records(found):
-        if code == records.MESSAGE and begin > until:
-            with contextlib.suppress(Damage):
-                runs.append(records.read_run(found, begin - RECORD.size))
-                until = runs[-1].end
+    for code, begin, _ in _left(found):
+        if code == records.MESSAGE and begin >= until:
+            try:
+                runs.append(records.read_run(found, begin))
+            except Damage:
+                break
+            until = runs[-1].end
     return runs
 
 

@@ -439,6 +439,21 @@ def definition_length(code: int, data: bytes) -> int:
     return _read_map(data, begin)[1]
 
 
+def read_attachment(data: bytes) -> tuple[int, int, str, str, bytes]:
+    """Return creation time and log time [ns], name, media type and content of an attachment."""
+    logged, created = struct.unpack_from('<QQ', data)
+    name, begin = read_string(data, 16)
+    media, begin = read_string(data, begin)
+    (length,) = struct.unpack_from('<Q', data, begin)
+    return created, logged, name, media, data[begin + 8 : begin + 8 + length]
+
+
+def read_metadata(data: bytes) -> tuple[str, dict[str, str]]:
+    """Return name and words of a metadata record."""
+    name, begin = read_string(data, 0)
+    return name, dict(_read_map(data, begin)[0])
+
+
 def metadata_length(data: bytes) -> int:
     """Return how long a metadata record says that it is."""
     return _read_map(data, read_string(data, 0)[1])[1]
