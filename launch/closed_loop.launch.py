@@ -15,6 +15,7 @@ ARGUMENTS = (
     'model_path',
     'contract_file',
     'task',
+    'robot_contract',
     'scene',
     'disturbances',
     'seed',
@@ -56,7 +57,16 @@ def generate_launch_description() -> LaunchDescription:
                 default_value='avoiding_cartesian',
                 description='Contract that the artifact must have been trained under, and whose topics are recorded.',
             ),
-            DeclareLaunchArgument('task', default_value='avoiding', description='Task that is simulated and judged.'),
+            DeclareLaunchArgument(
+                'task',
+                default_value='avoiding',
+                description='Task: a name, an entry point, FILE.py or MODULE:ATTRIBUTE.',
+            ),
+            DeclareLaunchArgument(
+                'robot_contract',
+                default_value='',
+                description='Contract whose topics, joint names and units the simulated arm has.',
+            ),
             DeclareLaunchArgument(
                 'scene', default_value='', description='Scene file: any robot, sensors, cameras; or one that ships.'
             ),
@@ -96,6 +106,7 @@ def generate_launch_description() -> LaunchDescription:
                         launch_arguments={
                             **common,
                             'task': LaunchConfiguration('task'),
+                            'robot_contract': LaunchConfiguration('robot_contract'),
                             'mode': LaunchConfiguration('mode'),
                             'speed': LaunchConfiguration('speed'),
                             'output': LaunchConfiguration('output'),

@@ -31,6 +31,7 @@ def generate_launch_description() -> LaunchDescription:
                 'speed': ParameterValue(LaunchConfiguration('speed'), value_type=float),
                 'controller': ParameterValue(LaunchConfiguration('controller'), value_type=str),
                 'scene': ParameterValue(LaunchConfiguration('scene'), value_type=str),
+                'contract': ParameterValue(LaunchConfiguration('robot_contract'), value_type=str),
                 'disturbances': ParameterValue(LaunchConfiguration('disturbances'), value_type=str),
                 'seed': ParameterValue(LaunchConfiguration('seed'), value_type=int),
                 'command_interface': ParameterValue(LaunchConfiguration('command_interface'), value_type=str),
@@ -59,7 +60,16 @@ def generate_launch_description() -> LaunchDescription:
         [
             DeclareLaunchArgument('namespace', default_value='', description='Namespace of nodes and topics.'),
             DeclareLaunchArgument('params_file', default_value=defaults, description='Parameters of mujoco_bridge.'),
-            DeclareLaunchArgument('task', default_value='avoiding', description='Task that is simulated and judged.'),
+            DeclareLaunchArgument(
+                'task',
+                default_value='avoiding',
+                description='Task: a name, an entry point, FILE.py or MODULE:ATTRIBUTE.',
+            ),
+            DeclareLaunchArgument(
+                'robot_contract',
+                default_value='',
+                description='Contract whose topics, joint names and units the simulated arm has.',
+            ),
             DeclareLaunchArgument(
                 'scene', default_value='', description='Scene file: any robot, sensors, cameras; or one that ships.'
             ),

@@ -20,8 +20,15 @@ from vdd_ros.validation.validate import Plan, validate
 
 
 def test_student_comes_as_far_in_process_as_over_dds_and_no_farther_when_commands_are_late(tmp_path):
-    # Past the first post on the right, and then into the second row.
-    artifact = save_student(tmp_path / 'student', [[0.0022, 0.0095]])
+    # Past the first post on the right, and then into the second row. The arm has topics, names and units of its own.
+    names = [f'axis_{number}' for number in range(1, 8)]
+    own = {
+        'schema_version': 2,
+        'topics': {'joint_states': 'cell/joints', 'commands': 'cell/command', 'episode': 'cell/episode'},
+        'measured': {'names': names, 'unit': 'degree', 'sign': [1, -1, 1, 1, 1, 1, 1], 'offset': [0.1] * 7},
+        'commanded': {'names': names, 'unit': 'degree'},
+    }
+    artifact = save_student(tmp_path / 'student', [[0.0022, 0.0095]], change=own)
     task, policy = load_task('avoiding'), functools.partial(DistilledPolicy.load, artifact)
     late = Disturbances.parse({'commands': {'latency': 0.05}})
     steps = {}

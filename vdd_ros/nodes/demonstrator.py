@@ -10,12 +10,12 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
-from vdd_ros.common.errors import InterfaceError, SimulationError
+from vdd_ros.common.errors import ConfigurationError, InterfaceError, SimulationError
 from vdd_ros.contract.contract import load_contract
 from vdd_ros.nodes import messages, qos
+from vdd_ros.nodes.arm.output import TYPE_NAMES, Output
 from vdd_ros.nodes.parameters import Parameter, declare
 from vdd_ros.nodes.process import guarded, run
 from vdd_ros.robot.kinematics import Kinematics
@@ -23,7 +23,7 @@ from vdd_ros.sim.demonstration import CONTROL_PERIOD, Teleoperation
 from vdd_ros.sim.tasks import load_task
 
 PARAMETERS = (
-    Parameter('task', 'avoiding', 'task to demonstrate'),
+    Parameter('task', 'avoiding', 'task: a name, an entry point, FILE.py or MODULE:ATTRIBUTE', path=True),
     Parameter(
         'contract', 'avoiding_cartesian', 'contract that names topics and joints: a file, or one that ships', path=True
     ),
@@ -49,9 +49,16 @@ class DemonstratorNode(Node):
         self._values = declare(self, PARAMETERS)
         contract = load_contract(self._values['contract'])
         task = load_task(self._values['task'])
+        if contract.commanded.type not in (None, TYPE_NAMES['position']) or contract.commanded.quantity != 'position':
+            raise ConfigurationError(
+                expected=f'positions as Float64MultiArray on {contract.topics.commands}',
+                found=f'{contract.commanded.quantity} commands of type {contract.commanded.type}',
+                remedy='demonstrate under a contract of positions; record other controllers with `vdd record-live`',
+            )
         script = task.new_demonstrator(np.random.default_rng(self._values['seed']))
         self._teleoperation = Teleoperation(Kinematics.from_contract(contract), task, script)
-        self._reader = messages.JointReader(contract.robot.joints)
+        self._reader = messages.JointReader(contract.robot.joints, contract.measured)
+        self._output = Output(contract)
         self._demonstration: _Demonstration | None = None
         self._latest: messages.JointReading | None = None
         self._asked = False
@@ -59,7 +66,7 @@ class DemonstratorNode(Node):
         self._failures = 0
         self._ways: set[str] = set()
         self._began = self._heard = time.monotonic()
-        self._commands = self.create_publisher(Float64MultiArray, contract.topics.commands, qos.COMMANDS)
+        self._commands = self.create_publisher(self._output.type, self._output.topic, qos.COMMANDS)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
         self.create_subscription(JointState, contract.topics.joint_states, self._on_state, qos.JOINT_STATES)
         self.create_subscription(DiagnosticArray, contract.topics.episode, self._on_episode, qos.EPISODE)
@@ -141,7 +148,7 @@ class DemonstratorNode(Node):
             return
         command = self._demonstration.answer(self._latest)
         if command is not None:
-            self._commands.publish(messages.to_command(command))
+            self._commands.publish(messages.to_command(self._output.numbers(command)))
 
     def _report(self) -> None:
         elapsed = time.monotonic() - self._began

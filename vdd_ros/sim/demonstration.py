@@ -166,7 +166,7 @@ def demonstrate(
                 simulation.set_command(command)
                 simulation.step(CONTROL_PERIOD)
                 elapsed += CONTROL_PERIOD
-                verdict = success_detector.judge(simulation)
+                verdict = task.judge(success_detector, simulation)
             policy_interface.sent(command)
             actions.append(action_values(contract, before, command, kinematics))
         labels = {} if success_detector.way is None else {'way': task.way_names[success_detector.way]}

@@ -82,19 +82,21 @@ class Disturbances(Settings):
         return self == Disturbances()
 
 
-def load_disturbances(name: str | Path) -> Disturbances:
+def load_disturbances(name: str | Path, scene: Path | None = None) -> Disturbances:
     """Return the disturbances of a name.
 
     Parameters
     ----------
     name
-        Empty: none. The path of a YAML file, recognised by its suffix: the fields of `Disturbances`. Else an entry
-        of ``config/scenarios.yaml``.
+        Empty: none. The path of a YAML file, recognised by its suffix: the fields of `Disturbances`. Otherwise a
+        scenario.
+    scene
+        The scene of a task, beside which its scenarios are.
 
     Raises
     ------
     ConfigurationError
-        The file or the entry is absent, or says what `Disturbances` does not know.
+        The file or the scenario is absent, or has keys that `Disturbances` does not have.
 
     """
     if not str(name):
@@ -102,19 +104,26 @@ def load_disturbances(name: str | Path) -> Disturbances:
     path = Path(name)
     if path.suffix:
         return Disturbances.read(path)
-    scenarios = scenarios_that_ship()
+    scenarios = read_scenarios(scene)
     if str(name) not in scenarios:
         raise ConfigurationError(
-            expected='a scenario of config/scenarios.yaml, or the path of a YAML file',
+            expected='a scenario, or the path of a YAML file',
             found=str(name),
             remedy=f'name one of {", ".join(scenarios)}',
         )
     return Disturbances.parse(scenarios[str(name)] or {})
 
 
-def scenarios_that_ship() -> Mapping[str, Any]:
-    """Return the fields of `Disturbances` by name of a scenario, in the order of ``config/scenarios.yaml``."""
-    return read_yaml(share_path('config', 'scenarios.yaml'))
+def read_scenarios(scene: Path | None = None) -> dict[str, Any]:
+    """Return the fields of `Disturbances` by name of a scenario.
+
+    These are the scenarios of ``config/scenarios.yaml``, and those of a ``scenarios.yaml`` beside the scene of a task.
+    """
+    entries = dict(read_yaml(share_path('config', 'scenarios.yaml')))
+    own = None if scene is None else scene.parent / 'scenarios.yaml'
+    if own is not None and own.exists():
+        entries.update(read_yaml(own))
+    return entries
 
 
 def read_yaml(path: Path) -> Mapping[str, Any]:

@@ -134,6 +134,17 @@ def matching(model: mujoco.MjModel, kind: mujoco.mjtObj, patterns: Sequence[str]
     return sorted(set().union(*found.values()))
 
 
+def position_servos(model: mujoco.MjModel) -> list[tuple[int, int]]:
+    """Return the indices of every position servo and of its joint."""
+    found = []
+    for actuator in range(model.nu):
+        moves_joint = model.actuator_trntype[actuator] == int(mujoco.mjtTrn.mjTRN_JOINT)
+        gain, bias = model.actuator_gainprm[actuator, 0], model.actuator_biasprm[actuator, 1]
+        if moves_joint and gain > 0 and bias == -gain:
+            found.append((actuator, int(model.actuator_trnid[actuator, 0])))
+    return found
+
+
 def servo_of(model: mujoco.MjModel, joint: int) -> int:
     """Return the index of the position servo on a joint.
 
@@ -143,10 +154,8 @@ def servo_of(model: mujoco.MjModel, joint: int) -> int:
         It has none.
 
     """
-    for actuator in range(model.nu):
-        moves_joint = model.actuator_trntype[actuator] == int(mujoco.mjtTrn.mjTRN_JOINT)
-        gain, bias = model.actuator_gainprm[actuator, 0], model.actuator_biasprm[actuator, 1]
-        if moves_joint and model.actuator_trnid[actuator, 0] == joint and gain > 0 and bias == -gain:
+    for actuator, moved in position_servos(model):
+        if moved == joint:
             return actuator
     name = model.joint(joint).name
     raise ModelError(

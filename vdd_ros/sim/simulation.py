@@ -220,6 +220,14 @@ class Simulation:
             self._sites[site] = self._data.site_xpos[find(self.model, mujoco.mjtObj.mjOBJ_SITE, site)]
         return self._sites[site].copy()
 
+    def place(self, name: str) -> np.ndarray:
+        """Return where a site is, or a body if there is no site of that name, shape (3,) [m]."""
+        if name not in self._sites:
+            site = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, name)
+            if site < 0:
+                self._sites[name] = self._data.xpos[find(self.model, mujoco.mjtObj.mjOBJ_BODY, name)]
+        return self.site_position(name)
+
     def body_position(self, body: str) -> np.ndarray:
         """Return where a body's origin is, shape (3,) [m]."""
         return self._data.xpos[find(self.model, mujoco.mjtObj.mjOBJ_BODY, body)].copy()
@@ -233,7 +241,7 @@ class Simulation:
     def clearance(self, first: Collection[str], second: Collection[str], within: float = 1.0) -> float:
         """Return the least distance between a geom of the one group and one of the other [m]; at most ``within`` [m].
 
-        Negative where they penetrate each other.
+        Groups are as for `geoms`. Negative where they penetrate each other.
         """
         for a, b in self._pairs(tuple(first), tuple(second)):
             within = min(within, mujoco.mj_geomDistance(self.model, self._data, a, b, within, None))
@@ -242,17 +250,37 @@ class Simulation:
     def _pairs(self, first: tuple[str, ...], second: tuple[str, ...]) -> list[tuple[int, int]]:
         """Return the indices of every geom of the one group with every one of the other; looked up once."""
         if (first, second) not in self._geom_pairs:
-            kind = mujoco.mjtObj.mjOBJ_GEOM
-            one, other = ([find(self.model, kind, name) for name in group] for group in (first, second))
-            self._geom_pairs[first, second] = list(itertools.product(one, other))
+            self._geom_pairs[first, second] = list(itertools.product(self.geoms(first), self.geoms(second)))
         return self._geom_pairs[first, second]
 
+    def geoms(self, names: Collection[str]) -> list[int]:
+        """Return the indices of geoms by name. The name of a body stands for all its geoms that can collide.
+
+        Raises
+        ------
+        ModelError
+            There is neither a geom nor a body of a name.
+
+        """
+        found = []
+        for name in names:
+            body = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, name)
+            if mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_GEOM, name) >= 0 or body < 0:
+                found.append(find(self.model, mujoco.mjtObj.mjOBJ_GEOM, name))
+                continue
+            first = int(self.model.body_geomadr[body])
+            colliding = self.model.geom_contype | self.model.geom_conaffinity
+            found += [geom for geom in range(first, first + int(self.model.body_geomnum[body])) if colliding[geom]]
+        return found
+
     def touched(self, first: Collection[str], second: Collection[str]) -> bool:
-        """Tell whether a geom of the one group touched one of the other in any physics step since the reset."""
+        """Return whether a geom of the one group touched one of the other in any physics step since the reset.
+
+        Groups are as for `geoms`.
+        """
         if not self._touches:
             return False
-        kind = mujoco.mjtObj.mjOBJ_GEOM
-        one, other = ({find(self.model, kind, name) for name in group} for group in (first, second))
+        one, other = set(self.geoms(first)), set(self.geoms(second))
         return any((a in one and b in other) or (a in other and b in one) for a, b in self._touches)
 
     def pose(self, configuration: np.ndarray) -> None:
@@ -261,8 +289,10 @@ class Simulation:
         mujoco.mj_kinematics(self.model, self._data)
         mujoco.mj_camlight(self.model, self._data)
 
-    def render(self, camera: str, width: int = 640, height: int = 480) -> np.ndarray:
+    def render(self, camera: str | None, width: int = 640, height: int = 480) -> np.ndarray:
         """Take a picture with a camera of the model, shape (height, width, 3), uint8 RGB.
+
+        None is the free camera of MuJoCo, which shows the whole scene.
 
         Raises
         ------
@@ -272,7 +302,7 @@ class Simulation:
             No OpenGL context can be had on this machine.
 
         """
-        index = find(self.model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
+        index = -1 if camera is None else find(self.model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
         if self._camera is None or (self._camera.width, self._camera.height) != (width, height):
             self.close()
             self._camera = OffscreenCamera(self.model, width, height)

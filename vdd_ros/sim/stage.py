@@ -40,11 +40,12 @@ def open_stage(task: str, scene: str | Path, controller: str, interface: Interfa
     Parameters
     ----------
     task
-        Name of a task; does not count where the scene file names a model.
+        A task, as for `load_task`. Not used if the scene file names a model.
     scene
-        A scene file, or one that ships; empty: none.
+        A scene file, or one that ships; empty: none. Without a model it adds controllers, sensors and cameras to the
+        task.
     controller, interface
-        Name and kind of the controller of a task's joints, unless the scene file has one of that name.
+        Name and kind of the controller of a task's joints, unless the task or the scene file has one.
 
     Raises
     ------
@@ -69,9 +70,16 @@ def open_stage(task: str, scene: str | Path, controller: str, interface: Interfa
     else:
         place = load_task(task)
         simulation, period = place.simulation(), place.period
-        default = {'type': interface, 'joints': place.joints}
-        kind = Position if interface == 'position' else TrajectoryFollower
-        wanted = {controller: kind.parse(default), **settings.controllers}
+        wanted = {**place.settings.controllers, **settings.controllers}
+        if place.arm_controller is None:
+            kind = Position if interface == 'position' else TrajectoryFollower
+            wanted = {controller: kind.parse({'type': interface, 'joints': place.joints}), **wanted}
+        settings = place.settings.model_copy(
+            update={
+                'sensors': {**place.settings.sensors, **settings.sensors},
+                'cameras': {**place.settings.cameras, **settings.cameras},
+            }
+        )
     controllers = {name: _controller(name, each, simulation) for name, each in wanted.items()}
     for name, each in controllers.items():
         other = claimant(list(controllers.values()), each) if wanted[name].active else None

@@ -80,6 +80,7 @@ def worth_seeing(rollouts: Rollouts, count: int) -> list[int]:
 def _film(path: Path, simulation: Simulation, rollouts: Rollouts, chosen: Sequence[int]) -> None:
     columns = min(_COLUMNS, len(chosen))
     rows = -(-len(chosen) // columns)
+    camera = _camera(simulation)
     shown = [rollouts.states[episode][::_EVERY] for episode in chosen]
     page = np.empty((rows * _HEIGHT, columns * _WIDTH, 3), dtype=np.uint8)
     with Film(path, rate=1 / (_EVERY * rollouts.period)) as film:
@@ -89,10 +90,16 @@ def _film(path: Path, simulation: Simulation, rollouts: Rollouts, chosen: Sequen
                 tile = page[top : top + _HEIGHT, left : left + _WIDTH]
                 if picture < len(states):
                     simulation.pose(states[picture])
-                    tile[:] = simulation.render(_CAMERA, _WIDTH, _HEIGHT)
+                    tile[:] = simulation.render(camera, _WIDTH, _HEIGHT)
                 if picture == len(states) - 1:
                     _frame(tile, _WON if rollouts.success[episode] else _LOST)
             film.add(page)
+
+
+def _camera(simulation: Simulation) -> str | None:
+    """Return the camera to film with: `angle`, else the first of the model; None is MuJoCo's free camera."""
+    names = [simulation.model.camera(index).name for index in range(simulation.model.ncam)]
+    return _CAMERA if _CAMERA in names else next(iter(names), None)
 
 
 def _frame(picture: np.ndarray, colour: tuple[int, int, int]) -> None:

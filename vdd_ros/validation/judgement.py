@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +98,9 @@ def judge(report: Mapping[str, Any], gate: Gate) -> Verdict:
         latency, period = report['latency_us'], float(report['subject']['period'])
         # Reports of earlier versions have the answer alone.
         p99 = float(latency.get('student_plan', latency['student'])['p99']) * 1e-6
+        # A figure that the task does not have is not required.
+        absent = {'entropy'} if ways < 2 else set()
+        absent |= set() if report['subject'].get('obstacles', True) else {'near_miss'}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise GateError(
             expected='a report with scenarios, outcomes and latency',
@@ -108,7 +111,7 @@ def judge(report: Mapping[str, Any], gate: Gate) -> Verdict:
     for name in (*gate.scenarios, *(name for name in scenarios if name not in gate.scenarios)):
         threshold = gate.threshold(name)
         if threshold is not None:
-            checks += _checks(name, threshold, summaries.get(name, {}))
+            checks += _checks(name, threshold, summaries.get(name, {}), absent)
     if gate.latency is not None:
         checks.append(Check('', 'latency, of the policy period', p99 / period, gate.latency, at_most=True))
     return Verdict(tuple(checks))
@@ -119,12 +122,12 @@ def of_policies(scenario: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any
     return [(who, scenario[who]) for who in ('student', 'teacher', 'recorded') if scenario.get(who) is not None]
 
 
-def _checks(name: str, threshold: Threshold, summaries: Mapping[str, Summary]) -> list[Check]:
+def _checks(name: str, threshold: Threshold, summaries: Mapping[str, Summary], absent: Collection[str]) -> list[Check]:
     student, teacher = summaries.get('student'), summaries.get('teacher')
     checks = []
     for asked, figure, at_most in _ASKED:
         value = getattr(threshold, asked)
-        if value is not None:
+        if value is not None and asked not in absent:
             found = None if student is None else _known(getattr(student, figure))
             checks.append(Check(name, asked.replace('_', ' '), found, value, at_most))
     if threshold.success_low is not None:

@@ -38,6 +38,7 @@ def ways_picture(task: Task, rollouts: Mapping[str, Rollouts], labels: Labels = 
             segments = np.concatenate([points[:-1], points[1:]], axis=1)
             colours = [colour[int(step)] for step in steps]
             axes.add_collection(LineCollection(segments, colors=colours, linewidths=0.9, alpha=0.45, zorder=2))
+        axes.autoscale_view()
         ends = np.array([path[-1, :2] for path, won in zip(item.paths[:_DRAWN], item.success[:_DRAWN]) if not won])
         if len(ends):
             axes.scatter(*ends.T, marker='x', color=_FAILED, s=36, zorder=5, label='failed here')

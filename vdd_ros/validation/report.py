@@ -80,6 +80,7 @@ def numbers(findings: Findings) -> dict[str, Any]:
             'period': findings.contract.period / NANOSECONDS,
             'task': findings.task.name,
             'scene': findings.task.scene_hash,
+            'obstacles': bool(findings.task.moving and findings.task.obstacles),
             'deployment': findings.deployment.fingerprint,
         },
         'way_names': list(findings.task.way_names),
@@ -159,7 +160,7 @@ def write_report(findings: Findings, folder: Path) -> dict[str, Any]:
         report=values,
         figures=figures,
         films={name: pictures.data_url(path.read_bytes(), 'video/mp4') for name, path in findings.films.items()},
-        paper=PAPER if findings.task.name.startswith('avoiding') else '',
+        paper=PAPER if findings.task.reference.startswith('avoiding') else '',
         asked={name: _asked(findings.gate, name) for name in findings.scenarios},
     )
     folder.mkdir(parents=True, exist_ok=True)

@@ -129,7 +129,7 @@ def _collected(
         way=np.array([-1 if record.way is None else record.way for record in records]),
         steps=np.array([len(record.experts) for record in records]),
         clamped=np.array([record.clamped * period / contract.period for record in records]),
-        clearance=np.array([record.clearance for record in records]),
+        clearance=np.array([record.clearance if task.moving and task.obstacles else np.nan for record in records]),
         paths=tuple(np.array(record.path) for record in records),
         states=tuple(np.array(record.states) for record in records),
         experts=tuple(np.array(record.experts, dtype=np.int64) for record in records),
@@ -205,7 +205,7 @@ def _shared_out(
     """Run the jobs in worker processes and return their results in order."""
     context, trials = multiprocessing.get_context('spawn'), recipe.trials
     done, stopped = context.Array('i', len(trials)), context.Event()
-    given = (task.name, recipe, done, stopped)
+    given = (task.reference, recipe, done, stopped)
     with ProcessPoolExecutor(processes, context, _enter_worker, given) as executor:
         futures = [executor.submit(_run_in_worker, name, numbers) for name, numbers in jobs]
         told = dict.fromkeys(trials, 0)

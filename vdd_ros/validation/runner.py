@@ -238,14 +238,14 @@ class Runner:
         record.clamped += acted and outcome.clamped
         if not judge:
             return
-        record.verdict = episode.success_detector.judge(simulation)
+        record.verdict = task.judge(episode.success_detector, simulation)
         record.way = episode.success_detector.way
         if record.verdict == 'failure':
             record.cause = 'collision'
         expert = -1
         if acted:
             expert = outcome.expert if episode.expert is None else episode.expert
-        record.path.append(simulation.site_position(task.tool))
+        record.path.append(simulation.place(task.tool))
         record.states.append(simulation.data.qpos.copy())
         record.experts.append(expert)
         record.clearance = simulation.clearance(task.moving, task.obstacles, record.clearance)
@@ -272,7 +272,7 @@ class Runner:
             guarded=self._timing is not None,
         )
         loop.start(simulation.stamp, arm.measured.position)
-        record = Record(path=[simulation.site_position(self._task.tool)], states=[simulation.data.qpos.copy()])
+        record = Record(path=[simulation.place(self._task.tool)], states=[simulation.data.qpos.copy()])
         latencies = np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=(3, number)))
         return _Episode(number, arm, loop, self._task.new_success_detector(), record, latencies=latencies)
 
@@ -328,11 +328,11 @@ class Runner:
             # A world that was drawn may be one in which this policy shakes the arm to pieces.
             record.verdict, record.cause = 'failure', 'the simulation diverged'
             return
-        record.verdict = episode.success_detector.judge(simulation)
+        record.verdict = task.judge(episode.success_detector, simulation)
         if record.verdict == 'failure':
             record.cause = 'collision'
         record.way = episode.success_detector.way
-        record.path.append(simulation.site_position(task.tool))
+        record.path.append(simulation.place(task.tool))
         record.states.append(simulation.data.qpos.copy())
         record.experts.append(expert)
         record.clearance = simulation.clearance(task.moving, task.obstacles, record.clearance)

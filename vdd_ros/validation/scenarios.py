@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vdd_ros.common.errors import ConfigurationError
-from vdd_ros.common.share import share_path
-from vdd_ros.sim.disturbances import Disturbances, read_yaml
+from vdd_ros.sim.disturbances import Disturbances, read_scenarios, read_yaml
 from vdd_ros.sim.tasks import Task
 from vdd_ros.validation.report_file import OVER_ROS
 
@@ -23,7 +22,7 @@ def load_scenarios(task: Task, wanted: Sequence[str] = (), file: Path | None = N
     Parameters
     ----------
     task
-        May have scenarios of its own in its folder, ``scenarios.yaml``.
+        May have scenarios of its own in ``scenarios.yaml`` beside its scene.
     wanted
         Names; by default all.
     file
@@ -35,11 +34,7 @@ def load_scenarios(task: Task, wanted: Sequence[str] = (), file: Path | None = N
         A file is absent or malformed, or there is no scenario of a name.
 
     """
-    files = [share_path('config', 'scenarios.yaml'), task.scene.parent / 'scenarios.yaml'] if file is None else [file]
-    entries: dict[str, Any] = {NOMINAL: {}}
-    for each in files:
-        if each.exists() or file is not None:
-            entries.update(read_yaml(each))
+    entries: dict[str, Any] = {NOMINAL: {}, **(read_scenarios(task.scene) if file is None else read_yaml(file))}
     strange = [name for name in wanted if name not in entries]
     if strange:
         raise ConfigurationError(

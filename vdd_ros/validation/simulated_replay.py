@@ -16,7 +16,7 @@ from vdd_ros.contract.contract import Contract, Topics, load_contract
 from vdd_ros.contract.features import JointStream
 from vdd_ros.sim.robot_scene import robot_scene
 from vdd_ros.sim.scene import load_scene
-from vdd_ros.sim.tasks import load_task, task_of
+from vdd_ros.sim.tasks import load_task, robot_differs, task_of
 from vdd_ros.validation.recorded_episode import read_episode
 
 SCENE_FILE = 'scene.yaml'
@@ -76,8 +76,10 @@ def replay_simulated(
         judged = load_task(task) if task else task_of(agreed)
         player['arm_contract'] = _written(_plain(agreed), logs / 'arm_contract.yaml')
         if judged is not None:
-            _refuse_other_joints(agreed, judged.joints, judged.name)
-            bridge['task'] = judged.name
+            remedy = 'leave --task out: the robot of the contract is simulated; or give --scene'
+            if differs := robot_differs(judged, agreed, remedy):
+                raise differs
+            bridge['task'] = judged.reference
             report(f'the robot of the task {judged.name}')
         else:
             robot = agreed.robot
@@ -105,15 +107,6 @@ def _plain(contract: Contract) -> Contract:
     kept = tuple(item for item in contract.further_actions if item.source != 'topic')
     changes = {'topics': Topics(), 'measured': JointStream(), 'commanded': JointStream(), 'further_actions': kept}
     return contract.model_copy(update=changes)
-
-
-def _refuse_other_joints(contract: Contract, joints: tuple[str, ...], task: str) -> None:
-    if set(contract.robot.joints) != set(joints):
-        raise ConfigurationError(
-            expected=f'a contract of the robot of {task}, with the joints {", ".join(joints)}',
-            found=f'the joints {", ".join(contract.robot.joints)} of {contract.name}',
-            remedy='leave --task out: the robot of the contract is simulated; or give --scene',
-        )
 
 
 def _written(values: Any, file: Path) -> str:

@@ -22,7 +22,7 @@ from vdd_ros.policy.artifact import Artifact, load_artifact
 from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
 from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.disturbances import Disturbances
-from vdd_ros.sim.tasks import Task, load_task
+from vdd_ros.sim.tasks import Task, load_task, robot_differs, task_of
 from vdd_ros.validation.cost import CORE_PRICE
 from vdd_ros.validation.films import film_all
 from vdd_ros.validation.gate import load_gate
@@ -44,7 +44,7 @@ class Plan:
     """What a validation is to do."""
 
     task: str = ''
-    """What to roll out in; by default the one whose contract it is, else Avoiding."""
+    """Task, as for `load_task`; default: the task of the contract."""
     scenarios: tuple[str, ...] = ()
     """By name; by default all."""
     scenario_file: Path | None = None
@@ -130,7 +130,7 @@ def validate(
             expected='something to validate', found='neither student nor teacher nor bag', remedy='name one of them'
         )
     agreed = _contract(pupil, master, contract)
-    task = load_task(plan.task or _task_of(agreed))
+    task = _task(plan.task, agreed)
     scenarios, gate = load_scenarios(task, plan.scenarios, plan.scenario_file), load_gate(plan.gate)
     deployment = load_deployment(plan.deployment)
     strange = [name for name in plan.ros_scenarios if name not in scenarios]
@@ -206,9 +206,19 @@ def _contract(pupil: Artifact | None, master: Artifact | None, named: str | Path
     return load_contract(named)
 
 
-def _task_of(contract: Contract) -> str:
-    """Return the task that a contract ships for, by its name: avoiding for avoiding_joint."""
-    return contract.name.partition('_')[0]
+def _task(named: str, contract: Contract) -> Task:
+    """Return the task of a name, by default that of the contract."""
+    task = load_task(named) if named else task_of(contract)
+    if task is None:
+        raise ConfigurationError(
+            expected=f'a task for the contract {contract.name}',
+            found='none with its name and robot',
+            remedy='name a task: --task FILE.py (docs/tutorials/your_task.md)',
+        )
+    remedy = 'name the task of this robot: --task FILE.py (docs/tutorials/your_task.md)'
+    if differs := robot_differs(task, contract, remedy):
+        raise differs
+    return task
 
 
 def _trials(
@@ -296,7 +306,7 @@ def _over_ros(
 ) -> Rollouts:
     return rollout_over_ros(
         pupil.path,
-        task=task.name,
+        task=task.reference,
         episodes=plan.ros_episodes,
         seed=plan.seed,
         disturbances=disturbances,

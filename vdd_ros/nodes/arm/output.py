@@ -81,14 +81,18 @@ class Output:
         it has ends at rest.
         """
         if self.interface == 'position':
-            return messages.to_command(((output.position - self._offset) / self._factor)[self._order])
+            return messages.to_command(self.numbers(output.position))
         if output.window is None:
             return None
         stamps, positions, velocities = output.window.points()
-        positions = ((positions - self._offset) / self._factor)[:, self._order]
+        positions = self.numbers(positions)
         if velocities is not None:
             velocities = (velocities / self._factor)[:, self._order]
         return messages.to_trajectory(self.joints, stamps, positions, velocities)
+
+    def numbers(self, position: np.ndarray) -> np.ndarray:
+        """Convert positions of shape (..., joint) [rad] to the units and the joint order of the controller."""
+        return ((position - self._offset) / self._factor)[..., self._order]
 
     def position(self, message: Float64MultiArray | JointTrajectory, now: int) -> np.ndarray:
         """Convert what a controller is told to a command, shape (joint,) [rad] in the order of the contract.

@@ -5,7 +5,12 @@ from __future__ import annotations
 from vdd_ros.nodes.parameters import STRINGS, Parameter
 
 PARAMETERS = (
-    Parameter('task', 'avoiding', 'task that is simulated and judged, unless the scene file names a model'),
+    Parameter(
+        'task',
+        'avoiding',
+        'task to simulate: a name, an entry point, FILE.py or MODULE:ATTRIBUTE; unused if the scene file names a model',
+        path=True,
+    ),
     Parameter(
         'scene', '', 'scene file: any robot, its controllers, sensors and cameras; a file, or one that ships', path=True
     ),
@@ -25,6 +30,12 @@ PARAMETERS = (
         'whose time stamps what is published. simulation: that of the scene, published on /clock; wall: that of the '
         'computer, as drivers of real arms do, for nodes without use_sim_time; in realtime mode at speed 1 only',
         choices=('simulation', 'wall'),
+    ),
+    Parameter(
+        'contract',
+        '',
+        'contract whose topics, joint names and units the simulated arm has; empty: those of the model',
+        path=True,
     ),
     Parameter(
         'joint_state_rate',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from rclpy.node import Node
@@ -12,6 +12,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from vdd_ros.common.errors import InterfaceError
 from vdd_ros.nodes import qos
+from vdd_ros.nodes.bridge.robot_interface import ArmCommands
 from vdd_ros.nodes.bridge.sensor_messages import from_trajectory
 from vdd_ros.nodes.bridge.world import World
 from vdd_ros.sim.controllers import Controller, TrajectoryController
@@ -29,6 +30,7 @@ class ControllerTopics:
         world: World,
         heard: Callable[[Controller, Float64MultiArray | JointTrajectory], None],
         asked: Callable[[Controller, bool], str],
+        arm: Mapping[str, ArmCommands],
     ) -> None:
         """Subscribe to the commands of every controller, and offer ``~/NAME/activate`` for it.
 
@@ -42,11 +44,14 @@ class ControllerTopics:
             Called with every message; hands it to `take`, in the thread of the physics.
         asked
             Called to switch a controller; hands it to `switch` there, and returns what that says.
+        arm
+            Controllers whose commands are those of a contract, by name.
 
         """
         self._node = node
         self._world = world
         self._asked = asked
+        self._arm = arm
         self.refused = 0
         """Commands that were none."""
         self.topics: dict[str, str] = {}
@@ -54,7 +59,10 @@ class ControllerTopics:
         for name, controller in world.stage.controllers.items():
             follows = isinstance(controller, TrajectoryController)
             kind, suffix = (JointTrajectory, 'joint_trajectory') if follows else (Float64MultiArray, 'commands')
-            self.topics[name] = node.resolve_topic_name(f'{name}/{suffix}')
+            topic = f'{name}/{suffix}'
+            if name in arm:
+                topic = arm[name].topic
+            self.topics[name] = node.resolve_topic_name(topic)
 
             def callback(message: Float64MultiArray | JointTrajectory, controller: Controller = controller) -> None:
                 heard(controller, message)
@@ -76,7 +84,8 @@ class ControllerTopics:
                 command = from_trajectory(message)
                 controller.check(command, now)
             else:
-                command = controller.check(np.array(message.data))
+                arm = self._arm.get(controller.name)
+                command = controller.check(np.array(message.data) if arm is None else arm.read(message))
         except InterfaceError as error:
             self._refuse(error)
             return False

@@ -17,6 +17,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import load_contract
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.bridge.bridge_parameters import PARAMETERS
 from vdd_ros.nodes.bridge.bridge_services import BridgeServices
@@ -25,6 +26,7 @@ from vdd_ros.nodes.bridge.commanders import Commanders
 from vdd_ros.nodes.bridge.controller_topics import ControllerTopics
 from vdd_ros.nodes.bridge.lockstep import Lockstep
 from vdd_ros.nodes.bridge.physics_thread import PhysicsThread
+from vdd_ros.nodes.bridge.robot_interface import RobotInterface
 from vdd_ros.nodes.bridge.sensor_topics import SensorTopics
 from vdd_ros.nodes.bridge.transforms import Transforms
 from vdd_ros.nodes.bridge.world import World
@@ -58,11 +60,12 @@ class MujocoBridge(Node):
         self._values = values = declare(self, PARAMETERS, self._apply)
         _check_clock(values)
         stage = open_stage(values['task'], values['scene'], values['controller'], values['command_interface'])
-        disturbances = load_disturbances(values['disturbances'])
+        disturbances = load_disturbances(values['disturbances'], stage.task.scene if stage.task else None)
         self._world = World(
             stage, values['joint_state_rate'], disturbances, values['seed'], command_rate=values['command_rate']
         )
-        self._joints = list(self._world.simulation.joints)
+        contract = load_contract(values['contract']) if values['contract'] else None
+        self._interface = RobotInterface(self._world.simulation.joints, contract)
         self._keyframe = values['keyframe']
         self._check_keyframe(self._keyframe)
         self._lockstep = values['mode'] == 'lockstep'
@@ -73,8 +76,8 @@ class MujocoBridge(Node):
         self._viewed = 0.0
         simulated = values['clock'] == 'simulation'
         self._clock_publisher = self.create_publisher(Clock, '/clock', qos.CLOCK) if simulated else None
-        self._states = self.create_publisher(JointState, 'joint_states', qos.JOINT_STATES_OFFERED)
-        self._episodes = self.create_publisher(DiagnosticArray, 'episode', qos.EPISODE)
+        self._states = self.create_publisher(JointState, self._interface.joint_states, qos.JOINT_STATES_OFFERED)
+        self._episodes = self.create_publisher(DiagnosticArray, self._interface.episode, qos.EPISODE)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
         self._views = self.create_publisher(Float64MultiArray, '~/view', qos.CLOCK)
         self._sensor_topics = SensorTopics(self, stage.settings.sensors)
@@ -96,7 +99,8 @@ class MujocoBridge(Node):
         else:
             speed = values['speed'] if values['mode'] == 'realtime' else None
             self._time = PhysicsThread(self._world.chunk_duration, speed, self._advance)
-        self._controllers = ControllerTopics(self, self._world, self._on_command, self._switch)
+        arm = self._interface.commands(stage.controllers)
+        self._controllers = ControllerTopics(self, self._world, self._on_command, self._switch, arm)
         BridgeServices(self, reset=self._reset, pause=self._pause, step=functools.partial(self._do, self._step))
         wall = NodeClock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._report, clock=wall)
@@ -209,8 +213,7 @@ class MujocoBridge(Node):
         if self._published - self._viewed > _VIEW_PERIOD:
             self._show()
         for state in world.states():
-            values = state.position, state.velocity, state.effort
-            self._last = messages.to_joint_state(self._stamped(state.stamp), self._joints, *values)
+            self._last = self._interface.state(state, self._stamped(state.stamp))
             self._states.publish(self._last)
 
     def _tick(self) -> None:

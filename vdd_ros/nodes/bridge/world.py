@@ -141,7 +141,7 @@ class World:
         """Return a start at which some joints differ from ``base``, by default from that of the next episode."""
         if base is None:
             task = self.stage.task
-            base = self.simulation.home if task is None else Start(task.starts[self._count % len(task.starts)])
+            base = self.simulation.home if task is None else task.start(self._count)
         keyframe = start.keyframe or base.keyframe
         return Start(keyframe, {**base.position, **start.position}, {**base.velocity, **start.velocity})
 
@@ -202,7 +202,7 @@ class World:
     def _judge(self) -> EpisodeEvent | None:
         if not self.running or self._success_detector is None:
             return None
-        verdict = self._success_detector.judge(self.simulation)
+        verdict = self.stage.task.judge(self._success_detector, self.simulation)
         if verdict == 'running' and self.at_boundary and self.steps >= self.stage.task.max_steps:
             verdict = 'failure'
         return None if verdict == 'running' else self._end(verdict, self.stamp, self._success_detector)
