@@ -1,14 +1,13 @@
-"""How a joint brakes: the closed forms that keep it able to stop, whatever it is asked to do next.
+"""Closed forms of braking for one joint, by which every command leaves a stop within the limits.
 
 Everything here is for one joint and in *steps*: positions in rad, velocities in rad/step, accelerations in rad/step^2,
 jerk in rad/step^3. A command follows from the one before by
 
     a' = a + j,    v' = v + a',    p' = p + v',        |j| <= J,  |a| <= A,  |v| <= V,
 
-so that v, a and j are the first, second and third differences of the commands that were sent: what an arm that reads
-every command can measure. The sequence is the control polygon of a cubic B-spline, a motion of constant jerk within
-each step whose velocity is ``v - a / 2``; so the formulas of continuous time are exact here, but for the instants at
-which jerk can switch.
+so that v, a and j are the first, second and third differences of the commands. The sequence is the control polygon of a
+cubic B-spline, a motion of constant jerk within each step with the velocity ``v - a / 2``. The formulas of continuous
+time are therefore exact, except for the times at which jerk can switch.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from math import floor, sqrt
 
 
 def velocity_to_come(acceleration: float, jerk: float) -> float:
-    """Return what velocity still gains while a positive acceleration is taken back to zero as fast as jerk allows."""
+    """Return the velocity gained while a positive acceleration is reduced to zero at maximum jerk."""
     steps = floor(acceleration / jerk)
     return steps * acceleration - jerk * steps * (steps + 1) / 2
 
 
 def greatest_acceleration(headroom: float, jerk: float) -> float:
-    """Return the greatest next acceleration after which velocity still can stay within ``headroom`` of now.
+    """Return the maximum next acceleration for which the velocity can still stay within ``headroom`` of the present.
 
     The inverse of `velocity_to_come`: with ``a`` as returned, ``a + velocity_to_come(a, jerk) == headroom``.
     """
@@ -34,17 +33,17 @@ def greatest_acceleration(headroom: float, jerk: float) -> float:
 
 
 def velocity_at_ease(velocity: float, acceleration: float, jerk: float) -> float:
-    """Return the velocity that is left once the acceleration has been taken back to zero as fast as jerk allows."""
+    """Return the velocity that remains after the acceleration was reduced to zero at maximum jerk."""
     if acceleration >= 0:
         return velocity + velocity_to_come(acceleration, jerk)
     return velocity - velocity_to_come(-acceleration, jerk)
 
 
 def braking_acceleration(velocity: float, acceleration: float, limit: float, jerk: float) -> float:
-    """Return the next acceleration of the quickest stop: to rest with no acceleration left, and not past it.
+    """Return the next acceleration of the quickest stop, which ends with zero velocity and acceleration.
 
-    The stop ends exactly at rest: as soon as the acceleration must be taken back lest velocity change its sign, jerk is
-    at its bound until both are zero.
+    Jerk is at its bound from the time when the acceleration must be reduced to prevent a change of sign of the
+    velocity.
     """
     ease = velocity_at_ease(velocity, acceleration, jerk)
     if ease > 0:
@@ -55,10 +54,10 @@ def braking_acceleration(velocity: float, acceleration: float, limit: float, jer
 
 
 def stopping_extent(velocity: float, acceleration: float, limit: float, jerk: float) -> tuple[float, float]:
-    """Bound how far the quickest stop leads back and forth from here: both numbers are at least zero.
+    """Return upper bounds of the distances that the quickest stop moves backward and forward; both are at least zero.
 
-    The bound is that of a stop in continuous time plus one step of delay. `test_braking.py` holds it against the stop
-    of `braking_acceleration` itself.
+    The bound is that of a stop in continuous time plus one step of delay. `test_braking.py` compares it with the stop
+    by `braking_acceleration`.
     """
     if velocity_at_ease(velocity, acceleration, jerk) >= 0:
         forth = _forward_extent(velocity, acceleration, limit, jerk)

@@ -1,4 +1,4 @@
-"""The control loop: what stands between a network and a motor. It is handed stamps and never reads a clock."""
+"""The control loop: commands from plans and measurements. Time is passed in as stamps; the loop reads no clock."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ from vdd_ros.control.trajectory import settling
 from vdd_ros.policy.routing import Choice, Routing
 
 _SETTLES = 0.95
-"""From plan to plan a disturbance of the motion must shrink at least by this factor."""
+"""Maximum factor by which a disturbance of the motion may change from plan to plan."""
 
 STALL = 20_000_000
-"""A gap between two commands after which the arm counts as at rest [ns]; libfranka stops an arm after as long a one."""
+"""Gap between two commands after which the arm is assumed to be at rest [ns], as libfranka does."""
 
 
 def longest_gap(period: int) -> int:
-    """Return how long commands that leave every ``period`` [ns] may be absent before the arm counts as at rest [ns]."""
+    """Return the gap after which the arm is assumed to be at rest [ns], for commands every ``period`` [ns]."""
     return max(STALL, 5 * period // 2)
 
 
 class ControlLoop:
-    """Answers every call of `decide` with something that is safe to send, while plans are made beside it.
+    """Returns a safe output at every call of `decide`, while plans are computed in parallel.
 
-    All methods but `plan` are cheap and meant for one thread, or several under one lock. `plan` takes as long as the
-    policy does; it may run in a thread of its own, without that lock.
+    All methods except `plan` are cheap and belong to one thread, or to several threads under one lock. `plan` takes as
+    long as the policy; it may run in a separate thread without that lock.
 
-    If commands leave at the policy rate (*lockstep*), each is exactly a waypoint and `advance` plans before it decides.
+    If commands leave at the policy rate (*lockstep*), each command is exactly a waypoint, and `advance` plans before it
+    decides.
     """
 
     def __init__(
@@ -73,21 +74,21 @@ class ControlLoop:
         Parameters
         ----------
         contract, policy
-            What the policy sees and does, and the policy; None where plans come from another source.
+            Observation and action of the policy, and the policy; None if plans come from another source.
         kinematics
-            For contracts in tool space; used by `plan` alone.
+            Required for contracts in tool space; used only by `plan`.
         limits, freshness, routing, execution, start_gate, ood_rules
-            The rules. Without `ood_rules` the arm neither slows down nor stops for what the policy has not seen.
+            The rules. Without `ood_rules` the arm neither slows down nor stops for out-of-distribution observations.
         generator
-            Draws experts, and their noise; a policy needs one.
+            Random generator for experts and action noise; required with a policy.
         control_period
             Time between commands [ns]; None: the policy period, which is lockstep.
         streams
-            Features that have topics of their own: while one is not known, no plan is made.
+            Topic features; while one is unknown, no plan is made.
         source, pursuit
             Where plans come from, and how they are carried out; None: from the policy, along a smooth motion.
         guard
-            Stops the arm if it is measured where it cannot be, or does not follow; None: every measurement is trusted.
+            Stops the arm on implausible measurements, and if it does not follow; None: all measurements are accepted.
         horizon
             For a trajectory controller: each output has a `CommandWindow` that follows the plan for so long [s], then
             stops. 0 for a position controller.
@@ -95,12 +96,12 @@ class ControlLoop:
         Raises
         ------
         ConfigurationError
-            Commands leave faster than plans, and chunks are too short for a motion that settles.
+            Commands leave faster than plans, and chunks are too short for a stable motion.
 
         """
         self._period = contract.period if control_period is None else control_period
         self.is_lockstep = self._period >= contract.period
-        """Whether a command leaves for each waypoint."""
+        """Whether every command is a waypoint."""
         self._seconds = self._period / NANOSECONDS
         self._limits, self._freshness, self._gate = limits, freshness, start_gate
         if source is None:
@@ -126,7 +127,7 @@ class ControlLoop:
         self._plan_buffer = PlanBuffer(self._source, contract.span, streams)
         self._started = self._approached = False
         self._decided: int | None = None
-        """When the newest command was decided on [ns]."""
+        """Time of the newest command [ns]."""
         self._latched: str | None = 'not started'
         self._refused = self._remark = ''
         self._goes_on = False
@@ -165,7 +166,7 @@ class ControlLoop:
         return self._source.choice
 
     def start(self, stamp: int, position: np.ndarray) -> None:
-        """Anchor the arm at its measured position, shape (joint,) [rad], and let the policy act from ``stamp`` [ns]."""
+        """Start the policy at ``stamp`` [ns] with the arm at its measured position, shape (joint,) [rad]."""
         self._trust(stamp, position)
         self._tracker.reset(position)
         if self._lookahead is not None:
@@ -177,7 +178,7 @@ class ControlLoop:
         self._begin(stamp)
 
     def _trust(self, stamp: int, position: np.ndarray) -> None:
-        """Take a measured position for true, whatever came before."""
+        """Accept a measured position regardless of earlier measurements."""
         self._measurements.anchor(stamp, position)
         self._newest, self._doubt, self._return = (stamp, position), '', None
         self._gives_in = False

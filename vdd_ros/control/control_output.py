@@ -1,4 +1,4 @@
-"""What a tick of the control loop decides, and what it has counted so far: plain values to send and to report."""
+"""Outputs and counters of the control loop, as plain values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vdd_ros.control.lookahead import CommandWindow
 
 @dataclass(frozen=True)
 class Command:
-    """Send this: the arm follows the policy."""
+    """A command that follows the plan."""
 
     position: np.ndarray
     """Shape (joint,) [rad]."""
@@ -21,7 +21,7 @@ class Command:
     acceleration: np.ndarray
     """Shape (joint,) [rad/s^2], by which that velocity came from the one before."""
     expert: int
-    """Which expert it is of; -1 before the first plan."""
+    """Expert of the plan; -1 before the first plan."""
     clamped: bool
     """Whether a limit changed it."""
     reason: str = ''

@@ -1,4 +1,4 @@
-"""Freshness of what is measured: fresh, growing old, too old to plan from, too old to go on."""
+"""Age of measurements: fresh, warn, too old to plan from, too old to continue."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import NANOSECONDS
 
 JOINT_STATES = 'joint_states'
-"""The stream that every arm has."""
+"""Name of the stream of joint states."""
 
 Level = Literal['fresh', 'warn', 'coast', 'stop']
 
 
 @dataclass(frozen=True)
 class Freshness:
-    """How old a measurement may be [ns], for each stream."""
+    """Maximum ages of the measurements [ns], for each stream."""
 
     max_age: int
-    """Older joint states are not planned from. A stamp farther back than that is no straggler but a reset."""
+    """Maximum age of joint states for planning. A stamp that goes back by more than this is a reset."""
     warn_age: int | None = None
-    """Age from which on a stream is complained of; None: half of the age at which it is too old."""
+    """Age of a stream that causes a warning; None: half of its maximum age."""
     coast: int = 0
-    """How long the arm goes on with the rest of its plan once a stream is too old; then it brakes."""
+    """Time for which the arm continues with its plan after a stream became too old, before it brakes."""
     streams: Mapping[str, int] = field(default_factory=dict)
-    """Greatest ages of further streams that must be there, by name."""
+    """Maximum ages of further required streams, by name."""
     max_skew: int | None = None
-    """Greatest difference between the newest stamps of any two streams; None for any."""
+    """Maximum difference between the newest stamps of two streams; None for no limit."""
     latched: bool = False
-    """Whether a stop for want of measurements waits for a person; else the arm goes on when they are back."""
+    """If true, a stop caused by stale measurements needs ~/resume. If false, motion resumes with the measurements."""
 
     def __post_init__(self) -> None:
-        """Refuse ages that nothing can meet."""
+        """Refuse ages out of range."""
         ages = (self.max_age, *self.streams.values(), *([] if self.max_skew is None else [self.max_skew]))
         if min(ages) <= 0 or self.coast < 0 or (self.warn_age is not None and self.warn_age <= 0):
             raise ConfigurationError(
@@ -46,10 +46,10 @@ class Freshness:
             )
 
     def judge(self, stamps: Mapping[str, int], now: int) -> tuple[Level, str]:
-        """Tell what may be done with measurements of these stamps [ns] at ``now`` [ns], and why it is not more.
+        """Return the permitted action for measurements of these stamps [ns] at ``now`` [ns], and the reason.
 
-        A stream that was never heard stops the arm: nothing stands in for it. So does one from the future, which
-        another clock has stamped: its age is not known.
+        A stream without any message stops the arm. So does a stamp in the future: another clock wrote it, and its age
+        is unknown.
         """
         worst: tuple[Level, str] = ('fresh', '')
         for name, limit in ((JOINT_STATES, self.max_age), *self.streams.items()):
@@ -76,10 +76,10 @@ class Freshness:
 
 
 class Measurements:
-    """The newest of every stream."""
+    """The newest measurement of every stream."""
 
     def __init__(self, freshness: Freshness) -> None:
-        """Judge by these rules; nothing was heard yet."""
+        """Apply these rules; no measurement has arrived."""
         self.position: np.ndarray | None = None
         """The newest measured position, shape (joint,) [rad]."""
         self.out_of_order = 0
@@ -90,12 +90,12 @@ class Measurements:
         self._stamps: dict[str, int] = {}
 
     def anchor(self, stamp: int, position: np.ndarray) -> None:
-        """Take in a measured position of ``stamp`` [ns] whatever came before."""
+        """Store a measured position of ``stamp`` [ns] regardless of earlier ones."""
         self._stamps[JOINT_STATES] = stamp
         self.position = np.array(position, dtype=np.float64)
 
     def observe(self, stamp: int, position: np.ndarray) -> bool:
-        """Take in a measured position, unless it is not finite or late; return False if time has been set back."""
+        """Store a measured position unless it is not finite or late; return False if time was set back."""
         if not all(map(isfinite, position.tolist())):
             self.not_finite += 1
             return True
@@ -106,7 +106,7 @@ class Measurements:
         return in_time
 
     def hear(self, stream: str, stamp: int) -> bool:
-        """Note a stamp [ns] of a stream, unless it is late; return False if time has been set back."""
+        """Store a stamp [ns] of a stream unless it is late; return False if time was set back."""
         newest = self._stamps.get(stream, stamp)
         if stamp < newest - self._freshness.max_age:
             self._stamps = {stream: stamp}
@@ -118,15 +118,15 @@ class Measurements:
         return True
 
     def forget(self) -> None:
-        """Hold every stream for unheard: its stamps are of another time."""
+        """Discard the measurements of all streams after a reset of time."""
         self._stamps = {}
 
     def judge(self, now: int) -> tuple[Level, str]:
-        """Tell what may be done at ``now`` [ns], and why it is not more."""
+        """Return the permitted action at ``now`` [ns], and the reason."""
         return self._freshness.judge(self._stamps, now)
 
     def ages(self, now: int) -> dict[str, float]:
-        """Return the age of every stream [s]; infinity where nothing was heard."""
+        """Return the age of every stream [s]; infinity without any message."""
         streams = (JOINT_STATES, *self._freshness.streams)
         return {
             name: (now - self._stamps[name]) / NANOSECONDS if name in self._stamps else float('inf') for name in streams

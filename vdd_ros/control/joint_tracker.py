@@ -1,8 +1,8 @@
-"""One joint on its way to any target whatever, without ever breaking a limit.
+"""Tracking of arbitrary targets by one joint within its limits.
 
-Its state is position, velocity and acceleration *of the commands*, in steps (see `braking`). Each step chooses the next
-command so that all limits hold now, and so that the quickest stop from there stays within the position limits. That is
-enough for ever: whatever the next target is, the first step of that very stop is allowed, and so is the rest of it.
+The state is position, velocity and acceleration *of the commands*, in steps (see `braking`). Each command is chosen
+such that all limits hold and the quickest stop from there stays within the position limits. Hence the limits hold by
+induction: the first step of that stop is always an admissible next command.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ POSITION, VELOCITY, ACCELERATION, JERK, LAG = range(len(KINDS))
 _FREE = -1
 
 _SETTLED = 8.0
-"""Steps in which what is left of a small deviation is taken back; fewer would swing."""
+"""Steps in which a small deviation is corrected; fewer steps would oscillate."""
 _HALVINGS = 8
 _ROOM = 0.99
-"""Share of the room up to the velocity limit in which rounding cannot matter."""
+"""Share of the distance to the velocity limit in which rounding errors have no effect."""
 _FARTHEST = 1e3
-"""A step longer than this [rad] is never taken, even without any limit."""
+"""Maximum length of a step [rad], also without limits."""
 
 
 class Joint(abc.ABC):
-    """What the two kinds of joints share: limits and state in steps, and the way back inside the position limits."""
+    """Common base of both kinds of joints: limits and state in steps, and the return into the position limits."""
 
     position: float
     """The newest command [rad]."""
     velocity: float
-    """By which it came from the one before [rad/step]."""
+    """Difference from the previous command [rad/step]."""
     acceleration: float
-    """By which that velocity came from the one before [rad/step^2]."""
+    """Difference from the previous velocity [rad/step^2]."""
     longest_stop = 0.0
-    """How far it goes while it stops from its greatest speed [rad]."""
+    """Distance of a stop from maximum speed [rad]."""
 
     def __init__(self, lower: float, upper: float, velocity: float, recovery: float) -> None:
-        """Keep position limits [rad] and a greatest speed [rad/step]; ``recovery`` [rad/step] is that back inside."""
+        """Set position limits [rad] and maximum speed [rad/step]; ``recovery`` [rad/step] is the speed back inside."""
         self.lower, self.upper, self.greatest, self.recovery = lower, upper, velocity, recovery
         self.clamps = [0] * len(KINDS)
-        """Targets that were not followed, by kind of limit."""
+        """Number of targets that were limited, by kind of limit."""
         self.reset(0.0)
 
     def copy(self) -> Joint:
-        """Return one in the same state, which goes on and counts for itself."""
+        """Return an independent copy with the same state."""
         twin = copy.copy(self)
         twin.clamps = self.clamps.copy()
         return twin
 
     @abc.abstractmethod
     def step(self, target: float) -> bool:
-        """Go on towards a target [rad], finite; return whether no limit was felt."""
+        """Move towards a finite target [rad]; return whether no limit was active."""
 
     @abc.abstractmethod
     def brake(self) -> None:
@@ -61,23 +61,23 @@ class Joint(abc.ABC):
 
     @abc.abstractmethod
     def confine(self, low: float, high: float) -> None:
-        """Be able to stop within these bounds [rad] in the next step, as far as that is still possible."""
+        """Set the bounds [rad] within which the joint must be able to stop, as far as that is still possible."""
 
     def reset(self, position: float) -> None:
         """Be at rest at a position [rad], which may lie outside the limits."""
         self.position, self.velocity, self.acceleration = position, 0.0, 0.0
         self.target, self.pace = position, 0.0
-        # The limits that hold until the joint is back inside: it is let in slowly, and never farther out.
+        # Limits until the joint is back inside: it returns slowly and never moves farther out.
         self.floor, self.ceiling = min(self.lower, position), max(self.upper, position)
         self.outside = self.floor < self.lower or self.ceiling > self.upper
 
     def within(self, target: float) -> float:
-        """Return the target nearest to a wanted one that the position limits allow."""
+        """Return the nearest target within the position limits."""
         if self.outside:
             self.floor = min(self.lower, self.floor + self.recovery)
             self.ceiling = max(self.upper, self.ceiling - self.recovery)
             self.outside = self.floor < self.lower or self.ceiling > self.upper
-            # Until it is inside, it is led there, and nowhere else.
+            # Outside its limits, a joint moves only back inside.
             allowed = self.ceiling if self.ceiling > self.upper else self.floor if self.outside else target
         else:
             allowed = target
@@ -88,14 +88,14 @@ class Joint(abc.ABC):
 
 
 class DirectJoint(Joint):
-    """A joint that only its position and speed are limited of: it goes as near to the target as one step leads."""
+    """A joint with limits of position and speed only. Each step moves as near to the target as possible."""
 
     def confine(self, low: float, high: float) -> None:
-        """Nothing to do: it stops at once."""
+        """Do nothing: the joint stops immediately."""
 
     def step(self, target: float) -> bool:
-        """Go as near as one step leads."""
-        free = not self.outside and self.lower <= target <= self.upper  # as nearly always
+        """Move as near to the target as one step permits."""
+        free = not self.outside and self.lower <= target <= self.upper  # the usual case
         allowed = target if free else self.within(target)
         before = self.position
         self.position = min(max(allowed, before - self.greatest), before + self.greatest)
@@ -111,13 +111,13 @@ class DirectJoint(Joint):
 
 
 class SmoothJoint(Joint):
-    """A joint that is also limited in acceleration and jerk."""
+    """A joint with additional limits of acceleration and jerk."""
 
     def __init__(
         self, lower: float, upper: float, velocity: float, acceleration: float, jerk: float, recovery: float
     ) -> None:
-        """Keep a greatest acceleration [rad/step^2] and jerk [rad/step^3] as well."""
-        # Where a limit is absent, one that can never be felt stands in for it.
+        """Set maximum acceleration [rad/step^2] and jerk [rad/step^3] in addition."""
+        # An absent limit is replaced by one that is never active.
         velocity = min(velocity, _FARTHEST)
         self.bend = min(acceleration, 2 * velocity)
         self.jerk = min(jerk, 2 * self.bend)
@@ -130,7 +130,7 @@ class SmoothJoint(Joint):
         self.low_wall, self.high_wall = self.low, self.high = self.floor, self.ceiling
 
     def confine(self, low: float, high: float) -> None:
-        """Move the walls of the next step, but never to where the stop from here would break them."""
+        """Move the bounds of the next step, but never so far that the stop from here would violate them."""
         back, forth = stopping_extent(self.velocity, self.acceleration, self.bend, self.jerk)
         self.low = max(self.low_wall, min(low, self.position - back))
         self.high = min(self.high_wall, max(high, self.position + forth))
@@ -140,10 +140,10 @@ class SmoothJoint(Joint):
         return self.hit(target) or self.approach(target)
 
     def hit(self, target: float) -> bool:
-        """Hit the target if no limit is anywhere near; return False, with nothing changed, if one may be.
+        """Reach the target if no limit is near; otherwise return False without a change.
 
-        Targets of a plan nearly always are such. What `approach` does to them is the same to the last bit, at several
-        times the cost.
+        This is the usual case for targets of a plan. `approach` gives the same result bit for bit at several times the
+        cost.
         """
         walled = self.outside or self.low_wall != self.lower or self.high_wall != self.upper
         if walled or not self.lower <= target <= self.upper:
@@ -152,7 +152,7 @@ class SmoothJoint(Joint):
         velocity, pace = target - self.position, target - self.target
         acceleration, turn = velocity - before, pace - self.pace
         size, drift = abs(acceleration), velocity - pace
-        # The last but one bounds what velocity gains until the acceleration has been taken back.
+        # The last term but one bounds the velocity gained until the acceleration is zero.
         if (
             size > bend
             or abs(acceleration - self.acceleration) > jerk
@@ -169,7 +169,7 @@ class SmoothJoint(Joint):
         return True
 
     def approach(self, target: float) -> bool:
-        """Hit the target if it can be kept on, else find the way home to it; return whether no limit was felt."""
+        """Reach the target if it can be followed, otherwise move towards it; return whether no limit was active."""
         jerk, greatest, bend = self.jerk, self.greatest, self.bend
         allowed = self.within(target)
         pace = min(max(allowed - self.target, -greatest), greatest)
@@ -186,7 +186,7 @@ class SmoothJoint(Joint):
             kind = ACCELERATION
         elif abs(acceleration - self.acceleration) > jerk:
             kind = JERK
-        # The step that hits the target is taken if the next ones, that keep on it, will be allowed as well.
+        # The step that reaches the target is taken if the steps that follow the target are admissible, too.
         drift = velocity - pace
         exact = kind == _FREE and abs(drift) + abs(drift + acceleration - turn) <= jerk / 2
         if not exact:
@@ -196,7 +196,7 @@ class SmoothJoint(Joint):
         if exact and felt == _FREE:
             self.velocity, self.position = velocity, allowed
         if felt in (POSITION, LAG) or (exact and felt != _FREE):
-            kind = felt  # else what is felt is the way home, and not the target's doing
+            kind = felt  # otherwise the limit results from the approach, not from the target
         if kind != _FREE:
             self.clamps[kind] += 1
         return kind == _FREE and allowed == target
@@ -208,9 +208,9 @@ class SmoothJoint(Joint):
         self.target, self.pace = self.position, 0.0
 
     def _homing_jerk(self, error: float, drift: float, swing: float) -> float:
-        """Return the first jerk of a quintic that would end on the target, in so many steps as the limits let it take.
+        """Return the first jerk of a quintic to the target, with the number of steps that the limits require.
 
-        Asked for anew in every step, it makes the deviation fade without swinging, all the faster the smaller it is.
+        Computed again in every step, it reduces the deviation without oscillation.
         """
         size, speed = abs(error), abs(drift)
         steps = max(
@@ -225,7 +225,7 @@ class SmoothJoint(Joint):
         return ((60 * error / steps - 36 * drift) / steps - 9 * swing) / steps
 
     def _advance(self, acceleration: float) -> int:
-        """Move by the allowed acceleration nearest to the wanted one; return the kind of limit that was felt."""
+        """Move by the admissible acceleration nearest to the requested one; return the active kind of limit."""
         jerk, bend, greatest, velocity = self.jerk, self.bend, self.greatest, self.velocity
         least = max(-bend, -greatest_acceleration(greatest + velocity, jerk), self.acceleration - jerk)
         most = min(bend, greatest_acceleration(greatest - velocity, jerk), self.acceleration + jerk)
@@ -245,10 +245,10 @@ class SmoothJoint(Joint):
         return kind
 
     def _is_safe(self, acceleration: float) -> bool:
-        """Tell whether the quickest stop after a step stays within the walls."""
+        """Return whether the quickest stop after a step stays within the bounds."""
         velocity = self.velocity + acceleration
         if not velocity and not acceleration:
-            return True  # at rest, where it may be
+            return True  # at rest, inside the bounds
         if self._has_room(velocity, abs(acceleration)):
             return True
         position = self.position + velocity
@@ -256,7 +256,7 @@ class SmoothJoint(Joint):
         return self.low + back <= position <= self.high - forth
 
     def _has_room(self, velocity: float, size: float) -> bool:
-        """Tell by a rough bound whether the walls are far, for a step with an acceleration of some ``size``."""
+        """Return by a rough bound whether the bounds are far, for a step with an acceleration of ``size``."""
         jerk, bend = self.jerk, self.bend
         peak = abs(velocity) + size / 2 + size * size / (2 * jerk)
         extent = peak * (peak / bend / 2 + (bend / 2 + size) / jerk + 2) + size + jerk / 8

@@ -1,4 +1,4 @@
-"""Limits of an arm: what no command may break, merged from the robot's model and the deployment's parameters."""
+"""Limits of the commands, merged from the robot model and the deployment parameters."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ KINDS = ('position', 'velocity', 'acceleration', 'jerk', 'lag')
 
 @dataclass(frozen=True)
 class Limits:
-    """Per joint; arrays of shape (joint,). Infinity where there is no limit.
+    """Limits by joint, arrays of shape (joint,). Infinity means no limit.
 
-    All but ``lag`` hold against the previous command (its position, velocity and acceleration) and never against the
-    measured position, which trails behind and would throttle the arm.
+    All limits except ``lag`` apply relative to the previous command (position, velocity and acceleration), not to the
+    measured position, whose delay would slow the arm.
     """
 
     lower: np.ndarray
@@ -28,18 +28,18 @@ class Limits:
     velocity: np.ndarray
     """Greatest speed [rad/s]."""
     lag: float
-    """How far a command may be led away from the measured position [rad]: a blocked arm is not pushed ever harder."""
+    """Maximum distance between command and measured position [rad]. It bounds the force on a blocked arm."""
     acceleration: np.ndarray | None = None
     """Greatest acceleration [rad/s^2]; None for no limit."""
     jerk: np.ndarray | None = None
     """Greatest jerk [rad/s^3]; None for no limit."""
     mode: Literal['clamp', 'reject'] = 'clamp'
-    """`clamp`: the arm does what it may of a plan that breaks a limit. `reject`: nothing; it coasts, then stops."""
+    """`clamp`: the admissible part of a plan that exceeds a limit is executed. `reject`: such a plan is refused."""
     recovery: float = 0.05
-    """Speed at which a joint that starts outside its position limits is led back inside [rad/s]."""
+    """Speed of a joint that returns from outside its position limits [rad/s]."""
 
     def __post_init__(self) -> None:
-        """Fill in what is absent, and refuse limits that no command can meet."""
+        """Fill in absent limits, and refuse limits that no command can satisfy."""
         for name in ('lower', 'upper', 'velocity', 'acceleration', 'jerk'):
             value = getattr(self, name)
             array = np.full(np.shape(self.lower), np.inf) if value is None else np.array(value, dtype=np.float64)
@@ -52,7 +52,7 @@ class Limits:
                 expected='lower < upper, and velocity, acceleration, jerk, lag and recovery above 0 for every joint',
                 found=f'lower {self.lower}, upper {self.upper}, velocity {self.velocity}, '
                 f'acceleration {self.acceleration}, jerk {self.jerk}, lag {self.lag}, recovery {self.recovery}',
-                remedy='mend the limits of the robot model or the parameters',
+                remedy='correct the limits of the robot model or the parameters',
             )
         if self.mode not in ('clamp', 'reject'):
             raise ConfigurationError(
@@ -72,7 +72,7 @@ class Limits:
         acceleration: np.ndarray | None = None,
         jerk: np.ndarray | None = None,
     ) -> Limits:
-        """Merge with limits of another source, shape (joint,) or () each: of any two the stricter one wins."""
+        """Merge with limits of another source, shape (joint,) or () each. The stricter limit applies."""
 
         def least(own: np.ndarray, other: np.ndarray | None) -> np.ndarray:
             return own if other is None else np.minimum(own, other)
@@ -87,7 +87,7 @@ class Limits:
         )
 
     def broken_by(self, waypoints: np.ndarray, start: np.ndarray, seconds: float) -> str:
-        """Tell which limit a plan breaks; empty if none.
+        """Return the limit that a plan exceeds; empty if none.
 
         Parameters
         ----------

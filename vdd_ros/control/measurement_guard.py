@@ -1,4 +1,4 @@
-"""Measurements that no arm can have, and an arm that does not follow: both end the motion, with a reason."""
+"""Detection of implausible measurements, and of an arm that does not follow. Both stop the motion with a reason."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ import numpy as np
 from vdd_ros.contract.contract import NANOSECONDS
 
 _MARGIN = 1.5
-"""Times the velocity limit that a joint may be measured to move: stamps jitter, and limits are not exact."""
+"""Plausible measured speed, as a multiple of the velocity limit: stamps jitter, and limits are not exact."""
 _SLACK = 0.03
-"""Distance of two measurements that needs no time [rad]: noise, and stamps that are equal."""
+"""Plausible distance of two measurements without elapsed time [rad]: noise, and equal stamps."""
 _LONGEST = 1.0
-"""A gap counts as no longer than this [s]: after it, the whole range would be plausible."""
+"""Maximum gap that is considered [s]: after a longer one, the whole range would be plausible."""
 _DELAYS = tuple(round(delay * NANOSECONDS) for delay in (0.2, 0.15, 0.1, 0.05, 0.0))
-"""How late an arm may follow its commands [ns], the longest delay first."""
+"""Plausible delays of an arm behind its commands [ns], the longest first."""
 _KEPT = 100
-"""Commands that are kept longer than needed: they are dropped in batches."""
+"""Commands kept beyond the required time: they are dropped in batches."""
 _STILL = 2e-3
-"""A joint that is measured to move by less stands still [rad]: noise."""
+"""Measured motion below which a joint is at rest [rad]: noise."""
 _FOLLOWED = 0.1
-"""The least share of its commands that a joint moves by, if it follows."""
+"""Minimum motion of a joint that follows, as a share of its commands."""
 AHEAD = 0.03
-"""How far a joint may be commanded while it stands still [rad]."""
+"""Commanded motion after which a joint at rest is reported [rad]."""
 
 
 class MeasurementGuard:
-    """Compares every measurement with the one before, and the arm's motion with its commands."""
+    """Compares every measurement with the previous one, and the motion of the arm with its commands."""
 
     def __init__(self, velocity: np.ndarray, continuous: np.ndarray, ahead: float = AHEAD) -> None:
-        """Guard joints.
+        """Set the properties of the joints.
 
         Parameters
         ----------
         velocity
-            Greatest speed of the joints, by the model and not by the deployment, shape (joint,) [rad/s].
+            Maximum speed of the joints, of the model and not of the deployment, shape (joint,) [rad/s].
         continuous
-            Which joints turn without end, shape (joint,) bool: what is measured of them may wrap by 2 pi.
+            Which joints are continuous, shape (joint,) bool: their measurements may wrap by 2 pi.
         ahead
-            How far a joint may be commanded while it stands still [rad].
+            Commanded motion after which a joint at rest is reported [rad].
 
         """
         self._velocity, self._continuous, self._ahead = velocity, continuous, ahead
@@ -47,33 +47,33 @@ class MeasurementGuard:
         self.anchor(0, np.zeros(len(velocity)))
 
     def anchor(self, stamp: int, position: np.ndarray) -> None:
-        """Trust a measured position, shape (joint,) [rad], of ``stamp`` [ns], whatever came before."""
+        """Accept a measured position, shape (joint,) [rad], of ``stamp`` [ns], regardless of earlier ones."""
         self._stamp, self._position = stamp, np.array(position, dtype=np.float64)
         self.pause()
 
     def pause(self) -> None:
-        """Compare motion with commands anew: what is measured was not fresh."""
+        """Restart the comparison of motion and commands: measurements were stale."""
         self._times: list[int] = []
         self._sent: list[np.ndarray] = []
         self._still: tuple[np.ndarray, np.ndarray] | None = None
 
     def unwrapped(self, position: np.ndarray) -> np.ndarray:
-        """Return a position, shape (joint,) [rad], with continuous joints within half a turn of the trusted one."""
+        """Return a position, shape (joint,) [rad], with continuous joints within half a turn of the accepted one."""
         if not self._turns:
             return position
         turns = np.round((self._position - position) / (2 * np.pi))
         return position + np.where(self._continuous & np.isfinite(turns), 2 * np.pi * turns, 0.0)
 
     def judge(self, stamp: int, position: np.ndarray) -> str:
-        """Trust a measured position, shape (joint,) [rad], of ``stamp`` [ns], or return why no arm can be there.
+        """Accept a measured position, shape (joint,) [rad], of ``stamp`` [ns], or return why it is implausible.
 
-        Measurements out of order are left to `freshness.Measurements`.
+        `freshness.Measurements` handles measurements out of order.
         """
         seconds = min(abs(stamp - self._stamp) / NANOSECONDS, _LONGEST)
         if stamp < self._stamp and seconds < _LONGEST:
             return ''
         moved = np.abs(position - self._position)
-        if max(moved.tolist()) <= _SLACK:  # as nearly always
+        if max(moved.tolist()) <= _SLACK:  # the usual case
             self._stamp, self._position = stamp, position
             return ''
         excess = moved - _SLACK - _MARGIN * self._velocity * seconds
