@@ -60,7 +60,7 @@ def test_rules_that_leave_no_expert_stop_the_arm_and_say_why(graph, tmp_path):
     node = graph.start('policy_node', use_sim_time=False, artifact=artifact, **ANSWERED, control_rate=RATE, rules=rules)
     arm = Arm(graph)
     arm.activate()
-    graph.until(lambda: arm.live() and 'the policy failed: expected at least one' in node.text)
+    graph.until(lambda: arm.live() and 'the rules leave no expert: rule 1' in node.text)
     graph.until(lambda: arm.live() and arm.rests())
     assert_smooth(arm.commands, RATE)
     assert node.stop(signal.SIGTERM) == 0

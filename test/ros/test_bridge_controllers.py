@@ -195,7 +195,7 @@ def test_trajectories_that_joint_trajectory_controller_refuses_are_refused_over_
         trajectory([[0.1, 0.1]], [second], joints=('second', 'third')),
         trajectory([[0.1]], [second]),
         trajectory([[0.1, 0.1], [0.2, 0.2]], [second, second]),
-        trajectory([[0.1, 0.1]], [0]),
+        trajectory([[0.1, 0.1]], [-second]),
         trajectory([[0.1, 0.1]], [1], stamp=start.stamp - 2),
         trajectory([[float('nan'), 0.1]], [second]),
     ]
