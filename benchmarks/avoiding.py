@@ -33,7 +33,7 @@ from benchmarks.avoiding_chain import DEMONSTRATIONS, WORK, Chain, kept_rows
 from benchmarks.avoiding_picture import draw_picture
 from benchmarks.harness import FOLDER, Bar, finish
 
-_QUICK = {'teacher_iterations': 20, 'iterations': 10, 'rollouts': 4}
+_QUICK = {'teacher_iterations': 5, 'iterations': 5, 'rollouts': 2}
 
 
 def bars(rows: list[dict[str, Any]]) -> list[Bar]:

@@ -152,7 +152,8 @@ class Chain:
         def mixture() -> float:
             output = self._folder / 'EM'
             shutil.rmtree(output, ignore_errors=True)
-            return self._timed('EM', partial(learning.fit_em, demonstrations, artifact, output, settings, silent))
+            learn = partial(learning.fit_em, demonstrations, output, settings, silent, teacher=artifact)
+            return self._timed('EM', learn)
 
         rows = [self._row('EM', contract, partial(DistilledPolicy.load, self._folder / 'EM'), mixture)]
         if self.process == 'edm':

@@ -186,7 +186,7 @@ def test_the_joint_contract_runs_by_the_same_commands(finished):
     made = vdd(finished, 'distill', '--teacher', 'jt', '--output', 'js', *common)
     assert made.returncode == 0, made.stderr
     words = ['--student', 'js', '--teacher', 'jt', '--output', 'jr', '--scenarios', 'nominal', '--episodes', '2']
-    words += ['--ros-episodes', '1']
+    words += ['--deployed-episodes', '2', '--ros-episodes', '1']
     made = vdd(finished, 'validate', *words)
     assert made.returncode == 0, made.stderr
     assert json.loads((finished / 'jr' / 'report.json').read_text())['contract']['name'] == 'avoiding_joint'
