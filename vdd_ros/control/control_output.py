@@ -17,24 +17,24 @@ class Command:
     position: np.ndarray
     """Shape (joint,) [rad]."""
     velocity: np.ndarray
-    """Shape (joint,) [rad/s], by which the command came from the one before."""
+    """Shape (joint,) [rad/s]: difference from the previous command."""
     acceleration: np.ndarray
-    """Shape (joint,) [rad/s^2], by which that velocity came from the one before."""
+    """Shape (joint,) [rad/s^2]: difference from the previous velocity."""
     expert: int
     """Expert of the plan; -1 before the first plan."""
     clamped: bool
     """Whether a limit changed it."""
     reason: str = ''
-    """What is special about it: approaching the start, coasting, slowed down, a measurement that grows old."""
+    """Remark: approach to the start, coasting, reduced speed, an aging measurement."""
     moving: bool = True
-    """Always; there for the sake of those outcomes that may be at rest."""
+    """Always true; the other outputs may be at rest."""
     window: CommandWindow | None = None
     """The commands around this one, if the loop looks ahead."""
 
 
 @dataclass(frozen=True)
 class Hold:
-    """Send this: the arm brakes within its limits, then stays; it goes on by itself when the reason is gone."""
+    """A stop that ends by itself: the arm brakes within its limits, holds, and continues when the reason is gone."""
 
     position: np.ndarray
     """Shape (joint,) [rad]."""
@@ -43,7 +43,7 @@ class Hold:
     acceleration: np.ndarray
     """Shape (joint,) [rad/s^2]."""
     reason: str
-    """What would let it go on."""
+    """Why the arm holds."""
     moving: bool
     """Whether it is still braking."""
     window: CommandWindow | None = None
@@ -52,7 +52,7 @@ class Hold:
 
 @dataclass(frozen=True)
 class Stop:
-    """Send this and keep sending it: the arm brakes within its limits, then stays until a person starts it again."""
+    """A latched stop: the arm brakes within its limits and holds until an operator resumes it."""
 
     position: np.ndarray
     """Shape (joint,) [rad]."""
@@ -61,7 +61,7 @@ class Stop:
     acceleration: np.ndarray
     """Shape (joint,) [rad/s^2]."""
     reason: str
-    """Why it does not go on by itself."""
+    """Why the arm stopped."""
     moving: bool
     """Whether it is still braking."""
     window: CommandWindow | None = None
@@ -73,51 +73,51 @@ ControlOutput = Command | Hold | Stop
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """The newest plan: what the policy said, and what became of it."""
+    """The newest plan: the output of the policy and the resulting steps."""
 
     stamp: int
-    """Of the tick that it answers [ns]."""
+    """Time of the tick [ns]."""
     window: np.ndarray
-    """What the policy saw, shape (observation_horizon, observation)."""
+    """Observation window, shape (observation_horizon, observation)."""
     log_gating: np.ndarray
     """Shape (expert,)."""
     mean: np.ndarray
     """Shape (expert, prediction_horizon, action), in the units of the contract."""
     expert: int
-    """Which one acts."""
+    """The acting expert."""
     commanded: np.ndarray
-    """The joint command that the plan goes out from, shape (joint,) [rad]."""
+    """Joint command from which the plan starts, shape (joint,) [rad]."""
     waypoints: np.ndarray
-    """Joint positions of the steps to come, shape (step, joint) [rad]."""
+    """Joint positions of the future steps, shape (step, joint) [rad]."""
 
 
 @dataclass(frozen=True)
 class Counters:
-    """A snapshot for diagnostics; counts since the loop was made, ages and values of the newest tick and plan."""
+    """A snapshot for diagnostics: counts since construction, ages, and values of the newest tick and plan."""
 
     plans: int
     """Plans made."""
     missed: int
-    """Policy ticks at which a plan was due while the one before was still being made."""
+    """Policy ticks at which a plan was due while the previous one was still being computed."""
     late_steps: int
-    """Planned steps that time had passed when their plan arrived; dropped."""
+    """Planned steps that were in the past when their plan arrived; dropped."""
     rejected: int
-    """Plans refused because they break a limit (`Limits.mode` reject)."""
+    """Plans refused because they exceed a limit (`Limits.mode` reject)."""
     resets: int
-    """Times that a stamp went back."""
+    """Number of times that a stamp went back."""
     out_of_order: int
-    """Measurements dropped because a newer one was there."""
+    """Measurements dropped because a newer one was known."""
     not_finite: int
     """Measurements dropped because they were not finite."""
     clamps: Mapping[str, tuple[int, ...]]
-    """Commands changed, by kind of limit (position, velocity, acceleration, jerk, lag) and joint."""
+    """Limited commands, by kind of limit (position, velocity, acceleration, jerk, lag) and joint."""
     ages: Mapping[str, float]
-    """Age of every stream [s]; infinity where nothing was heard."""
+    """Age of every stream [s]; infinity without any message."""
     expert: int
-    """Which expert acts; -1 before the first plan."""
+    """Acting expert; -1 before the first plan."""
     signals: Mapping[str, float]
-    """How much the policy is at home, averaged over plans, by signal; none if nothing is watched."""
+    """OOD signals averaged over plans, by name; empty without monitoring."""
     level: str
-    """What the monitor says: fine, warn, slow or stop."""
+    """Level of the monitor: fine, warn, slow or stop."""
     speed: float
-    """By how much the plan is slowed down, 1 for not at all."""
+    """Speed of the plan, 1 as planned."""

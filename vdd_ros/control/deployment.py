@@ -1,4 +1,4 @@
-"""How a policy is deployed: the rules that its commands are under, on a robot and in validation alike."""
+"""Deployment parameters: the rules for the commands, on a robot and in validation."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from vdd_ros.robot.kinematics import Kinematics
 
 RULE_PARAMETERS = 'rule_parameters'
-"""The parameters of rules have this prefix among those of the policy node."""
+"""Prefix of the parameters of rules among those of the policy node."""
 _WALL_RATE = 250.0
-"""How often commands leave in wall time where nothing else is set [Hz]."""
+"""Default control rate in wall time [Hz]."""
 
 
 class Deployment(Settings):
-    """Those parameters of the policy node that make a control loop, by their names there.
+    """The parameters of the policy node that define a control loop, with their names.
 
-    `vdd_ros/nodes/policy/policy_parameters.py` says what each one means and which values it may have.
+    `vdd_ros/nodes/policy/policy_parameters.py` has their descriptions and ranges.
     """
 
     former_names: ClassVar[Mapping[str, str]] = {
@@ -92,12 +92,15 @@ class Deployment(Settings):
     ood_stop_reach: float = 1.0
 
     def __hash__(self) -> int:
-        """Equal deployments have equal hashes; parameters of rules are a mapping, which has none of its own."""
+        """Equal deployments have equal hashes.
+
+        The parameters of rules are a mapping, which is not hashable by itself.
+        """
         return hash(self.model_dump_json())
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Those parameters of the policy node that are set, by name."""
+        """The parameters of the policy node that differ from their defaults, by name."""
         values = self.model_dump(mode='json', exclude_defaults=True)
         named = values.pop('rule_parameters', {})
         values |= {f'{RULE_PARAMETERS}.{name}': value for name, value in named.items()}
@@ -108,11 +111,11 @@ class Deployment(Settings):
 
     @property
     def fingerprint(self) -> str:
-        """The SHA-256 of the rules that commands are under, files included; the operating mode is not among them."""
+        """SHA-256 of the deployment parameters with the files that they name, without the operating mode."""
         values = self.model_dump(mode='json', exclude={'operating_mode'})
         if self.joint_limits:
             values['joint_limits'] = _digest(self._limits_file)
-        if not self.rule_parameters:  # verdicts of before there were any go on to hold
+        if not self.rule_parameters:  # verdicts of earlier versions stay valid
             del values['rule_parameters']
         if self.rules:
             values['rules'] = _digest(Path(self.rules))
@@ -124,15 +127,15 @@ class Deployment(Settings):
         return file if file.suffix else share_path('config', 'robots', f'{self.joint_limits}_joint_limits.yaml')
 
     def control_period(self, contract: Contract, *, simulated: bool) -> int:
-        """Return the time between two commands [ns]; in simulated time the policy period unless a rate is set."""
+        """Return the time between two commands [ns]: in simulated time the policy period unless a rate is set."""
         rate = self.control_rate or (0.0 if simulated else max(_WALL_RATE, contract.policy_rate))
         return round(NANOSECONDS / rate) if rate else contract.period
 
     def limits_of(self, contract: Contract, kinematics: Kinematics, *, lockstep: bool) -> Limits:
-        """Merge the limits of the robot model with those that are set here.
+        """Merge the limits of the robot model with the deployment parameters.
 
-        In lockstep a command is a waypoint, and waypoints at the rate of a policy are not smooth: there, acceleration
-        and jerk are limited only if a file says so.
+        In lockstep a command is a waypoint, and waypoints at the policy rate are not smooth. There, acceleration and
+        jerk are limited only by a limits file.
         """
         bounds = kinematics.lower, kinematics.upper, kinematics.velocity_limits
         limits = Limits(*bounds, self.max_lag, mode=self.limits)
@@ -150,7 +153,7 @@ class Deployment(Settings):
 
     @property
     def execution(self) -> Execution:
-        """How plans are made and carried out."""
+        """How plans are computed and executed."""
         return Execution(
             self.replan_steps,
             self.coast_steps,
@@ -162,7 +165,7 @@ class Deployment(Settings):
         )
 
     def ood_rules_of(self, policy: Any) -> OodRules | None:
-        """Return what is usual for a policy; None if nobody asks, or if it does not know."""
+        """Return the OOD rules of a policy; None if monitoring is disabled or the policy has no calibration."""
         if self.ood_response == 'ignore' or policy.calibration is None:
             return None
         found = thresholds(policy.calibration, warn=self.ood_warn_share, reach=self.ood_stop_reach)
@@ -171,7 +174,7 @@ class Deployment(Settings):
     def routing_of(
         self, contract: Contract, rules: str, experts: int | None, labels: Labels = Labels()
     ) -> Routing | Rules:
-        """Return how experts are chosen, by what is set here and by a file of rules, if there is one.
+        """Return the routing, from these parameters and a file of rules.
 
         Parameters
         ----------
@@ -219,10 +222,10 @@ class Deployment(Settings):
         guarded: bool = True,
         horizon: float = 0.0,
     ) -> ControlLoop:
-        """Assemble the control loop of a policy whose commands leave every ``period`` [ns].
+        """Assemble the control loop of a policy with a command every ``period`` [ns].
 
-        ``guarded`` stops an arm that is measured where it cannot be, or does not follow; a simulated arm may jump.
-        ``horizon`` [s] is how far a trajectory controller is led ahead; 0 for a position controller.
+        ``guarded`` stops an arm on implausible measurements, and if it does not follow; a simulated arm may jump.
+        ``horizon`` [s] is the time that a trajectory controller receives in advance; 0 for a position controller.
 
         Raises
         ------
@@ -258,10 +261,10 @@ class Deployment(Settings):
         guarded: bool = True,
         horizon: float = 0.0,
     ) -> tuple[ControlLoop, Playback]:
-        """Assemble a control loop that plays the commands of an episode every ``period`` [ns], and what it plays.
+        """Assemble a control loop that plays the commands of an episode every ``period`` [ns], and its source.
 
-        It approaches the first command at `start_speed`, then follows the track at ``speed`` times its own. ``guarded``
-        and ``horizon`` are as for `build_loop`.
+        The arm approaches the first command at `start_speed`, then follows the track at ``speed`` times its own speed.
+        ``guarded`` and ``horizon`` are as for `build_loop`.
 
         Raises
         ------
@@ -299,7 +302,7 @@ class Deployment(Settings):
 
 
 def load_deployment(path: str | Path | None = None) -> Deployment:
-    """Read the parameters of the policy node from its YAML; without a path, those that ship (``config/policy.yaml``).
+    """Read the parameters of the policy node from a YAML file, by default ``config/policy.yaml``.
 
     Raises
     ------
@@ -329,7 +332,7 @@ def deployment_parameters(file: Path) -> dict[str, Any]:
 
 def _guard_of(kinematics: Kinematics, lag: float) -> MeasurementGuard:
     endless = np.isinf(kinematics.lower) & np.isinf(kinematics.upper)
-    # The bound on the lag must not hide that an arm stands still.
+    # The bound on the lag must not hide that an arm does not move.
     return MeasurementGuard(kinematics.velocity_limits, endless, min(AHEAD, lag / 2))
 
 

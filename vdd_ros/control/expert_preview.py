@@ -1,4 +1,4 @@
-"""Where every expert would lead from here, if it acted alone: for a person to look at, not to command by."""
+"""Expert preview: the path of the tool for each expert, if it acted alone. For display only."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _LEAST_PROBABILITY = 0.01
 
 @dataclass(frozen=True)
 class Way:
-    """One expert's way."""
+    """Path of one expert."""
 
     expert: int
     probability: float
-    """Of the expert, by the gating here."""
+    """Probability of the expert by the gating."""
     points: np.ndarray
-    """Of the tool, from here on; shape (step + 1, 3) [m]."""
+    """Path of the tool from the present position; shape (step + 1, 3) [m]."""
 
 
 def preview_experts(
@@ -32,7 +32,7 @@ def preview_experts(
     history: Sequence[tuple[np.ndarray, np.ndarray]],
     steps: int,
 ) -> tuple[Way, ...]:
-    """Roll every expert forward by itself; at each step its mean is done, and the arm follows as it does now.
+    """Roll out each expert by itself: its mean is executed at each step, and the arm follows as at present.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def preview_experts(
 def _arrived(
     contract: Contract, kinematics: Kinematics, history: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[PolicyInterface, np.ndarray]:
-    """Return an arm that has gone through a history, and what it sees now."""
+    """Return an arm that has moved along a history, and its present observation window."""
     arm = PolicyInterface(contract, kinematics)
     arm.anchor(history[0][1])
     for measured, commanded in history:

@@ -1,4 +1,4 @@
-"""Has the policy seen this? Signals of how much it is at home, against what they were on the demonstrations."""
+"""Out-of-distribution (OOD) monitoring: signals of the policy, compared with their values on the demonstrations."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ LEVELS: tuple[Level, ...] = ('fine', 'warn', 'slow', 'stop')
 
 @dataclass(frozen=True)
 class Threshold:
-    """Of one signal; the more at home the policy is, the greater it is."""
+    """Thresholds of one signal. Lower values are further out of distribution."""
 
     warn: float
-    """Below this it is unusual."""
+    """Below this value a warning is raised."""
     slow: float
-    """Below this the arm slows down."""
+    """Below this value the arm slows down."""
     stop: float
-    """Below this it stops; until there it has slowed down to `OodRules.least_speed`."""
+    """Below this value the arm stops. Between `slow` and `stop` the speed decreases to `OodRules.least_speed`."""
 
 
 _LEAST_SEPARATION = 0.75
-"""A signal that is higher at home in a smaller share of pairs is noise, and would slow the arm at random."""
+"""Minimum share of pairs that a signal must order correctly. A signal below this is noise, and is not used."""
 
 
 class Calibration(Protocol):
-    """What signals are over the demonstrations; `vdd_ros.policy.artifact.Calibration` is one."""
+    """Quantiles of the signals over the demonstrations; `vdd_ros.policy.artifact.Calibration` implements it."""
 
     quantiles: Mapping[str, Mapping[str, tuple[float, ...]]]
     separation: Mapping[str, float]
-    """How well a signal tells what is like the demonstrations from what is not; empty if that was not measured."""
+    """Share of pairs that each signal orders correctly; empty if that was not measured."""
 
     def threshold(self, signal: str, share: float) -> float:
-        """Return what no more than a share of the windows is below."""
+        """Return the quantile of a signal."""
         ...
 
 
 @dataclass(frozen=True)
 class OodRules:
-    """The rules of `Monitor`."""
+    """Parameters of `Monitor`."""
 
     thresholds: Mapping[str, Threshold]
-    """By signal; one that has none is not watched."""
+    """Thresholds by signal; a signal without thresholds is not monitored."""
     plans: float = 5.0
-    """Over how many plans signals are averaged, exponentially."""
+    """Number of plans in the exponential average of the signals."""
     hysteresis: float = 0.1
-    """By how much a signal must be better to leave a level again, as a share of the way from `stop` to `warn`."""
+    """Improvement that is required to leave a level, as a share of the distance from `stop` to `warn`."""
     least_speed: float = 0.2
-    """How slow the arm gets before it stops, as a share of the plan's speed."""
+    """Minimum speed before the arm stops, as a share of the speed of the plan."""
     acts: bool = True
-    """Whether the arm slows down and stops; if not, levels are only told."""
+    """Whether the arm slows down and stops; if not, levels are only reported."""
 
     def __post_init__(self) -> None:
         """Refuse thresholds out of order."""
@@ -69,7 +69,7 @@ class OodRules:
 
 
 def thresholds(calibration: Calibration, *, warn: float = 0.01, reach: float = 1.0) -> dict[str, Threshold]:
-    """Take thresholds from the demonstrations, of every signal that tells what is unlike them.
+    """Compute thresholds from the demonstrations, for every signal that separates in- and out-of-distribution data.
 
     Parameters
     ----------
@@ -87,32 +87,32 @@ def thresholds(calibration: Calibration, *, warn: float = 0.01, reach: float = 1
         if calibration.separation.get(signal, 1.0) < _LEAST_SEPARATION:
             continue
         median, least = (calibration.threshold(signal, share) for share in (0.5, 0.0))
-        below = max(median - least, 1e-3)  # a signal that never varies says nothing of how far is far
+        below = max(median - least, 1e-3)  # a constant signal gives no scale
         found[signal] = Threshold(max(calibration.threshold(signal, warn), least), least, least - reach * below)
     return found
 
 
 class Monitor:
-    """Watches the signals of one plan after the other."""
+    """Monitors the signals of successive plans."""
 
     def __init__(self, rules: OodRules) -> None:
-        """Begin as if everything were fine."""
+        """Start at the level `fine`."""
         self._rules = rules
         self._gain = 1 - exp(-1 / rules.plans)
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was seen."""
+        """Discard the averages."""
         self.values: dict[str, float] = {}
         """The averaged signals, by name."""
         self.level: Level = 'fine'
-        """The worst of them all."""
+        """The worst level of all signals."""
         self.speed = 1.0
-        """How fast the arm may go, as a share of the plan's speed."""
+        """Permitted speed of the arm, as a share of the speed of the plan."""
         self._ranks: dict[str, int] = {}
 
     def update(self, signals: Mapping[str, float]) -> Level:
-        """Take in the signals that a plan came with; one that is not finite counts as one that calls for a stop."""
+        """Process the signals of a plan. A signal that is not finite requires a stop."""
         speed = 1.0
         for name, threshold in self._rules.thresholds.items():
             if name in signals:
@@ -130,11 +130,11 @@ class Monitor:
 
     @property
     def stops(self) -> bool:
-        """Whether the arm should stop."""
+        """Whether the arm must stop."""
         return self._rules.acts and self.level == 'stop'
 
     def complaint(self) -> str:
-        """Say which signals are not fine."""
+        """Return the signals that are not fine, in words."""
         parts = [
             f'{name} {self.values[name]:.3g} (usual above {self._rules.thresholds[name].warn:.3g})'
             for name, rank in self._ranks.items()

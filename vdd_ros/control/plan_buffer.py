@@ -1,4 +1,4 @@
-"""What passes between the thread that commands and the thread that plans: ticks one way, plans the other."""
+"""Exchange between the command thread and the planning thread: ticks in one direction, plans in the other."""
 
 from __future__ import annotations
 
@@ -15,89 +15,92 @@ from vdd_ros.control.trajectory import State
 from vdd_ros.policy.routing import Choice, Mixture
 
 _UNPLANNED = 64
-"""Policy ticks that a slow planner still learns of, beyond those that it sees at once."""
+"""Policy ticks kept for a slow planner, in addition to those of one observation window."""
 
 
 class Sample(Protocol):
-    """What streams say at a tick; `vdd_ros.data.decode.live.Sample` is one."""
+    """Values of the streams at a tick; `vdd_ros.data.decode.live.Sample` is one."""
 
     values: Mapping[str, np.ndarray]
     """By feature, shape (width,)."""
     stale: Sequence[str]
-    """The features that are not known."""
+    """Names of the features that are unknown."""
 
 
 class Streams(Protocol):
-    """What the loop needs of the other streams; `vdd_ros.data.decode.live.LiveStreams` is one."""
+    """Interface to the other streams; `vdd_ros.data.decode.live.LiveStreams` implements it."""
 
     def at(self, tick: int) -> Sample:
-        """Return what is known at a tick [ns]."""
+        """Return the values at a tick [ns]."""
         ...
 
 
 class PlanSource(Protocol):
-    """Where plans come from: `control.planner.Planner` asks a policy, `control.playback.Playback` has an episode."""
+    """A source of plans: `control.planner.Planner` (a policy) or `control.playback.Playback` (an episode)."""
 
     replan_steps: int
     """Policy ticks from one plan to the next."""
     ask_steps: int
     """Policy ticks from one call of `proposing` to the next."""
     remark: str
-    """What is special about the newest plan."""
+    """Remark on the newest plan."""
     record: PlanRecord | None
-    """The newest plan, if it is of a policy."""
+    """The newest plan, if a policy made it."""
     choice: Choice | None
-    """How the expert of the newest plan was chosen, if it is of a policy."""
+    """How the expert of the newest plan was chosen, if a policy made it."""
     speed: float
-    """How fast plans should be carried out, 1 for as planned."""
+    """Speed of plans, 1 as planned."""
 
     def proposing(self, ticks: Sequence[Tick]) -> Asking[Proposal]:
-        """Take in the ticks since the last call, oldest first, and answer the newest one."""
+        """Process the ticks since the last call, oldest first, and plan from the newest one."""
         ...
 
     def experts(self, window: np.ndarray) -> Mixture:
-        """Answer the questions of `proposing`."""
+        """Answer the queries of `proposing`."""
         ...
 
     def watch(self) -> str:
-        """Judge the newest proposal; say why the arm should stop, if it should."""
+        """Evaluate the newest proposal; return the reason if the arm should stop."""
         ...
 
     def counts(self) -> dict[str, Any]:
-        """Return what `Counters` has of planning."""
+        """Return the entries of `Counters` about planning."""
         ...
 
 
 class PlanBuffer:
-    """Neither side waits for the other: each hands over whole values, and what is outdated is known by its number."""
+    """Hands immutable ticks and plans between the two threads.
+
+    Neither blocks; stale ones are recognised by serial number.
+    """
 
     def __init__(self, source: PlanSource, span: int, streams: Streams | None = None) -> None:
-        """Serve a source whose observation reaches ``span`` ticks back, and takes in some streams."""
+        """Prepare the exchange for a source with observation windows of ``span`` ticks and some streams."""
         self._source, self._streams = source, streams
         self._ticks: deque[Tick] = deque(maxlen=span + _UNPLANNED)
         self._proposal: Proposal | None = None
         self._epoch = self._serial = self._since_plan = 0
         self._busy = False
         self.wants_plan = False
-        """Whether a tick asks for a plan."""
+        """Whether a tick waits for a plan."""
         self.missed = 0
-        """Ticks that asked for a plan while the one before was still being made."""
+        """Ticks at which a plan was due while the previous one was still being computed."""
 
     def begin(self) -> None:
-        """Begin a new observation history; all earlier plans are void."""
+        """Start a new observation history; all earlier plans are void."""
         self._epoch += 1
         self._ticks.clear()
         self.void()
 
     def void(self) -> None:
-        """Void what is planned or being planned; the next tick asks for a plan."""
+        """Discard all plans, including one under computation; the next tick requests a plan."""
         self._serial += 1
         self._proposal = None
         self._since_plan = self._source.replan_steps
         self.wants_plan = False
 
     def note(self, stamp: int, time: float, measured: np.ndarray, commanded: np.ndarray, reference: State) -> str:
-        """Write down what is known at a policy tick: see `Tick`. Return why it cannot be planned from, if so."""
+        """Store the values at a policy tick (see `Tick`). Return the reason if no plan can be made from them."""
         topics: Mapping[str, np.ndarray] = {}
         if self._streams is not None:
             sample = self._streams.at(stamp)
@@ -118,7 +121,7 @@ class PlanBuffer:
         return proposal if proposal is not None and proposal.tick.serial == self._serial else None
 
     def planning(self) -> Asking[bool]:
-        """Answer the newest tick, if it asks for a plan; return whether it did."""
+        """Plan from the newest tick if it requests a plan; return whether it did."""
         if not self.wants_plan:
             return False
         self._busy, self.wants_plan = True, False
@@ -129,7 +132,7 @@ class PlanBuffer:
                     ticks.append(self._ticks.popleft())
             if ticks:
                 self._proposal = yield from self._source.proposing(ticks)
-                # Only then judged: that goes by several plans, and the arm need not wait for it.
+                # Evaluated after the hand-over: the score averages several plans, and the arm need not wait for it.
                 if fault := self._source.watch():
                     self._proposal = Proposal.faulty(ticks[-1], fault)
             return bool(ticks)

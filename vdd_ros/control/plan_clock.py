@@ -1,17 +1,17 @@
-"""The plan's own time: even steps whatever the deadlines do, and slower where the arm is to be slower."""
+"""The clock of a plan: uniform steps independent of deadlines, slower if the arm is slowed."""
 
 from __future__ import annotations
 
 from math import copysign, inf, sqrt
 
 _CATCH_UP = 0.05
-"""Greatest share by which the plan runs faster or slower to meet the clock again."""
+"""Maximum relative change of the speed of the plan for synchronisation with the clock."""
 _SETTLING = 1.0
-"""Seconds in which a deviation from the clock is made good; jitter is averaged over about as long."""
+"""Time constant of the synchronisation [s]; jitter is averaged over about this time."""
 _FORGIVEN = 0.25
-"""A delay over which lost time is given up [s]: the arm stood still meanwhile, and so did the plan."""
+"""Delay after which lost time is skipped [s]: the arm stood still, and so did the plan."""
 _SLEW = 2.0
-"""How fast the speed changes where nothing else is asked for [1/s]."""
+"""Rate of change of the speed, unless another is requested [1/s]."""
 
 
 class PlanClock:
@@ -22,20 +22,20 @@ class PlanClock:
     """
 
     def __init__(self, seconds: float) -> None:
-        """Advance by so many seconds at a time."""
+        """Set the control period [s]."""
         self._seconds = seconds
         self._owed = self._share = self._rate = 0.0
         self.time = 0.0
-        """[s], of the plan."""
+        """Time of the plan [s]."""
         self.speed = 1.0
-        """Seconds of the plan in a second."""
+        """Speed: seconds of the plan per second."""
 
     def reset(self) -> None:
-        """Forget delays."""
+        """Discard accumulated delays."""
         self._owed = self._share = self._rate = 0.0
 
     def start(self, speed: float) -> None:
-        """Go on at once at a speed: a plan begins that fits it."""
+        """Continue immediately at a speed, for a new plan that matches it."""
         self.speed, self._rate = speed, 0.0
 
     def advance(
@@ -54,7 +54,7 @@ class PlanClock:
         self._share += (wanted - self._share) * min(20 * seconds / _SETTLING, 1.0)
         self._owed -= self._share * seconds
         gap = speed - self.speed
-        # As fast as it can still be brought to an end at the wanted speed.
+        # The highest rate from which the requested speed can still be reached without overshoot.
         size = min(abs(gap) / seconds, rate, sqrt(2 * turn * abs(gap)))
         change = copysign(size, gap) - self._rate
         self._rate += min(max(change, -turn * seconds), turn * seconds)

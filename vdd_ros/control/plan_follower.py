@@ -1,4 +1,4 @@
-"""Carrying out a plan: which position is due next."""
+"""Execution of a plan: the position that is due next."""
 
 from __future__ import annotations
 
@@ -14,105 +14,105 @@ from vdd_ros.control.tracker import Tracker
 from vdd_ros.control.trajectory import State, Trajectory
 
 _WAITING = 2e-3
-"""So far from the motion [rad], commands halve the speed of the plan."""
+"""Distance from the motion at which the speed of the plan is halved [rad]."""
 _SLOWEST = 0.1
-"""A plan that goes out from commands in motion is not begun at a lower speed."""
+"""Minimum initial speed of a plan that starts from moving commands."""
 _ASTRAY = 1e-3
-"""Farther than this from the motion [rad], commands are no longer on it: the next plan goes out from them."""
+"""Distance from the motion above which commands are off the path [rad]; the next plan then starts from the commands."""
 
 
 class PlanFollower(abc.ABC):
-    """A way to carry out plans."""
+    """Interface of the execution of plans."""
 
     late_steps = 0
-    """Planned steps that time had passed when their plan arrived; dropped."""
+    """Planned steps that were in the past when their plan arrived; dropped."""
     is_gated_anew = False
-    """Whether the start gate looks at the first plan after each interruption, and not only after the start."""
+    """Whether the start gate checks the first plan after each interruption, not only after the start."""
 
     @abc.abstractmethod
     def drop(self, now: int) -> None:
-        """Forget what is left of the plan; the next tick is ``now`` [ns]."""
+        """Discard the rest of the plan; the next tick is ``now`` [ns]."""
 
     @abc.abstractmethod
     def tick(self, now: int) -> bool:
-        """Tell whether a policy tick has come by ``now`` [ns]; each one is told once."""
+        """Return whether a policy tick has occurred by ``now`` [ns]; each tick is reported once."""
 
     @abc.abstractmethod
     def accept(self, proposal: Proposal, tracker: Tracker) -> bool:
-        """Go on by a new plan; return whether any of it is still to come."""
+        """Continue with a new plan; return whether any of it is in the future."""
 
     @abc.abstractmethod
     def is_due(self, elapsed: int) -> bool:
-        """Tell whether another position is due so long after the one before [ns]."""
+        """Return whether a position is due this long after the previous one [ns]."""
 
     @abc.abstractmethod
     def next(self, elapsed: int, speed: float, tracker: Tracker) -> np.ndarray | None:
-        """Return the position that is due, shape (joint,) [rad]; None if there is no plan, or none any more."""
+        """Return the position that is due, shape (joint,) [rad]; None without a plan or after its end."""
 
     def copy(self) -> PlanFollower:
-        """Return one in the same state, which goes on for itself."""
+        """Return an independent copy with the same state."""
         return copy.copy(self)
 
     @abc.abstractmethod
     def reference(self, tracker: Tracker) -> State:
-        """Return what a plan of now goes out from."""
+        """Return the state from which a plan of the present time starts."""
 
     @property
     @abc.abstractmethod
     def time(self) -> float:
-        """By which plans are dated [s]."""
+        """The time base of plans [s]."""
 
     @property
     @abc.abstractmethod
     def speed(self) -> float:
-        """Seconds of the plan in a second."""
+        """Speed: seconds of the plan per second."""
 
     @property
     @abc.abstractmethod
     def is_spent(self) -> bool:
-        """Whether all steps of the plan are done, and the arm only comes to rest from it."""
+        """Whether all steps of the plan are done, and the arm comes to rest."""
 
 
 class LockstepFollower(PlanFollower):
-    """A waypoint for each command: simulation waits for it, and knows no time between the two."""
+    """One waypoint per command, in lockstep with the simulation."""
 
     time = 0.0
     speed = 1.0
     is_spent = False
 
     def __init__(self, period: int) -> None:
-        """Tick once per policy period [ns]."""
+        """Set the policy period [ns], which is the period of the ticks."""
         self._period = period
         self._next_tick = 0
         self._target: np.ndarray | None = None
 
     def drop(self, now: int) -> None:
-        """Forget the waypoint."""
+        """Discard the waypoint."""
         self._target = None
         self._next_tick = now
 
     def tick(self, now: int) -> bool:
-        """Ticks that were missed are not made up for."""
+        """Missed ticks are not made up for."""
         if now < self._next_tick:
             return False
         self._next_tick += self._period * max(1, -(-(now - self._next_tick + 1) // self._period))
         return True
 
     def accept(self, proposal: Proposal, tracker: Tracker) -> bool:
-        """Take the next waypoint."""
+        """Store the next waypoint."""
         self._target = proposal.steps[0]
         return True
 
     def reference(self, tracker: Tracker) -> State:
-        """From the newest command."""
+        """Return the newest command."""
         return State(tracker.position, tracker.velocity, tracker.acceleration)
 
     def is_due(self, elapsed: int) -> bool:
-        """Whenever a waypoint is there."""
+        """Return whether a waypoint is available."""
         return self._target is not None
 
     def next(self, elapsed: int, speed: float, tracker: Tracker) -> np.ndarray | None:
-        """Give the waypoint away; nothing is between two of them, so nothing is slowed down."""
+        """Return the waypoint and discard it. In lockstep the speed is not reduced."""
         target, self._target = self._target, None
         return target
 
@@ -121,7 +121,7 @@ class InterpolatingFollower(PlanFollower):
     """Many commands for each waypoint, along a smooth motion."""
 
     def __init__(self, control_period: int, policy_period: int, blend: float) -> None:
-        """Command once per control period [ns]; seams last at least ``blend`` [s]."""
+        """Set the control period [ns] and the minimum duration of a transition ``blend`` [s]."""
         self._control_period = control_period
         self._seconds = control_period / NANOSECONDS
         self._policy_seconds = policy_period / NANOSECONDS
@@ -131,17 +131,17 @@ class InterpolatingFollower(PlanFollower):
         self._target: np.ndarray | None = None
         self._next_tick = 0.0
         self._asked = 1.0
-        """The speed that was asked for last, whatever the plan and its limits allow; never near zero."""
+        """The speed requested last, independent of plan and limits; bounded away from zero."""
 
     def copy(self) -> InterpolatingFollower:
-        """Return one in the same state, with a clock of its own."""
+        """Return an independent copy with its own clock."""
         twin = copy.copy(self)
         twin._clock = copy.copy(self._clock)
         return twin
 
     @property
     def time(self) -> float:
-        """Of the newest command."""
+        """The newest command."""
         return self._clock.time
 
     @property
@@ -155,12 +155,12 @@ class InterpolatingFollower(PlanFollower):
         return self._trajectory is not None and self._clock.time > self._trajectory.waypoints.end + self._seconds / 2
 
     def drop(self, now: int) -> None:
-        """Forget the motion."""
+        """Discard the motion."""
         self._trajectory = self._target = None
         self._next_tick = self._clock.time
 
     def tick(self, now: int) -> bool:
-        """Ticks come by the plan's clock: to the policy, an arm that is slowed down moves as ever."""
+        """Ticks follow the clock of the plan: a reduced speed does not change the observations of the policy."""
         behind = self._clock.time - self._next_tick
         if behind < -self._seconds / 2:
             return False
@@ -168,7 +168,7 @@ class InterpolatingFollower(PlanFollower):
         return True
 
     def accept(self, proposal: Proposal, tracker: Tracker) -> bool:
-        """Lead over from the motion under way, or from the commands where limits led them off it."""
+        """Start the transition from the current motion, or from the commands if limits led them off it."""
         waypoints, time = proposal.waypoints, self._clock.time
         passed = waypoints.passed(time)
         self.late_steps += passed
@@ -176,7 +176,7 @@ class InterpolatingFollower(PlanFollower):
             return False
         state = self._on_motion(tracker)
         if state is None:
-            # Commands go on as fast as they are, whatever speed the plan had that they did not follow.
+            # The commands keep their speed, whatever the speed of the plan that they did not follow.
             speed = max(min(self._asked, waypoints.pace(time).speed), _SLOWEST)
             state = _at_speed(tracker.state, speed)
             self._clock.start(speed)
@@ -184,30 +184,30 @@ class InterpolatingFollower(PlanFollower):
         return True
 
     def reference(self, tracker: Tracker) -> State:
-        """From the motion, if the commands are on it; they may be a little off while limits let them catch up."""
+        """Return the state of the motion if the commands are near it, otherwise that of the commands."""
         state = self._on_motion(tracker)
         return _at_speed(tracker.state, self._asked) if state is None else state
 
     def _on_motion(self, tracker: Tracker) -> State | None:
-        """Return where the motion is, by the plan's time; None if there is none, or commands are not on it."""
+        """Return the state of the motion in the time of the plan; None if there is none or the commands are off it."""
         if self._trajectory is None:
             return None
         state = self._trajectory.state(self._clock.time)
         return state if np.abs(state.position - tracker.position).max() < _ASTRAY else None
 
     def is_due(self, elapsed: int) -> bool:
-        """Half a period early at most: a thread that woke up late and hurries must not hurry the arm."""
+        """At most half a period early: a thread that woke up late must not speed up the arm."""
         return 2 * elapsed >= self._control_period
 
     def next(self, elapsed: int, speed: float, tracker: Tracker) -> np.ndarray | None:
-        """Go on along the motion, until it has come to rest."""
+        """Advance along the motion until it has come to rest."""
         clock, trajectory = self._clock, self._trajectory
         self._asked = max(speed, _SLOWEST)
         if trajectory is None:
             clock.advance(elapsed / NANOSECONDS, speed)
             return None
         pace = trajectory.waypoints.pace(clock.time)
-        # Where the guard of the limits has led commands off the path, the plan waits for them.
+        # If the tracker led the commands off the path, the plan waits for them.
         behind = max(np.abs(self._target - tracker.position).tolist()) if self._target is not None else 0.0
         wanted = min(speed, pace.speed) / (1 + (behind / _WAITING) ** 2)
         clock.advance(elapsed / NANOSECONDS, wanted, pace.rate, pace.turn, most=speed)
@@ -219,5 +219,5 @@ class InterpolatingFollower(PlanFollower):
 
 
 def _at_speed(state: State, speed: float) -> State:
-    """Return a motion by the time of a plan that is followed at a steady speed [s/s]."""
+    """Return a motion in the time of a plan that is followed at constant speed [s/s]."""
     return State(state.position, state.velocity / speed, state.acceleration / speed**2)

@@ -1,4 +1,4 @@
-"""Planning: from what was known at a tick to joint waypoints. May take its time, in a thread of its own."""
+"""Planning: from the values at a tick to joint waypoints. It may run in a separate thread."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from vdd_ros.policy.labels import Labels
 from vdd_ros.policy.routing import Choice, Mixture, Routing, Situation
 
 _ABSURD = 1e6
-"""No arm goes so far [rad], [m]: numbers as great are as good as infinite, and would make others so."""
+"""Larger magnitudes [rad, m] are treated as non-finite; they would overflow later arithmetic."""
 _NOT_FINITE = 'the policy answered with what is not finite'
 
 
 class Student(Protocol):
-    """What the loop needs of a policy; `vdd_ros.policy.policy.DistilledPolicy` is one."""
+    """Interface of a policy in the control loop; `vdd_ros.policy.policy.DistilledPolicy` implements it."""
 
     expert_count: int | None
-    """How many experts rules may name; None for a policy that has none."""
+    """Number of experts that rules may name; None for a policy without experts."""
     labels: Labels
     """Names of the experts."""
 
@@ -40,7 +40,10 @@ class Student(Protocol):
         ...
 
     def deviation(self, experts: Mixture, expert: int, generator: np.random.Generator) -> np.ndarray:
-        """Draw the noise of an expert, shape (prediction_horizon, action), for `Execution.action_noise_scale`."""
+        """Sample the action noise of an expert.
+
+        Shape (prediction_horizon, action); used by `Execution.action_noise_scale`.
+        """
         ...
 
     def coherence(self, experts: Mixture, actions: np.ndarray) -> np.ndarray:
@@ -51,7 +54,7 @@ class Student(Protocol):
         ...
 
     def signals(self, observation: np.ndarray, experts: Mixture) -> dict[str, float]:
-        """Tell how much the policy is at home in a window and its answer; asked for by `OodRules`."""
+        """Return the OOD signals of a window and its experts; used by `OodRules`."""
         ...
 
     def likelihood(self, experts: Mixture, done: np.ndarray) -> float:
@@ -60,23 +63,23 @@ class Student(Protocol):
 
 
 class Question(NamedTuple):
-    """What a policy is asked about an arm."""
+    """A query of the policy."""
 
     window: np.ndarray
-    """What it sees, shape (1, observation_horizon, observation)."""
+    """Observation window, shape (1, observation_horizon, observation)."""
     before: Mixture | None
-    """Its answer before, if what was done then will be judged by `Student.likelihood`."""
+    """The previous experts, if `Student.likelihood` will evaluate the action executed since."""
     done: np.ndarray | None
-    """What was done then, shape (action,)."""
+    """The action executed since, shape (action,)."""
 
 
 Result = TypeVar('Result')
 Asking = Generator[Question, Mixture, Result]
-"""Yields what the policy is asked and is sent its answer: whoever drives many arms asks about all of them at once."""
+"""Yields queries of the policy and receives the experts, so that many arms can share one network call."""
 
 
 def answered(asking: Asking[Result], experts: Callable[[np.ndarray], Mixture]) -> Result:
-    """Answer every question by ``experts``, and return the result; raises what that raises."""
+    """Answer every query by ``experts``, and return the result; raises the errors of ``experts``."""
     with contextlib.closing(asking):
         try:
             question = next(asking)
@@ -88,51 +91,51 @@ def answered(asking: Asking[Result], experts: Callable[[np.ndarray], Mixture]) -
 
 @dataclass(frozen=True)
 class Tick:
-    """What was known at a policy tick."""
+    """Values at a policy tick."""
 
     epoch: int
-    """Counts starts: nothing that was seen before one is used after it."""
+    """Number of starts. Observations from before a start are not used after it."""
     serial: int
-    """Counts interruptions: nothing that was planned before one is used after it."""
+    """Number of interruptions. Plans from before an interruption are not used after it."""
     stamp: int
-    """When it was [ns]."""
+    """Time of the tick [ns]."""
     time: float
-    """The same by the plan's clock [s]."""
+    """Time of the tick by the clock of the plan [s]."""
     measured: np.ndarray
     """Shape (joint,) [rad]."""
     commanded: np.ndarray
     """The newest command before the tick, shape (joint,) [rad]."""
     reference: State
-    """What the plan goes out from: the motion that the commands follow, or they themselves."""
+    """Start state of the plan: that of the current motion, or of the commands."""
     topics: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """By name, the features of the observation that have a topic of their own, shape (width,)."""
+    """Topic features of the observation by name, shape (width,)."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A plan, ready to be carried out."""
+    """A plan, ready to be executed."""
 
     tick: Tick
     expert: int
     steps: np.ndarray
-    """Where to be after each policy period, shape (step, joint) [rad]; in lockstep just the next one."""
+    """Positions after each policy period, shape (step, joint) [rad]; in lockstep only the next one."""
     waypoints: Waypoints | None
-    """The same, ready to be joined; None in lockstep."""
+    """The waypoints for a transition; None in lockstep."""
     fault: str = ''
-    """What is wrong with the policy's answer; it is not carried out then."""
+    """Why the output of the policy is invalid; such a plan is not executed."""
     broken: str = ''
-    """Which limit it breaks, or which of its steps cannot be reached."""
+    """The limit that the plan exceeds, or the step that is out of reach."""
     remark: str = ''
-    """Why it falls short of what the policy asked for."""
+    """Why the plan falls short of the requested actions."""
 
     @classmethod
     def faulty(cls, tick: Tick, fault: str) -> Proposal:
-        """Return what stops the arm."""
+        """Return the reason to stop the arm."""
         return cls(tick, -1, np.zeros((0, len(tick.commanded))), None, fault=fault)
 
 
 class Planner:
-    """Owns the policy and the kinematics."""
+    """Holds the policy and the kinematics."""
 
     def __init__(
         self,
@@ -150,10 +153,10 @@ class Planner:
         """Assemble a planner."""
         self.policy_interface = PolicyInterface(contract, kinematics)
         self.routing: Routing | Rules = routing
-        """Used from the next plan on."""
+        """The policy from the next plan on."""
         self.monitor = None if ood_rules is None else Monitor(ood_rules)
         self.remark = ''
-        """What the monitor makes of the newest plan, unless it is fine."""
+        """Level of the monitor for the newest plan, unless it is fine."""
         self.record: PlanRecord | None = None
         self.choice: Choice | None = None
         """How the expert of the newest plan was chosen."""
@@ -169,9 +172,9 @@ class Planner:
         self._chunk = Chunk(self.replan_steps)
         ahead = self.replan_steps + (0 if lockstep else execution.coast_steps)
         self.steps = min(ahead, contract.prediction_horizon)
-        """Steps of a chunk that a plan goes on for."""
+        """Number of steps of a plan."""
         self.smoothing = min(execution.smoothing, (self.steps - self.replan_steps) / 2)
-        """Time constant of the smoothing spline; a plan must reach two of them beyond the next one."""
+        """Time constant of the smoothing spline; a plan extends at least two of them beyond the next one."""
         self._epoch = self._serial = -1
         self._began = 0
         self._acting = policy
@@ -185,13 +188,13 @@ class Planner:
 
     @property
     def speed(self) -> float:
-        """How fast the plan should be carried out, 1 for as planned."""
+        """Speed of the plan, 1 as planned."""
         choice = self.choice  # the planning thread may replace it meanwhile
         ruled = 1.0 if choice is None else choice.applied.speed
         return self._execution.speed * ruled * (1.0 if self.monitor is None else self.monitor.speed)
 
     def experts(self, window: np.ndarray) -> Mixture:
-        """Ask the policy about a window, shape (1, observation_horizon, observation)."""
+        """Query the policy for a window, shape (1, observation_horizon, observation)."""
         return self._acting.experts(window)
 
     def replace(self, policy: Student, ood_rules: OodRules | None) -> None:
@@ -199,7 +202,7 @@ class Planner:
         self._successor = policy, None if ood_rules is None else Monitor(ood_rules)
 
     def counts(self) -> dict[str, Any]:
-        """Return what `Counters` has of planning."""
+        """Return the entries of `Counters` about planning."""
         monitor = self.monitor
         return {
             'plans': self.plans,
@@ -208,7 +211,7 @@ class Planner:
         }
 
     def proposing(self, ticks: Sequence[Tick]) -> Asking[Proposal]:
-        """Take in the ticks since the last call, oldest first, and answer the newest one."""
+        """Process the ticks since the last call, oldest first, and plan from the newest one."""
         following = 0
         for tick in ticks:
             following = following + 1 if tick.epoch == self._epoch and tick.serial == self._serial else 0
@@ -237,7 +240,7 @@ class Planner:
         self.record = PlanRecord(tick.stamp, *answer, expert, tick.reference.position, steps)
         waypoints = None
         if not self._lockstep:
-            # Where the arm cannot reach further, the plan comes to rest: joints move far for little there.
+            # At the edge of the workspace the plan comes to rest: small tool motions there need large joint motions.
             rest = np.repeat(steps[-1:], len(actions) - len(steps), axis=0)
             waypoints = Waypoints(
                 tick.reference,
@@ -268,7 +271,7 @@ class Planner:
         self._judged = (None, None)
 
     def _left_of_plan(self, ticks: int, following: int) -> np.ndarray | None:
-        """Return what is left of the chunk under way, shape (step, action); None if nothing leads on from it."""
+        """Return the rest of the current chunk, shape (step, action); None if no plan can continue it."""
         passed = self.replan_steps if self._lockstep else ticks
         if not self._execution.coherence or self._action is None or following < ticks:
             return None
@@ -292,7 +295,7 @@ class Planner:
         What is wrong with the answer, if anything.
 
         """
-        if self._successor is not None:  # its experts are not those of the one before
+        if self._successor is not None:  # its experts differ from those of the previous policy
             (self._acting, self.monitor), self._successor = self._successor, None
             self._forget()
         policy = self._acting
@@ -318,7 +321,7 @@ class Planner:
         return ''
 
     def _choose(self, newest: np.ndarray, log_gating: np.ndarray, uniform: float, tick: Tick) -> int:
-        """Choose an expert by the rules that apply at a tick, and note how; -1 if the arm must stop."""
+        """Choose an expert by the rules that apply at a tick, and store how; -1 if the arm must stop."""
         interface, routing, cosine = self.policy_interface, self.routing, self._cosine()
         situation = Situation(
             newest,
@@ -337,7 +340,7 @@ class Planner:
         return expert
 
     def watch(self) -> str:
-        """Compare what the newest proposal came from with the demonstrations; say so if the arm should stop."""
+        """Evaluate the OOD signals of the newest proposal; return the reason if the arm should stop."""
         if self._unwatched is None:
             return ''
         (policy, window, experts), self._unwatched = self._unwatched, None
@@ -361,12 +364,12 @@ class Planner:
             self._judged = (answer, done)
 
     def _judge_step(self, tick: Tick) -> None:
-        """Note what was done since the last plan, if it was one step."""
+        """Store the action executed since the last plan, if it was one step."""
         if self._answer is not None and self.monitor is not None:
             self.judge(self.policy_interface.done(self.policy_interface.commanded, tick.commanded))
 
     def _cosine(self) -> float | None:
-        """Return the cosine between where the acting expert led and where it would lead now; None if nobody asks."""
+        """Return the cosine between the previous and the present direction of the acting expert; None if unused."""
         if self.routing.direction_hysteresis is None:
             return None
         motions = self.policy_interface.motions(self._mean)

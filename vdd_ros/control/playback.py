@@ -1,4 +1,4 @@
-"""The commands of an episode as a source of plans: within the limits of the arm, slower where these ask for it."""
+"""The commands of an episode as a source of plans: within the limits of the arm, at reduced speed where required."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from vdd_ros.control.trajectory import State
 from vdd_ros.policy.routing import Mixture
 
 NEAR = 2e-3
-"""How near to the episode an arm is before the episode goes on [rad]; farther away it approaches first."""
+"""Distance of an arm from the episode below which the episode continues [rad]; farther away the arm approaches
+first."""
 _KNOT_SPACING = 0.02
-"""Least time between two knots of the path [s]: faster changes are noise of what was recorded."""
+"""Minimum time between two knots of the path [s]: faster changes are noise of the recording."""
 _SAMPLES = 4
-"""Places in each piece of the path at which limits are evaluated."""
+"""Points in each piece of the path at which limits are evaluated."""
 _PATH_SHARE = 0.6
-"""Share of the acceleration and jerk limits for the path; the rest is for changes of the speed along it."""
+"""Share of the acceleration and jerk limits that the path may use; the rest is for changes of the speed."""
 _EARLINESS = 0.6
-"""Share of the change of speed that slowing down ahead counts on: the clock reaches it only by and by."""
+"""Share of the change of speed that braking ahead assumes: the clock reaches the full change with a delay."""
 _LEAST_SPEED = 0.02
-"""The speed never falls below this [s/s], so that the end is reached."""
+"""Minimum speed [s/s], so that the end is reached."""
 _WAITING = 2e-3
-"""So far from the path [rad], commands halve the speed."""
+"""Distance from the path at which the speed is halved [rad]."""
 _ROOM = 1e-3
-"""How far a recorded command may be outside of the position limits [rad]."""
+"""Tolerance of recorded commands outside the position limits [rad]."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Track:
 
     @property
     def length(self) -> int:
-        """From the first command to the last [ns]."""
+        """Duration from the first command to the last [ns]."""
         return int(self.stamps[-1])
 
     def at(self, time: float) -> np.ndarray:
-        """Return where the arm is commanded to be at a time [ns]: on the line between two commands, shape (joint,)."""
+        """Return the command at a time [ns], interpolated linearly between two commands, shape (joint,)."""
         place = int(np.searchsorted(self.stamps, time, side='right')) - 1
         if place < 0:
             return self.positions[0]
@@ -64,27 +65,27 @@ class Track:
 
 
 class Path:
-    """A track as a smooth motion, and how fast the limits of an arm let it be followed."""
+    """A track as a smooth motion, with the maximum speed at each point."""
 
     def __init__(self, track: Track, limits: Limits) -> None:
-        """Lay a cubic spline through commands of the track that are at least `_KNOT_SPACING` apart."""
+        """Fit a cubic spline through commands of the track that are at least `_KNOT_SPACING` apart."""
         knots = _knots(track.stamps)
         self._times = track.stamps[knots] / NANOSECONDS
         self._positions = track.positions[knots]
         self._slopes = _spline_slopes(self._times, self._positions)
         self.length = float(self._times[-1])
-        """[s]."""
+        """Duration [s]."""
         self._grid, self._squares, self._rates, self._turns = self._profile(limits)
 
     def state(self, time: float) -> State:
-        """Return position and its derivatives by the time of the track, at a time of it [s]."""
+        """Return position and derivatives with respect to the time of the track, at a time of the track [s]."""
         return State(*self._derivatives(np.array([time]))[:3, 0])
 
     def pace(self, time: float) -> tuple[float, float, float]:
-        """Return at a time of the track [s] the greatest speed [s/s], its change [1/s] and that one's [1/s^2]."""
+        """Return the maximum speed [s/s], its rate [1/s] and the rate of that [1/s^2] at a time of the track [s]."""
         place = min(max(int(np.searchsorted(self._grid, time, side='right')) - 1, 0), len(self._grid) - 2)
         share = float((time - self._grid[place]) / (self._grid[place + 1] - self._grid[place]))
-        # With an even change of speed its square is linear in the time of the track.
+        # With a constant rate of speed, the square of the speed is linear in the time of the track.
         square = self._squares[place] + min(max(share, 0.0), 1.0) * (self._squares[place + 1] - self._squares[place])
         return max(sqrt(square), _LEAST_SPEED), self._rates[place], self._turns[place]
 
@@ -98,7 +99,7 @@ class Path:
         grid = (self._times[:-1, None] + steps[:, None] * np.arange(_SAMPLES) / _SAMPLES).ravel()
         grid = np.append(grid, self.length)
         velocity, acceleration, jerk = np.abs(self._derivatives(grid))[1:]
-        # A spline's jerk jumps at its knots; so does its limit, and both sides of a knot count.
+        # The jerk of a spline jumps at its knots, so both sides of a knot are evaluated.
         jerk[1:] = np.maximum(jerk[1:], jerk[:-1])
         with np.errstate(divide='ignore', invalid='ignore'):
             fast = _ratio(limits.velocity, velocity)
@@ -108,9 +109,9 @@ class Path:
             rates = ((1 - _PATH_SHARE) * _ratio(limits.acceleration, velocity)).min(axis=1)
             turns = ((1 - _PATH_SHARE) * _ratio(limits.jerk, velocity)).min(axis=1)
         squares = np.minimum(speeds, 1e3) ** 2
-        if velocity[-1].any():  # it ends in motion, and has to come to rest there
+        if velocity[-1].any():  # the track ends in motion, and the arm must come to rest there
             squares[-1] = 0.0
-        # Backwards: what must be slow later is slow early enough.
+        # Backwards, so that the speed is reduced early enough.
         for index in range(len(grid) - 2, -1, -1):
             rate = _EARLINESS * min(rates[index], rates[index + 1], 1e6)
             squares[index] = min(squares[index], squares[index + 1] + 2 * rate * (grid[index + 1] - grid[index]))
@@ -136,11 +137,11 @@ class Path:
 
 
 class Playback:
-    """An episode as a source of plans for the control loop; `PathFollower` carries them out.
+    """An episode as a source of plans for the control loop; `PathFollower` executes them.
 
-    A plan is only the place where the episode stands: the start gate compares it with where the arm is, and lets it
-    approach. The time of the episode goes on only while the arm follows it: after an interruption nothing is made up
-    for.
+    A plan is the present position in the episode. The start gate compares it with the position of the arm, and permits
+    an approach. The time of the episode advances only while the arm follows. Time lost by an interruption is not made
+    up for.
     """
 
     replan_steps = ask_steps = 1
@@ -148,21 +149,21 @@ class Playback:
     record = choice = None
 
     def __init__(self, track: Track, limits: Limits, speed: float) -> None:
-        """Prepare.
+        """Prepare an episode.
 
         Parameters
         ----------
         track
-            What to play.
+            The episode.
         limits
-            Of the arm; whatever was recorded, they hold.
+            Limits of the arm, which apply to every recording.
         speed
-            Times the speed of the recording.
+            Speed as a multiple of that of the recording.
 
         Raises
         ------
         ConfigurationError
-            A command lies outside of the position limits: another arm's, or another unit.
+            A command lies outside the position limits: those of another arm, or in another unit.
 
         """
         low, high = track.positions.min(axis=0), track.positions.max(axis=0)
@@ -176,45 +177,45 @@ class Playback:
             )
         self.track = track
         self.speed = speed
-        """Times the speed of the recording."""
+        """Speed as a multiple of that of the recording."""
         self.played = 0.0
-        """How much of the episode has been commanded [ns]."""
+        """Time in the episode up to which commands were sent [ns]."""
         self.is_playing = False
-        """Whether the arm follows the episode: not while it approaches, or is held."""
+        """Whether the arm follows the episode; false during an approach and a hold."""
 
     @property
     def share(self) -> float:
-        """How much of the episode has been commanded, in [0, 1]."""
+        """Played share of the episode, in [0, 1]."""
         return min(self.played / max(self.track.length, 1), 1.0)
 
     def rewind(self) -> None:
-        """Stand at the first command."""
+        """Return to the first command."""
         self.played = 0.0
 
     def advance(self, time: float) -> None:
-        """Go on by a time of the episode [ns], at most to its end."""
+        """Advance by a time of the episode [ns], at most to its end."""
         self.played = min(self.played + time, float(self.track.length))
 
     def proposing(self, ticks: Sequence[Tick]) -> Asking[Proposal]:
-        """Propose to go on where the episode stands."""
+        """Propose to continue at the present position in the episode."""
         yield from ()
         return Proposal(ticks[-1], -1, self.track.at(self.played)[None], None)
 
     def experts(self, window: np.ndarray) -> Mixture:
-        """Nothing is asked: `proposing` has no questions."""
+        """Do nothing: `proposing` has no queries."""
         raise TypeError('a recorded episode has no experts')
 
     def watch(self) -> str:
-        """Nothing is out of distribution."""
+        """Return no reason: an episode has no OOD score."""
         return ''
 
     def counts(self) -> dict[str, Any]:
-        """Return what `Counters` has of planning."""
+        """Return the entries of `Counters` about planning."""
         return {'plans': 0, 'signals': {}, 'level': 'fine'}
 
 
 class PathFollower(PlanFollower):
-    """Carries out a `Playback` along a smooth path, and slower where a limit asks for it.
+    """Executes a `Playback` along a smooth path, at reduced speed where a limit requires it.
 
     In lockstep each command is exactly one of the track.
     """
@@ -223,7 +224,7 @@ class PathFollower(PlanFollower):
     is_gated_anew = True
 
     def __init__(self, playback: Playback, limits: Limits, period: int, *, lockstep: bool) -> None:
-        """Command once every ``period`` [ns] within limits."""
+        """Set the control period [ns] and the limits."""
         self._playback, self._period = playback, period
         self._path = None if lockstep else Path(playback.track, limits)
         self._target: np.ndarray | None = None
@@ -231,59 +232,59 @@ class PathFollower(PlanFollower):
         self.drop(0)
 
     def copy(self) -> PathFollower:
-        """Return one in the same state, which goes on in the episode for itself."""
+        """Return an independent copy with the same state."""
         twin = copy.copy(self)
         twin._playback, twin._clock = copy.copy(self._playback), copy.copy(self._clock)
         return twin
 
     @property
     def time(self) -> float:
-        """Of the newest command in the episode [s]."""
+        """Time of the newest command in the episode [s]."""
         return self._playback.played / NANOSECONDS
 
     @property
     def speed(self) -> float:
-        """Seconds of the episode in a second."""
+        """Speed: seconds of the episode per second."""
         return self._playback.speed if self._path is None else self._clock.speed
 
     def drop(self, now: int) -> None:
-        """Stand still in the episode until the arm is there, and ask anew."""
+        """Pause the episode until the arm is in place, and request a plan."""
         self._playback.is_playing = self._asked = False
         self._target = None
         self._clock = PlanClock(self._period / NANOSECONDS)
         self._clock.speed = 0.0
 
     def tick(self, now: int) -> bool:
-        """Ask once after each interruption."""
+        """Request one plan after each interruption."""
         asks, self._asked = not self._asked, True
         return asks
 
     def accept(self, proposal: Proposal, tracker: Tracker) -> bool:
-        """Go on."""
+        """Continue with a plan."""
         self._playback.is_playing = True
         return True
 
     def reference(self, tracker: Tracker) -> State:
-        """From the newest command."""
+        """Return the newest command."""
         return tracker.state
 
     def is_due(self, elapsed: int) -> bool:
-        """Half a period early at most: a thread that woke up late and hurries must not hurry the arm."""
+        """At most half a period early: a thread that woke up late must not speed up the arm."""
         return 2 * elapsed >= self._period
 
     def next(self, elapsed: int, speed: float, tracker: Tracker) -> np.ndarray | None:
-        """Go on in the episode; at its end, stay."""
+        """Advance in the episode; at its end, hold."""
         playback = self._playback
         if not playback.is_playing:
             return None
         if self._path is None:
             if self._target is not None:
-                # One state that is lost is made up for; a clock that jumps is not.
+                # One lost state is made up for, a jump of the clock is not.
                 playback.advance(speed * (elapsed if elapsed <= 2 * self._period else self._period))
             self._target = playback.track.at(playback.played)
             return self._target
         fastest, rate, turn = self._path.pace(self.time)
-        # Where the guard of the limits has led commands off the path, the episode waits for them.
+        # If the tracker led the commands off the path, the episode waits for them.
         behind = float(np.abs(self._target - tracker.position).max()) if self._target is not None else 0.0
         before = self._clock.time
         wanted = min(speed, fastest) / (1 + (behind / _WAITING) ** 2)
@@ -294,12 +295,12 @@ class PathFollower(PlanFollower):
 
 
 def _ratio(limit: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Return by how much a value may grow; infinitely where it is zero or has no limit."""
+    """Return the factor by which a value may grow; infinite for zero and without a limit."""
     return np.where(value > 1e-12, limit / np.maximum(value, 1e-300), np.inf)
 
 
 def _knots(stamps: np.ndarray) -> np.ndarray:
-    """Return indices of stamps that are at least `_KNOT_SPACING` apart, the first and the last among them."""
+    """Return indices of stamps that are at least `_KNOT_SPACING` apart, with the first and the last."""
     chosen = [0]
     for index in range(1, len(stamps) - 1):
         if stamps[index] - stamps[chosen[-1]] >= _KNOT_SPACING * NANOSECONDS:

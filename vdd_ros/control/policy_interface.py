@@ -1,4 +1,4 @@
-"""The contract on a moving arm: observation windows out of its joints, joint commands out of the policy's actions."""
+"""The contract on a moving arm: observation windows from joints, joint commands from actions."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from vdd_ros.data.decode.decode import Decoding, Part, ToolPoint
 from vdd_ros.data.decode.rotation import from_six_dimensional
 
 REACH_TOLERANCE = 2e-4
-"""Distance from its target [m] at which the tool point still counts as brought there by a step of the policy."""
+"""Distance of the tool point from its target within which a step of the policy is reached [m]."""
 TURN_TOLERANCE = 2e-3
-"""The same of its orientation [rad]."""
+"""Angle between the orientation of the tool and its target within which a step is reached [rad]."""
 
 _NONE: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class Solution(Protocol):
-    """What inverse kinematics answers; `vdd_ros.robot.kinematics.Solution` is one."""
+    """Result of inverse kinematics; `vdd_ros.robot.kinematics.Solution` implements it."""
 
     joints: np.ndarray
     """Shape (joint,) [rad]."""
     distance: float
-    """How far the tool point is from its target [m]."""
+    """Distance of the tool point from its target [m]."""
     angle: float
-    """How far the tool's orientation is from its target [rad]."""
+    """Angle between the orientation of the tool and its target [rad]."""
     slowed: tuple[str, ...]
-    """Joints that would have had to change more than was allowed; the tool is on its way to the pose."""
+    """Joints that would exceed their permitted change; the tool is on its path to the pose."""
 
     @property
     def reason(self) -> str:
@@ -41,42 +41,42 @@ class Solution(Protocol):
 
 
 class Kinematics(ToolPoint, Protocol):
-    """What a Cartesian contract needs; `vdd_ros.robot.kinematics.Kinematics` is one."""
+    """Interface to the kinematics for contracts in tool space; `vdd_ros.robot.kinematics.Kinematics` implements it."""
 
     def step_limits(self, seconds: float) -> np.ndarray:
-        """Return the greatest change of each joint in a time [s], shape (joint,) [rad]."""
+        """Return the maximum change of each joint in a time [s], shape (joint,) [rad]."""
         ...
 
     def toward(
         self, position: np.ndarray, orientation: np.ndarray, start: np.ndarray, max_change: np.ndarray | None
     ) -> Solution:
-        """Return the joints that bring the tool to a pose, or along the way to it within a change from ``start``."""
+        """Return the joints for a pose of the tool, or for a part of the path within a change from ``start``."""
         ...
 
 
 class Steps(NamedTuple):
-    """The joints that some actions ask for, one after the other."""
+    """Joint positions of several actions in sequence."""
 
     joints: np.ndarray
-    """Shape (step, joint) [rad]; as many as can be reached."""
+    """Shape (step, joint) [rad]; the steps within reach."""
     fault: str
-    """Why the next step cannot be reached; empty if all can."""
+    """Why the next step is out of reach; empty if all steps are within reach."""
     slowed: str
-    """Why a step falls short of its tool pose, although it leads there: a joint would have to be too fast."""
+    """Why a step falls short of its pose: a joint would be too fast."""
 
 
 class PolicyInterface:
-    """One arm in motion under one contract; used alike by the control loop and by simulated rollouts.
+    """One arm in motion under one contract; used by the control loop and by in-process rollouts.
 
-    Holds the last joint command that really left, and the last few observations. In tool space, what the contract
-    does not command (height, orientation) stays where it was when the arm was anchored.
+    Holds the last joint command that was sent and the last observations. In tool space, axes that the contract does not
+    command (height, orientation) keep their value from the anchor.
 
-    No step asks a joint for more than its velocity limit allows in a policy period: the tool then makes a part of its
-    way. A pose that is out of reach is no step at all, nor is one that a singularity is before.
+    No step exceeds the velocity limit of a joint within a policy period; the tool then falls short of its step. A pose
+    that is out of reach, or behind a singularity, gives no command.
     """
 
     def __init__(self, contract: Contract, kinematics: Kinematics | None) -> None:
-        """Bind a contract to kinematics, which contracts in joint space do without."""
+        """Bind a contract to kinematics, which contracts in joint space do not need."""
         self.contract = contract
         self._kinematics = kinematics
         self._decoding = Decoding(contract, kinematics)
@@ -95,7 +95,7 @@ class PolicyInterface:
 
     @property
     def has_tool(self) -> bool:
-        """Whether `tool_pose` is available: there are kinematics."""
+        """Whether `tool_pose` is available, which requires kinematics."""
         return self._kinematics is not None
 
     def tool_pose(self, joints: np.ndarray) -> tuple[float, ...]:
@@ -107,10 +107,10 @@ class PolicyInterface:
         return (*self._kinematics.tool_position(joints).tolist(), roll, pitch, yaw)
 
     def tool_paths(self, chunks: np.ndarray) -> np.ndarray:
-        """Return where chunks of shape (expert, step, action) lead the tool, shape (expert, step, 3) [m].
+        """Return the paths of the tool of chunks of shape (expert, step, action), shape (expert, step, 3) [m].
 
-        They go out from the newest command, as `waypoints` does, but disregard limits and reach: 16 chunks of 12 steps
-        take 15 us in tool space and .8 ms in joint space, where `waypoints` takes tens of milliseconds.
+        They start from the newest command, as `waypoints` does, but ignore limits and reach: 16 chunks of 12 steps take
+        15 us in tool space and .8 ms in joint space, where `waypoints` takes tens of milliseconds.
         """
         shape = chunks.shape[:2]
         if self._moves_tool:
@@ -131,7 +131,7 @@ class PolicyInterface:
         return self._decoding.values(part, self._commanded) + np.cumsum(changes, axis=1)
 
     def anchor(self, measured: np.ndarray) -> None:
-        """Start from a measured position, shape (joint,) [rad]: the arm is commanded to be where it is."""
+        """Start from a measured position, shape (joint,) [rad], which is also used as the command."""
         self._history.clear()
         self._is_new = True
         self._commanded = np.array(measured, dtype=np.float64)
@@ -140,33 +140,32 @@ class PolicyInterface:
             self._orientation = self._kinematics.tool_orientation(self._commanded)
 
     def observe(self, measured: np.ndarray, topics: Mapping[str, np.ndarray] = _NONE) -> np.ndarray:
-        """Take in one tick's measured position, shape (joint,) [rad], and return the observation window.
+        """Process the measured position of a tick, shape (joint,) [rad], and return the observation window.
 
-        ``topics`` holds, by name, the values of each feature that is read from a topic of its own, shape (width,).
+        ``topics`` contains the values of the topic features by name, shape (width,).
 
-        Returns shape (observation_horizon, observation), oldest first; before the arm has moved long enough, the
-        oldest observation stands in for those that would be older, as in the windows that the policy was trained on.
+        Returns shape (observation_horizon, observation), oldest first. At the start, the oldest observation is
+        repeated, as in the training windows.
         """
         row, history = self._decoding.observation(measured, self._commanded, topics), self._history
         history.extend([row] if history else [row] * history.maxlen)
         return np.array(list(history)[:: self.contract.observation_stride])
 
     def target(self, action: np.ndarray) -> np.ndarray:
-        """Return the joints, shape (joint,) [rad], that an action of one step, shape (action,), asks for.
+        """Return the joint positions, shape (joint,) [rad], for an action of one step, shape (action,).
 
-        The inverse of `action_values`: first the tool is brought to its place, then joints that are commanded by
-        themselves to theirs. Features that are commanded on topics of their own are not the arm's. Not finite where
-        the action is not, or asks for what is out of reach.
+        The inverse of `action_values`: first the tool is moved to its pose, then the directly commanded joints. Topic
+        features are not part of the arm. The result is not finite if the action is not finite or out of reach.
         """
         steps = self.waypoints(np.asarray(action)[None], self._commanded)
         return steps.joints[0] if len(steps.joints) else np.full_like(self._commanded, np.nan)
 
     def waypoints(self, actions: np.ndarray, start: np.ndarray) -> Steps:
-        """Return the joints that actions of shape (step, action) ask for one by one, up to the first out of reach.
+        """Return the joint positions of actions of shape (step, action), up to the first one out of reach.
 
-        They go out from the joints ``start``, shape (joint,) [rad]. A step that is not finite is among them as NaN.
+        They start from the joints ``start``, shape (joint,) [rad]. A step that is not finite is NaN in the result.
         """
-        # Where the first pose is far away, the start gate is to see how far.
+        # If the first pose is far away, the start gate must be able to compute the distance.
         free = self._is_new and self._is_absolute
         steps, fault, slowed = [], '', ''
         for action in np.asarray(actions, dtype=np.float64):
@@ -181,9 +180,9 @@ class PolicyInterface:
         return Steps(np.array(steps).reshape(-1, len(self._commanded)), fault, slowed)
 
     def done(self, before: np.ndarray, after: np.ndarray) -> np.ndarray | None:
-        """Return the action, shape (action,), that leads from one command to the next, shape (joint,) [rad] each.
+        """Return the action, shape (action,), between two consecutive commands, shape (joint,) [rad] each.
 
-        None if part of it is commanded on topics of their own.
+        None if part of it is commanded on other topics.
         """
         if any(part.space == 'topic' for part in self._decoding.done):
             return None
@@ -192,7 +191,7 @@ class PolicyInterface:
         return self._decoding.action(before, after)
 
     def motions(self, chunk: np.ndarray) -> np.ndarray:
-        """Return which way chunks of shape (expert, step, action) lead from the newest command, one row each."""
+        """Return the direction of chunks of shape (expert, step, action) from the newest command, one row each."""
         ways = []
         for part in self._decoding.done:
             values = chunk[..., part.columns]
@@ -216,7 +215,7 @@ class PolicyInterface:
                 if part.turns:
                     orientation = from_six_dimensional(asked[axes:])[[3, 0, 1, 2]]
             if not all(map(math.isfinite, [*tool.tolist(), *orientation.tolist()])):
-                return np.full_like(commanded, np.nan), None  # inverse kinematics has no answer to that
+                return np.full_like(commanded, np.nan), None  # inverse kinematics has no solution for it
             solution = self._kinematics.toward(tool, orientation, target, step_limits)
             target = solution.joints
         target = np.array(target)
@@ -225,7 +224,7 @@ class PolicyInterface:
         return target, solution
 
     def _asked(self, part: Part, action: np.ndarray, commanded: np.ndarray) -> np.ndarray:
-        """Return the values that an action asks of a part of the arm, shape (width,)."""
+        """Return the target values of an action for a part of the arm, shape (width,)."""
         value = action[part.columns]
         if part.mode == 'absolute':
             return value
@@ -233,6 +232,6 @@ class PolicyInterface:
         return self._decoding.values(part, commanded) + change
 
     def sent(self, command: np.ndarray) -> None:
-        """Note the joint command, shape (joint,) [rad], that left in the end."""
+        """Store the joint command that was sent."""
         self._is_new = self._is_new and np.array_equal(command, self._commanded)
         self._commanded = np.array(command, dtype=np.float64)

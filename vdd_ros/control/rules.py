@@ -1,4 +1,4 @@
-"""Rules on experts in YAML: named conditions, and what holds while they do. `docs/deployment.md` is the guide."""
+"""Rules on experts in YAML: named conditions with effects. `docs/deployment.md` is the guide."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from vdd_ros.policy.labels import Labels
 from vdd_ros.policy.routing import Applied, Routing, Situation
 
 Expert = Annotated[int, Field(ge=0)] | str
-"""A number or a name of an expert."""
+"""Number or name of an expert."""
 Range = tuple[float | None, float | None]
 
 _ALTERNATIVE = re.compile(r'(str|int|float|bool|constrained-int|tuple\[.*|function-.*)$')
-"""How pydantic names the alternatives of a union in the place of an error."""
+"""Names of the alternatives of a union in the location of a pydantic error."""
 _REMEMBERED = 4096
-"""Combinations of applying rules that are kept ready."""
+"""Number of cached combinations of applying rules."""
 
 
 class Condition(Settings):
-    """A range of one number of the newest observation: the form of conditions in files of before `when` was text."""
+    """A range of one entry of the newest observation: the form of conditions in older files."""
 
     feature: str
     """Name of a feature of the contract's observation."""
     entry: str | int
-    """Which number of it: an axis, a joint, or its place from 0."""
+    """Entry of the feature: an axis, a joint, or an index from 0."""
     above: float | None = None
-    """It is greater than this, in the units of the contract."""
+    """The entry is greater than this, in the units of the contract."""
     below: float | None = None
-    """It is less than this."""
+    """The entry is less than this."""
 
     @model_validator(mode='after')
     def _has_a_bound(self) -> Condition:
@@ -89,7 +89,7 @@ class Zone(Settings):
 
 
 class Rule(Settings):
-    """What holds while a condition does."""
+    """Effects that apply while a condition holds."""
 
     name: str = ''
     """Name in messages and explanations. Unique. Default: `rule N`, counted from 1."""
@@ -98,15 +98,15 @@ class Rule(Settings):
     forbid: tuple[Expert, ...] = ()
     """Experts that must not act."""
     prefer: dict[Expert, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
-    """Factors on the odds of experts: 10 makes one ten times as likely beside the others."""
+    """Factors on the odds of experts: 10 makes an expert ten times as likely relative to the others."""
     avoid: tuple[str, ...] = ()
     """Zones. Experts whose mean chunk leads the tool into one of them must not act in this plan."""
     pin: Expert | None = None
-    """The only expert that may act. If several applying rules pin, the last one wins."""
+    """The only expert that may act. If several applying rules pin, the last one applies."""
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Temperature of the gating: below 1 the likely get likelier. The last applying rule wins."""
+    """Temperature of the gating; below 1 likely experts become more likely. The last applying rule applies."""
     speed: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Slows the plan down to this share of its speed. The lowest of the applying rules wins. Not in lockstep."""
+    """Reduces the speed of the plan to this share. The lowest of the applying rules applies. Not in lockstep."""
     stop: bool = False
     """Stops the arm within its limits until `~/resume`."""
 
@@ -124,7 +124,7 @@ class RuleFile(Settings):
 
 @dataclass(frozen=True)
 class _Effect:
-    """What a rule does, with experts as numbers."""
+    """The effects of a rule, with experts as numbers."""
 
     name: str
     place: str
@@ -144,7 +144,7 @@ class _Effect:
 
 @dataclass(frozen=True)
 class Rules:
-    """Routing that depends on the situation. What it adds to is the routing by parameters."""
+    """Routing that depends on the situation, in addition to the routing by parameters."""
 
     base: Routing
     effects: tuple[_Effect, ...]
@@ -177,10 +177,10 @@ class Rules:
         return replace(self, values=_checked_parameters(values, self.defaults))
 
     def at(self, situation: Situation) -> Applied:
-        """Return what holds in a situation.
+        """Return the effects in a situation.
 
-        A condition that cannot be evaluated (division by zero), and a tool pose that is needed but unknown, stop the
-        arm: the result says so in `Applied.stop`.
+        The arm stops if a condition cannot be evaluated (division by zero), or if a required tool pose is unknown;
+        `Applied.stop` then contains the reason.
         """
         pose: Sequence[float] = ()
         if self._uses_tool:
@@ -205,9 +205,10 @@ class Rules:
         return known
 
     def check(self, experts: int) -> None:
-        """Refuse what no mixture of so many can follow: absent experts, or none that may act in any situation.
+        """Refuse rules that no mixture of this size can satisfy.
 
-        Rules that leave no expert in some situations are legitimate: there the arm stops.
+        These are unknown experts, and rules that leave no expert in any situation. Rules that leave no expert in some
+        situations are legitimate: the arm then stops.
 
         Raises
         ------
@@ -244,7 +245,7 @@ class Rules:
         return sum(1 << place for place, effect in enumerate(self.effects) if effect.avoid)
 
     def _avoided(self, applied: Applied, mask: int, paths: np.ndarray) -> Applied:
-        """Forbid experts that lead the tool, on paths of shape (expert, step, 3), into a zone that is avoided now."""
+        """Forbid experts whose path, of shape (expert, step, 3), leads the tool into a zone to be avoided."""
         entering = np.zeros(len(paths), dtype=bool)
         for place, effect in enumerate(self.effects):
             for lower, upper in effect.avoid if mask >> place & 1 else ():
@@ -482,8 +483,7 @@ def _refuse_unknown_names(document: Document, found: RuleFile) -> None:
 
 
 def _complaint(document: Document, error: ValidationError) -> ConfigurationError:
-    # A key that is misspelt explains why another is missing, and of the alternatives of a union the one that fits best
-    # fails deepest.
+    # A misspelt key explains why another one is missing. Of the alternatives of a union, the best match fails deepest.
     first = min(error.errors(), key=lambda each: (each['type'] != 'extra_forbidden', -len(each['loc'])))
     where = [part for part in first['loc'] if not (isinstance(part, str) and _ALTERNATIVE.match(part))]
     part = {'zones': Zone, 'rules': Rule}.get(str(where[0]), RuleFile) if len(where) > 1 else RuleFile

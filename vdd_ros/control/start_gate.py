@@ -1,4 +1,4 @@
-"""The start: what happens if the policy begins far from where the arm is."""
+"""The start gate: behaviour if the policy starts far from the position of the arm."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from vdd_ros.control.limits import Limits
 from vdd_ros.control.tracker import Tracker
 
 _NEAR = 1e-3
-"""How near an approach brings each joint before the policy plans [rad], and below which speed [rad/s]."""
+"""Remaining distance of each joint after an approach [rad], and remaining speed [rad/s]."""
 
 
 @dataclass(frozen=True)
 class StartGate:
-    """What happens if the first waypoint is far from where the arm is."""
+    """Behaviour if the first waypoint is far from the position of the arm."""
 
     threshold: float = 0.5
-    """Greatest distance of any joint [rad] that is no reason to hesitate."""
+    """Maximum distance of a joint without an approach or refusal [rad]."""
     mode: Literal['refuse', 'approach'] = 'refuse'
-    """`refuse`: stop and say so. `approach`: go there slowly, then let the policy plan from there."""
+    """`refuse`: stop with a reason. `approach`: move there slowly, then plan from there."""
     speed: float = 0.1
     """Speed of the approach [rad/s]."""
 
     def __post_init__(self) -> None:
-        """Refuse a gate that nothing passes."""
+        """Refuse values out of range."""
         if not (self.threshold > 0 and self.speed > 0 and self.mode in ('refuse', 'approach')):
             raise ConfigurationError(
                 expected='threshold and speed above 0, and mode refuse or approach',
@@ -37,7 +37,7 @@ class StartGate:
             )
 
     def complaint(self, distance: np.ndarray) -> str:
-        """Say why the arm does not begin, from the joints' distances to the first waypoint, shape (joint,) [rad]."""
+        """Return the reason for a refusal, from the distances to the first waypoint, shape (joint,) [rad]."""
         joint = int(distance.argmax())
         return (
             f'the first waypoint is {distance[joint]:.3g} rad away on joint {joint}, more than {self.threshold:.3g}; '
@@ -46,14 +46,14 @@ class StartGate:
 
 
 class Approach:
-    """A slow straight way in joint space."""
+    """A slow straight motion in joint space."""
 
     def __init__(self, limits: Limits, seconds: float, start: np.ndarray, goal: np.ndarray, speed: float) -> None:
-        """Lead from one position to another, shape (joint,) [rad], by a command every ``seconds``.
+        """Prepare a motion between two positions, shape (joint,) [rad], with a command every ``seconds``.
 
         No joint is faster than ``speed`` [rad/s].
         """
-        # Limits in proportion to the way of each joint make all of them move alike.
+        # Limits in proportion to the distance of each joint let all joints arrive together.
         way = np.maximum(np.abs(goal - start), 1e-9)
         alike = {name: way * (getattr(limits, name) / way).min() for name in ('velocity', 'acceleration', 'jerk')}
         alike['velocity'] = np.minimum(alike['velocity'], speed * way / way.max())
@@ -62,15 +62,15 @@ class Approach:
         self._goal = goal
 
     def copy(self) -> Approach:
-        """Return one in the same state, which goes on for itself."""
+        """Return an independent copy with the same state."""
         twin = copy.copy(self)
         twin._tracker = self._tracker.copy()
         return twin
 
     def next(self) -> np.ndarray:
-        """Return the next position of the way, shape (joint,) [rad]."""
+        """Return the next position, shape (joint,) [rad]."""
         return self._tracker.step(self._goal)
 
     def has_brought(self, position: np.ndarray, velocity: np.ndarray) -> bool:
-        """Tell whether the arm is there, and at rest: shape (joint,) [rad], [rad/s]."""
+        """Return whether the arm has arrived and is at rest: shape (joint,) [rad], [rad/s]."""
         return bool(np.abs(self._goal - position).max() < _NEAR and np.abs(velocity).max() < _NEAR)

@@ -1,4 +1,4 @@
-"""The last thing before the motor: follows any target whatever, and never breaks a limit."""
+"""The last stage before the motors: follows any target and never exceeds a limit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vdd_ros.control.trajectory import State
 
 
 class Tracker:
-    """Turns targets into commands for an arm: one call for each command."""
+    """Computes commands from targets: one call for each command."""
 
     def __init__(self, limits: Limits, seconds: float) -> None:
-        """Keep limits at a fixed time between commands [s]."""
+        """Set the limits for a fixed time between commands [s]."""
         self.limits = limits
         self.seconds = seconds
         rows = zip(limits.lower, limits.upper, limits.velocity, limits.acceleration, limits.jerk)
@@ -37,35 +37,35 @@ class Tracker:
         self.position = np.zeros(len(limits))
         """The newest command, shape (joint,) [rad]; a new array for each."""
         self.velocity = self.acceleration = self._rest = np.zeros(len(limits))
-        """By which it came from the one before, shape (joint,) [rad/s]; and by which that did, [rad/s^2]."""
+        """Velocity of the newest command, shape (joint,) [rad/s], and its acceleration [rad/s^2]."""
         self.clamped = False
         """Whether a limit changed it."""
         self._followed: np.ndarray | None = None
 
     @property
     def state(self) -> State:
-        """Of the motion that the commands sample."""
+        """Acceleration of the motion that the commands sample."""
         acceleration = self.acceleration
         return State(self.position, self.velocity + acceleration * self.seconds / 2, acceleration)
 
     @property
     def moving(self) -> bool:
-        """Whether the arm is not at rest yet."""
+        """Whether the arm still moves."""
         return any(joint.velocity or joint.acceleration for joint in self._joints)
 
     @property
     def clamps(self) -> dict[str, tuple[int, ...]]:
-        """Commands changed so far, by kind of limit and joint."""
+        """Number of limited commands, by kind of limit and joint."""
         return {kind: tuple(joint.clamps[index] for joint in self._joints) for index, kind in enumerate(KINDS)}
 
     def copy(self) -> Tracker:
-        """Return one in the same state, which goes on for itself."""
+        """Return an independent copy with the same state."""
         twin = copy.copy(self)
         twin._joints = [joint.copy() for joint in self._joints]
         return twin
 
     def reset(self, position: np.ndarray) -> None:
-        """Be at rest at a position, shape (joint,) [rad], finite; it may lie outside the limits."""
+        """Set the arm to rest at a finite position, shape (joint,) [rad], which may lie outside the limits."""
         self.position = np.array(position, dtype=np.float64)
         self.velocity = self.acceleration = self._rest
         self._followed = None
@@ -73,13 +73,13 @@ class Tracker:
             joint.reset(value)
 
     def follow(self, position: np.ndarray) -> None:
-        """Take a position, shape (joint,) [rad], that another one commanded for the newest command."""
+        """Use a command of another program, shape (joint,) [rad], as the newest command."""
         followed = self._followed
         self.position = self._followed = np.array(position, dtype=np.float64)
         paces = np.zeros(len(position)) if followed is None else self.position - followed
         for joint, value, pace in zip(self._joints, self.position.tolist(), paces.tolist()):
             joint.reset(value)
-            # Another one's command may be faster than any that could come from here.
+            # The other program may exceed the limits.
             joint.velocity = min(max(pace, -joint.greatest), joint.greatest)
         self.velocity, self.acceleration = paces / self.seconds, self._rest
 

@@ -1,4 +1,4 @@
-"""The plan as a motion: a smooth path near its waypoints, and how fast the limits of the arm let it be followed."""
+"""A plan as a motion: a smooth path near its waypoints, with the maximum speed at each point."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _QUINTIC = np.array(
     ]
 )
 _SAMPLES = 4
-"""Places in each piece of a path at which limits are evaluated."""
+"""Points in each piece of a path at which limits are evaluated."""
 _BEND_SHARE = 0.6
-"""Share of the acceleration limit for the curvature of the path; the rest is for changes of speed along it."""
+"""Share of the acceleration limit for the curvature of the path; the rest is for changes of speed."""
 _TURN_SHARE = 0.6
-"""The same of the jerk limit."""
+"""Share of the jerk limit for the path."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,18 @@ def smoothing_matrices(steps: int, smoothing: float) -> tuple[np.ndarray, np.nda
 
 
 def settling(steps: int, replan: int, smoothing: float) -> float:
-    """Return by which factor a disturbance of the motion shrinks from one plan to the next; above 1 it grows.
+    """Return the factor by which a disturbance of the motion changes from one plan to the next; above 1 it grows.
 
-    A plan of so many ``steps`` starts from the state of the motion, and the next one follows after ``replan`` steps:
-    the disturbance of velocity and acceleration is multiplied by a matrix, whose spectral radius this is. A plan that
-    ends where the next one begins leaves its last state free, and oscillates.
+    A plan of ``steps`` starts from the state of the motion, and the next one follows after ``replan`` steps: the
+    disturbance of velocity and acceleration is multiplied by a matrix with this spectral radius. A plan that ends where
+    the next one begins leaves its last state free, and oscillates.
     """
     by_state, _ = smoothing_matrices(steps, smoothing)
     return float(np.abs(np.linalg.eigvals(by_state[replan - 1][1:, 1:])).max())
 
 
 class Waypoints:
-    """A plan as a motion of its own, from where it was made near all its steps to rest; made where there is time."""
+    """A plan as a motion from its start state near all its steps to rest. It is computed in the planning thread."""
 
     def __init__(
         self,
@@ -129,18 +129,18 @@ class Waypoints:
         units = np.array([1.0, period, period**2])[:, None]
         begin = np.stack([start.position, start.velocity, start.acceleration]) * units
         by_state, by_steps = smoothing_matrices(len(steps), smoothing)
-        # Relative to the start, so that positions far from zero cost no precision.
+        # Relative to the start, so that positions far from zero lose no precision.
         begin[0] = 0
         states = by_state @ begin + by_steps @ (steps - start.position)
         knots = np.concatenate([begin[None], states])
-        # The next plan is on its way while this one ends: for one more period the motion goes on.
+        # The next plan arrives at the end of this one: the motion continues for one more period.
         position, velocity, acceleration = knots[-1]
         on = np.stack(
             [position + velocity + acceleration / 3, velocity + acceleration / 2, np.zeros_like(acceleration)]
         )
         knots = np.concatenate([knots, on[None]])
         pieces = _QUINTIC @ np.concatenate([knots[:-1], knots[1:]], axis=1)
-        # Then velocity falls as a cubic, which peaks at 1.5 times the mean deceleration: at half of the limit.
+        # The velocity then decreases as a cubic, whose peak is 1.5 times the mean deceleration: half of the limit.
         speed = np.abs(on[1]) / period
         self._braking = max(period, float((3 * speed / limits.acceleration).max()))
         share = self._braking / period
@@ -149,17 +149,17 @@ class Waypoints:
         self._pieces = np.concatenate([pieces, last[None]])
         self._pieces[:, 0] += start.position
         self.end = time + len(steps) * period
-        """When the last step is reached, by the plan's clock [s]."""
+        """Time of the last step by the clock of the plan [s]."""
         self.rest = self.end + period + self._braking
-        """When it has come to rest [s]."""
+        """Time of rest [s]."""
         self._places, self._speeds, self._rates, self._turns = self._profile(limits)
 
     def passed(self, time: float) -> int:
-        """Return how many steps were due by a time of the plan's clock [s]."""
+        """Return how many steps were due at a time of the plan's clock [s]."""
         return min(len(self.steps), max(0, int((time - self._time) / self._period + 1e-6)))
 
     def piece(self, time: float) -> tuple[np.ndarray, float, float]:
-        """Return the quintic of a time, how far it has gone (0 to 1), and how long it takes [s]."""
+        """Return the quintic at a time, the relative position in it (0 to 1), and its duration [s]."""
         braking = time - self.end - self._period
         if braking >= 0:
             return self._pieces[-1], min(braking / self._braking, 1.0), self._braking
@@ -168,11 +168,11 @@ class Waypoints:
         return self._pieces[index], passed - index, self._period
 
     def state(self, time: float) -> State:
-        """Return where the plan is at a time of its clock [s]."""
+        """Return the position at a time of the plan's clock [s]."""
         return _state(*self.piece(time))
 
     def pace(self, time: float) -> Pace:
-        """Return how fast the plan may be followed at a time of its clock [s]."""
+        """Return the maximum speed at a time of the plan's clock [s]."""
         place = (time - self._places[0]) / (self._period / _SAMPLES)
         last = len(self._places) - 1
         if place >= last:
@@ -181,10 +181,10 @@ class Waypoints:
         return Pace(min(self._speeds[index], self._speeds[index + 1]), self._rates[index], self._turns[index])
 
     def _profile(self, limits: Limits) -> tuple[list[float], list[float], list[float], list[float]]:
-        """Return, at even times, the greatest speed [s/s], change of it [1/s] and change of that [1/s^2].
+        """Return, at uniform times, the maximum speed [s/s], its rate [1/s] and the rate of that [1/s^2].
 
-        Along a path ``q(s(t))`` velocity is ``q' s'``, acceleration ``q'' s'^2 + q' s''`` and jerk
-        ``q''' s'^3 + 3 q'' s' s'' + q' s'''``.
+        Along a path ``q(s(t))`` velocity is ``q' s'``, acceleration ``q'' s'^2 + q' s''`` and jerk ``q''' s'^3 + 3 q''
+        s' s'' + q' s'''``.
         """
         velocity, acceleration, jerk = _derivatives(self._pieces, self._period, self._braking)
         with np.errstate(divide='ignore'):
@@ -197,7 +197,7 @@ class Waypoints:
         spacing = self._period / _SAMPLES
         times = (self._time + spacing * np.arange(len(speeds))).tolist()
         rates_list, profile = rates.tolist(), np.minimum(speeds, 1.0).tolist()
-        # Backwards: what must be slow later is slow early enough.
+        # Backwards, so that the speed is reduced early enough.
         for index in range(len(profile) - 2, -1, -1):
             reachable = (profile[index + 1] ** 2 + 2 * min(rates_list[index], 1e3) * spacing) ** 0.5
             profile[index] = min(profile[index], reachable)
@@ -206,21 +206,21 @@ class Waypoints:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a plan may be followed at some place."""
+    """Maximum speed of a plan at a point."""
 
     speed: float
-    """Seconds of the plan in a second, at most 1."""
+    """Seconds of the plan per second, at most 1."""
     rate: float
-    """Greatest change of the speed [1/s]."""
+    """Maximum rate of the speed [1/s]."""
     turn: float
-    """Greatest change of that [1/s^2]."""
+    """Maximum rate of that rate [1/s^2]."""
 
 
 class Trajectory:
-    """The motion that is carried out: the plan, and a correction that fades where it leads over from another motion."""
+    """The executed motion: the plan, and a correction that fades out after the transition from another motion."""
 
     def __init__(self, state: State, time: float, waypoints: Waypoints, blend: float) -> None:
-        """Lead over from ``state`` at ``time`` to a plan within ``blend``, by the plan's clock [s]."""
+        """Start the transition from ``state`` at ``time`` to a plan within ``blend``, by the plan's clock [s]."""
         self.waypoints = waypoints
         self._began, self._blend = time, blend
         plan = waypoints.state(time)
@@ -283,9 +283,10 @@ _INNER = _rows(np.arange(_SAMPLES) / _SAMPLES)
 
 
 def _derivatives(pieces: np.ndarray, period: float, braking: float) -> np.ndarray:
-    """Return the sizes of velocity, acceleration and jerk at `_SAMPLES` places of each piece; shape (3, place, joint).
+    """Return the magnitudes of velocity, acceleration and jerk at `_SAMPLES` points of each piece.
 
-    ``pieces`` has shape (piece, 6, joint). The last one takes ``braking`` [s] and counts as one place.
+    The result has shape (3, place, joint), ``pieces`` has shape (piece, 6, joint). The last piece takes ``braking`` [s]
+    and counts as one point.
     """
     orders = np.arange(1, 4)[:, None, None]
     moving = (_INNER[:, None] @ pieces[:-1]).reshape(3, -1, pieces.shape[-1]) / period**orders
