@@ -93,11 +93,11 @@ def test_exclude_and_srdf_name_the_pairs_that_do_not_collide(tmp_path: Path):
 @pytest.mark.parametrize(
     ('values', 'told'),
     [
-        ({'exclude': [['l1', 'l9']]}, 'a body l9 .* base, l1.* mend `exclude`'),
-        ({'srdf': 'absent.srdf'}, 'an SRDF at .*absent.srdf.* mend `srdf`'),
+        ({'exclude': [['l1', 'l9']]}, 'a body l9 .* base, l1.* correct `exclude`'),
+        ({'srdf': 'absent.srdf'}, 'an SRDF at .*absent.srdf.* correct `srdf`'),
         ({'srdf': 'scene.yaml'}, 'an SRDF at .*scene.yaml'),
         ({'srdf': 'other.xml'}, 'found <mujoco>'),
-        ({'without_collision': ['hand*']}, 'a link hand.* mend `without_collision`'),
+        ({'without_collision': ['hand*']}, 'a link hand.* correct `without_collision`'),
     ],
 )
 def test_what_a_scene_names_and_the_robot_lacks_is_refused(tmp_path: Path, values: dict, told: str):

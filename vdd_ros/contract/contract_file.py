@@ -35,7 +35,7 @@ def complaint(
     return ContractError(
         expected=f'a valid contract in {document.place(document.line(path))}',
         found=f'{name}: {first["msg"].removeprefix("Value error, ")}',
-        remedy=f'mend that entry{known}',
+        remedy=f'correct that entry{known}',
     )
 
 

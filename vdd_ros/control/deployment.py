@@ -349,7 +349,9 @@ def _digest(file: Path) -> str:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
         raise ConfigurationError(
-            expected=f'a file at {file}', found=str(error.strerror), remedy='mend the path in the deployment parameters'
+            expected=f'a file at {file}',
+            found=str(error.strerror),
+            remedy='correct the path in the deployment parameters',
         ) from error
 
 

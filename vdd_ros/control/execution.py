@@ -39,5 +39,5 @@ class Execution:
                 expected='replan_steps and coast_steps of at least 0, blend above 0 and up to 10, '
                 'smoothing, coherence and spread from 0 to 10, speed above 0 and up to 1',
                 found=f'{self}',
-                remedy='mend the parameters',
+                remedy='correct the parameters',
             )

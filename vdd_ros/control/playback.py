@@ -173,7 +173,7 @@ class Playback:
             raise ConfigurationError(
                 expected=f'commands from {limits.lower[joint]:.3f} to {limits.upper[joint]:.3f} rad for joint {joint}',
                 found=f'{low[joint]:.3f} to {high[joint]:.3f}',
-                remedy='play it on the arm that it was recorded on, or mend sign, unit and offset in the contract',
+                remedy='play it on the arm that it was recorded on, or correct sign, unit and offset in the contract',
             )
         self.track = track
         self.speed = speed

@@ -33,7 +33,7 @@ class StartGate:
             raise ConfigurationError(
                 expected='threshold and speed above 0, and mode refuse or approach',
                 found=f'{self}',
-                remedy='mend the parameters',
+                remedy='correct the parameters',
             )
 
     def complaint(self, distance: np.ndarray) -> str:

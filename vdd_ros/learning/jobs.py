@@ -464,7 +464,7 @@ def device_of(settings: LearningSettings) -> torch.device:
     available = torch.cuda.is_available()
     if settings.device == 'cuda' and not available:
         raise ConfigurationError(
-            expected='a GPU that torch can use', found='none', remedy='set device to auto or cpu, or mend the driver'
+            expected='a GPU that torch can use', found='none', remedy='set device to auto or cpu, or correct the driver'
         )
     return torch.device('cuda' if available and settings.device != 'cpu' else 'cpu')
 

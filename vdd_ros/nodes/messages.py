@@ -117,7 +117,7 @@ class JointReader:
             raise InterfaceError(
                 expected=f'a position for each of {len(message.name)} joints in joint_states',
                 found=f'{len(message.position)} positions',
-                remedy='mend the publisher of joint_states',
+                remedy='correct the publisher of joint_states',
             )
         position, velocity = np.array(message.position)[self._order], None
         if len(message.velocity) == len(message.name):

@@ -136,7 +136,7 @@ def _initialise(arguments: Sequence[str]) -> None:
         raise ConfigurationError(
             expected='ROS arguments and parameter files that can be read',
             found=' '.join(str(error).split()),
-            remedy='mend them',
+            remedy='correct them',
         ) from error
     if foreign:
         raise ConfigurationError(

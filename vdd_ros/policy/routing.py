@@ -115,7 +115,7 @@ class Routing:
                 expected='temperature and factors above 0, expert_hysteresis from 0 to 1, '
                 'direction_hysteresis from -1 to 1',
                 found=f'{self}',
-                remedy='mend the parameters',
+                remedy='correct the parameters',
             )
 
     def check(self, experts: int) -> None:

@@ -99,7 +99,7 @@ def _number(attributes: Mapping[str, str], name: str, silent: float) -> float:
         value = float('nan')
     if isnan(value):
         raise ModelError(
-            expected=f'a number for the {name} of a joint', found=repr(attributes[name]), remedy='mend the URDF'
+            expected=f'a number for the {name} of a joint', found=repr(attributes[name]), remedy='correct the URDF'
         )
     return value
 

@@ -465,7 +465,7 @@ def _load(file: Path) -> mujoco.MjModel:
         return mujoco.MjModel.from_xml_path(str(file))
     except (ValueError, ElementTree.ParseError) as error:
         raise ModelError(
-            expected=f'an MJCF or URDF model in {file}', found=' '.join(str(error).split()), remedy='mend the file'
+            expected=f'an MJCF or URDF model in {file}', found=' '.join(str(error).split()), remedy='correct the file'
         ) from error
 
 
@@ -506,7 +506,7 @@ def _couplings(model: mujoco.MjModel, joints: Sequence[int], file: Path) -> tupl
                 raise ModelError(
                     expected=f'joints of {file} that follow each other from one that leads',
                     found='a circle of ' + ', '.join(sorted(model.joint(pair[0]).name for pair in left)),
-                    remedy='mend the mimic or equality elements of the model',
+                    remedy='correct the mimic or equality elements of the model',
                 )
             placed |= roots
         pairs = left

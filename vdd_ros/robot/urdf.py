@@ -38,7 +38,7 @@ def mimics(root: ElementTree.Element, file: Path) -> dict[str, Mimic]:
             raise ModelError(
                 expected=f'a joint, and numbers for multiplier and offset, in <mimic> of {joint.get("name")} in {file}',
                 found=str(mimic.attrib),
-                remedy='mend the URDF',
+                remedy='correct the URDF',
             ) from error
     return found
 

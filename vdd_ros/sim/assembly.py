@@ -95,7 +95,7 @@ def _named_pairs(spec: mujoco.MjSpec, settings: SceneSettings, folder: Path, fil
                 raise ModelError(
                     expected=f'a body {pattern} in {file} to exclude contacts of',
                     found=', '.join(names),
-                    remedy='mend `exclude` of the scene file',
+                    remedy='correct `exclude` of the scene file',
                 )
         pairs |= {tuple(sorted(pair)) for pair in itertools.product(*groups) if pair[0] != pair[1]}
     if settings.srdf:
@@ -117,10 +117,12 @@ def disabled_pairs(srdf: Path) -> set[tuple[str, str]]:
         root = ElementTree.parse(srdf).getroot()
     except (OSError, ElementTree.ParseError) as error:
         raise ModelError(
-            expected=f'an SRDF at {srdf}', found=str(error), remedy='mend `srdf` of the scene file'
+            expected=f'an SRDF at {srdf}', found=str(error), remedy='correct `srdf` of the scene file'
         ) from error
     if root.tag != 'robot':
-        raise ModelError(expected=f'an SRDF at {srdf}', found=f'<{root.tag}>', remedy='mend `srdf` of the scene file')
+        raise ModelError(
+            expected=f'an SRDF at {srdf}', found=f'<{root.tag}>', remedy='correct `srdf` of the scene file'
+        )
     found = root.findall('disable_collisions')
     return {tuple(sorted((each.get('link1', ''), each.get('link2', '')))) for each in found}
 
@@ -179,7 +181,7 @@ def _equip(spec: mujoco.MjSpec, servos: Servos, file: Path) -> None:
             raise ModelError(
                 expected=f'a joint {name} in {file} for a servo',
                 found=', '.join(filter(None, known)) or 'no joint',
-                remedy='mend `servos` of the scene file',
+                remedy='correct `servos` of the scene file',
             )
         for actuator in list(spec.actuators):
             if actuator.trntype == mujoco.mjtTrn.mjTRN_JOINT and actuator.target == name:
@@ -201,7 +203,7 @@ def _compensate(spec: mujoco.MjSpec, patterns: tuple[str, ...], file: Path) -> N
             raise ModelError(
                 expected=f'a body {pattern} in {file} to bear the weight of',
                 found=', '.join(body.name for body in spec.bodies if body.name),
-                remedy='mend `compensate_gravity` of the scene file',
+                remedy='correct `compensate_gravity` of the scene file',
             )
         for body in bodies:
             body.gravcomp = 1.0

@@ -250,7 +250,7 @@ def _once(name: str, joints: Sequence[str]) -> tuple[str, ...]:
         raise ConfigurationError(
             expected=f'joints for controller {name}, each once',
             found=f'{", ".join(twice)} twice' if twice else 'none',
-            remedy=f'mend `joints` of {name} in the scene file',
+            remedy=f'correct `joints` of {name} in the scene file',
         )
     return tuple(joints)
 
@@ -279,4 +279,4 @@ def _checked(values: np.ndarray, joints: Sequence[str]) -> np.ndarray:
 
 
 def _refusal(expected: str, found: str) -> InterfaceError:
-    return InterfaceError(expected=expected, found=found, remedy='mend the trajectory')
+    return InterfaceError(expected=expected, found=found, remedy='correct the trajectory')

@@ -131,7 +131,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     values = read_document(path, 'YAML').values
     if values is not None and not isinstance(values, dict):
         raise ConfigurationError(
-            expected=f'keys and values in {path}', found=f'a {type(values).__name__}', remedy='mend the file'
+            expected=f'keys and values in {path}', found=f'a {type(values).__name__}', remedy='correct the file'
         )
     return values or {}
 

@@ -92,7 +92,7 @@ def compiled(spec: mujoco.MjSpec, file: Path) -> mujoco.MjModel:
 def malformed(file: Path, error: Exception) -> ModelError:
     """Return the error of a file that MuJoCo cannot make a model of; its words name line and element."""
     return ModelError(
-        expected=f'an MJCF or URDF scene in {file}', found=' '.join(str(error).split()), remedy='mend the file'
+        expected=f'an MJCF or URDF scene in {file}', found=' '.join(str(error).split()), remedy='correct the file'
     )
 
 
@@ -249,7 +249,7 @@ def _leave_out_collisions(root: ElementTree.Element, patterns: Sequence[str], fi
             raise ModelError(
                 expected=f'a link {pattern} in {file}',
                 found=', '.join(links) or 'no link',
-                remedy='mend `without_collision` of the scene file',
+                remedy='correct `without_collision` of the scene file',
             )
         for name in matched:
             for part in links[name].findall('collision'):

@@ -230,7 +230,7 @@ def load_scene(path: str | Path) -> tuple[SceneSettings, Path]:
         raise ConfigurationError(
             expected=f'a valid scene in {document.place(document.line(where))}',
             found=f'{".".join(map(str, first["loc"])) or "the whole"}: {first["msg"]}',
-            remedy='mend that entry; docs/simulation.md lists what can be said',
+            remedy='correct that entry; docs/simulation.md lists what can be said',
         ) from error
     built = [name for name in _BUILT if name in settings.model_fields_set]
     if built and not settings.model:

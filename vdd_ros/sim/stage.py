@@ -64,7 +64,7 @@ def open_stage(task: str, scene: str | Path, controller: str, interface: Interfa
             raise ConfigurationError(
                 expected=f'a command_rate whose period is a whole number of physics steps of {simulation.timestep} ns',
                 found=f'{settings.command_rate:g} Hz, {period} ns',
-                remedy=f'mend command_rate or timestep in {scene}',
+                remedy=f'correct command_rate or timestep in {scene}',
             )
         wanted = dict(settings.controllers)
     else:

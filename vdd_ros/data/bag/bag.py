@@ -277,7 +277,7 @@ def located(path: Path) -> Path:
         return path
     partial = partial_path(path)
     if not partial.is_dir():
-        raise BagError(expected=f'a rosbag2 at {path}', found='nothing there', remedy='record one, or mend the path')
+        raise BagError(expected=f'a rosbag2 at {path}', found='nothing there', remedy='record one, or correct the path')
     if is_growing(partial):
         raise BagError(
             expected=f'a finished bag at {path}', found='one that is being recorded', remedy='stop the recorder first'

@@ -1,4 +1,4 @@
-"""What was heard of the arm: its newest joint state, how often one comes, or why there is none."""
+"""State of the arm: its newest joint state, the rate of joint states, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _TYPE = 'sensor_msgs/msg/JointState'
 
 
 class ArmState:
-    """Takes in joint states; what does not hold all joints of the contract is not taken in."""
+    """Processes joint states; messages without all joints of the contract are rejected."""
 
     def __init__(self, contract: Contract, topic: str) -> None:
-        """Listen for the joints of a contract on a resolved topic.
+        """Prepare for the joints of a contract on a resolved topic.
 
         Raises
         ------
@@ -38,26 +38,26 @@ class ArmState:
         self._reader = JointReader(contract.robot.joints, contract.measured)
         self._stamps: deque[int] = deque(maxlen=_WINDOW)
         self.reading: JointReading | None = None
-        """The newest one."""
+        """The newest joint state."""
         self.incomplete = False
         """Whether the newest message has some joints of the arm, but not all."""
         self.complaint = InterfaceError(
             expected=f'joint states on {topic}', found='none', remedy='start the arm, or remap joint_states to it'
         )
-        """Why there is no reading, as long as there is none; then, what was last wrong with a message."""
+        """Why there is no joint state; afterwards, the last error in a message."""
 
     @property
     def rate(self) -> float:
-        """Joint states per second by their own stamps [Hz]; NaN before there are two."""
+        """Rate of joint states by their own stamps [Hz]; NaN before there are two."""
         stamps = sorted(set(self._stamps))
         return (len(stamps) - 1) / (stamps[-1] - stamps[0]) * NANOSECONDS if len(stamps) > 1 else float('nan')
 
     def take(self, message: JointState, now: int) -> JointReading | None:
-        """Take in a message that arrived at ``now`` [ns]; return what it says of the arm, or None."""
+        """Process a message that arrived at ``now`` [ns]; return the joint state, or None."""
         try:
             reading = self._reader.read(message)
         except InterfaceError as error:
-            # Another device may share the topic; but a message with some joints of the arm should have had them all.
+            # Another device may share the topic, but a message with some joints of the arm should contain all of them.
             self.complaint = error
             self.incomplete = not set(self._joints).isdisjoint(message.name)
             return None

@@ -1,4 +1,4 @@
-"""Runs a control loop: ticks it, plans beside it, sends what it decides, and remembers how long everything took."""
+"""Runs a control loop: ticks, planning in parallel, sending of outputs, and timing statistics."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from vdd_ros.nodes.pacing import Pacer, prioritise
 _REMEMBERED = 2000
 _HISTORY = 256
 _REST_TICKS = 2000
-"""Ticks within which any stop ends; a bound for the loop that waits for it, not a measure."""
+"""Maximum number of ticks of a stop; a bound for the loop that waits for it."""
 
 
 class Commander:
-    """One control loop at work, from `start` to `halt`.
+    """One running control loop, from `start` to `halt`.
 
-    In simulated time the ticks are those joint states whose stamps reach the next tick, and plans are made at once:
-    results depend on stamps alone, and lockstep works. In wall time a thread with absolute deadlines ticks, and another
-    one plans. Whatever fails, the arm is told to brake, and goes on being told.
+    In simulated time the ticks are the joint states whose stamps reach the next tick, and plans are computed
+    synchronously: results depend on stamps alone, and lockstep works. In wall time a thread with absolute deadlines
+    ticks, and another thread plans. After any error, commands that brake the arm continue to be sent.
     """
 
     def __init__(
@@ -63,17 +63,17 @@ class Commander:
         """
         self.loop = loop
         self.active = False
-        """Whether it ticks."""
+        """Whether the loop ticks."""
         self.outcome: ControlOutput | None = None
-        """The newest one."""
+        """The newest output."""
         self.counts: Counter[str] = Counter()
         """Ticks by kind of outcome."""
         self.sent = 0
-        """Outcomes sent."""
+        """Number of outputs sent."""
         self.durations = {name: deque(maxlen=_REMEMBERED) for name in ('decide', 'plan', 'age')}
-        """What the newest ticks and plans took, and how old the joint state was that a command followed [s]."""
+        """Durations of the newest ticks and plans, and ages of the joint states behind the commands [s]."""
         self.fault = ''
-        """What last went wrong inside, as a traceback."""
+        """The last internal error, as a traceback."""
         self._send = send
         self._period, self._policy_period = period, policy_period
         self._max_age = max_age
@@ -95,12 +95,12 @@ class Commander:
 
     @property
     def pacer(self) -> Pacer | None:
-        """The thread that ticks, if there is one."""
+        """The ticking thread, if there is one."""
         return self._pacer
 
     def start(self, stamp: int, position: np.ndarray) -> None:
-        """Anchor the arm where it was measured, shape (joint,) [rad], at ``stamp`` [ns], and begin."""
-        # What is there now stays: the garbage collector need not look through it again while the arm moves.
+        """Start at the measured position, shape (joint,) [rad], at ``stamp`` [ns]."""
+        # Freeze the existing objects, so that the garbage collector does not scan them while the arm moves.
         gc.unfreeze()
         gc.collect()
         gc.freeze()
@@ -123,7 +123,7 @@ class Commander:
         self._pacer.start()
 
     def observe(self, stamp: int, position: np.ndarray) -> None:
-        """Take in a joint state."""
+        """Process a joint state."""
         if not self.active:
             return
         with self._lock:
@@ -135,17 +135,17 @@ class Commander:
             self._next_tick = stamp  # time was set back
         if stamp >= self._next_tick:
             self._tick(stamp)
-        elif stamp == self._answered and not self._silent:  # published again: the answer did not arrive
+        elif stamp == self._answered and not self._silent:  # published again because the command did not arrive
             self._send(self.outcome, stamp)
 
     def notice_silence(self) -> None:
-        """In simulated time, tick by the clock where it runs on without joint states: the arm is told to hold."""
+        """In simulated time, tick by the clock if joint states are missing, so that the arm holds."""
         now = self._now()
         if self.active and self._simulated and now - self._next_tick > self._max_age:
             self._tick(now)
 
     def feed(self, take: Callable[[], None]) -> None:
-        """Let streams take in a message while nothing looks at them."""
+        """Process messages of the streams between two ticks."""
         with self._lock:
             take()
 
@@ -155,7 +155,7 @@ class Commander:
             change(self.loop)
 
     def follow(self, position: np.ndarray) -> None:
-        """Go on from what another commander has sent, shape (joint,) [rad]."""
+        """Continue from a command of another program, shape (joint,) [rad]."""
         with self._lock:
             self.loop.follow(position)
 
@@ -165,7 +165,7 @@ class Commander:
             self.loop.stop(reason)
 
     def give_way(self, reason: str) -> None:
-        """Brake, then fall silent: somebody else commands the arm, and two would shake it."""
+        """Brake, then stop sending: another program commands the arm."""
         self.stop(reason)
         self._silent = True
 
@@ -180,13 +180,13 @@ class Commander:
 
     @property
     def advice(self) -> str:
-        """How a stop is ended; empty where there is none, or none that waits for a person."""
+        """How a stop is ended; empty without a latched stop."""
         if not isinstance(self.outcome, Stop) or not self.active:
             return ''
         return 'deactivate and activate the node to go on' if self._silent else '~/resume goes on'
 
     def halt(self, reason: str, patience: float = 5.0) -> None:
-        """Brake until the arm is at rest, or ``patience`` [s] is over, and tick no more."""
+        """Brake until the arm is at rest, or for ``patience`` [s], then stop ticking."""
         if not self.active:
             return
         self._resting.clear()
@@ -217,9 +217,9 @@ class Commander:
         with self._lock:
             before = self.loop.commanded
             try:
-                # Without a planner beside it, the loop itself plans: in simulation, and where each command is a plan.
+                # Without a planner thread, the loop itself plans: in simulation, and if each command is a plan.
                 outcome = self.loop.advance(now) if self._plans_itself else self.loop.decide(now)
-            except Exception:  # noqa: BLE001 - whatever it is, the arm must go on being told to stay
+            except Exception:  # noqa: BLE001 - after any error, commands must still be sent
                 outcome = self._failed()
             wanted = self.loop.wants_plan
             if not 0 <= now - self._noted < self._policy_period:
@@ -251,7 +251,7 @@ class Commander:
             began = time.perf_counter()
             try:
                 planned = self.loop.plan()
-            except Exception as error:  # noqa: BLE001 - the policy's own; it must not end the thread
+            except Exception as error:  # noqa: BLE001 - errors of the policy must not end the thread
                 self.fault = traceback.format_exc()
                 self.stop(f'the policy failed: {error}')
                 continue

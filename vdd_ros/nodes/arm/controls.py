@@ -1,4 +1,4 @@
-"""What a person asks of a node that moves an arm: stop, resume, emergency stop."""
+"""Controls of an operator: stop, resume, emergency stop."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Controls:
     """The services ``~/stop`` and ``~/resume`` and the emergency stop ``~/estop`` of one driver."""
 
     def __init__(self, driver: ArmDriver) -> None:
-        """Offer them."""
+        """Create the services and the subscription."""
         self._driver, self._node = driver, driver.node
         self.closed = False
         self.pressed = False
         """Whether the emergency stop is pressed."""
         self.asked = False
-        """Whether a person asked for a stop, and has not resumed."""
+        """Whether an operator requested a stop and has not resumed."""
         self._services = [
             self._node.create_service(Trigger, '~/stop', self._on_stop),
             self._node.create_service(Trigger, '~/resume', self._on_resume),
@@ -32,7 +32,7 @@ class Controls:
         self._estop = self._node.create_subscription(Bool, '~/estop', self._on_estop, qos.ESTOP)
 
     def close(self) -> None:
-        """Withdraw them."""
+        """Destroy the services and the subscription."""
         self.closed = True
         for service in self._services:
             self._node.destroy_service(service)

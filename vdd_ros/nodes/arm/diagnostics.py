@@ -1,4 +1,4 @@
-"""What a policy node tells of itself once a second."""
+"""Diagnostics of a policy node, once per second."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _PERCENTILES = (50, 95, 99)
 
 
 class Diagnostics:
-    """Collects the values of a status, and the level that they deserve."""
+    """Collects the values of a status, and its level."""
 
     def __init__(self) -> None:
-        """Begin to measure the rate of commands."""
+        """Start to measure the rate of commands."""
         self._ticked, self._since = 0, time.monotonic()
 
     def status(self, commander: Commander) -> tuple[bytes, str, dict[str, object]]:
-        """Return level, message and values for now."""
+        """Return level, message and values of the present time."""
         counters, ticks = commander.loop.counters(), sum(commander.counts.values())
         outcome = commander.outcome if commander.active else None
         now = time.monotonic()
@@ -82,7 +82,7 @@ def _counted(counters: Counters) -> dict[str, object]:
 
 
 def _quantiles(name: str, values: Iterable[float], scale: float, unit: str) -> dict[str, str]:
-    """Return percentiles by name; nothing of nothing."""
+    """Return percentiles by name; empty without values."""
     found = list(values)
     if not found:
         return {}

@@ -1,4 +1,4 @@
-"""One arm under one control loop, whatever its plans come from: the way from joint states to commands."""
+"""One arm under one control loop, independent of the source of plans: from joint states to commands."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ _SILENCE_PERIOD = 0.05
 
 @dataclass(frozen=True)
 class Setting:
-    """What a node knows about the arm that it moves."""
+    """Properties of the arm of a node."""
 
     contract: Contract
     limits: Limits
-    """In lockstep: those of position and speed count for the preflight."""
+    """Limits of the joints; in lockstep only those of position and speed are used, by the preflight."""
     period: int
-    """Between two commands [ns]."""
+    """Control period [ns]."""
     streams: LiveStreams | None = None
-    """Features that have topics of their own."""
+    """Topic features."""
     beside: Mapping[str, str] = field(default_factory=dict)
-    """Further topics that are commanded on, and their types; somebody must listen to each."""
+    """Further command topics and their types; each needs a subscriber."""
     notes: Callable[[], Mapping[str, str]] = dict
     """Lines of the preflight, by subject."""
     values: Callable[[], Mapping[str, object]] = dict
-    """Further values for the diagnostics."""
+    """Further values of the diagnostics."""
     shadow: bool = False
-    """Whether another commander moves the arm; no publisher of commands is made."""
+    """Whether another program moves the arm; no publisher of commands is created."""
 
 
 class ArmDriver:
-    """A configured arm, from its making to `close`: joint states in, commands out, with all checks on the way.
+    """A configured arm, from its construction to `close`: joint states in, commands out, with all checks.
 
-    It listens as soon as it is made, and commands from `start` to `halt`.
+    It subscribes at construction, and sends commands from `start` to `halt`.
     """
 
     def __init__(self, node: ArmNode, loop: ControlLoop, setting: Setting) -> None:
-        """Listen to the arm; what is sent goes to nobody before `open`.
+        """Subscribe to the arm; outputs are discarded before `open`.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class ArmDriver:
             period=setting.period,
         )
         self.commands = node.resolve_topic_name(self.output.topic)
-        """The topic that is commanded on."""
+        """Command topic."""
         self.commander = Commander(
             loop,
             lambda outcome, stamp: self._send(outcome, stamp),
@@ -102,7 +102,7 @@ class ArmDriver:
         self._send: Callable[[ControlOutput, int], None] = lambda outcome, stamp: None
         self._diagnostics = Diagnostics()
         self._stopped = False
-        """Whether the newest diagnostics told of a stop."""
+        """Whether the newest diagnostics reported a stop."""
         self._status = node.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
         self.controls = Controls(self)
         self._listening = Listening(node, setting.streams, self._on_stream) if setting.streams else None
@@ -115,17 +115,17 @@ class ArmDriver:
             self._timers.append(node.create_timer(_SILENCE_PERIOD, self._notice_silence, clock=node.wall))
 
     def open(self, send: Callable[[ControlOutput, int], None] | None = None) -> Callable[[ControlOutput, int], None]:
-        """Send what is decided from now on by ``send``, or by a publisher of commands; return what sends."""
+        """Start to send outputs, by ``send`` or by a publisher of commands; return the function that sends."""
         self._send = send or self.output.open(self.node)
         return self._send
 
     @property
     def unheard(self) -> VddError | None:
-        """Why nothing is known of the arm yet; None once it was heard."""
+        """Why no joint state is known; None if one has arrived."""
         return self.arm.complaint if self.arm.reading is None else None
 
     def start(self) -> None:
-        """Look around, anchor at where the arm is, and begin.
+        """Run the preflight, start at the measured position.
 
         Raises
         ------
@@ -151,11 +151,11 @@ class ArmDriver:
         self.commander.start(reading.stamp, reading.position)
 
     def halt(self, reason: str) -> None:
-        """Bring the arm to rest."""
+        """Brake until the arm is at rest."""
         self.commander.halt(reason)
 
     def close(self, reason: str) -> None:
-        """Bring the arm to rest, and let go of it."""
+        """Brake until the arm is at rest, and release it."""
         self.halt(reason)
         self.closed = True
         for timer in self._timers:
@@ -168,7 +168,7 @@ class ArmDriver:
         self.output.close(self.node)
 
     def look(self) -> Report:
-        """Look around before the arm moves; only once it was heard."""
+        """Run the preflight; requires a joint state."""
         setting, reading = self.setting, self.arm.reading
         limits = setting.limits
         arm = Arm(
@@ -188,12 +188,12 @@ class ArmDriver:
 
     @property
     def notes(self) -> Mapping[str, str]:
-        """Lines of the preflight that depend on nothing that was heard, by subject."""
+        """Lines of the preflight that do not depend on received messages, by subject."""
         order = f'{self.output.topic} takes {", ".join(self.output.joints)}'
         return {**self.setting.notes(), 'joint order': order}
 
     def preflight(self) -> tuple[bool, str]:
-        """Return whether the arm may move, and a line for each thing that was looked at."""
+        """Return whether the arm may move, and a line for each check."""
         if self.unheard is None:
             report = self.look()
             return not report.failures, report.text
@@ -227,7 +227,7 @@ class ArmDriver:
         self.commander.observe(reading.stamp, reading.position)
         stopped = self.commander.active and isinstance(self.commander.outcome, Stop)
         if stopped != self._stopped and not self.setting.shadow:
-            self._report()  # a stop is reported at once, and so is its end
+            self._report()  # the start and the end of a stop are reported immediately
 
     @unless_closed
     def _on_stream(self, topic: str, received: int, data: bytes) -> None:
@@ -242,7 +242,7 @@ class ArmDriver:
 
     @unless_closed
     def _watch(self) -> None:
-        """Log why the arm is held, and look whether another node commands it."""
+        """Log why the arm holds, and check whether another node sends commands."""
         commander, log = self.commander, self.node.get_logger()
         if not commander.active:
             return
@@ -250,7 +250,7 @@ class ArmDriver:
             advice = commander.advice and f'; {commander.advice}'
             log.warning(f'holding: {commander.outcome.reason}{advice}', throttle_duration_sec=1.0)
         if self.setting.shadow:
-            # Nothing moves by its commands: only a person makes it stop, and what it found wrong is compared on.
+            # In shadow mode only an operator stops the node; after other stops the comparison continues.
             if isinstance(commander.outcome, Stop) and not self.controls.asked:
                 commander.resume()
             return
@@ -260,7 +260,7 @@ class ArmDriver:
             commander.give_way(reason)
 
     def _publishers(self) -> str:
-        """Return in words who publishes joint states, if there are several."""
+        """Return the publishers of joint states in words, if there are several."""
         topic = self.node.resolve_topic_name(self.setting.contract.topics.joint_states)
         infos = self.node.get_publishers_info_by_topic(topic)
         names = sorted(f'{info.node_namespace.rstrip("/")}/{info.node_name}' for info in infos)

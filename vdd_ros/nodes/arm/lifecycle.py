@@ -1,4 +1,4 @@
-"""The lifecycle of a node that moves an arm: transitions that may raise, and a start without being asked."""
+"""Lifecycle of a node that moves an arm: transitions that may raise, and autostart."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from vdd_ros.nodes.parameters import Parameter, Value, declare
 
 
 def transition(callback: Callable[..., None]) -> Callable[..., TransitionCallbackReturn]:
-    """Let a lifecycle callback of an `ArmNode` raise: rclpy would swallow it; here it is logged, and it fails.
+    """Let a lifecycle callback of an `ArmNode` raise.
 
-    The node keeps the error as `complaint`. While it starts by itself, whoever started it reads its last line and no
-    log.
+    The error is logged and the transition fails; rclpy would hide the error. The node keeps it as `complaint`, which is
+    the last line of a process with autostart.
     """
 
     @functools.wraps(callback)
@@ -32,7 +32,7 @@ def transition(callback: Callable[..., None]) -> Callable[..., TransitionCallbac
             self.complaint = error
             if not self.starting:
                 self.get_logger().error(str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the lifecycle would hide it
+        except Exception as error:  # noqa: BLE001 - rclpy would hide any error
             self.complaint = error
             self.get_logger().error(traceback.format_exc())
         else:
@@ -43,9 +43,9 @@ def transition(callback: Callable[..., None]) -> Callable[..., TransitionCallbac
 
 
 def unless_closed(callback: Callable[..., Any]) -> Callable[..., Any]:
-    """Leave out a callback of a part of a node that was closed: executors call those that waited.
+    """Skip callbacks of a closed part of a node, which executors may still call.
 
-    The answer of a service is left as it is, which is a no.
+    The response of a service keeps its default, which is a failure.
     """
 
     @functools.wraps(callback)
@@ -58,9 +58,9 @@ def unless_closed(callback: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class ArmNode(LifecycleNode):
-    """A node with a table of parameters that configures and activates itself if the parameter `autostart` says so.
+    """A node with a table of parameters; configures and activates itself with the parameter `autostart`.
 
-    The table has `autostart` and `startup_timeout`.
+    The table contains `autostart` and `startup_timeout`.
     """
 
     def __init__(
@@ -73,20 +73,20 @@ class ArmNode(LifecycleNode):
         """Declare the parameters, and offer ``~/preflight``; arguments and errors as those of `declare`."""
         super().__init__(name)
         self.values: Mapping[str, Value] = declare(self, table, apply, prefix)
-        """The parameters by name, as they were at the start."""
+        """Parameter values at the start, by name."""
         self.simulated: bool = self.get_parameter('use_sim_time').value
-        """Whether time is that of a simulation."""
+        """Whether the time is simulated."""
         self.wall = Clock(clock_type=ClockType.STEADY_TIME)
-        """Of timers that go on whatever the simulation does."""
+        """Clock of timers that run independent of the simulation."""
         self.starting: bool = self.values['autostart']
-        """Whether it goes through its lifecycle by itself, and is not active yet."""
+        """Whether autostart is in progress."""
         self.complaint: Exception | None = None
-        """What let the last transition fail."""
+        """Error of the last failed transition."""
         self._waiting_since = 0.0
         self.create_service(Trigger, '~/preflight', self._on_preflight)
 
     def preflight(self) -> tuple[bool, str]:
-        """Return whether the arm may move, and a line for each thing that was looked at; in every state."""
+        """Return whether the arm may move, and a line for each check; in every state."""
         return False, f'failure: lifecycle: the node is not configured: ros2 lifecycle set {self.get_name()} configure'
 
     def _on_preflight(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -96,7 +96,7 @@ class ArmNode(LifecycleNode):
     @property
     @abc.abstractmethod
     def is_configured(self) -> bool:
-        """Whether there is something to activate."""
+        """Whether the node can be activated."""
 
     @property
     @abc.abstractmethod
@@ -105,7 +105,7 @@ class ArmNode(LifecycleNode):
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether waiting for more cannot help."""
+        """Whether waiting cannot help."""
         return False
 
     @property
@@ -114,8 +114,8 @@ class ArmNode(LifecycleNode):
         return False
 
     def now(self) -> int:
-        """Return the time of this node [ns]: that of the stamps of joint states."""
-        # The node's own clock takes twenty times as long, which counts a thousand times a second.
+        """Return the time of this node [ns], in the clock of the joint states."""
+        # The clock of the node takes twenty times as long, which matters at a thousand calls per second.
         return self.get_clock().now().nanoseconds if self.simulated else time.time_ns()
 
     def attend(self) -> bool:
@@ -135,7 +135,7 @@ class ArmNode(LifecycleNode):
             return False
         late = time.monotonic() - self._waiting_since > self.values['startup_timeout']
         if self.is_ready or self.is_hopeless or late:
-            # Peers may still be unknown: discovery takes its time, and nobody else asks again.
+            # Peers may still be unknown: discovery takes time.
             result = self.trigger_activate()
             if result == TransitionCallbackReturn.SUCCESS or late or self.is_hopeless:
                 self._demand(result)

@@ -1,4 +1,4 @@
-"""Where commands go: to a position controller or to a trajectory controller of ros2_control, in its own joint order."""
+"""Output to a position controller or a trajectory controller of ros2_control, in its joint order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENDINGS = {'position': 'commands', 'trajectory': 'joint_trajectory'}
 
 
 class Output:
-    """One controller as a policy node sees it: its topic, its joints in its order, its units."""
+    """One controller: its topic, its joints in its order, its units."""
 
     def __init__(
         self,
@@ -75,10 +75,10 @@ class Output:
         self._factor, self._offset = np.array(contract.commanded.factor), np.array(contract.commanded.offset)
 
     def message(self, output: ControlOutput) -> Float64MultiArray | JointTrajectory | None:
-        """Convert what was decided, in the order of the contract, to what the controller takes.
+        """Convert an output, in the order of the contract, to a message for the controller.
 
-        A trajectory controller gets nothing where a loop has failed and knows no commands to come: the trajectory that
-        it has ends at rest.
+        A trajectory controller receives nothing after an error of the loop, which has no future commands: its present
+        trajectory ends at rest.
         """
         if self.interface == 'position':
             return messages.to_command(self.numbers(output.position))
@@ -95,9 +95,9 @@ class Output:
         return ((position - self._offset) / self._factor)[..., self._order]
 
     def position(self, message: Float64MultiArray | JointTrajectory, now: int) -> np.ndarray:
-        """Convert what a controller is told to a command, shape (joint,) [rad] in the order of the contract.
+        """Convert a message for the controller to a command, shape (joint,) [rad] in the order of the contract.
 
-        Of a trajectory that is where it leads a control period after ``now`` [ns], as a command does.
+        Of a trajectory, the command is its position one control period after ``now`` [ns].
 
         Raises
         ------
@@ -112,7 +112,7 @@ class Output:
         return values[self._back] * self._factor + self._offset
 
     def open(self, node: Node) -> Callable[[ControlOutput, int], None]:
-        """Make a publisher, and return what sends what was decided; no publisher is there before."""
+        """Create a publisher, and return the function that sends outputs."""
         self._publisher = publisher = node.create_publisher(self.type, self.topic, qos.COMMANDS)
 
         def send(output: ControlOutput, stamp: int) -> None:
@@ -122,7 +122,7 @@ class Output:
         return send
 
     def close(self, node: Node) -> None:
-        """Withdraw the publisher, if there is one."""
+        """Destroy the publisher, if there is one."""
         if self._publisher:
             node.destroy_publisher(self._publisher)
             self._publisher = None

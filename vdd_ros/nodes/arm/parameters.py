@@ -1,4 +1,4 @@
-"""The parameters that every node that moves an arm has: where commands go, how often, and under which rules."""
+"""Parameters of every node that moves an arm: controller, rates and rules."""
 
 from __future__ import annotations
 
@@ -10,60 +10,68 @@ from vdd_ros.control.deployment import Deployment
 from vdd_ros.nodes.parameters import STRINGS, Parameter, Value
 
 _FASTEST = 125.0
-"""Trajectories per second; each is computed anew."""
+"""Trajectories per second; each is computed separately."""
 
 PARAMETERS = (
-    Parameter('slow_speed', 0.25, 'speed of stage slow, as a share of the full one', minimum=0.01, maximum=1.0),
-    Parameter('controller', '', 'its name; empty: the commands topic of the contract', topic=True),
+    Parameter('slow_speed', 0.25, 'speed in slow mode, as a share of full speed', minimum=0.01, maximum=1.0),
+    Parameter('controller', '', 'name of the controller; empty: the commands topic of the contract', topic=True),
     Parameter(
         'interface',
         'position',
-        'what the controller takes: Float64MultiArray on NAME/commands or JointTrajectory on NAME/joint_trajectory',
+        'position: Float64MultiArray on NAME/commands; trajectory: JointTrajectory on NAME/joint_trajectory',
         choices=('position', 'trajectory'),
     ),
-    Parameter('controller_joints', STRINGS, "joints in the controller's own order; empty: in that of the contract"),
+    Parameter('controller_joints', STRINGS, 'joints in the order of the controller; empty: order of the contract'),
     Parameter(
         'trajectory_horizon',
         0.15,
-        'how far ahead trajectories follow the plan before they stop [s]',
+        'duration for which a trajectory follows the plan before it stops [s]',
         minimum=0.05,
         maximum=1.0,
     ),
-    Parameter('autostart', False, 'configure and activate without being asked, once the arm is heard'),
-    Parameter('startup_timeout', 10.0, 'how long autostart waits for the arm [s]', minimum=0.1, maximum=3600.0),
+    Parameter('autostart', False, 'configure and activate automatically after the first joint state'),
+    Parameter(
+        'startup_timeout', 10.0, 'maximum waiting time of autostart for the arm [s]', minimum=0.1, maximum=3600.0
+    ),
     Parameter(
         'control_rate',
         0.0,
-        'commands per second [Hz]; 0: the policy rate in simulated time, 250 Hz or the policy rate in wall time',
+        'rate of commands [Hz]; 0: the policy rate in simulated time, otherwise 250 Hz or the policy rate',
         minimum=0.0,
         maximum=1000.0,
     ),
-    Parameter('realtime_priority', 0, 'of the commanding thread under SCHED_FIFO; 0: none', minimum=0, maximum=99),
-    Parameter('max_age', 0.25, 'age over which a joint state is not planned from [s]', minimum=0.001, maximum=10.0),
-    Parameter('warn_age', 0.0, 'age that is complained of [s]; 0: half of max_age', minimum=0.0, maximum=10.0),
-    Parameter('coast', 0.0, 'how long the arm goes on with its plan after that [s]', minimum=0.0, maximum=10.0),
-    Parameter('stale_stop', False, 'whether a stop for want of joint states waits for ~/resume'),
-    Parameter('joint_limits', '', 'joint_limits.yaml, or a name of config/robots; the stricter limit wins', path=True),
-    Parameter('velocity_scale', 1.0, 'share of the velocity limits', minimum=0.01, maximum=1.0),
-    Parameter('acceleration_time', 0.5, 'to full speed, where no acceleration is told [s]', minimum=0.01, maximum=10.0),
-    Parameter('jerk_time', 0.1, 'to full acceleration, where no jerk is told [s]', minimum=0.001, maximum=10.0),
-    Parameter('max_lag', 0.5, 'how far a command may be from the measured position [rad]', minimum=0.01, maximum=3.2),
+    Parameter('realtime_priority', 0, 'priority of the command thread (SCHED_FIFO); 0: none', minimum=0, maximum=99),
+    Parameter('max_age', 0.25, 'maximum age of joint states for planning [s]', minimum=0.001, maximum=10.0),
+    Parameter(
+        'warn_age', 0.0, 'age of joint states that causes a warning [s]; 0: half of max_age', minimum=0.0, maximum=10.0
+    ),
+    Parameter('coast', 0.0, 'time for which the plan continues after max_age [s]', minimum=0.0, maximum=10.0),
+    Parameter('stale_stop', False, 'whether a stop caused by old joint states needs ~/resume'),
+    Parameter(
+        'joint_limits', '', 'joint_limits.yaml, or a robot of config/robots; the stricter limit applies', path=True
+    ),
+    Parameter('velocity_scale', 1.0, 'factor on the velocity limits', minimum=0.01, maximum=1.0),
+    Parameter(
+        'acceleration_time', 0.5, 'time to full speed without acceleration limit [s]', minimum=0.01, maximum=10.0
+    ),
+    Parameter('jerk_time', 0.1, 'time to full acceleration without jerk limit [s]', minimum=0.001, maximum=10.0),
+    Parameter('max_lag', 0.5, 'maximum distance of command and measured position [rad]', minimum=0.01, maximum=3.2),
     Parameter('start_speed', 0.1, 'speed of the approach to the start [rad/s]', minimum=0.001, maximum=3.0),
 )
 
 
 def deployment_of(values: Mapping[str, Value]) -> Deployment:
-    """Return the rules that commands are under; those that a node has no parameter for are the usual ones."""
+    """Return the deployment parameters; those that a node does not declare have their defaults."""
     return Deployment.parse({name: values[name] for name in Deployment.model_fields if name in values})
 
 
 def horizon_of(values: Mapping[str, Value]) -> float:
-    """Return how far the control loop looks ahead [s]; 0 for a position controller."""
+    """Return the look-ahead of the control loop [s]; 0 for a position controller."""
     return values['trajectory_horizon'] if values['interface'] == 'trajectory' else 0.0
 
 
 def period_of(values: Mapping[str, Value], contract: Contract, *, simulated: bool) -> int:
-    """Return the time between two commands [ns].
+    """Return the control period [ns].
 
     Raises
     ------

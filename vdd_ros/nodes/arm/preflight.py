@@ -1,4 +1,4 @@
-"""The look around before the arm moves: topics, quality of service, joints, units, limits, clock, other commanders."""
+"""Preflight before the arm moves: topics, quality of service, joints, units, limits, clock, other publishers."""
 
 from __future__ import annotations
 
@@ -18,82 +18,82 @@ from vdd_ros.control.control_loop import longest_gap
 _DEGREE = np.pi / 180
 _UNKNOWN = '_NODE_NAME_UNKNOWN_'
 _TOLERANCE = 0.02
-"""How far outside its limits a joint may be measured [rad]: encoders and models differ by so much."""
+"""Tolerance of measured joints outside their limits [rad]: encoders and models differ."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one look brought."""
+    """Result of one check."""
 
     subject: str
-    """What was looked at."""
+    """Subject of the check."""
     level: Literal['fine', 'warning', 'failure']
     text: str
     error: InterfaceError | None = None
-    """The same as an error, if it is a failure."""
+    """The error, if the check failed."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that was looked at."""
+    """Results of all checks."""
 
     findings: tuple[Finding, ...]
 
     @property
     def failures(self) -> tuple[Finding, ...]:
-        """What forbids to move the arm."""
+        """The failures, which prevent motion."""
         return tuple(finding for finding in self.findings if finding.level == 'failure')
 
     @property
     def text(self) -> str:
-        """One line for each finding."""
+        """One line for each check."""
         return '\n'.join(f'{finding.level}: {finding.subject}: {finding.text}' for finding in self.findings)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A topic that the node takes part in."""
+    """A topic of the node."""
 
     topic: str
-    """Fully resolved."""
+    """Fully resolved name."""
     type: str
     """Message type such as ``sensor_msgs/msg/JointState``."""
     role: Literal['subscription', 'publisher']
-    """Which end is the node's own."""
+    """Which end the node has."""
     needed: bool
-    """Whether somebody must be at the other end."""
+    """Whether another end is required."""
     alone: bool = False
-    """Whether nobody else may publish."""
+    """Whether other publishers are forbidden."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What was heard of the arm so far, in the order of the contract."""
+    """Newest data of the arm, in the order of the contract."""
 
     joints: Sequence[str]
     position: np.ndarray
     """Shape (joint,) [rad]."""
     age: float
-    """Of the newest joint state, by the node's clock [s]."""
+    """Age of the newest joint state by the node's clock [s]."""
     max_age: float
-    """The greatest age that is acted on [s]."""
+    """Maximum age of joint states [s]."""
     rate: float
-    """Joint states per second by their own stamps [Hz]; NaN where fewer than two were heard."""
+    """Rate of joint states by their own stamps [Hz]; NaN for fewer than two."""
     policy_rate: float
-    """How often the policy looks at them [Hz]."""
+    """Policy rate [Hz]."""
     control_rate: float
-    """How often commands leave [Hz]."""
+    """Control rate [Hz]."""
     lower: np.ndarray
     upper: np.ndarray
     """Limits of the joints, shape (joint,) [rad]."""
     velocity: np.ndarray
     """Shape (joint,) [rad/s]."""
     simulated: bool
-    """Whether the node's clock is that of a simulation."""
+    """Whether the time of the node is simulated."""
 
 
 def look(node: Node, streams: Sequence[Stream], arm: Arm, notes: Mapping[str, str]) -> Report:
-    """Look at everything; ``notes`` are told as they are, such as hashes."""
+    """Run all checks; ``notes``, such as hashes, are reported unchanged."""
     findings = [Finding(subject, 'fine', text) for subject, text in notes.items()]
     for stream in streams:
         findings += _stream(node, stream)
@@ -109,13 +109,13 @@ def _failure(subject: str, *, expected: str, found: str, remedy: str) -> Finding
 
 
 def rivals(node: Node, topic: str, own: int = 1) -> list[str]:
-    """Return the names of nodes that publish on a topic, but for so many publishers of the node's own.
+    """Return the names of the publishers of a topic, without ``own`` publishers of the node itself.
 
-    A node that was started twice has a rival of its own name.
+    A node that was started twice appears with its own name.
     """
     name = _own_name(node)
     names = sorted(_full_name(info) for info in node.get_publishers_info_by_topic(topic))
-    if len(names) <= own:  # its own may have no name yet
+    if len(names) <= own:  # the name of an own publisher may not be known yet
         return []
     for _ in range(min(own, names.count(name))):
         names.remove(name)
@@ -235,7 +235,7 @@ def _arm(arm: Arm) -> Iterator[Finding]:
 
 
 def _slow_simulation(arm: Arm) -> Finding:
-    """Return what it means that commands leave with joint states, in simulated time, and these come too rarely."""
+    """Return the effect of rare joint states in simulated time, in which commands leave with joint states."""
     least = NANOSECONDS / longest_gap(round(NANOSECONDS / arm.control_rate))
     if arm.rate >= least:
         return Finding(

@@ -100,7 +100,7 @@ def from_trajectory(message: JointTrajectory) -> TrajectoryGoal:
                 raise InterfaceError(
                     expected=f'{width} {field}, one for each joint name, in point {number}',
                     found=f'{len(row)}',
-                    remedy='mend the trajectory',
+                    remedy='correct the trajectory',
                 )
         return np.array([row if len(row) else [np.nan] * width for row in values], dtype=np.float64).reshape(-1, width)
 
@@ -129,6 +129,6 @@ def from_joint_state(message: JointState) -> tuple[dict[str, float], dict[str, f
             raise InterfaceError(
                 expected=f'a {field} for each of {len(message.name)} joints, or none',
                 found=f'{len(getattr(message, field))}',
-                remedy='mend the message',
+                remedy='correct the message',
             )
     return dict(zip(message.name, message.position)), dict(zip(message.name, message.velocity))

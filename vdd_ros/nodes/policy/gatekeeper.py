@@ -1,4 +1,4 @@
-"""The policy node at the gate: nothing commands a real arm that has not passed its validation."""
+"""The gate of the policy node: only an artifact with a passing validation commands a real arm."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ PARAMETERS = (
     Parameter(
         'report',
         '',
-        "report of the artifact's validation: folder or report.json; empty: beside the artifact",
+        'validation report of the artifact: folder or report.json; empty: beside the artifact',
         path=True,
     ),
-    Parameter('gate', '', 'thresholds that it must pass; empty: those that ship (config/gate.yaml)', path=True),
-    Parameter('override_name', '', 'who answers for an artifact that does not pass; logged and kept'),
-    Parameter('override_reason', '', 'why'),
-    Parameter('override_record', '', 'file that keeps it; empty: ARTIFACT.overrides.jsonl', path=True),
+    Parameter('gate', '', 'file with the thresholds; empty: config/gate.yaml', path=True),
+    Parameter('override_name', '', 'name of the operator who overrides the gate; logged and stored'),
+    Parameter('override_reason', '', 'reason of the override'),
+    Parameter('override_record', '', 'file for overrides; empty: ARTIFACT.overrides.jsonl', path=True),
 )
 
 
@@ -44,7 +44,9 @@ def outlook(values: Mapping[str, Value], artifact: Artifact, deployment: Deploym
 def admit(
     values: Mapping[str, Value], artifact: Artifact, deployment: Deployment, *, simulated: bool
 ) -> Passage | None:
-    """Let an artifact through to an arm; None where there is no real arm: in simulated time, and in the shadow stage.
+    """Check that an artifact may command an arm.
+
+    None without a real arm: in simulated time, and in shadow mode.
 
     Raises
     ------

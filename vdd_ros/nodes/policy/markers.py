@@ -1,4 +1,4 @@
-"""The experts' ways as markers for RViz: a line for each, as thick as it is likely, with its number and probability."""
+"""Paths of the experts as markers for RViz: a line for each, with width by probability, number and probability."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from vdd_ros.nodes.messages import to_duration, to_time
 from vdd_ros.policy.labels import Labels
 
 _LIFETIME = 2.0
-"""How long RViz shows what is not renewed [s]."""
+"""Lifetime of the markers in RViz [s]."""
 
 
 def to_markers(stamp: int, frame: str, ways: Sequence[Way], acting: int, labels: Labels) -> MarkerArray:
-    """Convert ways to markers.
+    """Convert paths to markers.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Commands an arm by a distilled policy: joint states in, commands out, under a lifecycle, in stages."""
+"""Commands an arm by a distilled policy: joint states in, commands out, with a lifecycle and operating modes."""
 
 from __future__ import annotations
 
@@ -29,38 +29,38 @@ from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.robot.kinematics import Kinematics
 
 SWITCH_INTERVAL = 5e-4
-"""How long a thread may keep the others from python [s]; the default of 5 ms is five periods of fast commands."""
+"""Switch interval of the interpreter lock [s]; the default of 5 ms is five periods of fast commands."""
 
 
 class PolicyNode(ArmNode):
-    """Puts a student, an arm and a person together; what moves the arm is `ArmDriver`."""
+    """Lifecycle node of a student; `ArmDriver` moves the arm."""
 
     driver: ArmDriver | None = None
-    """The connection to the arm; None before configuration, and in a node whose parameters are refused."""
+    """The connection to the arm; None before configuration, and in a node whose parameters were refused."""
     policy: DistilledPolicy
-    """The student that acts, since configuration; a reload replaces it."""
+    """The acting student, since configuration; a reload replaces it."""
     contract: Contract
-    """Its contract, since configuration."""
+    """Contract of the student, since configuration."""
     reload: Reload
-    """The service that replaces the student."""
+    """Service that replaces the student."""
     rules: RuleControl
-    """The services and parameters of the rules on experts."""
+    """Services and parameters of the rules on experts."""
     _view: View
-    """What the node publishes of its plans, since configuration."""
+    """Publishers of plans, since configuration."""
     _passage: str = ''
-    """How the student came through the gate."""
+    """How the student passed the gate."""
     _loaded: dict[str, tuple[bool, str]]
-    """By path, whether an artifact that the parameter `artifact` names may take over, and why not."""
+    """By path, why an artifact of the parameter `artifact` may not take over; None if it may."""
 
     def __init__(self) -> None:
-        """Declare the parameters; with autostart, begin by itself."""
+        """Declare the parameters; with autostart, configure and activate."""
         super().__init__('policy_node', PARAMETERS, self._apply, RULE_PARAMETERS)
         self._loaded = {}
         self.reload = Reload(self)
         self.rules = RuleControl(self)
 
     def destroy_node(self) -> None:
-        """Leave the arm at rest."""
+        """Brake until the arm is at rest."""
         self._leave('shut down')
         super().destroy_node()
 
@@ -71,21 +71,21 @@ class PolicyNode(ArmNode):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the arm was heard."""
+        """Whether a joint state has arrived."""
         return self.driver.unheard is None
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether joints of the contract are missing in what the arm reports."""
+        """Whether joints of the contract are missing in the joint states."""
         return self.driver.arm.incomplete
 
     @property
     def artifact_path(self) -> str:
-        """The folder that the parameter `artifact` names now."""
+        """The folder in the parameter `artifact`."""
         return os.path.expanduser(self.get_parameter('artifact').value)
 
     def preflight(self) -> tuple[bool, str]:
-        """Return whether the arm may move, and a line for each thing that was looked at; in every state."""
+        """Return whether the arm may move, and a line for each check; in every state."""
         if self.driver is not None:
             return self.driver.preflight()
         lines = [super().preflight()[1]]
@@ -103,7 +103,7 @@ class PolicyNode(ArmNode):
 
     @transition
     def on_configure(self) -> None:
-        """Load the artifact, and listen to the arm."""
+        """Load the artifact, and subscribe to the arm."""
         values = self.values
         path = self.artifact_path
         if not path:
@@ -140,7 +140,7 @@ class PolicyNode(ArmNode):
             self.get_logger().warning(f'{path} does not know what is usual: no watch over what it has not seen')
 
     def admitted(self, policy: DistilledPolicy) -> DistilledPolicy:
-        """Return a policy if it may command this arm; else raise a `GateError`."""
+        """Return a policy if it may command this arm; otherwise raise a `GateError`."""
         deployment = deployment_of(self.values)
         passage = admit(self.values, policy.artifact, deployment, simulated=self.simulated)
         if passage is None:
@@ -153,22 +153,22 @@ class PolicyNode(ArmNode):
 
     @transition
     def on_activate(self) -> None:
-        """Look around, anchor at where the arm is, and start."""
+        """Run the preflight, start at the measured position."""
         self.driver.start()
 
     @transition
     def on_deactivate(self) -> None:
-        """Bring the arm to rest."""
+        """Brake until the arm is at rest."""
         self.driver.halt('deactivated')
 
     @transition
     def on_cleanup(self) -> None:
-        """Let go of the artifact and the arm."""
+        """Release the artifact and the arm."""
         self._leave('cleaned up')
 
     @transition
     def on_shutdown(self) -> None:
-        """Bring the arm to rest, whatever the state."""
+        """Brake until the arm is at rest, in any state."""
         if self.driver:
             self.driver.halt('shut down')
 
@@ -201,7 +201,7 @@ class PolicyNode(ArmNode):
         }
 
     def create_service(self, kind: type, name: str, callback: Callable[..., Any], **how: Any) -> Service:
-        """Offer a service; one that sets parameters loads an artifact first, beside the one that acts."""
+        """Create a service that loads the artifact of the request before it replaces the acting one."""
         if kind in (SetParameters, SetParametersAtomically):
             callback = self._loading_first(callback)
         return super().create_service(kind, name, callback, **how)
@@ -213,13 +213,13 @@ class PolicyNode(ArmNode):
                     path = os.path.expanduser(each.value.string_value)
                     self._loaded[path] = await self.reload.begin(path)
             answer = set_parameters(request, response)
-            self.rules.declare()  # those of a file of rules that was set just now
+            self.rules.declare()  # the parameters of a file of rules that was set in the same request
             return answer
 
         return call
 
     def _apply(self, changed: Mapping[str, Value]) -> None:
-        """Heed parameters that are set while the node runs: rules on experts, another artifact."""
+        """Apply parameters that are set while the node runs: rules on experts, another artifact."""
         if self.driver is not None and 'rules' in changed:
             self.rules.use(self.rules.read(changed['rules'], self.policy))
         ruled = {name: value for name, value in changed.items() if name.startswith(f'{RULE_PARAMETERS}.')}
@@ -232,7 +232,7 @@ class PolicyNode(ArmNode):
             taken, text = self._loaded.pop(path, (False, 'it was not loaded: set it by ros2 param set, or ~/reload'))
             if not taken:
                 raise ConfigurationError(
-                    expected='an artifact that may take over', found=text, remedy='mend it, and set it again'
+                    expected='an artifact that may take over', found=text, remedy='correct it, and set it again'
                 )
 
 

@@ -18,51 +18,63 @@ from vdd_ros.robot.kinematics import Kinematics
 
 PARAMETERS = (
     Parameter(
-        'artifact', '', 'folder of the student to act by; set it anew to act by another one', dynamic=True, path=True
+        'artifact', '', 'folder of the student; set it at run time to replace the student', dynamic=True, path=True
     ),
     Parameter(
         'contract',
         '',
-        'contract that the artifact must be of: a file, or one that ships; empty asks for none',
+        'required contract of the artifact: a file, or one that ships; empty: any contract',
         path=True,
     ),
     Parameter(
         'operating_mode',
         'full',
-        'shadow infers and compares, never commands',
+        'shadow: compute and compare, send no commands; slow: reduced speed; full',
         choices=('shadow', 'slow', 'full'),
         former_name='stage',
     ),
-    Parameter('stream_max_age', 0.5, 'the same for topics of their own [s]', minimum=0.001, maximum=60.0),
-    Parameter('max_skew', 0.0, 'greatest difference of two streams [s]; 0: any', minimum=0.0, maximum=60.0),
-    Parameter('limits', 'clamp', 'clamp: do what may be done of a plan; reject: nothing', choices=('clamp', 'reject')),
-    Parameter('start_threshold', 0.5, 'how far the first waypoint may be [rad]', minimum=0.001, maximum=10.0),
-    Parameter('start', 'refuse', 'if it is farther: refuse, or approach slowly', choices=('refuse', 'approach')),
+    Parameter('stream_max_age', 0.5, 'maximum age of topic features [s]', minimum=0.001, maximum=60.0),
+    Parameter(
+        'max_skew', 0.0, 'maximum difference of the stamps of two streams [s]; 0: no limit', minimum=0.0, maximum=60.0
+    ),
+    Parameter('limits', 'clamp', 'plan beyond a limit: clamp or reject it', choices=('clamp', 'reject')),
+    Parameter('start_threshold', 0.5, 'maximum distance of the first waypoint [rad]', minimum=0.001, maximum=10.0),
+    Parameter(
+        'start', 'refuse', 'response to a larger distance: refuse, or approach slowly', choices=('refuse', 'approach')
+    ),
     Parameter('replan_steps', 0, "policy periods between plans; 0: the contract's", minimum=0, maximum=32),
     Parameter('coast_steps', 8, 'further steps of a chunk if the next plan is late', minimum=0, maximum=32),
-    Parameter('smoothing', 3.0, 'time constant that smooths the waypoints [policy periods]', minimum=0.0, maximum=10.0),
-    Parameter('blend', 1.0, 'duration of the seam of a late plan [policy periods]', minimum=0.01, maximum=10.0),
+    Parameter(
+        'smoothing', 3.0, 'time constant of the smoothing of waypoints [policy periods]', minimum=0.0, maximum=10.0
+    ),
+    Parameter('blend', 1.0, 'duration of the transition to a late plan [policy periods]', minimum=0.01, maximum=10.0),
     Parameter(
         'coherence',
         0.2,
-        'how strongly the rest of the chunk under way weighs in the choice of the next expert; 0: not at all',
+        'weight of the likelihood of the rest of the current chunk in the choice of the next expert; 0: off',
         minimum=0.0,
         maximum=10.0,
     ),
     Parameter(
         'action_noise_scale',
         0.0,
-        "share of an expert's standard deviation that actions are drawn with; 0: its mean",
+        'scale of the action noise, as a share of the standard deviation of the expert; 0: its mean',
         minimum=0.0,
         maximum=1.0,
         former_name='spread',
     ),
-    Parameter('routing', 'sample', 'how the expert is chosen from the gating', choices=('sample', 'likeliest')),
-    Parameter('temperature', 1.0, 'of the gating; below 1 the likely get likelier', minimum=0.01, maximum=100.0),
+    Parameter('routing', 'sample', 'choice of the expert from the gating', choices=('sample', 'likeliest')),
+    Parameter(
+        'temperature',
+        1.0,
+        'temperature of the gating; below 1 likely experts become more likely',
+        minimum=0.01,
+        maximum=100.0,
+    ),
     Parameter(
         'expert_hysteresis',
         0.0,
-        'an expert acts on while so likely beside the best; 0: off',
+        'the acting expert continues while its probability relative to the best is above this; 0: off',
         minimum=0.0,
         maximum=1.0,
         former_name='keep_above',
@@ -70,7 +82,7 @@ PARAMETERS = (
     Parameter(
         'direction_hysteresis',
         0.0,
-        'and while its direction changes by no more than this cosine; 0: off',
+        'the acting expert continues while the cosine of the change of direction is above this; 0: off',
         minimum=0.0,
         maximum=1.0,
         former_name='same_way',
@@ -79,21 +91,21 @@ PARAMETERS = (
     Parameter(
         'rules',
         '',
-        'YAML with rules on experts (docs/deployment.md); may be set while it acts',
+        'YAML file with rules on experts (docs/deployment.md)',
         dynamic=True,
         path=True,
     ),
     Parameter(
         'ood_response',
         'act',
-        'what is done where the policy has not been: ignore: nothing; watch: tell; act: tell, slow down, stop',
+        'response to out-of-distribution observations. ignore: none; watch: warn; act: warn, slow down, stop',
         choices=('ignore', 'watch', 'act'),
         former_name='novelty',
     ),
     Parameter(
         'ood_warn_share',
         0.01,
-        'share of the demonstrations that is unusual',
+        'quantile of the demonstrations below which a warning is raised',
         minimum=0.0,
         maximum=0.5,
         former_name='novelty_warn',
@@ -101,16 +113,16 @@ PARAMETERS = (
     Parameter(
         'ood_stop_reach',
         1.0,
-        'how far beyond the demonstrations it stops',
+        'stop threshold: distance below the lowest demonstration, relative to its distance from the median',
         minimum=0.0,
         maximum=100.0,
         former_name='novelty_reach',
     ),
-    Parameter('seed', 0, 'seed of the draws of experts', minimum=0, maximum=2**31 - 1),
-    Parameter('threads', 1, 'threads of inference; one has the best tail', minimum=1, maximum=64),
-    Parameter('markers_rate', 2.0, 'markers per second on ~/ways, if somebody looks [Hz]', minimum=0.1, maximum=30.0),
-    Parameter('markers_steps', 40, 'policy periods that they look ahead', minimum=1, maximum=500),
-    Parameter('markers_frame', 'world', 'frame that the robot model stands in'),
+    Parameter('seed', 0, 'seed of the random choice of experts', minimum=0, maximum=2**31 - 1),
+    Parameter('threads', 1, 'inference threads; one has the lowest tail latency', minimum=1, maximum=64),
+    Parameter('markers_rate', 2.0, 'rate of the markers on ~/ways, with a subscriber [Hz]', minimum=0.1, maximum=30.0),
+    Parameter('markers_steps', 40, 'length of the paths in the markers [policy periods]', minimum=1, maximum=500),
+    Parameter('markers_frame', 'world', 'frame of the markers: that of the base of the robot model'),
     *arm_parameters.PARAMETERS,
     *gatekeeper.PARAMETERS,
 )

@@ -1,4 +1,4 @@
-"""Another artifact for a policy node that commands: the service ``~/reload``."""
+"""Replacement of the artifact of an active policy node: the service ``~/reload``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Reload:
-    """The service of one node, for as long as the node lives: its answers come, whatever becomes of the node."""
+    """The service for the lifetime of the node, so that every request is answered."""
 
     def __init__(self, node: PolicyNode) -> None:
-        """Offer it."""
+        """Create the service."""
         self._node = node
         node.create_service(Trigger, '~/reload', self._on_reload)
         self._reloader = Reloader(self._load)
@@ -27,17 +27,20 @@ class Reload:
         self._last = ''
 
     def close(self) -> None:
-        """Wait for a loading that is under way."""
+        """Wait for a load in progress."""
         self._reloader.close()
 
     def values(self) -> dict[str, object]:
-        """Return what diagnostics tell of reloading."""
+        """Return the diagnostics of reloads."""
         if not (self._reloaded or self._refused):
             return {}
         return {'reloaded': self._reloaded, 'reloads_refused': self._refused, 'reload': self._last}
 
     def begin(self, path: str) -> Future:
-        """Load another artifact beside the one that acts; the answer is whether it took over, and in words."""
+        """Load another artifact in parallel to the acting one.
+
+        The response is whether it took over, with the reason.
+        """
         node, future = self._node, Future(executor=self._node.executor)
 
         def done(policy: DistilledPolicy | None, complaint: str) -> None:
@@ -64,7 +67,7 @@ class Reload:
         return future
 
     def _load(self, path: str) -> DistilledPolicy:
-        """Load a policy that may take over: whatever it does not go with is found before it does."""
+        """Load a policy that may take over: incompatibilities are found before it replaces the acting one."""
         node = self._node
         policy = node.admitted(load_alike(path, node.policy, node.values['threads']))
         deployment = deployment_of(node.values)

@@ -1,4 +1,4 @@
-"""Rules on experts of a policy node that runs: explained, read again, and under parameters that other nodes set."""
+"""Rules on experts in a running policy node: explanation, reload, and parameters that other nodes set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RuleControl:
     """The services ``~/explain`` and ``~/reload_rules``, and the parameters ``rule_parameters.NAME`` of one node."""
 
     def __init__(self, node: PolicyNode) -> None:
-        """Offer the services; parameters come with the rules that have them."""
+        """Create the services; the parameters depend on the rules."""
         self._node = node
         self._declared: set[str] = set()
         node.create_service(Trigger, '~/explain', self._on_explain)
@@ -51,7 +51,7 @@ class RuleControl:
         )
 
     def use(self, routing: Routing | Rules) -> None:
-        """Choose experts by a routing from the next plan on."""
+        """Use a routing from the next plan on."""
         self._node.driver.commander.replace(lambda loop: loop.replace_routing(routing))
 
     def set(self, changed: Mapping[str, Any]) -> None:

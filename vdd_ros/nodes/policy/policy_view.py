@@ -1,4 +1,4 @@
-"""What a person sees of a policy node: what it would do in the shadow of another commander, and the experts' ways."""
+"""Outputs of a policy node for people: its commands in shadow mode, and the paths of the experts."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _COMPARED = 2000
 
 
 class View:
-    """The publishers of one configured node that are for people."""
+    """Publishers of one configured node."""
 
     def __init__(self, node: PolicyNode) -> None:
-        """Offer the ways; they are computed while somebody looks."""
+        """Create the publisher of the paths; they are computed while a subscriber exists."""
         self._node = node
         self.closed = False
         self._kinematics = Kinematics.from_contract(node.contract)
@@ -42,7 +42,7 @@ class View:
         self._differences: deque[np.ndarray] = deque(maxlen=_COMPARED)
 
     def close(self) -> None:
-        """Withdraw everything."""
+        """Destroy all publishers and subscriptions."""
         self.closed = True
         self._pacer.stop()
         self._node.destroy_publisher(self._ways)
@@ -51,7 +51,7 @@ class View:
             self._node.destroy_subscription(self._others)
 
     def shadow(self) -> Callable[[ControlOutput, int], None]:
-        """Follow the commands of another, and return what tells on ~/shadow what this policy would send."""
+        """Follow the commands of another program, and return the function that publishes on ~/shadow."""
         node = self._node
         self._shadow = node.create_publisher(JointState, '~/shadow', qos.COMMANDS)
         output = node.driver.output
@@ -59,7 +59,7 @@ class View:
         return self._tell
 
     def values(self) -> dict[str, str]:
-        """Return by how much the newest commands of the other differ from this policy's, for each joint [rad]."""
+        """Return the differences between the newest commands of both programs, by joint [rad]."""
         if not self._differences:
             return {}
         found = np.percentile(np.abs(list(self._differences)), (50, 99), axis=0)
@@ -88,7 +88,7 @@ class View:
     def _try_to_show(self) -> None:
         try:
             self._show()
-        except Exception:  # noqa: BLE001 - whatever it is, it is not worth the arm's motion
+        except Exception:  # noqa: BLE001 - no error of the display may stop the arm
             self._node.get_logger().error(f'no ways to show: {traceback.format_exc()}', throttle_duration_sec=10.0)
 
     def _show(self) -> None:

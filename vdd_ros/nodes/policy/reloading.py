@@ -1,4 +1,4 @@
-"""Loading another artifact while the arm moves: in a thread of its own, checked, warmed up, or not taken at all."""
+"""Loading of another artifact while the arm moves: in a separate thread, with checks and warm-up, or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WARM_UP = 20
 
 
 def load_alike(path: str, acting: DistilledPolicy, threads: int) -> DistilledPolicy:
-    """Load a student that may take over from the one that acts.
+    """Load a student that may take over from the acting one.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def load_alike(path: str, acting: DistilledPolicy, threads: int) -> DistilledPol
 
 
 def warm_up(policy: DistilledPolicy) -> None:
-    """Ask a policy for the first few answers, which take longer, and refuse one that does not answer in numbers.
+    """Query a policy several times, because the first calls take longer, and refuse one with invalid outputs.
 
     Raises
     ------
@@ -53,18 +53,18 @@ def warm_up(policy: DistilledPolicy) -> None:
 
 
 class Reloader:
-    """At most one loading at a time."""
+    """Loads one artifact at a time."""
 
     def __init__(self, load: Callable[[str], DistilledPolicy]) -> None:
-        """Load by a function that raises `VddError` for what may not act."""
+        """Use a function that raises `VddError` for an artifact that may not act."""
         self._load = load
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def begin(self, path: str, done: Callable[[DistilledPolicy | None, str], None]) -> bool:
-        """Begin to load, and call ``done`` from another thread with the policy, or with why there is none.
+        """Start to load, and call ``done`` from another thread with the policy or with the error.
 
-        Returns whether it began: not while another loading is under way.
+        Returns whether the load started: not while another one is in progress.
         """
         with self._lock:
             if self._thread is not None and self._thread.is_alive():
@@ -74,7 +74,7 @@ class Reloader:
         return True
 
     def close(self) -> None:
-        """Wait for a loading that is under way."""
+        """Wait for a load in progress."""
         if self._thread is not None:
             self._thread.join()
 
@@ -83,7 +83,7 @@ class Reloader:
             policy = self._load(path)
         except VddError as error:
             done(None, str(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is: whoever asked waits for the answer
+        except Exception as error:  # noqa: BLE001 - the caller waits for a response in every case
             done(None, f'{type(error).__name__}: {" ".join(str(error).split())}; {traceback.format_exc()}')
         else:
             done(policy, '')

@@ -48,7 +48,7 @@ class DemonstratorSettings:
             raise ConfigurationError(
                 expected='step > 0, ramp >= 1, pace_spread and persistence in [0, 1)',
                 found=f'{self}',
-                remedy='mend those settings',
+                remedy='correct those settings',
             )
 
 
