@@ -44,7 +44,7 @@ class LearningSettings(Settings):
     """Cores to use; 0 for all."""
     device: Literal['auto', 'cpu', 'cuda'] = 'auto'
     """Where networks are trained; `auto`: on a GPU where there is one. A checkpoint is resumed where it was begun."""
-    precision: Literal['auto', 'full', 'mixed'] = 'auto'
+    precision: Literal['auto', 'full', 'mixed'] = 'full'
     """`mixed`: networks compute in bfloat16 while they are trained; weights, noise scales, likelihoods and covariances
     stay in float32, and so does all of what is exported. `full`: all in float32. `auto`: mixed where the GPU or the
     processor has instructions for it. A checkpoint is resumed with the precision it was begun with."""
