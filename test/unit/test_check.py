@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ros_messages import MILLISECOND, SECOND, command, make, mark, state, write_bag
+from ros_messages import MILLISECOND, SECOND, command, header, make, mark, state, write_bag
 
 from vdd_ros.commands.cli import main
 from vdd_ros.contract.contract import Contract
@@ -189,3 +189,18 @@ def test_a_few_messages_that_are_dropped_are_a_remark_and_many_a_complaint(tmp_p
     (tmp_path / 'many').mkdir()
     bad = [('/joint_states', (130 + at) * SECOND, b'') for at in range(13)]
     assert any('13 messages dropped' in item for item in judged(tmp_path / 'many', [*rows(), *bad]).complaints)
+
+
+def test_pictures_that_ticks_need_and_that_are_damaged_are_a_complaint(tmp_path):
+    seen = {'name': 'camera', 'topic': 'camera', 'type': 'Image', 'image': {'height': 2, 'width': 2, 'color': 'gray'}}
+    messages = rows()
+    for number in range(6 * 400 // 2):  # at 50 Hz, where ticks of 20 Hz need two of five
+        stamp = 100 * SECOND + number * 20 * MILLISECOND
+        data = np.full(16 if number % 5 else 4, number % 200, dtype=np.uint8)
+        messages.append(('/camera', stamp, make('sensor_msgs/msg/Image', header(stamp), 4, 4, 'mono8', 0, 4, data)))
+    messages.sort(key=lambda row: row[1])
+    observation = [{'name': 'measured', 'source': 'measured', 'space': 'joint'}, seen]
+    verdict = judged(tmp_path, messages, observation=observation)
+    (fit,) = (item for item in verdict.fits if item.stream == 'camera')
+    assert fit.dropped and any('4 bytes for 4 rows' in complaint for complaint in fit.complaints)
+    assert verdict.tally.training == 6

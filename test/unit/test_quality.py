@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vdd_ros.data.decode.conversion_report import ConversionReport
+from vdd_ros.data.decode.frames import Frames, Rows
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.quality.episode_quality import measure_episodes
 from vdd_ros.data.quality.findings import findings_of
@@ -241,3 +242,24 @@ def test_clocks_are_compared_with_the_policy_period():
     found = findings_of([late], (), (), ConversionReport(), {}, period=10 * MS)
     assert [item.text for item in found] == ['its stamps are at least 15 ms older than their reception']
     assert not findings_of([late], (), (), ConversionReport(), {}, period=50 * MS)
+
+
+def test_demonstrations_with_pictures_are_compared_by_their_numbers_and_by_brightness():
+    chance = np.random.default_rng(0)
+    walks = [np.cumsum(chance.normal(size=(50, 2)), axis=0) for _ in range(4)]
+    pictures = [[chance.integers(0, 255, 3000).astype(np.uint8) for _ in range(25)] for _ in range(4)]
+    pictures[2] = [np.full(3000, 255, dtype=np.uint8)] * 25  # somebody switched a lamp on
+    episodes = []
+    for index in (0, 1, 2, 3, 1):
+        shown = Frames([pictures[index][tick // 2] for tick in range(50)], 3000)
+        action = np.diff(walks[index], axis=0, prepend=0)
+        episodes.append(Episode(Rows([walks[index], shown]), action, index=len(episodes)))
+    names = ['x', 'y', *(f'camera {number}' for number in range(3000))]
+    found, coverage = measure_episodes(episodes, names, np.array([True, True]), 100 * MS)
+    assert [item.twin for item in found] == [None, None, None, None, 1]
+    assert found[2].start_distance > max(found[place].start_distance for place in (0, 1, 3))
+    assert coverage.dimensions <= 3 and coverage.points.shape == (250, 2)
+    assert 'brightness' in ' '.join(coverage.axes) or coverage.share < 1
+    plain = [Episode(walk, np.diff(walk, axis=0, prepend=0), index=place) for place, walk in enumerate(walks)]
+    by_numbers, _ = measure_episodes(plain, ['x', 'y'], np.array([True, True]), 100 * MS)
+    assert [item.path for item in by_numbers] == pytest.approx([item.path for item in found[:4]], rel=0.2)

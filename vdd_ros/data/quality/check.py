@@ -34,7 +34,8 @@ _USABLE = 0.5
 _FEW = 0.01
 """Share of the messages of a stream that may be dropped without a complaint."""
 _CONSTANT = 1e-9
-_ROWS = 256
+_NUMBERS = 1 << 20
+"""Numbers that are looked at at a time."""
 _OUTSIDE = 0.5
 """Share of the measurements beyond a limit over which unit, sign or offset of a joint is wrong."""
 
@@ -120,19 +121,21 @@ def check(
     """
     found = survey(path, contract, progress, tolerant=True)
     tool, general = _model(kinematics)
+    recording, spans, episodes = found.recording, [], []
+    if recording is not None:
+        # First of all: pictures are decoded when ticks need them, and what is wrong with them is known then.
+        spans = spans_of(recording, contract, found.report)
+        for index, span in enumerate(spans):
+            episodes += cut(recording, contract, span, index, tool or _Nowhere(), found.report)
     fits = tuple(_fit(found, contract, source) for source in sources(contract))
     broken = any(fit.complaints for fit in fits)
     streams = {source.stream for source in sources(contract)}
     general += [f'{name}: {why}' for name, why in found.complaints.items() if name not in streams and not broken]
     remarks: list[str] = []
-    counts, recording = Tally(), found.recording
+    counts = Tally()
     if recording is not None:
         clocks = [*_clocks(recording, contract)]
         general += clocks
-        spans = spans_of(recording, contract, found.report)
-        episodes: list[Episode] = []
-        for index, span in enumerate(spans):
-            episodes += cut(recording, contract, span, index, tool or _Nowhere(), found.report)
         counts = tally(spans, episodes)
         if not (clocks or broken):
             general += _unlearnable(recording, contract, spans, counts, found.report, path)
@@ -300,8 +303,9 @@ def _extremes(parts: Sequence[np.ndarray | Rows]) -> tuple[np.ndarray, np.ndarra
     """Return the least and the greatest value of each column; pictures are looked at some rows at a time."""
     lows, highs = [], []
     for part in parts:
-        for begin in range(0, len(part), _ROWS):
-            rows = np.asarray(part[begin : begin + _ROWS])
+        count = max(1, _NUMBERS // max(part.shape[1], 1))
+        for begin in range(0, len(part), count):
+            rows = np.asarray(part[begin : begin + count])
             lows.append(rows.min(axis=0))
             highs.append(rows.max(axis=0))
     return np.min(lows, axis=0), np.max(highs, axis=0)

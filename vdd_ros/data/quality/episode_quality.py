@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vdd_ros.data.decode.frames import Rows, real
 from vdd_ros.data.episode import Episode
 
 _IDLE = 0.05
@@ -64,7 +65,7 @@ class Coverage:
 def measure_episodes(
     episodes: Sequence[Episode], names: Sequence[str], changes: np.ndarray, period: int
 ) -> tuple[tuple[EpisodeQuality, ...], Coverage | None]:
-    """Compare demonstrations.
+    """Compare demonstrations by their numbers; of a picture, its mean brightness is one.
 
     Parameters
     ----------
@@ -80,10 +81,12 @@ def measure_episodes(
     """
     if not episodes:
         return (), None
-    joined = np.concatenate([episode.observation for episode in episodes])
+    observed = [_numbers(episode.observation, names) for episode in episodes]
+    names = observed[0][1]
+    joined = np.concatenate([numbers for numbers, _ in observed])
     middle, deviation = joined.mean(axis=0), joined.std(axis=0)
     varies = deviation > 1e-9 * max(float(deviation.max()), 1e-300)
-    scaled = [(episode.observation - middle)[:, varies] / deviation[varies] for episode in episodes]
+    scaled = [(numbers - middle)[:, varies] / deviation[varies] for numbers, _ in observed]
     speeds = [_speed(item) for item in scaled]
     usual_speed = float(np.quantile(np.concatenate(speeds), 0.9)) or 1.0
     steps = [np.linalg.norm(_steps(episode.action, changes), axis=1) for episode in episodes]
@@ -96,7 +99,7 @@ def measure_episodes(
     for place, episode in enumerate(episodes):
         rests = speeds[place] < _IDLE * usual_speed
         busy = np.flatnonzero(~rests)
-        mark = hashlib.sha256(episode.observation.tobytes() + episode.action.tobytes()).hexdigest()
+        mark = _mark(episode)
         found.append(
             EpisodeQuality(
                 index=episode.index,
@@ -118,6 +121,34 @@ def measure_episodes(
         seen.setdefault(mark, episode.index)
     chosen = [name for name, kept in zip(names, varies) if kept]
     return tuple(found), _coverage(thinned, [episode.index for episode in episodes], chosen)
+
+
+def _numbers(observation: np.ndarray | Rows, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Return by what demonstrations are compared, shape (tick, number), and names: of each picture, its brightness."""
+    if isinstance(observation, np.ndarray):
+        return observation, [*names]
+    parts, chosen, begin = [], [], 0
+    for part in observation.parts:
+        end = begin + part.shape[1]
+        if isinstance(part, np.ndarray):
+            parts.append(part)
+            chosen += names[begin:end]
+        else:
+            mean = {id(row): float(real(row).mean()) for row in part.rows}
+            parts.append(np.array([[mean[id(row)]] for row in part.rows]))
+            chosen.append(f'{names[begin].rpartition(" ")[0] or names[begin]} brightness')
+        begin = end
+    return np.concatenate(parts, axis=1), chosen
+
+
+def _mark(episode: Episode) -> str:
+    """Return what tells whether two demonstrations are equal, number by number."""
+    mark = hashlib.sha256(episode.action.tobytes())
+    parts = [episode.observation] if isinstance(episode.observation, np.ndarray) else episode.observation.parts
+    for part in parts:
+        for piece in [part] if isinstance(part, np.ndarray) else part.rows:
+            mark.update(piece.tobytes())
+    return mark.hexdigest()
 
 
 def _steps(action: np.ndarray, changes: np.ndarray) -> np.ndarray:
