@@ -23,6 +23,7 @@ from rclpy.parameter import parameter_value_to_python
 from rclpy.validate_topic_name import validate_topic_name
 
 from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.control.deployment import RULE_PARAMETERS, Deployment
 from vdd_ros.entry import EXECUTABLES
 from vdd_ros.nodes.parameters import INTEGERS, STRINGS, Parameter, declare
 
@@ -296,3 +297,21 @@ def test_a_parameter_is_read_by_its_former_name_unless_it_has_a_value_by_both(gr
     with pytest.raises(ConfigurationError, match='remove stage'):
         declare(node, rows)
     node.destroy_node()
+
+
+def test_parameters_of_a_deployment_come_from_its_model_and_both_refuse_the_same_values():
+    rows = {row.name: row for row in table('policy_node')}
+    fields = Deployment.model_fields
+    assert set(fields) - set(rows) == {RULE_PARAMETERS}
+    for name in set(fields) & set(rows):
+        row, field = rows[name], fields[name]
+        assert row.description == field.description and (row.is_list or row.default == field.default)
+        if row.minimum is None:
+            continue
+        for value in (row.minimum, row.maximum):
+            assert getattr(Deployment.parse({name: value}), name) == row.checked(value, 'node') == value
+        for value in (row.minimum - 0.5, row.maximum + 0.5):
+            with pytest.raises(ConfigurationError, match=name):
+                row.checked(value, 'node')
+            with pytest.raises(ConfigurationError, match=name):
+                Deployment.parse({name: value})

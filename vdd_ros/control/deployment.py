@@ -41,9 +41,10 @@ _WALL_RATE = 250.0
 
 
 class Deployment(Settings):
-    """The parameters of the policy node that define a control loop, with their names.
+    """The parameters of the policy node that define a control loop, with their names, ranges and descriptions.
 
-    `vdd_ros/nodes/policy/policy_parameters.py` has their descriptions and ranges.
+    The ROS parameters of the nodes are derived from these fields (`vdd_ros.nodes.parameters.parameters_of`). A field is
+    read-only while a node runs unless it is marked as dynamic.
     """
 
     former_names: ClassVar[Mapping[str, str]] = {
@@ -56,40 +57,101 @@ class Deployment(Settings):
         'novelty_reach': 'ood_stop_reach',
     }
 
-    operating_mode: Literal['shadow', 'slow', 'full'] = 'full'
-    control_rate: float = 0.0
-    slow_speed: float = 0.25
-    max_age: float = 0.25
-    warn_age: float = 0.0
-    coast: float = 0.0
-    stream_max_age: float = 0.5
-    max_skew: float = 0.0
-    stale_stop: bool = False
-    joint_limits: str = ''
-    velocity_scale: float = Field(1.0, gt=0)
-    acceleration_time: float = Field(0.5, gt=0)
-    jerk_time: float = Field(0.1, gt=0)
-    max_lag: float = 0.5
-    limits: Literal['clamp', 'reject'] = 'clamp'
-    start_threshold: float = 0.5
-    start: Literal['refuse', 'approach'] = 'refuse'
-    start_speed: float = 0.1
-    replan_steps: int = 0
-    coast_steps: int = 8
-    smoothing: float = 3.0
-    blend: float = 1.0
-    coherence: float = 0.2
-    action_noise_scale: float = 0.0
-    routing: Literal['sample', 'likeliest'] = 'sample'
-    temperature: float = 1.0
-    expert_hysteresis: float = 0.0
-    direction_hysteresis: float = 0.0
-    forbidden_experts: tuple[int, ...] = ()
-    rules: str = ''
-    rule_parameters: dict[str, bool | float | str] = {}
-    ood_response: Literal['ignore', 'watch', 'act'] = 'act'
-    ood_warn_share: float = 0.01
-    ood_stop_reach: float = 1.0
+    operating_mode: Literal['shadow', 'slow', 'full'] = Field(
+        'full', description='shadow: compute and compare, send no commands; slow: reduced speed; full'
+    )
+    control_rate: float = Field(
+        0.0,
+        ge=0.0,
+        le=1000.0,
+        description='rate of commands [Hz]; 0: the policy rate in simulated time, otherwise 250 Hz or the policy rate',
+    )
+    slow_speed: float = Field(0.25, ge=0.01, le=1.0, description='speed in slow mode, as a share of full speed')
+    max_age: float = Field(0.25, ge=0.001, le=10.0, description='maximum age of joint states for planning [s]')
+    warn_age: float = Field(
+        0.0, ge=0.0, le=10.0, description='age of joint states that causes a warning [s]; 0: half of max_age'
+    )
+    coast: float = Field(0.0, ge=0.0, le=10.0, description='time for which the plan continues after max_age [s]')
+    stream_max_age: float = Field(0.5, ge=0.001, le=60.0, description='maximum age of topic features [s]')
+    max_skew: float = Field(
+        0.0, ge=0.0, le=60.0, description='maximum difference of the stamps of two streams [s]; 0: no limit'
+    )
+    stale_stop: bool = Field(False, description='whether a stop caused by old joint states needs ~/resume')
+    joint_limits: str = Field(
+        '',
+        description='joint_limits.yaml, or a robot of config/robots; the stricter limit applies',
+        json_schema_extra={'path': True},
+    )
+    velocity_scale: float = Field(1.0, ge=0.01, le=1.0, description='factor on the velocity limits')
+    acceleration_time: float = Field(
+        0.5, ge=0.01, le=10.0, description='time to full speed without acceleration limit [s]'
+    )
+    jerk_time: float = Field(0.1, ge=0.001, le=10.0, description='time to full acceleration without jerk limit [s]')
+    max_lag: float = Field(0.5, ge=0.001, le=3.2, description='maximum distance of command and measured position [rad]')
+    limits: Literal['clamp', 'reject'] = Field('clamp', description='plan beyond a limit: clamp or reject it')
+    start_threshold: float = Field(0.5, ge=0.001, le=10.0, description='maximum distance of the first waypoint [rad]')
+    start: Literal['refuse', 'approach'] = Field(
+        'refuse', description='response to a larger distance: refuse, or approach slowly'
+    )
+    start_speed: float = Field(0.1, ge=0.001, le=3.0, description='speed of the approach to the start [rad/s]')
+    replan_steps: int = Field(0, ge=0, le=32, description="policy periods between plans; 0: the contract's")
+    coast_steps: int = Field(8, ge=0, le=32, description='further steps of a chunk if the next plan is late')
+    smoothing: float = Field(
+        3.0, ge=0.0, le=10.0, description='time constant of the smoothing of waypoints [policy periods]'
+    )
+    blend: float = Field(
+        1.0, ge=0.01, le=10.0, description='duration of the transition to a late plan [policy periods]'
+    )
+    coherence: float = Field(
+        0.2,
+        ge=0.0,
+        le=10.0,
+        description='weight of the likelihood of the rest of the current chunk in the choice of the next expert; 0: off',
+    )
+    action_noise_scale: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description='scale of the action noise, as a share of the standard deviation of the expert; 0: its mean',
+    )
+    routing: Literal['sample', 'likeliest'] = Field('sample', description='choice of the expert from the gating')
+    temperature: float = Field(
+        1.0, ge=0.01, le=100.0, description='temperature of the gating; below 1 likely experts become more likely'
+    )
+    expert_hysteresis: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description='the acting expert continues while its probability relative to the best is above this; 0: off',
+    )
+    direction_hysteresis: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description='the acting expert continues while the cosine of the change of direction is above this; 0: off',
+    )
+    forbidden_experts: tuple[int, ...] = Field((), description='experts that must not act')
+    rules: str = Field(
+        '',
+        description='YAML file with rules on experts (docs/deployment.md)',
+        json_schema_extra={'path': True, 'dynamic': True},
+    )
+    rule_parameters: dict[str, bool | float | str] = Field(
+        {}, description='values of parameters of the file of rules, by name'
+    )
+    ood_response: Literal['ignore', 'watch', 'act'] = Field(
+        'act',
+        description='response to out-of-distribution observations. ignore: none; watch: warn; act: warn, slow down, stop',
+    )
+    ood_warn_share: float = Field(
+        0.01, ge=0.0, le=0.5, description='quantile of the demonstrations below which a warning is raised'
+    )
+    ood_stop_reach: float = Field(
+        1.0,
+        ge=0.0,
+        le=100.0,
+        description='stop threshold: distance below the lowest demonstration, relative to its distance from the median',
+    )
 
     def __hash__(self) -> int:
         """Equal deployments have equal hashes.

@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
+from pydantic.fields import FieldInfo
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import (
     InvalidParameterTypeException,
@@ -20,6 +21,7 @@ from rclpy.parameter import Parameter as RclpyParameter
 from rclpy.validate_topic_name import validate_topic_name
 
 from vdd_ros.common.errors import ConfigurationError, VddError
+from vdd_ros.common.settings import Settings
 
 Value = bool | int | float | str | Sequence[str] | Sequence[int]
 
@@ -115,6 +117,38 @@ class Parameter:
         if isinstance(self.default, float) and not math.isfinite(value):
             return False
         return self.minimum is None or self.minimum <= value <= self.maximum
+
+
+def parameters_of(model: type[Settings], names: Sequence[str]) -> tuple[Parameter, ...]:
+    """Return the parameters that fields of a model are: name, default, description, range and choices come from it.
+
+    ``json_schema_extra`` of a field says with ``path`` and ``dynamic`` what the model itself has no word for.
+    """
+    former = {present: name for name, present in model.former_names.items()}
+    return tuple(_parameter_of(name, model.model_fields[name], former.get(name, '')) for name in names)
+
+
+def _parameter_of(name: str, field: FieldInfo, former_name: str) -> Parameter:
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    bounds: dict[str, float] = {}
+    for item in field.metadata:
+        for limit, which in (('ge', 'minimum'), ('le', 'maximum')):
+            if hasattr(item, limit):
+                bounds[which] = getattr(item, limit)
+    default = field.default
+    if get_origin(field.annotation) is tuple:
+        default = STRINGS if get_args(field.annotation)[0] is str else INTEGERS
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    return Parameter(
+        name,
+        default,
+        field.description or '',
+        choices=choices,
+        dynamic=bool(extra.get('dynamic')),
+        path=bool(extra.get('path')),
+        former_name=former_name,
+        **bounds,
+    )
 
 
 def _is(value: Any, kind: type) -> bool:

@@ -7,13 +7,29 @@ from collections.abc import Mapping
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.deployment import Deployment
-from vdd_ros.nodes.parameters import STRINGS, Parameter, Value
+from vdd_ros.nodes.parameters import STRINGS, Parameter, Value, parameters_of
 
 _FASTEST = 125.0
 """Trajectories per second; each is computed separately."""
 
+RULES = (
+    'slow_speed',
+    'control_rate',
+    'max_age',
+    'warn_age',
+    'coast',
+    'stale_stop',
+    'joint_limits',
+    'velocity_scale',
+    'acceleration_time',
+    'jerk_time',
+    'max_lag',
+    'start_speed',
+)
+"""Those fields of `Deployment` that concern every arm, whatever its plans come from."""
+
 PARAMETERS = (
-    Parameter('slow_speed', 0.25, 'speed in slow mode, as a share of full speed', minimum=0.01, maximum=1.0),
+    *parameters_of(Deployment, RULES),
     Parameter('controller', '', 'name of the controller; empty: the commands topic of the contract', topic=True),
     Parameter(
         'interface',
@@ -33,30 +49,7 @@ PARAMETERS = (
     Parameter(
         'startup_timeout', 10.0, 'maximum waiting time of autostart for the arm [s]', minimum=0.1, maximum=3600.0
     ),
-    Parameter(
-        'control_rate',
-        0.0,
-        'rate of commands [Hz]; 0: the policy rate in simulated time, otherwise 250 Hz or the policy rate',
-        minimum=0.0,
-        maximum=1000.0,
-    ),
     Parameter('realtime_priority', 0, 'priority of the command thread (SCHED_FIFO); 0: none', minimum=0, maximum=99),
-    Parameter('max_age', 0.25, 'maximum age of joint states for planning [s]', minimum=0.001, maximum=10.0),
-    Parameter(
-        'warn_age', 0.0, 'age of joint states that causes a warning [s]; 0: half of max_age', minimum=0.0, maximum=10.0
-    ),
-    Parameter('coast', 0.0, 'time for which the plan continues after max_age [s]', minimum=0.0, maximum=10.0),
-    Parameter('stale_stop', False, 'whether a stop caused by old joint states needs ~/resume'),
-    Parameter(
-        'joint_limits', '', 'joint_limits.yaml, or a robot of config/robots; the stricter limit applies', path=True
-    ),
-    Parameter('velocity_scale', 1.0, 'factor on the velocity limits', minimum=0.01, maximum=1.0),
-    Parameter(
-        'acceleration_time', 0.5, 'time to full speed without acceleration limit [s]', minimum=0.01, maximum=10.0
-    ),
-    Parameter('jerk_time', 0.1, 'time to full acceleration without jerk limit [s]', minimum=0.001, maximum=10.0),
-    Parameter('max_lag', 0.5, 'maximum distance of command and measured position [rad]', minimum=0.01, maximum=3.2),
-    Parameter('start_speed', 0.1, 'speed of the approach to the start [rad/s]', minimum=0.001, maximum=3.0),
 )
 
 
