@@ -61,6 +61,9 @@ class Validator(Node):
     """Before each episode the policy is deactivated, the arm reset, and the policy activated: as a person would."""
 
     # Of the class, since a node whose parameters are refused is destroyed as it is.
+    _commands: CommandRecord | None = None
+
+    # Of the class, since a node whose parameters are refused is destroyed as it is.
     _script: threading.Thread | None = None
 
     def __init__(self) -> None:
