@@ -106,7 +106,7 @@ class Deployment(Settings):
         0.2,
         ge=0.0,
         le=10.0,
-        description='weight of the likelihood of the rest of the current chunk in the choice of the next expert; 0: off',
+        description='weight of the likelihood of the rest of the current chunk in the choice of an expert; 0: off',
     )
     action_noise_scale: float = Field(
         0.0,
@@ -141,7 +141,7 @@ class Deployment(Settings):
     )
     ood_response: Literal['ignore', 'watch', 'act'] = Field(
         'act',
-        description='response to out-of-distribution observations. ignore: none; watch: warn; act: warn, slow down, stop',
+        description='response to out-of-distribution observations: ignore; watch: warn; act: warn, slow down, stop',
     )
     ood_warn_share: float = Field(
         0.01, ge=0.0, le=0.5, description='quantile of the demonstrations below which a warning is raised'

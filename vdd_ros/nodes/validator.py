@@ -62,8 +62,6 @@ class Validator(Node):
 
     # Of the class, since a node whose parameters are refused is destroyed as it is.
     _commands: CommandRecord | None = None
-
-    # Of the class, since a node whose parameters are refused is destroyed as it is.
     _script: threading.Thread | None = None
 
     def __init__(self) -> None:
