@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from vdd_ros.common.errors import ArtifactError, ContractError
 from vdd_ros.contract.contract import Contract
+from vdd_ros.policy import samplers
 from vdd_ros.policy.artifact import Artifact, Calibration, load_artifact
 from vdd_ros.policy.chunk import Plan
 from vdd_ros.policy.density import ObservationDensity
@@ -26,7 +28,7 @@ from vdd_ros.policy.labels import Labels, load_labels
 from vdd_ros.policy.routing import ACTION_NOISE_SCALE
 from vdd_ros.policy.runtime import Network
 
-_Seen = Mapping[str, np.ndarray]
+_STEPS = {'euler': samplers.euler, 'heun': samplers.heun, 'ancestral': samplers.ancestral}
 
 
 class DistilledPolicy:
@@ -264,12 +266,11 @@ class TeacherPolicy:
         if artifact.encoder is not None:
             self._encoder = Network(artifact.encoder, threads=threads, name=str(artifact.path))
         training = artifact.manifest.training
-        samplers = {'euler': self._euler, 'heun': self._heun, 'ancestral': self._ancestral}
         with _complaining_of(artifact, 'settings of a teacher'):
             self._sigmas = np.array(training['sigmas'], dtype=np.float32)
             self._sigma_data = np.float32(training['sigma_data'])
             self._bound = np.float32(artifact.manifest.network['action_bound'])
-            self._sampler = samplers[artifact.manifest.network['sampler']]
+            self._step = _STEPS[artifact.manifest.network['sampler']]
             if not (self._sigmas.ndim == 1 and len(self._sigmas) > 1 and np.isfinite(self._sigmas).all()):
                 raise ValueError('noise levels are at least two finite numbers')
             if not (0 < self._sigma_data < np.inf and self._bound > 0):
@@ -299,7 +300,7 @@ class TeacherPolicy:
     def calls(self) -> int:
         """Network calls for one action."""
         levels = len(self._sigmas) - 1
-        return 2 * levels - 1 if self._sampler == self._heun else levels
+        return 2 * levels - 1 if self._step is samplers.heun else levels
 
     def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
         """Draw chunks from noise, down the noise levels of the teacher's sampler.
@@ -313,38 +314,17 @@ class TeacherPolicy:
         contract = self.contract
         shape = (len(window), contract.prediction_horizon * contract.action_size)
         state = generator.standard_normal(shape, dtype=np.float32) * np.hypot(self._sigmas[0], self._sigma_data)
-        for sigma, lower in zip(self._sigmas[:-1], self._sigmas[1:]):
-            state = self._sampler(state, sigma, lower, seen, generator)
+
+        def denoise(noisy: np.ndarray, sigma: np.float32) -> np.ndarray:
+            clean = self._network({'noisy': noisy, 'sigma': sigma, **seen})[0]
+            return np.clip(clean, -self._bound, self._bound)
+
+        for sigma, lower in pairwise(self._sigmas):
+            drawn = self._step is samplers.ancestral
+            unit = (generator.standard_normal(shape, dtype=np.float32),) if drawn else ()
+            state = self._step(denoise, state, sigma, lower, *unit)
         chunk = state.reshape(len(window), contract.prediction_horizon, contract.action_size)
         return Plan(self._normalizer.denormalize(chunk.astype(np.float64)), np.full(len(window), -1))
-
-    def _denoise(self, noisy: np.ndarray, sigma: np.float32, seen: _Seen) -> np.ndarray:
-        clean = self._network({'noisy': noisy, 'sigma': sigma, **seen})[0]
-        return np.clip(clean, -self._bound, self._bound)
-
-    def _euler(self, state: np.ndarray, sigma: np.float32, lower: np.float32, seen: _Seen, _: object) -> np.ndarray:
-        clean = self._denoise(state, sigma, seen)
-        return clean + lower / sigma * (state - clean)
-
-    def _heun(self, state: np.ndarray, sigma: np.float32, lower: np.float32, seen: _Seen, _: object) -> np.ndarray:
-        slope = (state - self._denoise(state, sigma, seen)) / sigma
-        ahead = state + (lower - sigma) * slope
-        if not lower:
-            return ahead
-        corrected = (ahead - self._denoise(ahead, lower, seen)) / lower
-        return state + (lower - sigma) * (slope + corrected) / 2
-
-    def _ancestral(
-        self,
-        state: np.ndarray,
-        sigma: np.float32,
-        lower: np.float32,
-        seen: _Seen,
-        generator: np.random.Generator,
-    ) -> np.ndarray:
-        clean, share = self._denoise(state, sigma, seen), (lower / sigma) ** 2
-        noise = generator.standard_normal(state.shape, dtype=np.float32)
-        return clean + share * (state - clean) + lower * np.sqrt(1 - share) * noise
 
 
 def load_policy(

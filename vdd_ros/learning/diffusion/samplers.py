@@ -1,17 +1,19 @@
 """Samplers: from noise down a grid of levels to an action. Noise is an argument, a denoiser any callable.
 
-With ``x / sqrt(alphabar)`` as the state, DDIM is `euler` and DDPM is `ancestral` on the levels of its schedule.
+The steps are those of `vdd_ros.policy.samplers`.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor
 
 from vdd_ros.learning.diffusion.denoiser import Denoise
 from vdd_ros.learning.diffusion.noise import Grid
+from vdd_ros.policy import samplers as steps
 
 Sample = Float[Tensor, '*sample batch action']
 
@@ -33,26 +35,20 @@ def euler(denoise: Denoise, start: Sample, sigmas: Grid, observation: Tensor, *,
         Denoised actions are clamped to [-bound, bound].
 
     """
-    state = start
-    for sigma, lower in zip(sigmas[:-1].to(start), sigmas[1:].to(start)):
-        clean = denoise(state, sigma, observation).clamp(-bound, bound)
-        state = clean + lower / sigma * (state - clean)
+    state, clean = start, _bounded(denoise, observation, bound)
+    for sigma, lower in pairwise(sigmas.to(start)):
+        state = steps.euler(clean, state, sigma, lower)
     return state
 
 
 def heun(denoise: Denoise, start: Sample, sigmas: Grid, observation: Tensor, *, bound: float = math.inf) -> Sample:
-    """Follow the probability-flow ODE by Heun steps (Karras et al. 2022, alg. 1).
+    """Follow the probability-flow ODE by Heun steps; parameters as those of `euler`.
 
-    Two network calls for each level above 0, but one for a step down to 0. Parameters as those of `euler`.
+    Two network calls for each level above 0, but one for a step down to 0.
     """
-    state = start
-    for sigma, lower in zip(sigmas[:-1].to(start), sigmas[1:].to(start)):
-        slope = (state - denoise(state, sigma, observation).clamp(-bound, bound)) / sigma
-        ahead = state + (lower - sigma) * slope
-        if lower > 0:
-            corrected = (ahead - denoise(ahead, lower, observation).clamp(-bound, bound)) / lower
-            ahead = state + (lower - sigma) * (slope + corrected) / 2
-        state = ahead
+    state, clean = start, _bounded(denoise, observation, bound)
+    for sigma, lower in pairwise(sigmas.to(start)):
+        state = steps.heun(clean, state, sigma, lower)
     return state
 
 
@@ -65,13 +61,15 @@ def ancestral(
     *,
     bound: float = math.inf,
 ) -> Sample:
-    """Draw each level from the Gaussian bridge between the level above and the denoised action (DDPM's posterior).
+    """Draw each level from the bridge between the level above and the denoised action; parameters as those of `euler`.
 
-    One network call for each level above 0, and one `noise` for each step. Parameters as those of `euler`.
+    One network call for each level above 0, and one `noise` for each step.
     """
-    state = start
-    for sigma, lower, unit in zip(sigmas[:-1].to(start), sigmas[1:].to(start), noise):
-        clean = denoise(state, sigma, observation).clamp(-bound, bound)
-        share = (lower / sigma) ** 2
-        state = clean + share * (state - clean) + lower * (1 - share).sqrt() * unit
+    state, clean = start, _bounded(denoise, observation, bound)
+    for (sigma, lower), unit in zip(pairwise(sigmas.to(start)), noise):
+        state = steps.ancestral(clean, state, sigma, lower, unit)
     return state
+
+
+def _bounded(denoise: Denoise, observation: Tensor, bound: float) -> steps.Denoise[Tensor]:
+    return lambda state, sigma: denoise(state, sigma, observation).clamp(-bound, bound)
