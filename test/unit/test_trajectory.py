@@ -9,6 +9,9 @@ import pytest
 
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.plan_clock import PlanClock
+from vdd_ros.control.plan_follower import InterpolatingFollower
+from vdd_ros.control.planner import Proposal
+from vdd_ros.control.tracker import Tracker
 from vdd_ros.control.trajectory import State, Trajectory, Waypoints
 
 PERIOD = 0.035
@@ -167,3 +170,28 @@ def test_speed_changes_gradually_and_scales_the_plans_time():
     for _ in range(1000):
         clock.advance(1e-3, 0.25)
     np.testing.assert_allclose(clock.time - before, 0.25, rtol=1e-6)
+
+
+def test_a_plan_to_where_no_command_comes_ends_all_the_same_and_policy_ticks_go_on():
+    # The second joint is to go half a radian beyond its position limit: the clock of the plan must not wait for it.
+    limits = Limits(
+        np.full(2, -3.0),
+        np.array([3.0, 0.1]),
+        np.full(2, 2.0),
+        0.5,
+        acceleration=np.full(2, 10.0),
+        jerk=np.full(2, 5e3),
+    )
+    tracker, follower = Tracker(limits, 0.004), InterpolatingFollower(4_000_000, 35_000_000, PERIOD)
+    tracker.reset(np.zeros(2))
+    steps = np.linspace([0.0, 0.0], [0.0, 0.6], 13)[1:]
+    waypoints = Waypoints(REST, steps, time=0.0, period=PERIOD, limits=limits, smoothing=0.0)
+    assert follower.accept(Proposal(None, 0, steps, waypoints), tracker)
+    ticks = 0
+    for command in range(1, 15_000):
+        target = follower.next(4_000_000, 1.0, tracker)
+        if target is None:
+            break
+        assert tracker.step(target)[1] <= 0.1
+        ticks += follower.tick(4_000_000 * command)
+    assert target is None and ticks > len(steps)

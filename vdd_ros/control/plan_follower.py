@@ -17,6 +17,9 @@ _WAITING = 2e-3
 """Distance from the motion at which the speed of the plan is halved [rad]."""
 _SLOWEST = 0.1
 """Minimum initial speed of a plan that starts from moving commands."""
+_CREEP = 0.02
+"""Minimum speed of a plan [s/s]. A target that no command can reach, such as one beyond a position limit, would stop
+the clock of the plan, and no further plan would be requested."""
 _ASTRAY = 1e-3
 """Distance from the motion above which commands are off the path [rad]; the next plan then starts from the commands."""
 
@@ -209,7 +212,7 @@ class InterpolatingFollower(PlanFollower):
         pace = trajectory.waypoints.pace(clock.time)
         # If the tracker led the commands off the path, the plan waits for them.
         behind = max(np.abs(self._target - tracker.position).tolist()) if self._target is not None else 0.0
-        wanted = min(speed, pace.speed) / (1 + (behind / _WAITING) ** 2)
+        wanted = max(min(speed, pace.speed) / (1 + (behind / _WAITING) ** 2), min(speed, _CREEP))
         clock.advance(elapsed / NANOSECONDS, wanted, pace.rate, pace.turn, most=speed)
         if clock.time > trajectory.waypoints.rest:
             self._trajectory = self._target = None

@@ -25,7 +25,7 @@ class RuleControl:
     """The services ``~/explain`` and ``~/reload_rules``, and the parameters ``rule_parameters.NAME`` of one node."""
 
     def __init__(self, node: PolicyNode) -> None:
-        """Create the services; the parameters depend on the rules."""
+        """Create the services. Which parameters there are depends on the rules."""
         self._node = node
         self._declared: set[str] = set()
         node.create_service(Trigger, '~/explain', self._on_explain)
