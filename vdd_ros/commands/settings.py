@@ -58,7 +58,7 @@ class SettingsCommand:
         from vdd_ros.common.settings_docs import settings_of
         from vdd_ros.learning.learning_settings import LearningSettings, load_settings
 
-        values = LearningSettings() if self.settings is None else load_settings(self.settings)
+        values = LearningSettings.parse({}) if self.settings is None else load_settings(self.settings)
         listed = list(settings_of(values))
         shown = [item for item in listed if not self.names or any(name in item.name for name in self.names)]
         if not shown:

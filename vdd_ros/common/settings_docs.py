@@ -49,10 +49,12 @@ def attribute_docstrings(kind: type) -> dict[str, str]:
     for base in reversed(kind.__mro__):
         if not issubclass(base, BaseModel) or base is BaseModel:
             continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        body = tree.body if isinstance(tree, ast.ClassDef) else []
         for attribute, text in itertools.pairwise(body):
             if (
                 isinstance(attribute, ast.AnnAssign)
+                and isinstance(attribute.target, ast.Name)
                 and isinstance(text, ast.Expr)
                 and isinstance(text.value, ast.Constant)
             ):
