@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-
 Array = TypeVar('Array', bound=Any)
 Denoise = Callable[[Array, Any], Array]
 """`(state, sigma) -> clean`: a state at a noise level to the denoised action, clamped where it is to be."""
