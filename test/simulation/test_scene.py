@@ -160,7 +160,7 @@ def test_a_urdf_moves_with_its_mimic_joints_and_collision_meshes_from_packages(t
         ('timestep: 0.001', 'model: arm.xml', 'model a second time'),
         ('model: arm.xml', '', 'found none, but timestep, attachments, servos'),
         ('model: arm.xml', 'model: leg.xml', 'leg.xml; found no such file'),
-        ('servos:', 'servos: [', 'YAML in .*scene.yaml, line'),
+        ('servos:', 'servos: [', 'a scene file in .*scene.yaml, line'),
         ('to: flange', 'to: wrist', 'site or body wrist that carries .*found flange, '),
         ('[shoulder, elbow]', '[shoulder, knee]', 'joint knee in .*arm.xml for a servo; found shoulder, elbow'),
         ("['*']", "['leg*']", r'body leg\* in .*arm.xml'),
