@@ -54,11 +54,16 @@ def test_a_session_leaves_a_bag_of_whole_episodes_with_their_outcomes(graph, tmp
 
 
 def episode(bag: list[tuple[str, int, object]]) -> list[tuple[str, int, bytes]]:
-    """Return all that was said between the first start and the first end, to the last bit."""
+    """Return all that was published from the first start to before the first end, to the last bit.
+
+    The demonstrator answers the state that ends the episode, too: that command may come before the mark or after it.
+    """
     marks = [index for index, (topic, _, _) in enumerate(bag) if topic == '/episode']
+    end = bag[marks[1]][1]
     return [
         (topic, stamp, (message.data if topic.endswith('/commands') else message.position).tobytes())
         for topic, stamp, message in bag[marks[0] + 1 : marks[1]]
+        if stamp < end
     ]
 
 
