@@ -83,5 +83,5 @@ def test_settings_survive_the_way_through_a_manifest():
 
 
 def test_an_unknown_setting_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigurationError, match='expertz: an unknown setting; did you mean experts.*covariance, rank, gating'):
+    with pytest.raises(ConfigurationError, match='expertz: an unknown setting; did you mean experts.*covariance, rank'):
         StudentSettings.parse({'expertz': 3})
