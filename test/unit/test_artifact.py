@@ -247,7 +247,7 @@ def test_a_contract_altered_in_the_manifest_is_noticed(copied):
     manifest = json.loads(file.read_text())
     manifest['contract']['policy_rate'] = 50.0
     file.write_text(json.dumps(manifest))
-    with pytest.raises(ArtifactError, match='own hash'):
+    with pytest.raises(ArtifactError, match='the manifest was edited'):
         load_artifact(copied)
 
 

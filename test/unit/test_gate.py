@@ -182,7 +182,7 @@ def test_what_is_no_report_is_refused(artifact, tmp_path, text):
 @pytest.mark.parametrize('missing', ['scenarios', 'way_names', 'latency_us'])
 def test_report_that_lacks_something_is_refused(artifact, tmp_path, missing):
     values = {name: value for name, value in report(artifact).items() if name != missing}
-    with pytest.raises(GateError, match='validate anew'):
+    with pytest.raises(GateError, match='validate again'):
         require(write(tmp_path / 'r', values), artifact, Deployment(), gate=GATE)
 
 

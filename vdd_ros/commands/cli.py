@@ -56,7 +56,10 @@ _Command = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; return 0 or what it returns, 2 after an error that its one line explains, or 130 after Ctrl-C."""
+    """Run a command.
+
+    Returns 0 or the exit code of the command, 2 after an error (one line), 130 after Ctrl-C.
+    """
     command = tyro.cli(
         tyro.conf.OmitArgPrefixes[_Command],
         args=arguments,

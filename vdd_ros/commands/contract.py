@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Init(ReadsBags):
-    """Draft a contract from what is found in a bag.
+    """Draft a contract from a bag.
 
-    The contract says which topics and fields the policy observes, what it commands, and how often; the same file reads
-    bags and drives the arm. The draft is a file to begin with: every guess is marked, everything else that was recorded
-    is there as a comment. docs/contracts.md explains each key. The next step is `vdd contract check`.
+    A contract defines the observation, the action and the policy rate by topics and fields. Training and deployment use
+    the same file. The draft marks every estimated value, and lists the other topics as comments. docs/contracts.md
+    explains the keys. The next step is `vdd contract check`.
     """
 
     bag: Annotated[Path, tyro.conf.Positional]
     """The bag: rosbag2 (MCAP or sqlite3) or ROS 1."""
     output: Path | None = None
-    """Where to write the contract; left out, it is printed."""
+    """Path of the contract; default: printed."""
     model: Path | None = None
-    """MJCF or URDF of the arm: its joints show which of those in the bag are the arm's, and its limits their units."""
+    """MJCF or URDF of the arm: identifies the joints of the arm in the bag, and their units by its limits."""
     tool: str = ''
-    """The link or site of the model that is the tool point."""
+    """Link or site of the tool."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.common.output import claim_output
         from vdd_ros.data.quality.draft import Model, draft
         from vdd_ros.data.quality.survey import survey
@@ -63,12 +63,11 @@ class Init(ReadsBags):
 
 @dataclass(frozen=True)
 class Check(ReadsBags):
-    """Check whether a policy can be learned from a bag by a contract.
+    """Check whether a policy can be learned from a bag with a contract.
 
-    Loads the model of the robot and reads the bag as training does. Shows each stream with its messages, rate, longest
-    pause and delay, the demonstrations, and everything that is dropped, with the reason. Exits with 1 if training would
-    fail or learn nothing: a stream or the model is missing, clocks do not match, ticks are unusable, actions are
-    constant.
+    Loads the robot model and reads the bag as training does. Shows each stream with messages, rate, longest pause and
+    delay, the demonstrations, and all dropped data with the reason. Exits with 1 if training would fail or learn
+    nothing: a stream or the model is missing, clocks do not match, ticks are unusable, actions are constant.
     """
 
     bag: Annotated[Path, tyro.conf.Positional]
@@ -77,7 +76,7 @@ class Check(ReadsBags):
     """The contract: a YAML file, or the name of one that ships."""
 
     def run(self) -> int:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.contract.contract import load_contract
         from vdd_ros.data.quality.check import check
         from vdd_ros.robot.kinematics import Kinematics
@@ -118,10 +117,10 @@ class ContractCommand:
         Annotated[Init, tyro.conf.subcommand('init', prefix_name=False)]
         | Annotated[Check, tyro.conf.subcommand('check', prefix_name=False)]
     )
-    """What to do."""
+    """The subcommand."""
 
     def run(self) -> int | None:
-        """Do it."""
+        """Run the command."""
         return self.action.run()
 
 

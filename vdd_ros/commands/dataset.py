@@ -1,4 +1,4 @@
-"""Demonstrations to and from the datasets of others."""
+"""LeRobot datasets: export and import of demonstrations."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Export(ReadsBags):
-    """Write the demonstrations of some bags as a LeRobot dataset (version 3).
+    """Export the demonstrations of bags as a LeRobot dataset (version 3).
 
-    Holds what a policy of the contract sees and does, at its rate: observation.state, observation.images.NAME, action;
-    instructions are its tasks. Opens in LeRobot and in every tool that reads its format.
+    The dataset contains the observations and actions of the contract at its rate: observation.state,
+    observation.images.NAME, action. Instructions become tasks.
     """
 
     bags: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -36,12 +36,12 @@ class Export(ReadsBags):
     contract: str = 'avoiding_cartesian'
     """How topics become observations and actions: a YAML file, or the name of one that ships."""
     failures: bool = False
-    """Also write the demonstrations that failed."""
+    """Also export failed demonstrations."""
     video: Literal['h264', 'av1'] | None = None
-    """Write pictures as films of this codec: smaller, and not exact. Left out, they are PNG."""
+    """Codec for images as films, which are smaller and lossy; default: PNG."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.contract.contract import load_contract
         from vdd_ros.data.decode.conversion_report import ConversionReport
         from vdd_ros.data.demonstrations import converted
@@ -58,7 +58,7 @@ class Export(ReadsBags):
         say(f'wrote {count} episodes to {self.output}')
 
     def _kept(self, bags: Iterable[Converted], report: ConversionReport) -> Iterator[Episode]:
-        """Yield the episodes to write, and note the others and all that was dropped before."""
+        """Yield the episodes to write, and record the others and all dropped data."""
         for bag in bags:
             report.merge(bag.report)
             for episode in bag.episodes:
@@ -70,21 +70,21 @@ class Export(ReadsBags):
 
 @dataclass(frozen=True)
 class Import:
-    """Write a LeRobot dataset (version 3) as a bag, with a contract and all that training needs beside it.
+    """Import a LeRobot dataset (version 3) as a bag, with a contract.
 
-    Learn from it as from any bag: vdd train-teacher OUTPUT --contract OUTPUT.yaml --output teacher. Without --model a
-    stand-in takes the place of the robot: enough to learn from, nothing to move.
+    Learn from the bag as from any other: vdd train-teacher OUTPUT --contract OUTPUT.yaml --output teacher. Without
+    --model a placeholder robot is used: a policy can be learned, but it cannot command an arm.
     """
 
     dataset: Annotated[Path, tyro.conf.Positional]
-    """The dataset: the folder that holds meta, data and videos."""
+    """The dataset: the folder with meta, data and videos."""
     output: Path
     """The bag to write: a folder that does not exist yet."""
     model: Path | None = None
-    """MJCF or URDF of the robot, with joints named as the actions are."""
+    """MJCF or URDF of the robot, with the joint names of the actions."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.data.lerobot.lerobot_dataset import Dataset
         from vdd_ros.data.lerobot.lerobot_import import import_dataset
 
@@ -102,14 +102,14 @@ class Import:
 
 @dataclass(frozen=True)
 class DatasetCommand:
-    """Write demonstrations as a LeRobot dataset, and read those of others. Needs the extra `datasets`."""
+    """Export and import LeRobot datasets. Needs the extra `datasets`."""
 
     action: (
         Annotated[Export, tyro.conf.subcommand('export', prefix_name=False)]
         | Annotated[Import, tyro.conf.subcommand('import', prefix_name=False)]
     )
-    """What to do."""
+    """The subcommand."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         self.action.run()

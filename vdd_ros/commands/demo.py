@@ -1,4 +1,4 @@
-"""All steps in a row."""
+"""The whole pipeline in one command."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from vdd_ros.common.output import claim_output
 
 @dataclass(frozen=True)
 class Demo(LearningOptions):
-    """All steps in a row on the task that ships: record, train, distil, validate; then look at the report.
+    """Record, train, distill and validate on a task, and write a report.
 
     Takes about ten minutes on two cores, without GPU and without a ROS installation.
     """
 
     output: Path = Path('runs/demo')
-    """Folder for everything; must not exist, unless --resume."""
+    """Folder for all results; must not exist, unless --resume."""
     task: str = 'avoiding'
-    """avoiding carries a rod past posts; placing puts a pan into a tray, by an arm with a gripper."""
+    """The task: avoiding (a rod past posts), placing (a pan into a tray, by an arm with a gripper), or FILE.py."""
     contract: str = ''
-    """By default the task's own: avoiding_cartesian moves the tool point; avoiding_joint commands the joints, which is
-    harder. Likewise placing_cartesian and placing_joint."""
+    """Contract; default: that of the task. avoiding_cartesian moves the tool point, avoiding_joint commands the
+    joints, which is harder. The same holds for placing_cartesian and placing_joint."""
     episodes: int = 288
-    """Demonstrations to record."""
+    """Number of demonstrations."""
     rollouts: int = 480
     """Rollouts of teacher and student in process."""
     ros_episodes: int = 20
     """Rollouts of the student over ROS."""
     seed: int = 0
-    """Draws the demonstrations and the rollouts."""
+    """Seed of demonstrations and rollouts."""
     resume: bool = False
-    """Keep the steps that are finished, and go on from the first that is not."""
+    """Keep finished steps and continue with the next one."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.commands.pipeline import demo
         from vdd_ros.contract.contract import load_contract
         from vdd_ros.sim.tasks import load_task

@@ -1,4 +1,4 @@
-"""Look at an installation: what is there, what is missing, and how to get it."""
+"""Check of an installation: present and missing parts, with remedies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PURPOSES: dict[str, tuple[Purpose, ...]] = {
     'video': (),
     'datasets': (),
 }
-"""For what the packages of each extra are needed; the others are optional."""
+"""Purposes of the extras; all others are optional."""
 _REQUIREMENT = re.compile(r'(?P<name>[\w.-]+)(\[[^\]]*\])?(?P<versions>[^;]*)(;(?P<marker>.*))?')
 _EXTRA = re.compile(r'extra\s*==\s*[\'"]([\w-]+)[\'"]')
 _STYLES = {'ok': 'green', 'note': 'yellow', 'missing': 'bold red'}
@@ -55,16 +55,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Doctor:
-    """Look at the installation: packages, GPU, EGL, real-time priority, ROS, DDS, domain and disk.
+    """Check the installation: packages, GPU, EGL, real-time priority, ROS, DDS, domain and disk.
 
-    Writes a line for each, with the remedy where something is missing. Exits with 1 if a purpose lacks what it needs.
+    Prints one line for each check, with the remedy if something is missing. Exits with 1 if a purpose lacks a
+    requirement.
     """
 
     purpose: tuple[Purpose, ...] = ('library', 'training', 'simulation', 'robot')
-    """What this computer is for. What only others need is a note."""
+    """Purpose of this computer. Requirements of other purposes are only notes."""
 
     def run(self) -> int:
-        """Do it."""
+        """Run the command."""
         failed = False
         for finding in examine():
             lacks = finding.level == 'missing' and bool(set(finding.purposes) & set(self.purpose))
@@ -80,7 +81,7 @@ class Doctor:
 
 
 def examine() -> Iterator[Finding]:
-    """Yield what is found, a finding for each subject, the quick ones first."""
+    """Yield the findings, one for each subject, the quick ones first."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _python,
         _packages,
@@ -102,7 +103,7 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """Compare what is installed with the requirements of this package, extra by extra."""
+    """Compare the installed packages with the requirements of each extra."""
     try:
         lines = metadata.requires('vdd_ros') or []
     except metadata.PackageNotFoundError:
@@ -178,7 +179,7 @@ def _disk() -> Iterator[Finding]:
 
 
 def _real_time() -> Iterator[Finding]:
-    """Ask the system for the real-time scheduler, in a thread of its own that ends at once."""
+    """Request the real-time scheduler in a short-lived thread."""
     from vdd_ros.nodes.pacing import prioritise
 
     refused: list[str] = []
@@ -199,7 +200,7 @@ def _real_time() -> Iterator[Finding]:
 
 
 def _domain() -> Iterator[Finding]:
-    """Look at the domain of the environment, without taking part in it."""
+    """Look at the ROS domain of the environment, without taking part in it."""
     text = os.environ.get('ROS_DOMAIN_ID', '').strip() or '0'
     if not text.isdecimal() or int(text) > 232:
         yield Finding(
@@ -213,7 +214,7 @@ def _domain() -> Iterator[Finding]:
 
 
 def _network() -> Iterator[Finding]:
-    """Look at what Fast DDS and large messages need of the system."""
+    """Check system settings that Fast DDS and large messages need."""
     shared = Path('/dev/shm')
     if shared.is_dir():
         size = shutil.disk_usage(shared).total
@@ -237,7 +238,7 @@ def _gpu() -> Iterator[Finding]:
     try:
         import torch
     except (ImportError, OSError):
-        return  # told among the packages
+        return  # reported among the packages
     if torch.cuda.is_available():
         size = torch.cuda.get_device_properties(0).total_memory
         yield Finding('ok', 'GPU', f'{torch.cuda.get_device_name(0)}, {size / 1e9:.0f} GB, torch {torch.__version__}')
@@ -254,7 +255,7 @@ def _rendering() -> Iterator[Finding]:
     try:
         from vdd_ros.sim.camera import check_rendering
     except (ImportError, OSError):
-        return  # told among the packages
+        return  # reported among the packages
     try:
         check_rendering()
     except VddError as error:
@@ -264,7 +265,7 @@ def _rendering() -> Iterator[Finding]:
 
 
 def _ros() -> Iterator[Finding]:
-    """Start a participant in a domain of its own: this finds out whether rclpy and its middleware work."""
+    """Start a participant in a private domain, to test rclpy and its middleware."""
     wheels = 'source /opt/ros/$ROS_DISTRO/setup.bash, or install the wheels: pip install .[ros]'
     command = [sys.executable, '-m', 'vdd_ros.entry', 'domain_check']
     name = os.environ.get('RMW_IMPLEMENTATION') or 'the default middleware'

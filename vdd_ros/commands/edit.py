@@ -28,16 +28,16 @@ class _Bag:
     bag: Annotated[Path, tyro.conf.Positional]
     """The bag: rosbag2 as MCAP."""
     contract: str | None = None
-    """What tells demonstrations apart: a YAML file, or the name of a contract that ships. Left out: the marks of the
-    recorder."""
+    """Contract that divides the bag into demonstrations: a YAML file, or the name of one that ships. Default: the
+    marks of the recorder."""
 
 
 @dataclass(frozen=True)
 class List(_Bag):
-    """List the demonstrations of a bag, with the numbers that the other commands take."""
+    """List the demonstrations of a bag, with the numbers for the other commands."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.data.bag.bag_edit import demonstrations_of
 
         found = demonstrations_of(self.bag, _loaded(self.contract))
@@ -71,52 +71,52 @@ class _Output(_Bag):
 
 @dataclass(frozen=True)
 class Drop(_Output):
-    """Leave demonstrations out."""
+    """Remove demonstrations."""
 
     episodes: tuple[int, ...] = tyro.MISSING
     """Their numbers."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         self._write(drop=self.episodes)
 
 
 @dataclass(frozen=True)
 class Trim(_Output):
-    """Cut from the beginning and the end of demonstrations."""
+    """Remove the beginning and the end of demonstrations."""
 
     episodes: tuple[int, ...] = tyro.MISSING
     """Their numbers."""
     begin: float = 0.0
-    """How much to cut from the beginning [s]."""
+    """Duration to remove from the beginning [s]."""
     end: float = 0.0
-    """How much to cut from the end [s]."""
+    """Duration to remove from the end [s]."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         self._write(trim=dict.fromkeys(self.episodes, (self.begin, self.end)))
 
 
 @dataclass(frozen=True)
 class Relabel(_Output):
-    """Say something else of demonstrations."""
+    """Change outcome or instruction of demonstrations."""
 
     episodes: tuple[int, ...] = tyro.MISSING
     """Their numbers."""
     outcome: str = ''
-    """success, failure, or any other word; left out, it stays."""
+    """success, failure, or any other word; default: unchanged."""
     language: str = ''
-    """What is demonstrated, in words; left out, it stays."""
+    """The instruction; default: unchanged."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         labels = {name: text for name in ('outcome', 'language') if (text := getattr(self, name))}
         self._write(labels=dict.fromkeys(self.episodes, labels))
 
 
 @dataclass(frozen=True)
 class Merge:
-    """Write one bag of several that were recorded one after the other."""
+    """Merge bags that were recorded one after the other."""
 
     bags: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """The bags: rosbag2 as MCAP."""
@@ -124,7 +124,7 @@ class Merge:
     """The bag to write: a folder that does not exist yet."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.data.bag.bag_edit import merge
 
         claim_output(self.output)
@@ -135,8 +135,7 @@ class Merge:
 class EditCommand:
     """List, drop, trim, relabel and merge demonstrations after recording.
 
-    Originals stay as they are: a new bag is written, with every message as it was, and with marks that say what was
-    decided.
+    Originals stay unchanged: a new bag is written, with every message of the old one, and with marks for the changes.
     """
 
     action: (
@@ -146,8 +145,8 @@ class EditCommand:
         | Annotated[Relabel, tyro.conf.subcommand('relabel', prefix_name=False)]
         | Annotated[Merge, tyro.conf.subcommand('merge', prefix_name=False)]
     )
-    """What to do."""
+    """The subcommand."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         self.action.run()

@@ -1,4 +1,4 @@
-"""Look at a recording before learning from it."""
+"""Inspection of a recording before training."""
 
 from __future__ import annotations
 
@@ -15,25 +15,24 @@ from vdd_ros.common.console import Bars
 
 @dataclass(frozen=True)
 class Inspect(ReadsBags):
-    """Look at a recording before learning from it: streams, joints, demonstrations, and all that was dropped.
+    """Inspect a recording before training: streams, joints, demonstrations, dropped data.
 
-    Tells rates, gaps, jitter and clocks of every topic; with a contract also where the joints were, against their
-    limits, and how the demonstrations compare: pauses, twins, outliers, what of the space they cover. Nothing is
-    repaired in silence: what was dropped on the way to windows is listed with the reason. --html writes all of it with
-    pictures into one file.
+    Reports rates, gaps, jitter and clocks of every topic. With a contract, also the joint ranges relative to their
+    limits, and a comparison of the demonstrations: pauses, copies, outliers, coverage. All dropped data are listed with
+    the reason. --html writes a report with figures into one file.
     """
 
     bag: Annotated[Path, tyro.conf.Positional]
     """The bag: rosbag2 (MCAP or sqlite3, also one that was not closed) or ROS 1."""
     contract: str | None = None
-    """What the bag should hold: a YAML file, or the name of a contract that ships. Without it only topics are shown."""
+    """Contract of the bag: a YAML file, or the name of one that ships. Default: topics only."""
     html: Path | None = None
-    """Write the report with pictures here."""
+    """Path of a report with figures."""
     check: bool = False
-    """Exit with 1 if data are lost or wrong, for use in scripts."""
+    """Exit with 1 if data are lost or wrong, for scripts."""
 
     def run(self) -> int:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.contract.contract import load_contract
         from vdd_ros.data.quality.inspection import inspect
         from vdd_ros.data.quality.pages.text import render

@@ -1,4 +1,4 @@
-"""Train a teacher, and distil it."""
+"""Training of a teacher, and its distillation."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from vdd_ros.common.output import claim_output
 
 @dataclass(frozen=True)
 class TrainTeacher(ReadsBags, LearningOptions):
-    """Train the teacher, a diffusion policy, on rosbag demonstrations.
+    """Train the teacher, a diffusion policy, on demonstrations in bags.
 
-    The next step is `vdd distill`. Ctrl-C saves a checkpoint; --resume goes on from it.
+    The next step is `vdd distill`. Ctrl-C saves a checkpoint; --resume continues from it.
     """
 
     bags: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """The bags to learn from."""
+    """The bags."""
     output: Path
     """The artifact to write: a folder that does not exist yet."""
     contract: str = 'avoiding_cartesian'
-    """How topics become observations and actions: a YAML file, or the name of one that ships."""
+    """Contract: a YAML file, or the name of one that ships."""
     resume: bool = False
-    """Go on from the checkpoint that an interrupted run left."""
+    """Continue from the checkpoint of an interrupted run."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.commands.pipeline import load, train_teacher
         from vdd_ros.contract.contract import load_contract
         from vdd_ros.learning.augmentation import undisplaced
@@ -57,26 +57,26 @@ class TrainTeacher(ReadsBags, LearningOptions):
 
 @dataclass(frozen=True)
 class Distill(ReadsBags, LearningOptions):
-    """Distil a teacher into the student, a mixture of experts that answers in one network call.
+    """Distill a teacher into a student, a mixture of experts with one network call.
 
-    The next step is `vdd validate`. Ctrl-C saves a checkpoint; --resume goes on from it.
+    The next step is `vdd validate`. Ctrl-C saves a checkpoint; --resume continues from it.
     """
 
     bags: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """The bags that the teacher learned from."""
+    """The bags of the teacher's training."""
     teacher: Path
     """The teacher's artifact."""
     output: Path
     """The artifact to write: a folder that does not exist yet."""
     compare: Literal['em'] | None = None
-    """`em`: also train the same network by likelihood alone, into the folder OUTPUT.em, and judge the student by it."""
+    """`em`: also train the same network by likelihood alone, into OUTPUT.em, and compare the student with it."""
     simulate: str | None = None
-    """A task to simulate (avoiding, placing): both act in it, and the teacher labels what they come to."""
+    """A task to simulate (avoiding, placing): both policies act in it, and the teacher labels the visited windows."""
     resume: bool = False
-    """Go on from the checkpoint that an interrupted run left."""
+    """Continue from the checkpoint of an interrupted run."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.commands.pipeline import distill, load
         from vdd_ros.policy.artifact import load_artifact
 

@@ -1,4 +1,7 @@
-"""Offline jobs as functions: record, train a teacher, distil a student, validate. Each reads the last one's files."""
+"""Offline jobs as functions: record, train a teacher, distill a student, validate.
+
+Each reads the files of the last one.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +34,9 @@ from vdd_ros.validation.validate import Plan, validate
 train_teacher, distill = learning.train_teacher, learning.distill
 
 _DISTURBANCE_SHARE = 4
-"""Every scenario but the nominal one gets that part of a demo's rollouts."""
+"""Divisor of the rollouts of a demo for every scenario but the nominal one."""
 _DEPLOYED_SHARE = 2
-"""The rollouts as deployed are that part of them."""
+"""Divisor of the rollouts of a demo for the scenarios as deployed."""
 
 
 def record(
@@ -115,7 +118,7 @@ def demo(
     progress: Progress,
     interruption: Interruption,
 ) -> dict[str, Any]:
-    """Do all steps in a row in one folder; with ``resume``, only those whose files are not there yet.
+    """Run all steps in one folder; with ``resume``, only those whose results are missing.
 
     Raises
     ------
@@ -170,7 +173,7 @@ def demo(
 
 
 class _StepClock:
-    """How long each step took, kept on disk, so that a resumed demo still knows."""
+    """Durations of the steps, stored on disk for a resumed demo."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -191,6 +194,6 @@ def _checkpoint(artifact: Path) -> bool:
 
 
 def _install_seconds() -> float | None:
-    """Return how long the Makefile took to set this environment up, where it did."""
+    """Return the duration of the installation by the Makefile, if known."""
     file = Path(sys.prefix) / 'install_seconds'
     return float(file.read_text(encoding='utf-8')) if file.exists() else None

@@ -1,4 +1,4 @@
-"""What all commands share that read bags."""
+"""Common options of commands that read bags."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ReadsBags:
     """Folders with packages of message definitions, for types that neither the bag nor ROS defines."""
 
     def prepare(self) -> None:
-        """Look into these folders, too; `BagError` where one holds no definition."""
+        """Add the folders to the search path; `BagError` if one contains no definition."""
         if self.definitions:
             from vdd_ros.data.bag.bag_definitions import search_in
 

@@ -17,25 +17,25 @@ from vdd_ros.common.console import Bars
 
 @dataclass(frozen=True)
 class Record:
-    """Record scripted demonstrations of a task into one rosbag2.
+    """Record scripted demonstrations of a task into a bag.
 
-    Starts the simulated arm (mujoco_bridge), a scripted demonstrator that commands it through ROS, and the recorder.
-    Needs rclpy: a ROS installation, or the wheels of the `ros` extra.
+    Starts the simulated arm (mujoco_bridge), a scripted demonstrator that commands it over ROS, and the recorder, in a
+    private ROS domain. Needs rclpy: a ROS installation, or the wheels of the extra `ros`.
     """
 
     output: Path
     """The bag to write: a folder that does not exist yet."""
     task: str = 'avoiding'
-    """What is demonstrated: avoiding, avoiding_starts or placing."""
+    """The task: avoiding, avoiding_starts, placing, an entry point, FILE.py or MODULE:ATTRIBUTE."""
     contract: str = ''
-    """The contract whose topics are recorded: a YAML file, or the name of one that ships; by default the task's own."""
+    """Contract whose topics are recorded: a YAML file, or the name of one that ships; default: that of the task."""
     episodes: int = 288
-    """Successful demonstrations to record."""
+    """Number of successful demonstrations."""
     seed: int = 0
-    """Draws the demonstrations."""
+    """Seed of the demonstrations."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.commands.pipeline import record
 
         with Bars(out) as bars:
@@ -72,20 +72,20 @@ class RecordLive:
     output: Annotated[Path, tyro.conf.Positional]
     """The bag to write: a folder that does not exist yet."""
     contract: str = 'avoiding_joint'
-    """The contract whose topics are recorded: a YAML file, or the name of one that ships."""
+    """Contract whose topics are recorded: a YAML file, or the name of one that ships."""
     topics: tuple[str, ...] = ()
     """Further topics to record, of any type."""
     language: str = ''
-    """What is demonstrated, in words."""
+    """The instruction."""
     pre_roll: float = 1.0
-    """How much before the start belongs to an episode [s]."""
+    """Duration before the start of an episode that belongs to it [s]."""
     continuous: bool = False
     """Record between episodes, too."""
     sim_time: bool = False
-    """Whether the robot is simulated, and its stamps are those of the simulation."""
+    """Whether the robot is simulated, with stamps in simulated time."""
 
     def run(self) -> None:
-        """Do it: this process becomes the recorder, so that keys and Ctrl-C reach it."""
+        """Run the command: this process becomes the recorder, so that keys and Ctrl-C reach it."""
         values = {
             'output': str(self.output),
             'contract': self.contract,
@@ -96,7 +96,7 @@ class RecordLive:
             'use_sim_time': self.sim_time,
             'keys': True,
         }
-        # JSON is YAML, which ROS reads parameters as; an empty list would be one of no type.
+        # JSON is YAML, the format of ROS parameters; an empty list would have no type.
         given = [f'{name}:={json.dumps(value)}' for name, value in values.items() if value != []]
         words = [word for item in given for word in ('-p', item)]
         command = [sys.executable, '-m', 'vdd_ros.entry', 'recorder', '--ros-args', '--log-level', 'warn', *words]

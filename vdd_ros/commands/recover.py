@@ -1,4 +1,4 @@
-"""Write a whole bag of what is sound in a damaged one."""
+"""Recovery of damaged bags."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from vdd_ros.common.console import Bars
 
 @dataclass(frozen=True)
 class Recover:
-    """Write a whole bag of all that is sound in a bag that was not closed, or is damaged.
+    """Recover all valid data of a bag that was not closed, or is damaged.
 
-    The bag that is read is never changed: the whole one is written beside it, as NAME_recovered. Damaged records are
-    left out, and reading goes on at the next sound one. Messages, attachments, metadata and encodings that are unknown
-    keep their bytes. What cannot be read is reported, with its place. A recorder that is killed leaves its bag in a
-    hidden folder (.NAME.partial); it becomes NAME, and bytes that were cut off are kept in it. The recorder does the
-    same when it starts. A file that another process still writes is refused.
+    The original is never changed: the recovered bag is written beside it, as NAME_recovered. Damaged records are left
+    out, and reading continues at the next valid one. Messages, attachments, metadata and unknown encodings are copied
+    byte for byte. Unreadable parts are reported with their place. A killed recorder leaves its bag in a hidden folder
+    (.NAME.partial), which becomes NAME; bytes that were cut off are kept in it. The recorder does the same when it
+    starts. A file that another process still writes is refused.
 
-    MCAP and sqlite3 of rosbag2 and bags of ROS 1 are recovered, also where files are compressed.
+    MCAP and sqlite3 of rosbag2 and bags of ROS 1 are recovered, also with compressed files.
     """
 
     bag: Annotated[Path, tyro.conf.Positional]
-    """The bag: its folder, where the folder should have been, or an MCAP file."""
+    """The bag: its folder, the place of the folder, or an MCAP file."""
     output: Path | None = None
-    """Where to write, in place of NAME_recovered."""
+    """Path of the recovered bag; default: NAME_recovered."""
     unverified: bool = False
-    """Keep the messages of MCAP chunks whose checksum is wrong, too: some of their bytes are not what was recorded."""
+    """Keep the messages of MCAP chunks with a wrong checksum, too: some of their bytes differ from the recording."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.data.bag.recovery import recover
 
         with Bars(out) as bars:

@@ -1,4 +1,4 @@
-"""Play a recorded episode, or show it to a policy."""
+"""Replay of a recorded episode, on an arm or against a policy."""
 
 from __future__ import annotations
 
@@ -23,47 +23,47 @@ if TYPE_CHECKING:
     from vdd_ros.validation.differences import Shadowed
 
 _NUMBERS = 5
-"""Numbers of the action in a table of experts: as many as 80 columns hold."""
+"""Action entries in a table of experts: as many as fit into 80 columns."""
 
 
 @dataclass(frozen=True)
 class Replay(ReadsBags):
-    """Play a recorded episode: on the simulated arm, on your robot, or as a question to a policy.
+    """Replay a recorded episode: on the simulated arm, on your robot, or against a policy.
 
-    --simulate plays its commands in MuJoCo, on the robot of the contract, and reports what came of it. --robot plays
-    them on the robot of this ROS graph: after the preflight, slowly to where the episode begins, then at --speed,
-    within the limits of the model and of --deployment all the way; Ctrl-C, ~/stop and ~/estop brake. --student asks a
-    policy what it would have done at every tick of every episode, and reports how far that is from what was done,
-    number by number and expert by expert; no robot and no ROS is needed.
+    --simulate plays its commands in MuJoCo, on the robot of the contract, and reports the result. --robot plays them on
+    the robot of this ROS graph: after the preflight, slowly to the start of the episode, then at --speed, within the
+    limits of the model and of --deployment; Ctrl-C, ~/stop and ~/estop brake. --student computes the actions of a
+    policy at every tick of every episode, and reports the differences by action entry and expert, without robot and
+    ROS.
     """
 
     bag: Annotated[Path, tyro.conf.Positional]
     """The bag."""
     contract: str = 'avoiding_cartesian'
-    """What the bag holds: a YAML file, or the name of a contract that ships; with --student, that of the student."""
+    """Contract of the bag: a YAML file, or the name of one that ships; with --student, that of the student."""
     episode: int = 0
-    """Which episode is played, from 0; -1 is the last."""
+    """Number of the episode, from 0; -1 is the last."""
     simulate: bool = False
-    """Play it on the simulated arm."""
+    """Play the episode on the simulated arm."""
     robot: bool = False
-    """Play it on the robot. It moves at once."""
+    """Play the episode on the robot. The robot moves immediately."""
     student: Path | None = None
-    """Ask this student's artifact."""
+    """Artifact of a student to compare with."""
     task: str = ''
-    """With --simulate: the task that is played and judged in; by default that of the contract, if it is of one."""
+    """With --simulate: the task, as for `vdd validate`; default: that of the contract, if there is one."""
     scene: str = ''
-    """With --simulate: a scene file with the robot of the contract; without it and --task, one is made of its model."""
+    """With --simulate: scene file with the robot of the contract; default: made from the robot model."""
     controller: str = ''
-    """With --robot: the position controller, which takes NAME/commands; left out, the contract's commands topic."""
+    """With --robot: the position controller with the topic NAME/commands; default: commands topic of the contract."""
     deployment: Path | None = None
-    """With --robot: parameters of the policy node, such as config/robots/ur5e.yaml; those of the arm hold."""
+    """With --robot: parameters of the policy node, such as config/robots/ur5e.yaml; those of the arm are used."""
     speed: float = 1.0
-    """Times the speed of the recording, with --robot."""
+    """With --robot: speed as a multiple of that of the recording."""
     seed: int = 0
-    """Draws the experts, with --student."""
+    """With --student: seed of the choice of experts."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         asked = [self.simulate, self.robot, self.student is not None]
         if sum(asked) != 1:
             raise ConfigurationError(
@@ -107,7 +107,7 @@ class Replay(ReadsBags):
         os.execve(sys.executable, command, {'AMENT_PREFIX_PATH': sys.prefix, **os.environ})
 
     def _deployed(self) -> dict[str, object]:
-        """Return those parameters of the deployment that concern the arm, whatever its plans come from."""
+        """Return the deployment parameters of the arm, without those of the policy."""
         if self.deployment is None:
             return {}
         from vdd_ros.control.deployment import deployment_parameters
@@ -152,7 +152,7 @@ class Replay(ReadsBags):
 
 
 def _by_number(result: Shadowed) -> Table:
-    """Show how far the student's actions are from those that were done, for each number of the action."""
+    """Print the differences between the student's and the demonstrated actions, by action entry."""
     columns = ('bias', 'median', '95 %', 'nearest median', 'nearest 95 %', 'usual step')
     found = table('what the student would have done, less what was done', '', *columns)
     for drawn, near in zip(result.drawn.by_number(), result.nearest.by_number()):
@@ -162,7 +162,7 @@ def _by_number(result: Shadowed) -> Table:
 
 
 def _by_expert(result: Shadowed, numbers: slice) -> Table:
-    """Show the same for each expert, of some numbers of the action."""
+    """Print the differences by expert, for some action entries."""
     names = result.drawn.names[numbers]
     found = table('experts', 'expert', 'drawn', 'nearest', 'error [usual]', *names)
     near_by_expert = {row[0]: row for row in result.nearest.by_expert()}

@@ -40,7 +40,7 @@ class Check(ReadsBags):
     """Exit with 1 if the rules would stop the arm anywhere, or if one of them never applies."""
 
     def run(self) -> int:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.common.errors import BagError
         from vdd_ros.policy.policy import DistilledPolicy
         from vdd_ros.robot.kinematics import Kinematics
@@ -90,7 +90,7 @@ class Show:
     """The artifact of the student whose experts they name."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.policy.policy import DistilledPolicy
 
         rules = _loaded(self.rules, DistilledPolicy.load(self.student), ())
@@ -115,10 +115,10 @@ class RulesCommand:
         Annotated[Show, tyro.conf.subcommand('show', prefix_name=False)]
         | Annotated[Check, tyro.conf.subcommand('check', prefix_name=False)]
     )
-    """What to do."""
+    """The subcommand."""
 
     def run(self) -> int | None:
-        """Do it."""
+        """Run the command."""
         if isinstance(self.action, Check):
             self.action.prepare()
         return self.action.run()

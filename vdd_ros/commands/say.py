@@ -1,4 +1,4 @@
-"""What a command tells the person who runs it."""
+"""Console output of the commands."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def say(text: str) -> None:
 
 
 def beside(path: Path, name: str) -> Path:
-    """Return where what comes along with an output lies."""
+    """Return the default path of a file or folder beside an output."""
     return path.with_name(f'{path.name}.{name}')
 
 
 def summarize(report: dict, output: Path) -> None:
-    """Print the figures of a validation that decide, and the verdict."""
+    """Print the decisive figures of a validation, and the verdict."""
     first = report['scenarios'][0]
     policies = [who for who in ('student', 'teacher', 'recorded') if first[who]]
     columns = (f'{who} {figure}' for who in policies for figure in ('success', 'entropy'))

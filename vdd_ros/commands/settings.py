@@ -53,7 +53,7 @@ class SettingsCommand:
     default those that hold where a file says nothing."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.common.errors import ConfigurationError
         from vdd_ros.common.settings_docs import settings_of
         from vdd_ros.learning.learning_settings import LearningSettings, load_settings

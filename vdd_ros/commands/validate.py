@@ -1,4 +1,4 @@
-"""Validate a policy, and judge whether it may command an arm."""
+"""Validation of a policy, with a verdict whether it may command an arm."""
 
 from __future__ import annotations
 
@@ -13,57 +13,57 @@ from vdd_ros.common.console import Bars
 
 @dataclass(frozen=True)
 class Validate(ReadsBags):
-    """Roll a policy out in simulation, in every kind of disturbances, and judge whether it may command an arm.
+    """Validate a policy in simulation, with a verdict whether it may command an arm.
 
-    Give a student, and its teacher to compare it with; or only one of them; or bags, whose recorded actions are done
-    again. Writes report.html, to look at, and report.json, which the policy node asks for before it moves an arm.
+    Give a student, its teacher for comparison, or bags whose recorded actions are replayed open loop; each can be
+    validated on its own. Writes report.html, and report.json, which the policy node requires before it moves an arm.
     """
 
     student: Path | None = None
-    """The student's artifact: the one that is judged."""
+    """Artifact of the student."""
     teacher: Path | None = None
-    """The teacher's artifact."""
+    """Artifact of the teacher."""
     bags: tuple[Path, ...] = ()
-    """Recordings whose actions are done again, whatever the arm sees."""
+    """Recordings whose actions are replayed open loop."""
     contract: str | None = None
-    """That of the bags, where neither student nor teacher is given."""
+    """Contract of the bags, without student and teacher."""
     output: Path | None = None
-    """Folder for the report; by default STUDENT.report, where the policy node looks for it. Must hold none yet."""
+    """Folder for the report; default: STUDENT.report, where the policy node expects it. Must not contain a report."""
     task: str = ''
-    """What to roll out in; by default the task that the contract is of."""
+    """Task: a name, an entry point, FILE.py or MODULE:ATTRIBUTE; default: the task of the contract."""
     scenarios: tuple[str, ...] = ()
-    """Worlds to try it in, by name; by default all of config/scenarios.yaml, and those of the task."""
+    """Names of scenarios; default: all of config/scenarios.yaml and of the task."""
     scenario_file: Path | None = None
-    """YAML with scenarios in place of those that ship."""
+    """YAML file with scenarios, in place of those."""
     episodes: int = 480
-    """Rollouts of each policy in the nominal world."""
+    """Rollouts of each policy in the nominal scenario."""
     disturbance_episodes: int = 120
-    """Rollouts of each policy in every other one."""
+    """Rollouts of each policy in every other scenario."""
     deployed_episodes: int = 240
-    """Rollouts of the student as it is deployed: commands at control rate, all limits, planning beside them; 0 for
-    none. A quarter of them in slow mode, too."""
+    """Rollouts of the student as deployed: control rate, all limits, planning in parallel; 0 for none. In slow mode
+    a quarter of them."""
     latency_scale: float = 1.0
-    """By how much the robot's computer plans slower than this one."""
+    """Planning time of the robot's computer, as a multiple of that of this one."""
     ros_episodes: int = 20
-    """Rollouts of the student over ROS, policy and arm in processes of their own; 0 for none."""
+    """Rollouts of the student over ROS, with policy and arm in separate processes; 0 for none."""
     ros_scenarios: tuple[str, ...] = ('nominal',)
-    """Worlds in which it is tried over ROS too."""
+    """Scenarios of the rollouts over ROS."""
     ros_time: Literal['lockstep', 'real'] = 'lockstep'
     """Over ROS, lockstep: the simulation waits for the policy; real: all by the wall clock as on a robot, commands at
     control rate. Leave the computer to it then."""
     gate: Path | None = None
-    """What is asked of the student; by default config/gate.yaml."""
+    """Thresholds; default: config/gate.yaml."""
     deployment: Path | None = None
-    """Parameter file of the policy node, whose limits hold in the rollouts, too; by default config/policy.yaml."""
+    """Parameter file of the policy node, which applies in the rollouts; default: config/policy.yaml."""
     video: bool = False
-    """Film some episodes of each world, too. Needs EGL, and the `video` extra."""
+    """Film some episodes of each scenario. Needs EGL, and the extra `video`."""
     core_price: float = 0.05
     """Price of one core for one hour, in any currency: for the cost sheet of the report."""
     seed: int = 0
-    """Draws the worlds, and what the policies leave to chance."""
+    """Seed of scenarios and policies."""
 
     def run(self) -> None:
-        """Do it."""
+        """Run the command."""
         from vdd_ros.validation.validate import Plan, validate
 
         given = [path for path in (self.student, self.teacher, *self.bags) if path is not None]

@@ -1,4 +1,4 @@
-"""Look at the simulated robot."""
+"""View of the simulated robot."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class View:
-    """Look at a running bridge: in MuJoCo's window where there is a display, as a film where there is none.
+    """View a running bridge: in the window of MuJoCo with a display, as a film without one.
 
-    In the window, space pauses the bridge and backspace resets it. It must run in the same ROS domain: the commands of
-    `vdd` write theirs to `ros_domain` among their logs. Start one with `mujoco_bridge` or
-    `ros2 launch vdd_ros simulation.launch.py`. Films need the `video` extra and EGL.
+    In the window, space pauses the bridge and backspace resets it. The bridge must run in the same ROS domain: the
+    `vdd` commands write theirs to `ros_domain` among their logs. Start a bridge with `mujoco_bridge` or `ros2 launch
+    vdd_ros simulation.launch.py`. Films need the extra `video` and EGL.
     """
 
     film: Path | None = None
-    """MP4 file to write, display or not; without a display view.mp4 by default."""
+    """MP4 file; without a display the default is view.mp4."""
     seconds: float = 10.0
-    """Length of the film."""
+    """Length of the film [s]."""
     camera: str = ''
-    """Camera of the model that the film is taken with; by default from where the window begins."""
+    """Camera of the model for the film; default: the initial view of the window."""
     width: int = 960
-    """Of the film, in pixels."""
+    """Width of the film [pixels]."""
     height: int = 720
-    """Of the film, in pixels."""
+    """Height of the film [pixels]."""
     bridge: str = 'mujoco_bridge'
     """Name of the bridge."""
     timeout: float = 10.0
-    """Seconds of the bridge's silence after which to give up."""
+    """Silence of the bridge after which the viewer gives up [s]."""
 
     def run(self) -> int:
-        """Do it; return the exit code."""
+        """Run the command; return the exit code."""
         from vdd_ros.nodes.bridge.viewer import view
 
         optional = {'film': str(self.film)} if self.film else {}

@@ -64,7 +64,7 @@ class OodRules:
                 expected='finite thresholds that fall from warn over slow to stop, plans above 0, hysteresis from 0, '
                 'least_speed above 0 and at most 1',
                 found=f'{self}',
-                remedy='correct the parameters, or distil anew',
+                remedy='correct the parameters, or distill again',
             )
 
 

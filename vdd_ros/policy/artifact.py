@@ -3,9 +3,9 @@
 The only file that knows the format. An artifact is a folder:
 
     manifest.json             what it is, for which contract, learned from what, and the SHA-256 of the other files
-    weights.safetensors       to go on training from, or to distil from
-    network.onnx              to infer with
-    encoder.onnx              of teachers: what of the network is evaluated once for a plan
+    weights.safetensors       for further training, or for distillation
+    network.onnx              for inference
+    encoder.onnx              of teachers: the part of the network that is evaluated once for a plan
     familiarity.safetensors   of calibrated students: a density over the windows of the demonstrations
 """
 
@@ -38,29 +38,29 @@ FAMILIARITY, ENCODER = 'familiarity.safetensors', 'encoder.onnx'
 
 
 class DataRecord(Settings):
-    """What a policy was learned from."""
+    """Origin of the training data of a policy."""
 
     bags: dict[str, str]
     """SHA-256 of every bag, by its name."""
     episodes: int
-    """Demonstrations that were kept."""
+    """Number of demonstrations in use."""
     windows: int
-    """Training windows that they make."""
+    """Number of training windows."""
 
 
 class Calibration(Settings):
-    """What a student's signals are over the demonstrations: what is usual, and so what is not."""
+    """Quantiles of the OOD signals of a student over the demonstrations."""
 
     levels: tuple[float, ...]
-    """Shares of the windows, ascending."""
+    """Levels of the quantiles, ascending."""
     quantiles: dict[str, dict[str, tuple[float, ...]]]
-    """By signal and by part of the demonstrations (`train`, `held_out`): what such a share of the windows is below."""
+    """Quantile values, indexed [signal][split] (`train`, `held_out`), aligned with `levels`."""
     windows: dict[str, int]
-    """How many windows each part has."""
+    """Number of windows by split."""
     outliers: tuple[str, ...] = ()
-    """Demonstrations that were left out, since they are unlike all others."""
+    """Demonstrations that were excluded because they differ from all others."""
     separation: dict[str, float] = {}
-    """How well a signal tells held-out windows from displaced ones: the share of pairs in which it is higher."""
+    """Share of pairs in which a signal is higher for a held-out window than for a displaced one, by signal."""
 
     @model_validator(mode='after')
     def _has_a_quantile_for_each_level(self) -> Calibration:
@@ -76,12 +76,12 @@ class Calibration(Settings):
         return self
 
     def threshold(self, signal: str, share: float) -> float:
-        """Return what no more than a `share` of the windows of any part is below."""
+        """Return a quantile, the lowest of all splits."""
         return min(float(np.interp(share, self.levels, values)) for values in self.quantiles[signal].values())
 
 
 class Manifest(Settings):
-    """Everything about a policy but its numbers."""
+    """Metadata of a policy."""
 
     format_version: Literal[1] = 1
     kind: Literal['teacher', 'student']
@@ -96,19 +96,19 @@ class Manifest(Settings):
     action_offset: tuple[float, ...]
     action_scale: tuple[float, ...]
     network: dict[str, Any]
-    """Settings that rebuild the network."""
+    """Settings of the network."""
     training: dict[str, Any]
-    """Settings it was trained with."""
+    """Settings of the training."""
     metrics: dict[str, float]
-    """What training ended with."""
+    """Final metrics."""
     history: dict[str, tuple[float, ...]] = {}
-    """How the metrics went while training; `iteration` holds the places."""
+    """Metrics during training; `iteration` contains the iterations."""
     verdict: tuple[str, ...] = ()
-    """What the metrics of a student mean, in words."""
+    """Interpretation of the metrics of a student, in words."""
     calibration: Calibration | None = None
-    """What is usual for a student; None in artifacts of before it was measured."""
+    """Quantiles of the OOD signals of a student; None in older artifacts."""
     teacher: str | None = None
-    """Hash of the teacher's artifact, if it is a student."""
+    """Hash of the teacher's artifact, for a student."""
     files: dict[str, str] = {}
     """SHA-256 of the other files."""
 
@@ -148,13 +148,13 @@ class Artifact:
     path: Path
     manifest: Manifest
     hash: str
-    """SHA-256 of the manifest, which holds that of the other files: one hash for the whole."""
+    """SHA-256 of the manifest, which contains the hashes of the other files."""
     _weights: bytes
     network: bytes
     """The ONNX model."""
     _familiarity: bytes | None = None
     encoder: bytes | None = None
-    """The ONNX model from a window to what `network` is given of it; None if that is given the window itself."""
+    """The ONNX model that encodes a window for `network`; None if `network` receives the window itself."""
 
     @property
     def weights(self) -> dict[str, np.ndarray]:
@@ -238,7 +238,7 @@ def load_artifact(
         raise ArtifactError(
             expected=f'a manifest of format 1 at {path}',
             found=f'{place}: {first["msg"].removeprefix("Value error, ")}',
-            remedy='distil it anew',
+            remedy='distill it again',
         ) from error
     for name, data in files.items():
         if manifest.files.get(name) != _sha256(data):
@@ -251,7 +251,9 @@ def load_artifact(
         raise ArtifactError(expected=f'a {kind} at {path}', found=f'a {manifest.kind}', remedy=f'give the {kind}')
     if manifest.contract.hash != manifest.contract_hash:
         raise ArtifactError(
-            expected=f'the contract of {path} to have its own hash', found='another', remedy='distil it anew'
+            expected=f'the contract_hash of the contract in {path}/manifest.json',
+            found='a different hash (the manifest was edited or is damaged)',
+            remedy='restore the artifact, or distill it again',
         )
     if contract is not None and contract.hash != manifest.contract_hash:
         raise ArtifactError(
@@ -263,7 +265,7 @@ def load_artifact(
         for name in files.keys() - {NETWORK, ENCODER}:
             load_tensors(files[name])
     except SafetensorError as error:
-        raise ArtifactError(expected=f'weights at {path}', found=str(error), remedy='distil it anew') from error
+        raise ArtifactError(expected=f'weights at {path}', found=str(error), remedy='distill it again') from error
     given = files[WEIGHTS], files[NETWORK], files.get(FAMILIARITY), files.get(ENCODER)
     return Artifact(path, manifest, _sha256(text), *given)
 

@@ -1,4 +1,4 @@
-"""Action chunks: what a policy plans at once, and how far it has been consumed."""
+"""Action chunks: what a policy plans at once, and the consumed part."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ class Plan(NamedTuple):
     action: np.ndarray
     """Shape (batch, prediction_horizon, action), in the units of the contract."""
     expert: np.ndarray
-    """Shape (batch,) int: which expert each chunk is of; -1 where there are no experts."""
+    """Expert of each chunk, shape (batch,) int; -1 without experts."""
 
 
 class Chunk:
-    """The part of a plan that is still to be done."""
+    """The remaining part of a chunk."""
 
     def __init__(self, horizon: int) -> None:
         """Execute `horizon` steps of every plan (the contract's `action_horizon`)."""
         self._horizon = horizon
         self._steps: list[np.ndarray] = []
         self.expert = 0
-        """Which expert the present chunk is of."""
+        """Expert of the present chunk."""
 
     @property
     def is_spent(self) -> bool:
-        """Whether it is time to plan."""
+        """Whether a plan is due."""
         return not self._steps
 
     def load(self, action: np.ndarray, expert: int) -> None:
-        """Take in a new chunk, shape (prediction_horizon, action)."""
+        """Store a new chunk, shape (prediction_horizon, action)."""
         self._steps = list(action[: self._horizon])
         self.expert = expert
 
@@ -41,5 +41,5 @@ class Chunk:
         return self._steps.pop(0)
 
     def drop(self) -> None:
-        """Forget what is left."""
+        """Discard the rest."""
         self._steps = []

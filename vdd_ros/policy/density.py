@@ -1,4 +1,4 @@
-"""How much a window of observations is like those of the demonstrations: a density over what the policy has seen."""
+"""Density of observation windows, fitted to the demonstrations: the OOD score of a student."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _CENTRES = 256
-_WINDOWS_PER_CENTRE = 40  # with fewer, what the density was fitted to seems more familiar than what is like it
+_WINDOWS_PER_CENTRE = 40  # with fewer windows, the fitted ones score higher than new ones of the same distribution
 _ROUNDS = 15
 _LEAST_VARIANCE = 1e-4
 _CONSTANT = 0.25
@@ -17,10 +17,10 @@ _COUNTED = 0.98
 
 @dataclass(frozen=True)
 class ObservationDensity:
-    """A mixture of Gaussians of one common covariance over flattened windows, in normalised units.
+    """A mixture of Gaussians with one common covariance over flattened windows, in normalised units.
 
-    A network answers as confidently where it has never been: on Avoiding, neither the student's density nor its gating
-    tells windows that were pushed 10 cm aside from demonstrated ones; this does, in 97 of 100 pairs.
+    A network is as confident far from the data as near it: on Avoiding, neither the student's density nor its gating
+    separates windows displaced by 10 cm from demonstrated ones. This density does in 97 of 100 pairs.
     """
 
     centre: np.ndarray
@@ -39,12 +39,12 @@ class ObservationDensity:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """Itself as arrays by name, for the artifact."""
+        """The density as arrays by name, for the artifact."""
         return {'centre': self.centre, 'whitening': self.whitening, 'log_weight': self.log_weight}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], size: int) -> ObservationDensity:
-        """Read it back from `arrays`, for windows of so many numbers.
+        """Read the density from `arrays`, for windows of a given size.
 
         Raises
         ------
@@ -65,7 +65,7 @@ class ObservationDensity:
 
 
 def fit_density(window: np.ndarray, generator: np.random.Generator) -> ObservationDensity:
-    """Fit to demonstrated windows, by k-means in units of the covariance about the centres.
+    """Fit the density to demonstrated windows, by k-means in units of the covariance about the centres.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ def fit_density(window: np.ndarray, generator: np.random.Generator) -> Observati
     flat = window.reshape(len(window), -1)
     centres = min(_CENTRES, -(-len(flat) // _WINDOWS_PER_CENTRE))
     centre = flat[generator.choice(len(flat), centres, replace=False)]
-    # What never varied says nothing, but a sensor's noise must not count as a novelty: it is measured in the
-    # normaliser's own unit, the least that it divides by.
+    # A constant dimension carries no information, but sensor noise in it must not be out of distribution. Its scale is
+    # the unit of the normaliser, the smallest that it divides by.
     variance = flat.var(axis=0)
     floor = np.where(variance < _CONSTANT, 1.0, _LEAST_VARIANCE)
     covariance = np.diag(variance + floor)
@@ -92,7 +92,7 @@ def fit_density(window: np.ndarray, generator: np.random.Generator) -> Observati
         kept = count > 0
         centre = total[kept] / count[kept, None]
         residual = flat - centre[(np.cumsum(kept) - 1)[nearest]]
-        # One odd demonstration must not make the density wide: the windows that are farthest do not count.
+        # One odd demonstration must not widen the density: the farthest windows are excluded.
         distance = ((residual @ whitening.T) ** 2).sum(axis=1)
         residual = residual[distance <= np.quantile(distance, _COUNTED)]
         covariance = residual.T @ residual / len(residual) + np.diag(floor)

@@ -1,4 +1,4 @@
-"""What a student says of a window: its experts as plain arrays, and what follows from them without a network."""
+"""Experts of a student as plain arrays, and quantities computed from them without a network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 _FEW = 16
-"""Up to so many entries of the root of a covariance, plain numbers are faster than arrays."""
+"""Number of entries of a covariance root up to which plain numbers are faster than arrays."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Experts:
     mean: np.ndarray
     """Shape (batch, expert, prediction_horizon, action)."""
     covariance_parameters: np.ndarray
-    """Shape (batch, expert, parameter): what `covariance_of` makes covariances of."""
+    """Shape (batch, expert, parameter): parameters of the covariances, for `covariance_of`."""
 
 
 def covariance_of(spread: np.ndarray, settings: Mapping[str, Any], scale: np.ndarray) -> np.ndarray:
@@ -48,11 +48,11 @@ def covariance_of(spread: np.ndarray, settings: Mapping[str, Any], scale: np.nda
 
 
 class ActionNoise:
-    """Draws deviations to act with: as spread as the covariances that `covariance_of` makes, less their floor.
+    """Samples action noise with the covariances of `covariance_of`, without their floor.
 
-    The floor (`StudentSettings.scale_floor`) keeps experts apart while learning and says nothing of how anyone acted:
-    it is taken off the variance of each dimension, given those before it where the covariance is full. Nor is there any
-    `widening`: that makes up for what a student is surprised by, which is no reason to do it.
+    The floor (`StudentSettings.scale_floor`) separates experts during training and does not describe the
+    demonstrations. It is subtracted from the conditional variance of each dimension. `widening` is also excluded: it
+    compensates for overconfidence in the likelihood.
     """
 
     def __init__(self, settings: Mapping[str, Any], scale: np.ndarray) -> None:
@@ -66,11 +66,14 @@ class ActionNoise:
         self._twice = 2 * float(settings['scale_floor'])
         place = self._place
         self.parameters = len(place.row)
-        """How many numbers a spread has."""
+        """Number of parameters of a covariance."""
         self._few = list(zip(place.row.tolist(), place.column.tolist(), np.take(scale, place.row).tolist()))
 
     def of_each(self, spread: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Draw one deviation of each covariance, of spreads of shape (..., parameter); returns shape (..., chunk)."""
+        """Sample one deviation for each covariance.
+
+        The parameters have shape (..., parameter), the result (..., chunk).
+        """
         root = _root(spread, self._settings, self._size, self._size)
         diagonal = np.arange(self._size)
         above = root[..., diagonal, diagonal] - self._twice / 2
@@ -78,12 +81,12 @@ class ActionNoise:
         return self._scale * (root @ generator.standard_normal((*root.shape[:-2], root.shape[-1], 1)))[..., 0]
 
     def of_one(self, spread: list[float], generator: np.random.Generator) -> list[float]:
-        """Draw one deviation of one covariance, of a spread of so many parameters: the robot's case, and its time."""
+        """Sample one deviation of one covariance, from a list of parameters: the case of the robot."""
         noise = generator.standard_normal(self._place.columns)
         return self._of_few(spread, noise.tolist()) if len(spread) <= _FEW else self._of_many(spread, noise).tolist()
 
     def _of_few(self, spread: list[float], noise: list[float]) -> list[float]:
-        """In plain numbers: of so few, each operation on arrays costs more than all of them."""
+        """In plain numbers: for so few, each array operation costs more than all of them."""
         drawn = [0.0] * self._size
         for number, (entry, (row, column, scale)) in enumerate(zip(spread, self._few)):
             if number < self._size:
@@ -153,12 +156,12 @@ def entropy(log_gating: np.ndarray) -> np.ndarray:
 
 
 def choose(log_gating: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Draw experts, shape (batch,), from log-probabilities of shape (batch, expert) by uniform numbers in [0, 1)."""
+    """Draw experts, shape (batch,), from log-probabilities of shape (batch, expert) with uniform numbers in [0, 1)."""
     return (np.exp(log_gating[:, :-1]).cumsum(axis=-1) <= uniform[:, None]).sum(axis=-1)
 
 
 def choose_one(log_gating: np.ndarray, uniform: float) -> int:
-    """Draw an expert as `choose` would, from log-probabilities of shape (expert,): the robot's case, and its time."""
+    """Draw an expert as `choose` does, from log-probabilities of shape (expert,): the case of the robot."""
     reached = 0.0
     for expert, value in enumerate(log_gating.tolist()):
         reached += math.exp(value)
@@ -168,9 +171,9 @@ def choose_one(log_gating: np.ndarray, uniform: float) -> int:
 
 
 def _root(spread: np.ndarray, settings: Mapping[str, Any], size: int, leading: int) -> np.ndarray:
-    """Return R, shape (..., leading, column), such that ``R R^T`` is the covariance of the first dimensions of `size`.
+    """Return R, shape (..., leading, column), such that ``R R^T`` is the covariance of the first `size` dimensions.
 
-    Square roots of that of all dimensions begin with those of the first, since they are lower triangular.
+    The root of the whole covariance begins with that of the leading dimensions, since it is lower triangular.
     """
     place = _place(settings['covariance'], size, settings.get('rank', 0), leading)
     root = np.zeros((*spread.shape[:-1], leading, place.columns))
@@ -179,16 +182,16 @@ def _root(spread: np.ndarray, settings: Mapping[str, Any], size: int, leading: i
 
 
 def _entries(spread: np.ndarray, settings: Mapping[str, Any], size: int) -> np.ndarray:
-    """Return what stands in the square root: first its diagonal, then the rest."""
+    """Return the entries of the square root: first its diagonal, then the rest."""
     entries = spread.astype(np.float64)
     entries[..., :size] = np.logaddexp(0.0, entries[..., :size]) + settings['scale_floor']
-    entries *= settings.get('widening', 1.0)  # artifacts of before it was fitted have none
+    entries *= settings.get('widening', 1.0)  # artifacts from before it was fitted have none
     return entries
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the entries of a spread stand in the square root of a covariance."""
+    """Places of the parameters in the square root of a covariance."""
 
     entry: np.ndarray
     row: np.ndarray

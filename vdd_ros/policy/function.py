@@ -27,7 +27,7 @@ class OneExpert:
 
 
 class FunctionPolicy:
-    """A policy of one's own for `ControlLoop`: one expert, without noise, likelihood or out-of-distribution signals."""
+    """A user-defined policy for `ControlLoop`: one expert, without noise, likelihood or OOD signals."""
 
     expert_count = None
     calibration = None

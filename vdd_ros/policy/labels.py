@@ -1,4 +1,4 @@
-"""Names and colours of the experts of a student: given by a person, kept beside the artifact, shown everywhere."""
+"""Names and colours of the experts of a student: set by a person, stored beside the artifact."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLOUR = re.compile(r'#[0-9a-f]{6}')
 
 
 def default_colour(expert: int) -> str:
-    """Return the colour of an expert that was given none, ``#rrggbb``.
+    """Return the default colour of an expert, ``#rrggbb``.
 
     Hues advance by the golden ratio, so that experts with neighbouring numbers differ most.
     """
@@ -56,7 +56,7 @@ class LabelFile(Settings):
 
 @dataclass(frozen=True)
 class Labels:
-    """Names and colours of experts; without arguments, none are named."""
+    """Names and colours of experts; without arguments, no expert has a name."""
 
     experts: Mapping[int, Label] = field(default_factory=lambda: MappingProxyType({}))
     """By the number of the expert."""

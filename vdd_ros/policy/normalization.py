@@ -1,4 +1,4 @@
-"""Per-dimension affine maps between what is measured and what a network sees."""
+"""Affine maps by dimension between physical units and the normalised units of a network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from vdd_ros.common.errors import TrainingError
 
 _NUMBERS = 1 << 19
-"""Numbers that are looked at at a time."""
+"""Number of values processed at a time."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ class Normalizers:
     """The two normalisers of a policy."""
 
     observation: Normalizer
-    """Of the observation of one stamp."""
+    """Normaliser of the observation of one time step."""
     action: Normalizer
-    """Of the action of one step."""
+    """Normaliser of the action of one step."""
 
 
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation of each dimension; what is no array is looked at some rows at a time."""
+    """Return mean and standard deviation of each dimension; other rows than arrays are processed in slices."""
     if isinstance(values, np.ndarray):
         values = values.astype(np.float64, copy=False)
         return values.mean(axis=0), values.std(axis=0)

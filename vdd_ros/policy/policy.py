@@ -32,7 +32,7 @@ _STEPS = {'euler': samplers.euler, 'heun': samplers.heun, 'ancestral': samplers.
 
 
 class DistilledPolicy:
-    """A student at work: one network call from a window to its experts."""
+    """A student for inference: one network call from a window to its experts."""
 
     def __init__(self, artifact: Artifact, *, threads: int = 1, action_noise_scale: float = ACTION_NOISE_SCALE) -> None:
         """Prepare inference.
@@ -64,9 +64,9 @@ class DistilledPolicy:
         with _complaining_of(artifact, 'settings of a student'):
             self._noise = ActionNoise(artifact.manifest.network, self._unit)
         self.expert_count = self._network.outputs.get('log_gating', (1, 1))[-1]
-        """How many experts it has."""
+        """Number of experts."""
         self.labels: Labels = load_labels(artifact.path, artifact.hash, self.expert_count)
-        """Names and colours of the experts, as they were when it was loaded."""
+        """Names and colours of the experts at the time of loading."""
         window = 1, self.contract.observation_horizon, self.contract.observation_size
         widths = {'log_gating': 1, 'mean': len(self._unit), 'spread': self._noise.parameters}
         outputs = {name: (1, self.expert_count * width) for name, width in widths.items()}
@@ -180,7 +180,7 @@ class DistilledPolicy:
 
     @property
     def calibration(self) -> Calibration | None:
-        """What `signals` and `likelihood` are over the demonstrations; None in an artifact of before they were told."""
+        """Quantiles of `signals` and `likelihood` over the demonstrations; None in older artifacts."""
         return self.artifact.manifest.calibration
 
     def signals(self, observation: np.ndarray, experts: Experts) -> dict[str, float]:
@@ -203,7 +203,7 @@ class DistilledPolicy:
         return {name: float(values[0]) for name, values in self.signals_of_each(observation, experts).items()}
 
     def signals_of_each(self, observation: np.ndarray, experts: Experts) -> dict[str, np.ndarray]:
-        """Tell the same of each of some windows: by name, shape (batch,)."""
+        """Return the OOD signals of several windows, by name, shape (batch,)."""
         if self._familiarity is None or self.calibration is None:
             return {}
         window = self._normalizers.observation.normalize(observation)
@@ -226,25 +226,28 @@ class DistilledPolicy:
         return float(self.likelihood_of_each(experts, done[None])[0])
 
     def likelihood_of_each(self, experts: Experts, done: np.ndarray) -> np.ndarray:
-        """Return the same for some windows, shape (batch,), of what was done, shape (batch, action)."""
+        """Return the log-likelihood for several windows, shape (batch,), of actions of shape (batch, action)."""
         scale, settings = self._normalizers.action.scale, self.artifact.manifest.network
         return log_likelihood(experts, settings, scale, done[:, None])
 
     def coherence(self, experts: Experts, actions: np.ndarray) -> np.ndarray:
-        """Return how well each expert goes on with a chunk under way: ``log q(a|s,z)``, shape (expert,) [nat].
+        """Return the log-likelihood of the rest of a chunk under each expert, ``log q(a|s,z)``, shape (expert,) [nat].
 
-        ``experts`` are of batch one; ``actions``, shape (step, action), is what is left of the chunk under way, in the
-        units of the contract. Added to the log-gating, it conditions the mixture exactly on what is left.
+        ``experts`` have batch one. ``actions``, shape (step, action), are the rest of the current chunk in the units of
+        the contract. Added to the log-gating, the result conditions the mixture exactly on the rest.
         """
         return self.coherence_of_each(experts, actions[None])[0]
 
     def coherence_of_each(self, experts: Experts, actions: np.ndarray) -> np.ndarray:
-        """Return the same for some windows, shape (batch, expert), of ``actions``, shape (batch, step, action)."""
+        """Return `coherence` for several windows, shape (batch, expert).
+
+        ``actions`` have shape (batch, step, action).
+        """
         scale, settings = self._normalizers.action.scale, self.artifact.manifest.network
         return expert_log_likelihood(experts, settings, scale, actions)
 
     def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
-        """Draw what an expert deviates by (`experts.ActionNoise`) in a window of batch one.
+        """Sample the action noise of an expert (`experts.ActionNoise`) in a window of batch one.
 
         Shape (prediction_horizon, action).
         """
@@ -253,7 +256,7 @@ class DistilledPolicy:
 
 
 class TeacherPolicy:
-    """A teacher at work: a window is encoded once, then the network is called for each noise level of the grid."""
+    """A teacher for inference: a window is encoded once, then the network is called for each noise level."""
 
     def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
         """Prepare inference; errors as those of `DistilledPolicy`."""
@@ -261,7 +264,7 @@ class TeacherPolicy:
         self.artifact = artifact
         self.contract: Contract = artifact.manifest.contract
         self._network = Network(artifact.network, threads=threads, name=str(artifact.path))
-        # Those of before windows were encoded once see the window itself in every call.
+        # Older networks receive the window in every call.
         self._encoder = None
         if artifact.encoder is not None:
             self._encoder = Network(artifact.encoder, threads=threads, name=str(artifact.path))
@@ -298,12 +301,12 @@ class TeacherPolicy:
 
     @property
     def calls(self) -> int:
-        """Network calls for one action."""
+        """Number of network calls for one action."""
         levels = len(self._sigmas) - 1
         return 2 * levels - 1 if self._step is samplers.heun else levels
 
     def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
-        """Draw chunks from noise, down the noise levels of the teacher's sampler.
+        """Sample chunks along the noise levels of the teacher's sampler.
 
         ``observation`` has shape (batch, observation_horizon, observation).
         """
@@ -353,7 +356,7 @@ def load_policy(
 
 
 def _windows(contract: Contract, observation: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Return checked windows as a batch, and whether it was one alone."""
+    """Return checked windows as a batch, and whether the input was a single window."""
     windows = np.asarray(observation, dtype=np.float32)
     alone = windows.ndim == 2
     if alone:
@@ -377,25 +380,25 @@ def _windows(contract: Contract, observation: np.ndarray) -> tuple[np.ndarray, b
 
 @contextlib.contextmanager
 def _complaining_of(artifact: Artifact, expected: str) -> Iterator[None]:
-    """Let what is absent or malformed in an artifact be an `ArtifactError`."""
+    """Convert errors about missing or malformed entries of an artifact to `ArtifactError`."""
     try:
         yield
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         found = f'no {error}' if isinstance(error, KeyError) else ' '.join(str(error).split())
         raise ArtifactError(
-            expected=f'{expected} at {artifact.path}', found=found, remedy='distil it anew with this version'
+            expected=f'{expected} at {artifact.path}', found=found, remedy='distill it again with this version'
         ) from error
 
 
 def _check_network(
     artifact: Artifact, network: Network, inputs: dict[str, tuple[int, ...]], outputs: dict[str, tuple[int, ...]]
 ) -> None:
-    """Refuse a network whose inputs and outputs, shapes by name at batch one, are not those of its contract."""
+    """Refuse a network whose inputs and outputs (shapes by name at batch one) do not match its contract."""
     if network.inputs != inputs or list(network.outputs.items()) != list(outputs.items()):
         raise ArtifactError(
             expected=f'a network at {artifact.path} from {inputs} to {outputs}',
             found=f'one from {network.inputs} to {network.outputs}',
-            remedy='distil it anew',
+            remedy='distill it again',
         )
 
 

@@ -1,4 +1,4 @@
-"""Routing: which expert acts, by the gating and by what a person allows."""
+"""Routing: the choice of the acting expert, from the gating, parameters and rules."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.policy.experts import choose_one
 
 ACTION_NOISE_SCALE = 0.7
-"""How much of its own spread an expert acts with, unless told otherwise: 0 is its mean, 1 the student's very density.
+"""Default action noise scale: 0 is the mean of the expert, 1 the density of the student.
 
-Measured on Avoiding (docs/method.md): means alone succeed most and lose variety, since the small choices that lead to
-one way or another are made within experts, too; at this share success is as high and nearly all variety is kept.
-The floor of the covariances is no part of it (`vdd_ros.policy.experts.ActionNoise`).
-"""
+Measured on Avoiding (docs/experiments.md): means alone have the highest success and lose entropy, since choices
+between modes are made within experts, too. At this scale success is as high and nearly all entropy is kept. The
+floor of the covariances is excluded (`vdd_ros.policy.experts.ActionNoise`)."""
 
 
 class Mixture(Protocol):
-    """What routing reads of a student's answer; `vdd_ros.policy.policy.Experts` is one."""
+    """The part of a student's output that routing uses; `vdd_ros.policy.policy.Experts` implements it."""
 
     log_gating: np.ndarray
     mean: np.ndarray
@@ -30,38 +29,38 @@ class Mixture(Protocol):
 
 @dataclass(frozen=True)
 class Situation:
-    """What rules on experts refer to, at the tick of a plan."""
+    """Quantities that rules on experts refer to, at the tick of a plan."""
 
     observation: np.ndarray
     """The newest observation, shape (observation,), in the units of the contract."""
     time: float = 0.0
-    """Since the policy was started or resumed [s]."""
+    """Time since the policy was started or resumed [s]."""
     acting: int | None = None
-    """The expert of the plan before; None at the first plan."""
+    """Expert of the previous plan; None at the first plan."""
     likeliest: int = 0
-    """The likeliest expert by the gating, without rules."""
+    """Likeliest expert by the gating, without rules."""
     tool_pose: Callable[[], Sequence[float]] | None = None
-    """Returns x, y, z [m], roll, pitch, yaw [rad] of the tool as measured; None without kinematics."""
+    """Returns x, y, z [m], roll, pitch, yaw [rad] of the measured tool pose; None without kinematics."""
     tool_paths: Callable[[], np.ndarray] | None = None
-    """Returns where the mean chunk of each expert leads the tool, shape (expert, step, 3) [m]; None likewise."""
+    """Returns the tool path of the mean chunk of each expert, shape (expert, step, 3) [m]; None without kinematics."""
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What holds in a situation: the routing, and the named rules that made it so."""
+    """The routing in a situation, with the rules that apply."""
 
     routing: Routing
     rules: tuple[str, ...] = ()
-    """Names of the rules that apply, in the order of the file."""
+    """Names of the applying rules, in the order of the file."""
     effects: tuple[str, ...] = ()
-    """What each of them does, in words."""
+    """Effect of each applying rule, in words."""
     speed: float = 1.0
     """Factor on the speed of the plan, at most 1."""
     stop: str = ''
-    """Why the arm must stop; empty if it need not."""
+    """Why the arm must stop; empty if it need not stop."""
 
     def refusal(self, experts: int) -> str:
-        """Return why no expert of a mixture of so many may act, with the rules named; empty if one may."""
+        """Return why no expert of a mixture of this size may act, with the rules; empty if one may."""
         if self.stop:
             return self.stop
         try:
@@ -73,31 +72,31 @@ class Applied:
 
 @dataclass(frozen=True)
 class Routing:
-    """How an expert is chosen; forbidden ones have no say, and the rest are renormalised exactly.
+    """Choice of an expert. The probabilities of the permitted experts are renormalised exactly.
 
-    By default every plan draws anew, as the student was trained and measured. `expert_hysteresis` and
+    By default a new expert is drawn for every plan, as in training and validation. `expert_hysteresis` and
     `direction_hysteresis` keep the acting expert, so that the arm does not alternate between two modes. They reduce the
     variety and, where plans are single steps, the success: an expert is accurate where it is likely, not along a whole
     mode (docs/control.md).
     """
 
     mode: str = 'sample'
-    """`sample`: drawn from the gating, which keeps the variety. `likeliest`: always the likeliest."""
+    """`sample`: drawn from the gating, which keeps all modes. `likeliest`: always the likeliest."""
     forbidden: frozenset[int] = frozenset()
     """Experts that must not act."""
     preferred: Mapping[int, float] = field(default_factory=dict)
-    """Factors on the odds of some experts: 10 makes an expert ten times as likely beside the others."""
+    """Factors on the odds of experts: 10 makes an expert ten times as likely relative to the others."""
     pinned: int | None = None
     """The only expert that may act."""
     temperature: float = 1.0
-    """Of the gating: below 1 the likely get likelier; above 1 all get more alike."""
+    """Temperature of the gating; below 1 likely experts become more likely, above 1 less."""
     expert_hysteresis: float | None = None
-    """The expert that acts goes on while it is at least so likely as this share of the likeliest; None: no rule."""
+    """The acting expert continues while its probability, relative to the likeliest, is at least this; None: off."""
     direction_hysteresis: float | None = None
-    """It also goes on while its mean leads the same way as its last plan: least cosine of the two; None: no rule."""
+    """The acting expert also continues while the cosine of its change of direction is at least this; None: off."""
 
     def __post_init__(self) -> None:
-        """Refuse rules that make no sense."""
+        """Refuse invalid values."""
         if self.mode not in ('sample', 'likeliest'):
             raise ConfigurationError(
                 expected='routing mode sample or likeliest', found=repr(self.mode), remedy='choose one of them'
@@ -131,7 +130,7 @@ class Routing:
         self.probabilities(np.zeros(experts))
 
     def check_names(self, experts: int) -> None:
-        """Refuse rules on experts that a mixture of so many does not have, with a `ConfigurationError`."""
+        """Refuse rules on experts that a mixture of this size does not have, with a `ConfigurationError`."""
         named = {*self.forbidden, *self.preferred, *(() if self.pinned is None else (self.pinned,))}
         if absent := sorted(expert for expert in named if not 0 <= expert < experts):
             raise ConfigurationError(
@@ -141,20 +140,20 @@ class Routing:
             )
 
     def at(self, situation: Situation) -> Applied:
-        """Return what holds in a situation: this routing, in all of them.
+        """Return the routing in a situation: this routing, in all situations.
 
-        `vdd_ros.control.rules.Rules` has some that hold under conditions.
+        `vdd_ros.control.rules.Rules` adds conditions.
         """
         return Applied(self)
 
     @property
     def base(self) -> Routing:
-        """The routing without conditional rules: itself."""
+        """The routing without conditional rules, which is this routing."""
         return self
 
     @cached_property
     def _log_factors(self) -> dict[int, np.ndarray]:
-        """What `log_factors` has returned, by the number of experts."""
+        """Cached results of `log_factors`, by the number of experts."""
         return {}
 
     def log_factors(self, experts: int) -> np.ndarray:
@@ -196,7 +195,7 @@ class Routing:
         factors = self.log_factors(len(log_gating))
         logits = log_gating.astype(np.float64) / self.temperature + factors
         top = logits.max()
-        # Those that are allowed may have no probability left at all: then they are alike.
+        # If no permitted expert has probability left, all of them are equally likely.
         probability = np.exp(logits - top) if np.isfinite(top) else np.isfinite(factors).astype(np.float64)
         return probability / probability.sum()
 
@@ -237,7 +236,7 @@ class Routing:
                 return present
         if self.mode == 'likeliest':
             return int(probability.argmax())
-        # Plain numbers: for as many as there are experts, numpy takes three times as long.
+        # Plain numbers: for as few values as experts, numpy takes three times as long.
         reached, chosen, shares = 0.0, -1, probability.tolist()
         for expert, share in enumerate(shares):
             if share > 0:
@@ -249,20 +248,20 @@ class Routing:
 
 @dataclass(frozen=True)
 class Choice:
-    """How the expert of a plan was chosen, with all that the choice depended on."""
+    """The choice of the expert of a plan, with everything that it depended on."""
 
     expert: int
-    """The chosen one; -1 if the rules leave none or stop the arm."""
+    """The chosen expert; -1 if the rules leave none or stop the arm."""
     log_gating: np.ndarray
-    """Shape (expert,): what the choice was made from, coherence with the chunk under way included."""
+    """Logits of the choice, shape (expert,), including coherence with the current chunk."""
     uniform: float
-    """The number in [0, 1) that drew the expert."""
+    """The random number in [0, 1) of the choice."""
     present: int | None
-    """The expert that acted before."""
+    """The previous expert."""
     cosine: float | None
-    """As for `Routing.choose`."""
+    """Cosine as for `Routing.choose`."""
     applied: Applied
-    """What held."""
+    """The applied routing and rules."""
     base: Routing
     """The routing without conditional rules."""
 

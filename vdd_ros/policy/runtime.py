@@ -1,4 +1,4 @@
-"""An exported network at work: onnxruntime with buffers bound once, so that a call costs little but arithmetic."""
+"""Inference of an exported network: onnxruntime with buffers bound once."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vdd_ros.common.errors import ArtifactError
 
 
 class Network:
-    """An ONNX network whose inputs and outputs are all float32 and have at most one open dimension: the batch.
+    """An ONNX network with float32 inputs and outputs and at most one dynamic dimension, the batch.
 
-    Calls of batch one, which is what a robot makes, go through buffers that were bound when the network was loaded: it
-    takes a quarter off the time of a small network. Several threads may call it; at batch one they take turns.
+    Calls of batch one, the case of the robot, use buffers that were bound when the network was loaded, which saves a
+    quarter of the time of a small network. Several threads may call the network; at batch one they take turns.
     """
 
     def __init__(self, model: bytes, *, threads: int = 1, name: str = 'a network') -> None:
@@ -53,21 +53,21 @@ class Network:
             for output_name, buffer in self._outputs.items():
                 self._binding.bind_ortvalue_output(output_name, onnxruntime.OrtValue.ortvalue_from_numpy(buffer))
             self._answers = tuple(self._outputs.values())
-        except Exception as error:  # onnxruntime raises classes of its own that share no base
+        except Exception as error:  # onnxruntime raises classes without a common base
             raise ArtifactError(
                 expected=f'a network that runs at {name}',
                 found=' '.join(str(error).split())[:200],
-                remedy='distil it anew with this version',
+                remedy='distill it again with this version',
             ) from error
 
     @property
     def inputs(self) -> dict[str, tuple[int, ...]]:
-        """Their shapes at batch one, by name."""
+        """Shapes of the inputs at batch one, by name."""
         return {name: buffer.shape for name, buffer in self._inputs.items()}
 
     @property
     def outputs(self) -> dict[str, tuple[int, ...]]:
-        """Their shapes at batch one, by name, in the order in which they are answered."""
+        """Shapes of the outputs at batch one, by name, in their order."""
         return {name: buffer.shape for name, buffer in self._outputs.items()}
 
     def __call__(self, inputs: Mapping[str, np.ndarray | np.floating]) -> list[np.ndarray]:

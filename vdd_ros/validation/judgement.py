@@ -105,7 +105,7 @@ def judge(report: Mapping[str, Any], gate: Gate) -> Verdict:
         raise GateError(
             expected='a report with scenarios, outcomes and latency',
             found=f'{type(error).__name__}: {error}',
-            remedy='validate anew with this version',
+            remedy='validate again with this version',
         ) from error
     checks: list[Check] = []
     for name in (*gate.scenarios, *(name for name in scenarios if name not in gate.scenarios)):

@@ -61,14 +61,14 @@ def outcomes_of(values: Mapping[str, Sequence[Any]]) -> Outcomes:
             raise GateError(
                 expected=f'a list {field.name} of numbers for the episodes',
                 found=f'{type(error).__name__}: {error}',
-                remedy='validate anew with this version',
+                remedy='validate again with this version',
             ) from error
     lengths = {len(array) for array in arrays.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise GateError(
             expected='lists of one length, and at least one episode',
             found=f'lengths {sorted(lengths)}',
-            remedy='validate anew with this version',
+            remedy='validate again with this version',
         )
     return Outcomes(**arrays)
 

@@ -49,10 +49,10 @@ def read_report(path: str | Path) -> dict[str, Any]:
         ) from error
     if not isinstance(values, dict) or values.get('report_version') != FORMAT:
         raise GateError(
-            expected=f'a report of version {FORMAT} at {file}', found='another file', remedy='validate anew'
+            expected=f'a report of version {FORMAT} at {file}', found='another file', remedy='validate again'
         )
     if values.get(_DIGEST) != digest(values):
         raise GateError(
-            expected=f'the report at {file} as it was written', found='another digest', remedy='validate anew'
+            expected=f'the report at {file} as it was written', found='another digest', remedy='validate again'
         )
     return values

@@ -48,7 +48,7 @@ def warm_up(policy: DistilledPolicy) -> None:
         raise ArtifactError(
             expected=f'answers in numbers from {policy.artifact.path}',
             found='NaN or infinity in the middle of the demonstrations',
-            remedy='distil it anew',
+            remedy='distill it again',
         )
 
 
