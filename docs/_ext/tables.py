@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import re
 from typing import Any, Literal, get_args, get_origin
@@ -149,9 +150,22 @@ class Modules(SphinxDirective):
         return self.parse_text_to_nodes('\n'.join(found), allow_section_headings=True)
 
 
+class Public(MarkdownDirective):
+    """The public names of a package (`__all__`), with the first line of their documentation."""
+
+    def lines(self, path: str) -> list[str]:
+        package, rows = resolve(path), []
+        for name in package.__all__:
+            value = getattr(package, name)
+            summary = (inspect.getdoc(value) or '').split('\n')[0]
+            rows.append([f'{{py:obj}}`{name} <{value.__module__}.{name}>`', summary])
+        return table(['name', 'summary'], rows)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive('keys', Keys)
     app.add_directive('parameters', Parameters)
     app.add_directive('modules', Modules)
+    app.add_directive('public', Public)
     return {'version': '1', 'parallel_read_safe': True}

@@ -21,7 +21,7 @@ from vdd_ros.robot.kinematics import Kinematics
 STUDENT, WATCHED, PLAN = 'student', 'student_with_ood_scores', 'student_plan'
 """One answer of a student, the same with the scores of out-of-distribution monitoring, and a whole plan of its loop."""
 
-_TICKS = 10_000
+_TICKS = 2_000
 """More than any plan is apart from the next one."""
 _WARMUP = 10
 """Plans that do not count: nothing is in the caches yet."""
@@ -69,18 +69,28 @@ class Planning:
         self._begin()
 
     def prepare(self) -> None:
-        """Let time pass until a plan is wanted."""
-        loop = self._loop
+        """Let time pass until a plan is wanted.
+
+        A policy may lead the arm to a limit where it waits for long: then the arm starts again.
+        """
         if self._plans == _PLANS:
             self._begin()
+        if not self._wait():
+            self._begin()
+            if not self._wait():
+                raise RuntimeError('the control loop asks for no plan')
+
+    def _wait(self) -> bool:
+        """Let time pass until a plan is wanted, at most `_TICKS`; return whether one is."""
+        loop = self._loop
         for _ in range(_TICKS):
             self._now += self._period
             loop.observe(self._now, loop.commanded)
             if isinstance(loop.decide(self._now), Stop):
                 self._begin()
             elif loop.wants_plan:
-                return
-        raise RuntimeError('the control loop asks for no plan')
+                return True
+        return False
 
     def __call__(self) -> None:
         """Make the plan."""
