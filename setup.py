@@ -47,7 +47,7 @@ def executables() -> list[tuple[str, list[str]]]:
 
 setup(
     name=PACKAGE,
-    version='0.1.0',
+    version='0.2.0',
     description='From rosbag demonstrations to a mixture of experts that moves an arm',
     maintainer='vdd_ros maintainers',
     maintainer_email='vdd_ros@example.org',
