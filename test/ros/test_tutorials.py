@@ -36,7 +36,8 @@ def test_the_commands_of_a_tutorial_run(page, tmp_path):
     assert blocks
     (tmp_path / 'work').mkdir()
     script = tmp_path / 'page.sh'
-    script.write_text('set -eu\n' + '\n'.join(blocks))
+    # Where a command fails, those in the background end, too: they hold the pipes that are read here.
+    script.write_text("set -eu\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" + '\n'.join(blocks))
     with private_domain() as domain, in_domain(domain):
         environment = {
             **os.environ,
