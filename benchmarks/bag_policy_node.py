@@ -133,5 +133,5 @@ class _Play:
             arm = node.driver.arm
             self.until(lambda: arm.reading is not None and arm.reading.stamp == received)
         elif topic == 'arm_controller/commands' and node.driver.commander.active:
-            wanted = node.driver.output.position(deserialize_message(data, Float64MultiArray), 0)
+            wanted = node.driver.output.channels[0].position(deserialize_message(data, Float64MultiArray), 0)
             self.until(lambda: np.array_equal(node.driver.commander.loop.commanded, wanted))

@@ -147,9 +147,9 @@ class Case:
     @cached_property
     def demonstrated(self) -> float:
         """The median jerk of demonstrations recorded at control rate [m/s^3]."""
-        simulation = self.task.simulation(self.contract.robot.joints)
+        simulation = self.task.simulation(self.contract.joints)
         script = self.task.new_demonstrator(np.random.default_rng(0))
-        hand = Teleoperation(self.kinematics, self.task, script)
+        hand = Teleoperation(self.kinematics, self.task, script, self.contract.joints)
         jerks = []
         for episode in range(self._shown):
             self.task.reset(simulation, episode)
@@ -162,7 +162,7 @@ class Case:
 
     @cached_property
     def _durations(self) -> tuple[float, ...]:
-        position = self.task.simulation(self.contract.robot.joints).position
+        position = self.task.simulation(self.contract.joints).position
         return plan_durations(self._artifact, Deployment(), position)
 
     def _rollouts(self, trial: Trial, progress: Callable[[int, int], None]) -> Rollouts:

@@ -4,8 +4,8 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import Node
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, PythonExpression
+from launch_ros.actions import Node, SetRemap
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
@@ -91,6 +91,9 @@ def generate_launch_description() -> LaunchDescription:
                 forwarding=False,
                 launch_configurations={name: LaunchConfiguration(name) for name in ARGUMENTS},
                 actions=[
+                    # Relative names are in the namespace: of two simulated arms, each has its own clock and frames.
+                    SetRemap('/clock', 'clock'),
+                    SetRemap('/tf', 'tf'),
                     IncludeLaunchDescription(
                         PythonLaunchDescriptionSource(PathJoinSubstitution([share, 'launch', 'simulation.launch.py'])),
                         launch_arguments={
@@ -102,6 +105,10 @@ def generate_launch_description() -> LaunchDescription:
                             'scene': LaunchConfiguration('scene'),
                             'disturbances': LaunchConfiguration('disturbances'),
                             'seed': LaunchConfiguration('seed'),
+                            # As much more time as the policy takes in slow mode: slow_speed of config/policy.yaml.
+                            'time_limit': PythonExpression(
+                                ["4.0 if '", LaunchConfiguration('operating_mode'), "' == 'slow' else 1.0"]
+                            ),
                             'command_interface': 'position',
                             # Includes share one scope: each side is told its own file, or it would see the other's.
                             'params_file': PathJoinSubstitution([share, 'config', 'simulation.yaml']),

@@ -31,8 +31,10 @@ def generate_launch_description() -> LaunchDescription:
                 'speed': ParameterValue(LaunchConfiguration('speed'), value_type=float),
                 'controller': ParameterValue(LaunchConfiguration('controller'), value_type=str),
                 'scene': ParameterValue(LaunchConfiguration('scene'), value_type=str),
+                'contract': ParameterValue(LaunchConfiguration('contract_file'), value_type=str),
                 'disturbances': ParameterValue(LaunchConfiguration('disturbances'), value_type=str),
                 'seed': ParameterValue(LaunchConfiguration('seed'), value_type=int),
+                'time_limit': ParameterValue(LaunchConfiguration('time_limit'), value_type=float),
                 'command_interface': ParameterValue(LaunchConfiguration('command_interface'), value_type=str),
             },
         ],
@@ -68,6 +70,9 @@ def generate_launch_description() -> LaunchDescription:
                 default_value='',
                 description='Noise, latency, loss, other worlds: a YAML file or a scenario.',
             ),
+            DeclareLaunchArgument(
+                'time_limit', default_value='1.0', description='Time limit of an episode, times that of the task.'
+            ),
             DeclareLaunchArgument('seed', default_value='0', description='Seed of the disturbances.'),
             DeclareLaunchArgument(
                 'mode',
@@ -86,7 +91,9 @@ def generate_launch_description() -> LaunchDescription:
                 description='position: NAME/commands; trajectory: NAME/joint_trajectory.',
             ),
             DeclareLaunchArgument(
-                'contract_file', default_value='avoiding_cartesian', description='Contract whose topics are recorded.'
+                'contract_file',
+                default_value='avoiding_cartesian',
+                description='Contract whose topics are recorded; its controllers are simulated if it has several.',
             ),
             DeclareLaunchArgument('output', default_value='', description='Folder for a bag; empty records nothing.'),
             DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),

@@ -25,9 +25,13 @@ PATIENCE = 30.0
 class Process:
     """A node in a process of its own, started as a user would."""
 
-    def __init__(self, node: str, parameters: dict[str, object], log: Path, use_sim_time: bool) -> None:
-        """Start ``python -m vdd_ros.entry NODE`` with parameters by name."""
+    def __init__(
+        self, node: str, parameters: dict[str, object], log: Path, use_sim_time: bool, names: dict[str, str]
+    ) -> None:
+        """Start ``python -m vdd_ros.entry NODE`` with parameters by name, and other names for topics."""
         arguments = [sys.executable, '-m', 'vdd_ros.entry', node, '--ros-args']
+        for name, other in names.items():
+            arguments += ['-r', f'{name}:={other}']
         for name, value in {'use_sim_time': use_sim_time, **parameters}.items():
             arguments += ['-p', f'{name}:={value}']
         self.log = log
@@ -78,10 +82,12 @@ class Graph:
         self._executor = SingleThreadedExecutor()
         self._stack = stack
 
-    def start(self, module: str, use_sim_time: bool = True, **parameters: object) -> Process:
-        """Start a node of the package as a process."""
+    def start(
+        self, module: str, use_sim_time: bool = True, names: dict[str, str] | None = None, **parameters: object
+    ) -> Process:
+        """Start a node of the package as a process, with other names for some that it uses, as a launch would."""
         log = self.folder / f'{module}{len(self.processes)}.txt'
-        self.processes.append(Process(module, parameters, log, use_sim_time))
+        self.processes.append(Process(module, parameters, log, use_sim_time, names or {}))
         return self.processes[-1]
 
     def node(self, name: str) -> Node:

@@ -13,6 +13,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from vdd_ros.nodes import messages
+from vdd_ros.nodes.bridge.image_messages import to_compressed_depth
 
 _SENSORS = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 _TOPICS = {
@@ -20,6 +21,7 @@ _TOPICS = {
     'image_raw/compressed': CompressedImage,
     'camera_info': CameraInfo,
     'depth/image_raw': Image,
+    'depth/image_raw/compressedDepth': CompressedImage,
     'depth/camera_info': CameraInfo,
     'points': PointCloud2,
     'pose': PoseStamped,
@@ -71,6 +73,10 @@ def test_in_lockstep_every_picture_comes_with_depth_cloud_and_calibration_of_one
     assert compressed.format == 'rgb8; jpeg compressed bgr8' and compressed.header == picture.header
     pixels = np.asarray(Pillow.open(io.BytesIO(bytes(compressed.data)), formats=['JPEG'])).astype(int)
     assert np.abs(pixels - np.frombuffer(picture.data, dtype='u1').reshape(pixels.shape)).mean() < 3
+    packed = watcher.heard['depth/image_raw/compressedDepth'][-1]
+    assert packed.header == depth.header and bytes(packed.data) == bytes(
+        to_compressed_depth(depth.header, np.frombuffer(depth.data, dtype='<f4').reshape(120, 160)).data
+    )
     assert watcher.heard['pose'][-1].header.frame_id == 'world'
 
     # The cloud is the depth, thinned out, through the calibration.

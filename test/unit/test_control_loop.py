@@ -1,6 +1,6 @@
 """The control loop: what leaves, whatever the network, the arm and the clock do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from loops import EXACT, ONE_STEP
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.control.control_loop import Command, ControlLoop, Hold, Stop
+from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
 from vdd_ros.policy.routing import Routing
@@ -46,7 +47,7 @@ def _contract(**change) -> Contract:
     return Contract.model_validate({**values, **ONE_STEP, **change})
 
 
-def _loop(policy: object, **change) -> ControlLoop:
+def _loop(policy: object, execution: Execution = EXACT, **change) -> ControlLoop:
     return ControlLoop(
         _contract(**change),
         policy,
@@ -55,7 +56,7 @@ def _loop(policy: object, **change) -> ControlLoop:
         freshness=Freshness(3 * PERIOD),
         routing=Routing(),
         generator=np.random.default_rng(0),
-        execution=EXACT,
+        execution=execution,
     )
 
 
@@ -69,6 +70,25 @@ def test_the_first_command_is_anchored_at_the_measured_position():
     outcome = loop.advance(0)
     assert isinstance(outcome, Command) and not outcome.clamped
     np.testing.assert_allclose(outcome.position, [0.31, -0.38])
+
+
+def test_slowed_down_in_lockstep_the_arm_passes_the_same_waypoints_with_more_commands():
+    steps = [[0.01, 0.02], [0.02, -0.01], [-0.03, 0.0]]
+    paths = {}
+    for speed in (1.0, 0.25):
+        policy = _Scripted(*steps)
+        loop = _loop(policy, execution=replace(EXACT, speed=speed))
+        loop.start(0, np.zeros(2))
+        paths[speed] = []
+        for tick in range(round(3 / speed)):
+            loop.observe(tick * PERIOD, loop.commanded)
+            outcome = loop.advance(tick * PERIOD)
+            assert isinstance(outcome, Command) and not outcome.clamped and not outcome.reason
+            paths[speed].append(outcome.position)
+        # To the policy, an arm that is slowed down moves as ever: it is asked once for each of its steps.
+        assert policy.calls == 3
+    np.testing.assert_array_equal(paths[0.25][3::4], paths[1.0])
+    np.testing.assert_allclose(np.diff(paths[0.25], axis=0)[3:7], np.tile([0.005, -0.0025], (4, 1)), atol=1e-12)
 
 
 def test_between_policy_ticks_the_command_is_repeated_and_the_policy_is_not_asked():

@@ -43,7 +43,8 @@ class Inspect(ReadsBags):
             from vdd_ros.robot.kinematics import Kinematics
 
             contract = load_contract(self.contract)
-            kinematics = Kinematics.from_contract(contract)
+            if contract.robot.model or contract.needs_model:
+                kinematics = Kinematics.from_contract(contract)
         with Bars(out) as bars:
             found = inspect(
                 self.bag, contract, kinematics, kinematics, lambda share: bars('inspect', round(100 * share), 100, {})

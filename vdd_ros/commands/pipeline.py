@@ -81,7 +81,12 @@ def record(
             progress('record', done, episodes, {'failures': failures, 'ways': ways})
 
     with NodeGraph(logs) as graph:
-        bridge = {'task': task, 'mode': 'lockstep', 'command_rate': NANOSECONDS / CONTROL_PERIOD}
+        bridge = {
+            'task': task,
+            'contract': contract,
+            'mode': 'lockstep',
+            'command_rate': NANOSECONDS / CONTROL_PERIOD,
+        }
         graph.start('mujoco_bridge', bridge)
         graph.start('recorder', {'output': str(output.absolute()), 'contract': contract, 'use_sim_time': True})
         settings = {'task': task, 'contract': contract, 'episodes': episodes, 'seed': seed, 'recorder': 'recorder'}

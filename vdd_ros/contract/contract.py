@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from vdd_ros.common.errors import ContractError
 from vdd_ros.common.share import share_path
 from vdd_ros.common.yaml_file import Document
 from vdd_ros.contract.contract_file import complaint, misplaced
-from vdd_ros.contract.contract_rules import SINCE_2, complaints
+from vdd_ros.contract.contract_rules import JOINT_TYPES, SINCE_2, complaints
 from vdd_ros.contract.episode_rules import Episodes, Signal
 from vdd_ros.contract.features import ActionMode, Alignment, Axis, Frozen, Image, JointStream, TopicFeature
 
@@ -83,8 +85,9 @@ class ToolWeights(Frozen):
 class Robot(Frozen):
     """The arm: its model, its tool and its joints."""
 
-    model: str
-    """MJCF or URDF file. A path, or the name of a model that ships with the package. Empty for plain arrays."""
+    model: str = ''
+    """MJCF or URDF file. A path, or the name of a model that ships with the package. Without it, nodes that command the
+    arm read the URDF from the topic `robot_description`, and data has no features in tool space."""
     tool: str
     """Site (MJCF) or link (URDF) that defines the tool frame."""
     joints: tuple[str, ...] = Field(min_length=1)
@@ -108,6 +111,26 @@ class Topics(Frozen):
     """std_msgs/Float64MultiArray, in the order of `robot.joints` [rad]."""
     episode: str = 'episode'
     """diagnostic_msgs/DiagnosticArray with the start and end marks of each demonstration."""
+
+
+@dataclass(frozen=True)
+class Controller:
+    """Who moves some joints: the topic that it is commanded on, and what its messages are."""
+
+    name: str
+    """The name of its action; empty of the arm's, which several actions may make the commands of."""
+    topic: str
+    type: str
+    joints: tuple[str, ...]
+    """The joints that it moves, among those of the contract."""
+    names: tuple[str, ...]
+    """What its messages and the joint states call them."""
+    places: slice
+    """Where they are among the joints of the contract."""
+    reading: JointStream | TopicFeature
+    """How the numbers of its messages become joint values."""
+    measured: bool
+    """Whether the joint states measure them; else they count as where they are commanded to be."""
 
 
 class Contract(Frozen):
@@ -231,7 +254,7 @@ class Contract(Frozen):
     @property
     def has_robot(self) -> bool:
         """Whether it describes a robot; a contract of plain arrays does not."""
-        return bool(self.robot.model)
+        return bool(self.robot.model or self.robot.tool)
 
     @property
     def actions(self) -> tuple[Feature | TopicFeature, ...]:
@@ -239,9 +262,66 @@ class Contract(Frozen):
         return (self.action, *self.further_actions)
 
     @property
+    def needs_model(self) -> bool:
+        """Whether data of this contract needs the robot's model: a feature is in tool space."""
+        return any(feature.space == 'tool' for feature in (*self.observation, *self.actions))
+
+    @property
     def topic_features(self) -> tuple[TopicFeature, ...]:
-        """The features of the observation that are read from topics of their own."""
-        return tuple(feature for feature in self.observation if isinstance(feature, TopicFeature))
+        """The features of the observation that are heard on topics of their own.
+
+        What a controller of this contract is commanded is none of them: who commands knows it.
+        """
+        found = (feature for feature in self.observation if isinstance(feature, TopicFeature))
+        return tuple(feature for feature in found if self.controller_of(feature) is None)
+
+    @property
+    def controllers(self) -> tuple[Controller, ...]:
+        """Who takes the commands: the controller of the arm, then one for each action with a topic of its own.
+
+        Actions that command no positions of joints, such as the pose of a tool, are of no controller.
+        """
+        joints = self.robot.joints
+        names = self.commanded.names or joints
+        kind = self.commanded.type or JOINT_TYPES['commanded']
+        found = [Controller('', self.topics.commands, kind, joints, names, slice(0, len(joints)), self.commanded, True)]
+        begin = len(joints)
+        for feature in self.further_actions:
+            if isinstance(feature, TopicFeature) and feature.commands_positions:
+                size = feature.size
+                unnamed = (feature.name,) if size == 1 else tuple(f'{feature.name}_{place}' for place in range(size))
+                names, places = feature.joints or unnamed, slice(begin, begin + size)
+                measured = bool(feature.joints)
+                found.append(
+                    Controller(feature.name, feature.topic, feature.type, names, names, places, feature, measured)
+                )
+                begin += size
+        return tuple(found)
+
+    @property
+    def joints(self) -> tuple[str, ...]:
+        """All that is commanded: the joints of the robot, then those of further controllers, such as a gripper.
+
+        Numbers of an action that names no joints are called by the name of that action.
+        """
+        return tuple(joint for controller in self.controllers for joint in controller.joints)
+
+    @property
+    def measured_joints(self) -> np.ndarray:
+        """Which of `joints` the joint states measure, shape (joint,) bool."""
+        return np.concatenate([np.full(len(each.joints), each.measured) for each in self.controllers])
+
+    def observes(self, controller: Controller) -> bool:
+        """Tell whether the policy sees what a further controller is commanded."""
+        found = (feature for feature in self.observation if isinstance(feature, TopicFeature))
+        return any(self.controller_of(feature) == controller for feature in found)
+
+    def controller_of(self, feature: TopicFeature) -> Controller | None:
+        """Return the controller whose commands a feature of observation or action is; None if it is of none."""
+        for controller in self.controllers[1:]:
+            if _as_read(controller.reading) == _as_read(feature):
+                return controller
+        return None
 
     @property
     def period(self) -> int:
@@ -304,6 +384,11 @@ class Contract(Frozen):
                 del feature['joints'], feature['mode']
         text = json.dumps(meaning, sort_keys=True, separators=(',', ':'))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _as_read(feature: TopicFeature) -> TopicFeature:
+    """Return how the numbers of a feature are read, whatever it is called and for."""
+    return feature.model_copy(update={'name': '', 'mode': None, 'align': Alignment(), 'rate': None})
 
 
 def load_contract(path: str | Path) -> Contract:

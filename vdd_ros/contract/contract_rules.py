@@ -24,6 +24,7 @@ def complaints(contract: Contract) -> Iterator[Complaint]:
     """Yield everything about a contract that does not go together."""
     yield from _actions(contract)
     yield from _features(contract)
+    yield from _controllers(contract)
     yield from _tool(contract)
     for name in ('measured', 'commanded'):
         yield from _joint_stream(contract, name)
@@ -75,6 +76,29 @@ def _features(contract: Contract) -> Iterator[Complaint]:
             yield f'{", ".join(strange)} is no joint of the robot', (*path, 'joints')
         if path[0] == 'observation' and (feature.source, contract.commanded.source) == ('commanded', 'measured'):
             yield 'nothing was recorded of commands, so they cannot be observed', (*path, 'source')
+
+
+def _controllers(contract: Contract) -> Iterator[Complaint]:
+    """Each joint and each topic has one controller; joints of plain numbers are named only where they are commanded."""
+    known, topics = list(contract.robot.joints), [contract.topics.commands]
+    for place, feature in enumerate(contract.further_actions):
+        controller = contract.controller_of(feature) if isinstance(feature, TopicFeature) else None
+        if controller is None:
+            continue
+        path = ('further_actions', place)
+        if twice := [joint for joint in controller.joints if joint in known]:
+            yield f'{", ".join(twice)} is commanded by another controller, too', (*path, 'joints')
+        if feature.topic in topics:
+            yield f'another controller is commanded on {feature.topic}, too', (*path, 'topic')
+        known += controller.joints
+        topics.append(feature.topic)
+        states = contract.measured.type or JOINT_TYPES['measured']
+        if feature.joints and types.kind(states) != 'joints':
+            yield f'joint states of {states} have no names, so they measure no {feature.joints[0]}', (*path, 'joints')
+    for place, feature in enumerate(contract.observation):
+        plain = isinstance(feature, TopicFeature) and feature.joints and types.kind(feature.type) == 'scalars'
+        if plain and contract.controller_of(feature) is None:
+            yield 'joints of plain numbers go with an action that commands them', ('observation', place, 'joints')
 
 
 def _tool(contract: Contract) -> Iterator[Complaint]:

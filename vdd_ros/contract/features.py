@@ -135,7 +135,8 @@ class TopicFeature(Reading):
     """Paths of the numbers in the message: `wrench.force.x`, a whole `wrench.force` or `pose.orientation`, `data[2]`,
     `data[0:7]`. For joint states: `position`, `velocity`, `effort`. Default: the main content of the type."""
     joints: tuple[str, ...] = ()
-    """Names of the joints. Only for JointState and JointTrajectory."""
+    """Names of the joints. For JointState and JointTrajectory, and for actions whose messages are plain numbers: the
+    joints that these numbers command. The joint states measure them under the same names."""
     frames: tuple[str, ...] = ()
     """Frame chain, from the reference frame to the target frame. Only for TFMessage. Static transforms come from
     `<topic>_static` and are valid at any time."""
@@ -170,7 +171,8 @@ class TopicFeature(Reading):
     def _says_which_numbers(self) -> TopicFeature:
         kind = types.kind(self.type)
         for key, wanted in (('joints', 'joints'), ('frames', 'frames'), ('image', 'image'), ('points', 'points')):
-            if (kind == wanted) != bool(getattr(self, key)):
+            named = key == 'joints' and kind == 'scalars' and bool(types.position_paths(self.type, len(self.joints)))
+            if (kind == wanted) != bool(getattr(self, key)) and not named:
                 raise ValueError(f'{self.type} goes {"without" if kind != wanted else "with"} `{key}`')
         if kind == 'frames' and len(self.frames) < 2:
             raise ValueError('a chain has at least two frames')
@@ -182,7 +184,11 @@ class TopicFeature(Reading):
             raise ValueError(f'{self.type} has no header to stamp by')
         if self.axes:
             raise ValueError('axes go with `space: tool`, and only with it')
-        turned = any(types.is_orientation(path) for path in self.fields or types.default_fields(self.type))
+        if self.joints and len(self.paths) != len(self.joints) * (1 if kind == 'scalars' else len(self.read_fields)):
+            raise ValueError(f'{len(self.paths)} numbers in `fields` for {len(self.joints)} joints')
+        if len(set(self.joints)) != len(self.joints):
+            raise ValueError(f'a joint is named twice in {list(self.joints)}')
+        turned = any(types.is_orientation(path) for path in self.read_fields)
         plain = (self.unit, self.sign, self.scale, self.offset) == ('si', (1.0,), (1.0,), (0.0,))
         if (turned or kind in ('image', 'frames')) and not plain:
             raise ValueError('unit, sign, scale and offset go with plain numbers: put them into a feature of their own')
@@ -193,12 +199,29 @@ class TopicFeature(Reading):
         return self
 
     @property
+    def read_fields(self) -> tuple[str, ...]:
+        """The `fields`, or what is read where they are left out."""
+        if self.fields:
+            return self.fields
+        if self.joints and self.type in types.ARRAYS:
+            return (f'data[0:{len(self.joints)}]',)
+        return types.default_fields(self.type)
+
+    @property
     def paths(self) -> tuple[str, ...]:
         """Every number that is read, by its path; of joints, by field and place among `joints`."""
-        fields = self.fields or types.default_fields(self.type)
+        fields = self.read_fields
         if types.kind(self.type) == 'joints':
             return tuple(f'{field}[{place}]' for field in fields for place in range(len(self.joints)))
-        return tuple(path for field in fields for path in types.expand(field))
+        return tuple(path for field in fields for path in types.expand(field, self.type))
+
+    @property
+    def commands_positions(self) -> bool:
+        """Whether its messages, as an action, are positions of joints that a controller takes, each number once."""
+        if types.kind(self.type) == 'joints':
+            return self.read_fields == ('position',)
+        wanted = types.position_paths(self.type, self.size)
+        return bool(wanted) and sorted(self.paths) == sorted(wanted)
 
     @property
     def size(self) -> int:
@@ -210,7 +233,7 @@ class TopicFeature(Reading):
             return self.image.size
         if self.points is not None:
             return 3 * self.points
-        quaternions = sum(types.is_orientation(field) for field in self.fields or types.default_fields(self.type))
+        quaternions = sum(types.is_orientation(field) for field in self.read_fields)
         return len(self.paths) + quaternions * (turned - 4)
 
 

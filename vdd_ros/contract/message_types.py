@@ -56,6 +56,10 @@ _VECTORS = {
     *('position', 'translation', 'point', 'vector', 'force', 'torque', 'linear', 'angular'),
     *('angular_velocity', 'linear_acceleration'),
 }
+ARRAYS = {_FULL[name] for name in ('Float64MultiArray', 'Float32MultiArray')}
+"""Types that are one array of numbers, `data`."""
+GRIPPER_COMMAND = 'control_msgs/msg/GripperCommand'
+_NUMBERS = {_FULL[name] for name in 'Float64 Float32 Int32 Int64 UInt8 Bool'.split()}
 _SLICE = re.compile(r'^(.*)\[(\d+):(\d+)\]$')
 
 
@@ -86,13 +90,32 @@ def default_fields(name: str) -> tuple[str, ...]:
     return _FIELDS.get(name.rpartition('/')[2], ()) if name in _FULL.values() else ()
 
 
+def position_paths(name: str, size: int) -> tuple[str, ...]:
+    """Return where a message that commands ``size`` positions has them; of joints with names, `position`.
+
+    Nothing of types that command no positions, or not so many.
+    """
+    if name in ARRAYS:
+        return tuple(f'data[{place}]' for place in range(size))
+    if kind(name) == 'joints':
+        return ('position',)
+    if size == 1 and name in _NUMBERS:
+        return ('data',)
+    return ('position',) if size == 1 and name == GRIPPER_COMMAND else ()
+
+
 def is_orientation(path: str) -> bool:
     """Tell whether a path is that of a whole quaternion."""
     return path.rpartition('.')[2] in _ORIENTATIONS
 
 
-def expand(path: str) -> tuple[str, ...]:
-    """Return the paths of the single numbers that a path stands for: a vector, a quaternion, a slice, or itself."""
+def expand(path: str, name: str = '') -> tuple[str, ...]:
+    """Return the paths of the single numbers that a path stands for: a vector, a quaternion, a slice, or itself.
+
+    ``name`` is the type that the path is in: the position of a gripper command is one number.
+    """
+    if name == GRIPPER_COMMAND:
+        return (path,)
     last = path.rpartition('.')[2]
     if last in _ORIENTATIONS:
         return tuple(f'{path}.{axis}' for axis in 'xyzw')

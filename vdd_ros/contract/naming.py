@@ -8,6 +8,7 @@ import numpy as np
 
 from vdd_ros.contract import message_types as types
 from vdd_ros.contract.contract import Contract
+from vdd_ros.contract.features import TopicFeature
 
 
 def observation_names(contract: Contract) -> list[str]:
@@ -17,19 +18,26 @@ def observation_names(contract: Contract) -> list[str]:
         width = contract.width(feature)
         if feature.source == 'topic':
             parts = [str(number) for number in range(width)]
-            if not (feature.frames or feature.image or feature.points):
-                fields = feature.fields or types.default_fields(feature.type)
-                parts = [part for field in fields for part in _parts(field, feature.rotation)]
+            if feature.joints:
+                several = len(feature.paths) > len(feature.joints)
+                parts = [
+                    f'{field} {joint}' if several else joint
+                    for field in (feature.read_fields if several else ('',))
+                    for joint in feature.joints
+                ]
+            elif not (feature.frames or feature.image or feature.points):
+                parts = [part for field in feature.read_fields for part in _parts(field, feature)]
         else:
             parts = list(contract.parts_of(feature))
         names += [f'{feature.name} {part}' if width > 1 else feature.name for part in parts]
     return names
 
 
-def _parts(field: str, rotation: str) -> list[str]:
+def _parts(field: str, feature: TopicFeature) -> list[str]:
     if types.is_orientation(field):
-        return [*'xyzw'] if rotation == 'quaternion' else [f'turn {row}{column}' for column in 'xy' for row in 'xyz']
-    return [path.rpartition('.')[2] for path in types.expand(field)]
+        quaternion = feature.rotation == 'quaternion'
+        return [*'xyzw'] if quaternion else [f'turn {row}{column}' for column in 'xy' for row in 'xyz']
+    return [path.rpartition('.')[2] for path in types.expand(field, feature.type)]
 
 
 def action_changes(contract: Contract) -> np.ndarray:
@@ -54,7 +62,9 @@ def action_names(contract: Contract) -> list[str]:
     """Return what each number of an action is called: joints by their names, axes with that of their feature."""
     names: list[str] = []
     for feature in contract.actions:
-        if feature.source == 'topic':
+        if feature.source == 'topic' and feature.joints:
+            names += feature.joints
+        elif feature.source == 'topic':
             names += [f'{feature.name} {number}' for number in range(contract.width(feature))]
         elif feature.space == 'joint':
             names += contract.joints_of(feature)

@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.common.errors import ConfigurationError, InterfaceError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.control_output import Command, ControlOutput, Counters, Hold, PlanRecord, Stop
 from vdd_ros.control.execution import Execution
@@ -19,12 +19,12 @@ from vdd_ros.control.measurement_guard import MeasurementGuard
 from vdd_ros.control.ood import OodRules
 from vdd_ros.control.plan_buffer import PlanBuffer, PlanSource, Streams
 from vdd_ros.control.plan_follower import InterpolatingFollower, LockstepFollower, PlanFollower
-from vdd_ros.control.planner import Asking, Planner, Proposal, Student, answered
+from vdd_ros.control.planner import Asking, Planner, Proposal, Student, Tick, answered
 from vdd_ros.control.policy_interface import Kinematics
 from vdd_ros.control.rules import Rules
 from vdd_ros.control.start_gate import Approach, StartGate
 from vdd_ros.control.tracker import Tracker
-from vdd_ros.control.trajectory import settling
+from vdd_ros.control.trajectory import State, settling
 from vdd_ros.policy.routing import Choice, Routing
 
 _SETTLES = 0.95
@@ -98,6 +98,7 @@ class ControlLoop:
             Commands leave faster than plans, and chunks are too short for a motion that settles.
 
         """
+        self._contract = contract
         self._period = contract.period if control_period is None else control_period
         self.is_lockstep = self._period >= contract.period
         """Whether a command leaves for each waypoint."""
@@ -114,13 +115,15 @@ class ControlLoop:
             blend = execution.blend * contract.period / NANOSECONDS
             lockstep = self.is_lockstep
             plan_follower = (
-                LockstepFollower(contract.period)
+                LockstepFollower(contract.period, execution.speed)
                 if lockstep
                 else InterpolatingFollower(self._period, contract.period, blend)
             )
         self._plan_follower = plan_follower
         self._measurements = Measurements(freshness)
         self._guard, self._newest, self._doubt = guard, (0, np.zeros(0)), ''
+        measured = contract.measured_joints
+        self._unmeasured = None if measured.all() else ~measured
         self._gives_in, self._return = False, None
         self._lookahead = Lookahead(self._period, horizon, lockstep=self.is_lockstep) if horizon else None
         self._plan_buffer = PlanBuffer(self._source, contract.span, streams)
@@ -164,6 +167,37 @@ class ControlLoop:
         """How the expert of the newest plan was chosen; None before the first plan, and where no policy plans."""
         return self._source.choice
 
+    def placed(self, stamp: int, position: np.ndarray) -> np.ndarray:
+        """Return where to start, shape (joint,) [rad], from a position of ``stamp`` [ns] with NaN where none is known.
+
+        Unknown may be where a further controller is whose joints nobody measures. It begins where the first plan wants
+        it to be, which says so if the mode of its action is `absolute`, and the policy does not observe its command.
+
+        Raises
+        ------
+        InterfaceError
+            The first plan depends on it, or cannot be made.
+
+        """
+        unknown = np.isnan(position)
+        if not unknown.any():
+            return position
+        for controller in self._contract.controllers[1:]:
+            mode = self._contract.mode_of(controller.reading)
+            leads_on = mode != 'absolute' or self._contract.observes(controller)
+            if unknown[controller.places].any() and (controller.measured or leads_on):
+                raise InterfaceError(
+                    expected=f'where {", ".join(controller.joints)} is, which the policy goes on from',
+                    found=f'no command on {controller.topic} yet, and nothing measures it',
+                    remedy='command it once before the activation; or name its `joints` in the contract, which joint '
+                    'states then measure, and learn anew',
+                )
+        known = np.where(unknown, 0.0, position)
+        still = np.zeros(len(known))
+        tick = Tick(0, 0, stamp, 0.0, known, known, State(known, still, still))
+        first = answered(self._plan_buffer.trying(tick), self._source.experts).steps[0]
+        return np.where(unknown, np.clip(first, self._limits.lower, self._limits.upper), position)
+
     def start(self, stamp: int, position: np.ndarray) -> None:
         """Anchor the arm at its measured position, shape (joint,) [rad], and let the policy act from ``stamp`` [ns]."""
         self._trust(stamp, position)
@@ -197,8 +231,9 @@ class ControlLoop:
         level, reason = self._measurements.judge(now) if self._started else ('stop', 'not started')
         if level in ('coast', 'stop'):
             return reason
-        if (lag := np.abs(self._tracker.position - self._measurements.position).max()) > self._limits.lag:
-            return f'the arm is {lag:.3g} rad from the command; start anew'
+        lag = np.abs(self._tracker.position - self._measurements.position)
+        if (lag > self._limits.lag).any():
+            return f'the arm is {lag[lag > self._limits.lag].max():.3g} rad from the command; start anew'
         self._latched = None
         self._begin(now)
         return None
@@ -209,8 +244,10 @@ class ControlLoop:
         Not taken in is what is not finite, and what comes out of order. A stamp that is older than the newest by more
         than the freshness rule's ``max_age`` says that time has been set back: everything seen before is void. With a
         guard, what is not finite holds the arm until a sound measurement comes, and a position where it cannot be stops
-        it.
+        it. Of joints that nobody measures nothing is taken in: they count as where they are commanded to be.
         """
+        if self._unmeasured is not None and self._started:
+            position = np.where(self._unmeasured, self._tracker.position, position)
         if self._guard is not None and self._started:
             if not np.isfinite(position).all():
                 joint = int((~np.isfinite(position)).argmax())
@@ -243,9 +280,12 @@ class ControlLoop:
         """Choose experts by other rules from the next plan on."""
         self._source.routing = routing
 
-    def follow(self, position: np.ndarray) -> None:
-        """In the shadow of another commander: take what it sent, shape (joint,) [rad], for the newest command."""
-        self._tracker.follow(position)
+    def follow(self, position: np.ndarray, places: slice = slice(None)) -> None:
+        """In the shadow of another commander: take what it sent to one controller for the newest command.
+
+        Shape (joint,) [rad], of those joints that are at ``places``.
+        """
+        self._tracker.follow(position, places)
 
     def counters(self) -> Counters:
         """Return what was counted so far."""
@@ -444,6 +484,8 @@ class ControlLoop:
             return
         if self._first:
             distance = np.abs(proposal.steps[0] - self._tracker.position)
+            if self._unmeasured is not None:
+                distance[self._unmeasured] = 0.0
             if distance.max() > self._gate.threshold:
                 self._meet_far_start(proposal, distance)
                 return
@@ -457,6 +499,8 @@ class ControlLoop:
             return
         self._approached = True
         here, goal = self._tracker.position, proposal.steps[0]
+        if self._unmeasured is not None:
+            goal = np.where(self._unmeasured, here, goal)
         self._approach = Approach(self._limits, self._seconds, here, goal, self._gate.speed)
 
     def _note_tick(self, now: int, level: str) -> None:

@@ -70,6 +70,7 @@ class Deployment(Settings):
     acceleration_time: float = Field(0.5, gt=0)
     jerk_time: float = Field(0.1, gt=0)
     max_lag: float = 0.5
+    grippers: tuple[str, ...] = ()
     limits: Literal['clamp', 'reject'] = 'clamp'
     start_threshold: float = 0.5
     start: Literal['refuse', 'approach'] = 'refuse'
@@ -109,7 +110,10 @@ class Deployment(Settings):
     @property
     def fingerprint(self) -> str:
         """The SHA-256 of the rules that commands are under, files included; the operating mode is not among them."""
-        values = self.model_dump(mode='json', exclude={'operating_mode'})
+        # A rule that came later counts where it says something: reports made before keep theirs.
+        values = self.model_dump(
+            mode='json', exclude={'operating_mode'} if self.grippers else {'operating_mode', 'grippers'}
+        )
         if self.joint_limits:
             values['joint_limits'] = _digest(self._limits_file)
         if not self.rule_parameters:  # verdicts of before there were any go on to hold
@@ -117,6 +121,11 @@ class Deployment(Settings):
         if self.rules:
             values['rules'] = _digest(Path(self.rules))
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def speed(self) -> float:
+        """How fast plans are carried out, 1 for as planned: by the operating mode."""
+        return self.slow_speed if self.operating_mode == 'slow' else 1.0
 
     @property
     def _limits_file(self) -> Path:
@@ -134,15 +143,16 @@ class Deployment(Settings):
         In lockstep a command is a waypoint, and waypoints at the rate of a policy are not smooth: there, acceleration
         and jerk are limited only if a file says so.
         """
-        bounds = kinematics.lower, kinematics.upper, kinematics.velocity_limits
-        limits = Limits(*bounds, self.max_lag, mode=self.limits)
+        said = kinematics.limits_of(contract.joints)
+        lag = np.where(contract.measured_joints & ~self._gripping(contract), self.max_lag, np.inf)
+        limits = Limits(said['lower'], said['upper'], said['velocity'], lag, mode=self.limits)
         if self.joint_limits:
-            limits = limits.tightened(**load_joint_limits(self._limits_file, contract.robot.joints))
-        scale = self.velocity_scale * (self.slow_speed if self.operating_mode == 'slow' else 1.0)
+            limits = limits.tightened(**load_joint_limits(self._limits_file, contract.joints))
+        scale = self.velocity_scale * self.speed
         limits = limits.tightened(velocity=limits.velocity * scale)
         if lockstep:
             return limits
-        limits = limits.tightened(acceleration=kinematics.acceleration_limits, jerk=kinematics.jerk_limits)
+        limits = limits.tightened(acceleration=said['acceleration'], jerk=said['jerk'])
         told = np.isfinite(limits.acceleration)
         limits = limits.tightened(acceleration=np.where(told, np.inf, limits.velocity / self.acceleration_time))
         told = np.isfinite(limits.jerk)
@@ -158,8 +168,28 @@ class Deployment(Settings):
             self.blend,
             self.coherence,
             self.action_noise_scale,
-            self.slow_speed if self.operating_mode == 'slow' else 1.0,
+            self.speed,
         )
+
+    def _gripping(self, contract: Contract) -> np.ndarray:
+        """Return which joints may stand still on what they hold, shape (joint,) bool."""
+        if unknown := [joint for joint in self.grippers if joint not in contract.joints]:
+            raise ConfigurationError(
+                expected=f'grippers that are some of {", ".join(contract.joints)}',
+                found=', '.join(unknown),
+                remedy='name joints of the contract in the parameter grippers',
+            )
+        return np.isin(contract.joints, self.grippers)
+
+    def _guard_of(self, contract: Contract, kinematics: Kinematics) -> MeasurementGuard:
+        limits = kinematics.limits_of(contract.joints)
+        turns = np.isinf(limits['lower']) & np.isinf(limits['upper'])
+        turns &= [kinematics.has_joint(joint) for joint in contract.joints]
+        following = contract.measured_joints & ~self._gripping(contract)
+        velocity = np.where(contract.measured_joints, limits['velocity'], np.inf)
+        # The bound on the lag must not hide that an arm stands still; what closes on objects may.
+        ahead = np.where(following, min(AHEAD, self.max_lag / 2), np.inf)
+        return MeasurementGuard(velocity, turns & contract.measured_joints, ahead)
 
     def ood_rules_of(self, policy: Any) -> OodRules | None:
         """Return what is usual for a policy; None if nobody asks, or if it does not know."""
@@ -243,7 +273,7 @@ class Deployment(Settings):
             start_gate=StartGate(self.start_threshold, self.start, self.start_speed),
             ood_rules=self.ood_rules_of(policy),
             streams=streams,
-            guard=_guard_of(kinematics, self.max_lag) if guarded else None,
+            guard=self._guard_of(contract, kinematics) if guarded else None,
             horizon=horizon,
         )
 
@@ -271,7 +301,7 @@ class Deployment(Settings):
         """
         lockstep = period >= contract.period
         limits = self.limits_of(contract, kinematics, lockstep=lockstep)
-        playback = Playback(track, limits, speed * (self.slow_speed if self.operating_mode == 'slow' else 1.0))
+        playback = Playback(track, limits, speed * self.speed)
         loop = ControlLoop(
             contract,
             None,
@@ -282,7 +312,7 @@ class Deployment(Settings):
             start_gate=StartGate(NEAR, 'approach', self.start_speed),
             source=playback,
             plan_follower=PathFollower(playback, limits, period, lockstep=lockstep),
-            guard=_guard_of(kinematics, self.max_lag) if guarded else None,
+            guard=self._guard_of(contract, kinematics) if guarded else None,
             horizon=horizon,
         )
         return loop, playback
@@ -325,12 +355,6 @@ def deployment_parameters(file: Path) -> dict[str, Any]:
             found=f'{type(error).__name__} {" ".join(str(error).split())}',
             remedy='give a parameter file as policy.launch.py takes it',
         ) from error
-
-
-def _guard_of(kinematics: Kinematics, lag: float) -> MeasurementGuard:
-    endless = np.isinf(kinematics.lower) & np.isinf(kinematics.upper)
-    # The bound on the lag must not hide that an arm stands still.
-    return MeasurementGuard(kinematics.velocity_limits, endless, min(AHEAD, lag / 2))
 
 
 def _digest(file: Path) -> str:

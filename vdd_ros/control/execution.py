@@ -28,7 +28,7 @@ class Execution:
     action_noise_scale: float = 0.0
     """How much of its own spread an expert acts with, drawn for each plan: 0 is its mean, 1 the student's own."""
     speed: float = 1.0
-    """How fast plans are carried out, 1 for as planned: the same way, only slower. Not in lockstep."""
+    """How fast plans are carried out, 1 for as planned: the same way, only slower."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be carried out."""

@@ -54,8 +54,8 @@ def preview_experts(
     gating = np.exp(answer.log_gating[0])
     shown = [int(expert) for expert in np.argsort(-gating) if gating[expert] >= _LEAST_PROBABILITY]
     arms = [arm] + [_arrived(contract, kinematics, history)[0] for _ in shown[1:]]
-    behind = history[-1][0] - history[-1][1]
-    paths = [[kinematics.tool_position(arm.commanded)] for arm in arms]
+    behind, robot = history[-1][0] - history[-1][1], len(contract.robot.joints)
+    paths = [[kinematics.tool_position(arm.commanded[:robot])] for arm in arms]
     means = np.repeat(answer.mean[:1], len(shown), axis=0)
     for _ in range(steps):
         windows = []
@@ -64,7 +64,7 @@ def preview_experts(
             if np.isfinite(target).all():
                 arm.sent(target)
             windows.append(arm.observe(arm.commanded + behind))
-            path.append(kinematics.tool_position(arm.commanded))
+            path.append(kinematics.tool_position(arm.commanded[:robot]))
         means = policy.experts(np.stack(windows)).mean
     return tuple(Way(expert, float(gating[expert]), np.array(path)) for expert, path in zip(shown, paths))
 

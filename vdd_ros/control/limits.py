@@ -27,8 +27,9 @@ class Limits:
     """Greatest position [rad]."""
     velocity: np.ndarray
     """Greatest speed [rad/s]."""
-    lag: float
-    """How far a command may be led away from the measured position [rad]: a blocked arm is not pushed ever harder."""
+    lag: float | np.ndarray
+    """How far a command may be led away from the measured position [rad], one number for all joints or one for each: a
+    blocked arm is not pushed ever harder."""
     acceleration: np.ndarray | None = None
     """Greatest acceleration [rad/s^2]; None for no limit."""
     jerk: np.ndarray | None = None
@@ -40,13 +41,14 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Fill in what is absent, and refuse limits that no command can meet."""
+        object.__setattr__(self, 'lag', np.broadcast_to(np.asarray(self.lag, dtype=np.float64), np.shape(self.lower)))
         for name in ('lower', 'upper', 'velocity', 'acceleration', 'jerk'):
             value = getattr(self, name)
             array = np.full(np.shape(self.lower), np.inf) if value is None else np.array(value, dtype=np.float64)
             object.__setattr__(self, name, array)
         rates = (self.velocity, self.acceleration, self.jerk)
         shapes = {array.shape for array in (self.lower, self.upper, *rates)}
-        positive = all((array > 0).all() for array in rates) and self.lag > 0 and 0 < self.recovery < np.inf
+        positive = all((array > 0).all() for array in (*rates, self.lag)) and 0 < self.recovery < np.inf
         if len(shapes) > 1 or not ((self.lower < self.upper).all() and positive):
             raise ConfigurationError(
                 expected='lower < upper, and velocity, acceleration, jerk, lag and recovery above 0 for every joint',

@@ -29,20 +29,24 @@ AHEAD = 0.03
 class MeasurementGuard:
     """Compares every measurement with the one before, and the arm's motion with its commands."""
 
-    def __init__(self, velocity: np.ndarray, continuous: np.ndarray, ahead: float = AHEAD) -> None:
+    def __init__(self, velocity: np.ndarray, continuous: np.ndarray, ahead: float | np.ndarray = AHEAD) -> None:
         """Guard joints.
 
         Parameters
         ----------
         velocity
-            Greatest speed of the joints, by the model and not by the deployment, shape (joint,) [rad/s].
+            Greatest speed of the joints, by the model and not by the deployment, shape (joint,) [rad/s]; where it is
+            infinite, any measurement is plausible.
         continuous
             Which joints turn without end, shape (joint,) bool: what is measured of them may wrap by 2 pi.
         ahead
-            How far a joint may be commanded while it stands still [rad].
+            How far a joint may be commanded while it stands still [rad], one number or one for each joint; infinity for
+            those that need not follow their commands.
 
         """
-        self._velocity, self._continuous, self._ahead = velocity, continuous, ahead
+        self._bounded, self._continuous, self._ahead = np.isfinite(velocity), continuous, ahead
+        self._least_ahead = float(np.min(ahead))
+        self._velocity = np.where(self._bounded, velocity, 0.0)
         self._turns = bool(np.any(continuous))
         self.anchor(0, np.zeros(len(velocity)))
 
@@ -76,7 +80,7 @@ class MeasurementGuard:
         if max(moved.tolist()) <= _SLACK:  # as nearly always
             self._stamp, self._position = stamp, position
             return ''
-        excess = moved - _SLACK - _MARGIN * self._velocity * seconds
+        excess = np.where(self._bounded, moved - _SLACK - _MARGIN * self._velocity * seconds, 0.0)
         if (excess > 0).any():
             joint = int(excess.argmax())
             return (
@@ -107,7 +111,7 @@ class MeasurementGuard:
         wanted = np.minimum.reduce(np.abs(due - asked))
         moves = np.abs(measured - stood) > np.maximum(_STILL, _FOLLOWED * wanted)
         self._still = np.where(moves, due, asked), np.where(moves, measured, stood)
-        if max(wanted.tolist()) <= self._ahead:
+        if max(wanted.tolist()) <= self._least_ahead:
             return ''
         stuck = ~moves & (wanted > self._ahead)
         if not stuck.any():

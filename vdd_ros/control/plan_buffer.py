@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vdd_ros.common.errors import InterfaceError
 from vdd_ros.control.control_output import PlanRecord
 from vdd_ros.control.planner import Asking, Proposal, Tick
 from vdd_ros.control.trajectory import State
@@ -111,6 +112,26 @@ class PlanBuffer:
             self._since_plan = 0
             self.wants_plan = True
         return ''
+
+    def trying(self, tick: Tick) -> Asking[Proposal]:
+        """Return what is proposed at a tick before the start, by a window of it alone; `begin` voids it.
+
+        Raises
+        ------
+        InterfaceError
+            A stream is not known yet, or nothing can be proposed.
+
+        """
+        self.begin()
+        refused = self.note(tick.stamp, tick.time, tick.measured, tick.commanded, tick.reference)
+        yield from self.planning()
+        proposal = self.take()
+        fault = refused or proposal.fault or proposal.broken
+        if fault:
+            raise InterfaceError(
+                expected='a plan that says where the commands begin', found=fault, remedy='mend that, then activate'
+            )
+        return proposal
 
     def take(self) -> Proposal | None:
         """Return the plan that has arrived, once."""

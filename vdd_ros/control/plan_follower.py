@@ -21,6 +21,10 @@ _ASTRAY = 1e-3
 """Farther than this from the motion [rad], commands are no longer on it: the next plan goes out from them."""
 
 
+_WHOLE = 1e-9
+"""Less than this is missing to a waypoint only by rounding."""
+
+
 class PlanFollower(abc.ABC):
     """A way to carry out plans."""
 
@@ -74,17 +78,23 @@ class PlanFollower(abc.ABC):
 
 
 class LockstepFollower(PlanFollower):
-    """A waypoint for each command: simulation waits for it, and knows no time between the two."""
+    """A waypoint for each command: simulation waits for it, and knows no time between the two.
+
+    At a lower speed, a waypoint takes several commands on the straight line to it. The policy ticks when it is reached:
+    to the policy, an arm that is slowed down moves as ever.
+    """
 
     time = 0.0
     speed = 1.0
     is_spent = False
 
-    def __init__(self, period: int) -> None:
-        """Tick once per policy period [ns]."""
+    def __init__(self, period: int, speed: float = 1.0) -> None:
+        """Command once per policy period [ns], and go on by so many policy periods with each command, at most 1."""
         self._period = period
+        self.speed = speed
         self._next_tick = 0
         self._target: np.ndarray | None = None
+        self._begin, self._share = np.zeros(0), 0.0
 
     def drop(self, now: int) -> None:
         """Forget the waypoint."""
@@ -96,11 +106,11 @@ class LockstepFollower(PlanFollower):
         if now < self._next_tick:
             return False
         self._next_tick += self._period * max(1, -(-(now - self._next_tick + 1) // self._period))
-        return True
+        return self._target is None
 
     def accept(self, proposal: Proposal, tracker: Tracker) -> bool:
         """Take the next waypoint."""
-        self._target = proposal.steps[0]
+        self._target, self._begin, self._share = proposal.steps[0], tracker.position, 0.0
         return True
 
     def reference(self, tracker: Tracker) -> State:
@@ -108,12 +118,15 @@ class LockstepFollower(PlanFollower):
         return State(tracker.position, tracker.velocity, tracker.acceleration)
 
     def is_due(self, elapsed: int) -> bool:
-        """Whenever a waypoint is there."""
-        return self._target is not None
+        """Tell that a waypoint is there, or, a period later, the next place on the way to it."""
+        return self._target is not None and (not self._share or 2 * elapsed >= self._period)
 
     def next(self, elapsed: int, speed: float, tracker: Tracker) -> np.ndarray | None:
-        """Give the waypoint away; nothing is between two of them, so nothing is slowed down."""
-        target, self._target = self._target, None
+        """Give the waypoint away, or the next place on the way to it; nothing else slows it down."""
+        target, self._share = self._target, self._share + self.speed
+        if target is not None and self._share < 1 - _WHOLE:
+            return self._begin + self._share * (target - self._begin)
+        self._target = None
         return target
 
 

@@ -68,6 +68,7 @@ class Steps(NamedTuple):
 class PolicyInterface:
     """One arm in motion under one contract; used alike by the control loop and by simulated rollouts.
 
+    Its joints are those of the contract: those of the robot, then those of further controllers such as a gripper.
     Holds the last joint command that really left, and the last few observations. In tool space, what the contract
     does not command (height, orientation) stays where it was when the arm was anchored.
 
@@ -84,6 +85,7 @@ class PolicyInterface:
         self._moves_joints = [part for part in self._decoding.done if part.space == 'joint']
         self._history: deque[np.ndarray] = deque(maxlen=contract.span + 1)
         self._commanded = np.zeros(0)
+        self._robot = len(contract.robot.joints)
         self._is_new = True
         self._is_absolute = any(part.mode == 'absolute' for part in self._moves_tool)
         self._step_limits = kinematics.step_limits(contract.period / NANOSECONDS) if self._moves_tool else None
@@ -100,6 +102,7 @@ class PolicyInterface:
 
     def tool_pose(self, joints: np.ndarray) -> tuple[float, ...]:
         """Map joints of shape (joint,) [rad] to x, y, z [m] and roll, pitch, yaw [rad] (fixed axes) of the tool."""
+        joints = joints[: self._robot]
         w, x, y, z = self._kinematics.tool_orientation(joints).tolist()
         roll = math.atan2(2 * (w * x + y * z), 1 - 2 * (x * x + y * y))
         pitch = math.asin(min(max(2 * (w * y - z * x), -1.0), 1.0))
@@ -136,8 +139,9 @@ class PolicyInterface:
         self._is_new = True
         self._commanded = np.array(measured, dtype=np.float64)
         if self._moves_tool:
-            self._reference = self._kinematics.tool_position(self._commanded)
-            self._orientation = self._kinematics.tool_orientation(self._commanded)
+            arm = self._commanded[: self._robot]
+            self._reference = self._kinematics.tool_position(arm)
+            self._orientation = self._kinematics.tool_orientation(arm)
 
     def observe(self, measured: np.ndarray, topics: Mapping[str, np.ndarray] = _NONE) -> np.ndarray:
         """Take in one tick's measured position, shape (joint,) [rad], and return the observation window.
@@ -155,8 +159,8 @@ class PolicyInterface:
         """Return the joints, shape (joint,) [rad], that an action of one step, shape (action,), asks for.
 
         The inverse of `action_values`: first the tool is brought to its place, then joints that are commanded by
-        themselves to theirs. Features that are commanded on topics of their own are not the arm's. Not finite where
-        the action is not, or asks for what is out of reach.
+        themselves to theirs, those of further controllers among them. Not finite where the action is not, or asks for
+        what is out of reach.
         """
         steps = self.waypoints(np.asarray(action)[None], self._commanded)
         return steps.joints[0] if len(steps.joints) else np.full_like(self._commanded, np.nan)
@@ -188,7 +192,9 @@ class PolicyInterface:
         if any(part.space == 'topic' for part in self._decoding.done):
             return None
         if self.contract.commanded.quantity == 'velocity':
-            after = (after - before) / (self.contract.period / NANOSECONDS)
+            arm = slice(self._robot)
+            after = np.array(after)
+            after[arm] = (after[arm] - before[arm]) / (self.contract.period / NANOSECONDS)
         return self._decoding.action(before, after)
 
     def motions(self, chunk: np.ndarray) -> np.ndarray:
@@ -207,7 +213,7 @@ class PolicyInterface:
     def _step(
         self, action: np.ndarray, commanded: np.ndarray, step_limits: np.ndarray | None
     ) -> tuple[np.ndarray, Solution | None]:
-        target, solution = commanded, None
+        solution = None
         if self._moves_tool:
             tool, orientation = self._reference.copy(), self._orientation
             for part in self._moves_tool:
@@ -217,9 +223,10 @@ class PolicyInterface:
                     orientation = from_six_dimensional(asked[axes:])[[3, 0, 1, 2]]
             if not all(map(math.isfinite, [*tool.tolist(), *orientation.tolist()])):
                 return np.full_like(commanded, np.nan), None  # inverse kinematics has no answer to that
-            solution = self._kinematics.toward(tool, orientation, target, step_limits)
-            target = solution.joints
-        target = np.array(target)
+            solution = self._kinematics.toward(tool, orientation, commanded[: self._robot], step_limits)
+        target = np.array(commanded)
+        if solution is not None:
+            target[: self._robot] = solution.joints
         for part in self._moves_joints:
             target[part.places] = self._asked(part, action, commanded)
         return target, solution

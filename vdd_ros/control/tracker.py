@@ -34,6 +34,7 @@ class Tracker:
             )
             for low, high, speed, bend, jerk in rows
         ]
+        self._lags = limits.lag.tolist()
         self.position = np.zeros(len(limits))
         """The newest command, shape (joint,) [rad]; a new array for each."""
         self.velocity = self.acceleration = self._rest = np.zeros(len(limits))
@@ -72,16 +73,21 @@ class Tracker:
         for joint, value in zip(self._joints, self.position.tolist()):
             joint.reset(value)
 
-    def follow(self, position: np.ndarray) -> None:
-        """Take a position, shape (joint,) [rad], that another one commanded for the newest command."""
-        followed = self._followed
-        self.position = self._followed = np.array(position, dtype=np.float64)
-        paces = np.zeros(len(position)) if followed is None else self.position - followed
-        for joint, value, pace in zip(self._joints, self.position.tolist(), paces.tolist()):
+    def follow(self, position: np.ndarray, places: slice = slice(None)) -> None:
+        """Take a position, shape (joint,) [rad], that another one commanded for the newest command.
+
+        With ``places`` it is that of some joints alone: of those that one controller moves.
+        """
+        before = np.full(len(self._joints), np.nan) if self._followed is None else self._followed
+        self.position, self._followed, self.velocity = self.position.copy(), before.copy(), self.velocity.copy()
+        self.position[places] = self._followed[places] = position
+        paces = self._followed[places] - before[places]
+        paces[np.isnan(paces)] = 0.0
+        for joint, value, pace in zip(self._joints[places], self.position[places].tolist(), paces.tolist()):
             joint.reset(value)
             # Another one's command may be faster than any that could come from here.
             joint.velocity = min(max(pace, -joint.greatest), joint.greatest)
-        self.velocity, self.acceleration = paces / self.seconds, self._rest
+        self.velocity[places], self.acceleration = paces / self.seconds, self._rest
 
     def step(self, target: np.ndarray, measured: np.ndarray | None = None) -> np.ndarray:
         """Return the next command, shape (joint,) [rad].
@@ -94,10 +100,10 @@ class Tracker:
             Where it is; the command is not led farther from there than the limits' ``lag``.
 
         """
-        lag, free = self.limits.lag, True
+        free = True
         near: Sequence[float] = target if measured is None else measured.tolist()
         command = []
-        for joint, goal, place in zip(self._joints, target.tolist(), near):
+        for joint, goal, place, lag in zip(self._joints, target.tolist(), near, self._lags):
             if not isfinite(goal):
                 goal = joint.position
                 joint.clamps[POSITION] += 1

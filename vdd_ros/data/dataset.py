@@ -12,7 +12,7 @@ from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint, action_values, observation_values
 from vdd_ros.data.decode.frames import Rows
 from vdd_ros.data.decode.observing import joints_at, observed_at
-from vdd_ros.data.decode.sources import topic_values
+from vdd_ros.data.decode.sources import COMMANDED, MEASURED, measured_stream, topic_values
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.recording import Recording
 from vdd_ros.data.spans import Span, spans_of, ticks_of
@@ -120,17 +120,27 @@ def _rows(
 ) -> tuple[np.ndarray | Rows, np.ndarray, dict[str, np.ndarray]]:
     """Return observations and actions at some ticks, and by stream, at which ticks it is not known."""
     longer = np.append(ticks, ticks[-1] + contract.period)
-    known = joints_at(contract, recording.measured, recording.commanded, longer, start=span.start)
-    uncommanded = known.stale['commanded']
-    topics, stale = observed_at(contract, recording.streams, ticks)
-    stale |= {'measured': known.stale['measured'][:-1], 'commanded': uncommanded[:-1] | uncommanded[1:]}
+    streams = {MEASURED: recording.measured, COMMANDED: recording.commanded, **recording.streams}
+    known = joints_at(contract, streams, longer, start=span.start)
+    topics, stale = observed_at(contract, streams, ticks)
+    measured = [measured_stream(each) for each in contract.controllers if each.measured]
+    stale |= {name: known.stale[name][:-1] for name in measured}
+    missing = known.stale[COMMANDED]
+    stale[COMMANDED] = missing[:-1] | missing[1:]
     before, after = {}, {}
-    for feature in contract.actions:
-        if isinstance(feature, TopicFeature):
-            values, missing = topic_values(feature, recording.streams, longer, inclusive=False)
+    for feature in contract.further_actions:
+        if not isinstance(feature, TopicFeature):
+            continue
+        controller = contract.controller_of(feature)
+        if controller is None:
+            values, missing = topic_values(feature, streams, longer, inclusive=False)
             before[feature.name], after[feature.name] = values[:-1], values[1:]
-            old = missing[:-1] if contract.mode_of(feature) != 'absolute' else False
-            stale[f'{feature.name} (command)'] = missing[1:] | old
+        else:
+            missing = known.stale[f'{controller.name} (command)']
+        # What an action leads from is asked for where it counts: as part of it, or as what the policy sees.
+        observed = controller is not None and contract.observes(controller)
+        from_there = contract.mode_of(feature) != 'absolute' or observed
+        stale[f'{feature.name} (command)'] = missing[1:] | (missing[:-1] if from_there else False)
     commands = known.commanded
     observation = observation_values(contract, known.measured[:-1], commands[:-1], kinematics, topics)
     action = action_values(contract, commands[:-1], commands[1:], kinematics, before, after)

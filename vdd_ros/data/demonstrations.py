@@ -156,7 +156,7 @@ def converted(
         large = sum(_size(located(Path(bag))) > _WORTH_A_PROCESS for bag in bags)
         workers = min(large, len(os.sched_getaffinity(0)))
     if workers < 2:
-        made = kinematics() if kinematics is not None else None
+        made = _made(contract, kinematics)
         for number, bag in enumerate(bags):
             yield _convert(bag, contract, made, partial(_tell, progress, len(bags), number))
         return
@@ -176,9 +176,14 @@ def _context() -> multiprocessing.context.BaseContext:
 _prepared: tuple[Contract, ToolPoint | None] | None = None
 
 
+def _made(contract: Contract, kinematics: MakeKinematics | None) -> ToolPoint | None:
+    """Return the kinematics of a contract; None where no feature needs any, and the contract names no model."""
+    return None if kinematics is None or not (contract.robot.model or contract.needs_model) else kinematics()
+
+
 def _prepare(contract: Contract, kinematics: MakeKinematics | None) -> None:
     global _prepared  # noqa: PLW0603 - of a process of a pool, whose initializer this is
-    _prepared = (contract, kinematics() if kinematics is not None else None)
+    _prepared = (contract, _made(contract, kinematics))
 
 
 def _convert_prepared(bag: str | Path) -> Converted:

@@ -10,12 +10,15 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
 from vdd_ros.common.errors import InterfaceError, SimulationError
-from vdd_ros.contract.contract import load_contract
+from vdd_ros.contract.contract import NANOSECONDS, load_contract
+from vdd_ros.control.control_output import Command
+from vdd_ros.control.lookahead import CommandWindow
 from vdd_ros.nodes import messages, qos
+from vdd_ros.nodes.arm.arm_state import ArmState
+from vdd_ros.nodes.arm.output import Output
 from vdd_ros.nodes.parameters import Parameter, declare
 from vdd_ros.nodes.process import guarded, run
 from vdd_ros.robot.kinematics import Kinematics
@@ -50,8 +53,8 @@ class DemonstratorNode(Node):
         contract = load_contract(self._values['contract'])
         task = load_task(self._values['task'])
         script = task.new_demonstrator(np.random.default_rng(self._values['seed']))
-        self._teleoperation = Teleoperation(Kinematics.from_contract(contract), task, script)
-        self._reader = messages.JointReader(contract.robot.joints)
+        self._teleoperation = Teleoperation(Kinematics.from_contract(contract), task, script, contract.joints)
+        self._arm = ArmState(contract, self.resolve_topic_name(contract.topics.joint_states), NANOSECONDS)
         self._demonstration: _Demonstration | None = None
         self._latest: messages.JointReading | None = None
         self._asked = False
@@ -59,7 +62,9 @@ class DemonstratorNode(Node):
         self._failures = 0
         self._ways: set[str] = set()
         self._began = self._heard = time.monotonic()
-        self._commands = self.create_publisher(Float64MultiArray, contract.topics.commands, qos.COMMANDS)
+        self._output = Output(contract)
+        self._publish = self._output.open(self)
+        self._before: np.ndarray | None = None
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
         self.create_subscription(JointState, contract.topics.joint_states, self._on_state, qos.JOINT_STATES)
         self.create_subscription(DiagnosticArray, contract.topics.episode, self._on_episode, qos.EPISODE)
@@ -94,7 +99,7 @@ class DemonstratorNode(Node):
 
     def _missing(self) -> list[str]:
         missing = [] if self._latest else ['joint states']
-        missing += [] if self._commands.get_subscription_count() else ['a listener on the commands']
+        missing += [f'a listener on {topic}' for topic in self._output.missing]
         missing += [] if self._reset.service_is_ready() else ['~/reset of mujoco_bridge']
         return missing + ([] if self._ready is None or self._ready.service_is_ready() else ['~/ready of the recorder'])
 
@@ -107,7 +112,7 @@ class DemonstratorNode(Node):
         event = messages.from_episode(message)
         self._heard = time.monotonic()
         if event.kind == 'start' and self._asked:
-            self._demonstration = _Demonstration(event.stamp, self._teleoperation)
+            self._demonstration, self._before = _Demonstration(event.stamp, self._teleoperation), None
             self._steer()
         elif event.kind == 'end' and self._demonstration is not None:
             self._finish(event)
@@ -132,7 +137,12 @@ class DemonstratorNode(Node):
 
     @guarded
     def _on_state(self, message: JointState) -> None:
-        self._latest = self._reader.read(message)
+        reading = self._arm.take(message, self.get_clock().now().nanoseconds)
+        if self._arm.incomplete:
+            raise self._arm.complaint
+        if reading is None:
+            return
+        self._latest = reading
         self._heard = time.monotonic()
         self._steer()
 
@@ -141,7 +151,15 @@ class DemonstratorNode(Node):
             return
         command = self._demonstration.answer(self._latest)
         if command is not None:
-            self._commands.publish(messages.to_command(command))
+            self._send(command, self._latest.stamp)
+
+    def _send(self, command: np.ndarray, stamp: int) -> None:
+        before = command if self._before is None else self._before
+        # To a trajectory controller: the way from the command before to this one.
+        window = CommandWindow(np.stack([before, command]), stamp, CONTROL_PERIOD, 1, is_smooth=False)
+        rest = np.zeros_like(command)
+        self._publish(Command(command, rest, rest, -1, clamped=False, window=window), stamp)
+        self._before = command
 
     def _report(self) -> None:
         elapsed = time.monotonic() - self._began

@@ -1,6 +1,6 @@
 """Quality of service by purpose: what the conventions of ROS ask for, in one place."""
 
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 JOINT_STATES_OFFERED = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 """As joint_state_broadcaster offers them; deep, so that a recorder that is late for a moment loses nothing."""
@@ -10,6 +10,9 @@ JOINT_STATES = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 COMMANDS = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 """A controller takes every command, in order."""
+
+DESCRIPTION = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+"""As robot_state_publisher offers robot_description: once, and for all who come later."""
 
 ESTOP = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 """An emergency stop may not get lost."""

@@ -79,6 +79,7 @@ class Validator(Node):
         self.failure: Exception | None = None
         self._events: queue.Queue[messages.EpisodeEvent] = queue.Queue()
         self._outcomes: list[dict] = []
+        self._policy = f'{self.get_namespace().rstrip("/")}/{_POLICY}'.lstrip('/')
         self._status: dict[str, str] = {}
         """Values of the newest diagnostics of the policy node."""
         self._statuses = 0
@@ -112,7 +113,7 @@ class Validator(Node):
 
     def _on_status(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.name == _POLICY:
+            if status.name == self._policy:
                 self._status = {item.key: item.value for item in status.values}
                 self._statuses += 1
 
@@ -139,6 +140,8 @@ class Validator(Node):
                 self._commands.begin()
             self._transition(Transition.TRANSITION_ACTIVATE, 'activate', patience=_ACTIVATION_PATIENCE)
             self._outcomes.append({**self._ended(), 'index': start.index})
+            if self._endless:
+                self._await_resume()
             if self._commands is not None:
                 self._commands.end()
             successes = sum(item['outcome'] == 'success' for item in self._outcomes)
@@ -156,12 +159,14 @@ class Validator(Node):
     def _ended(self) -> dict[str, object]:
         """Wait for the end of an episode, and return how it was; without a bound on episodes one may be given up.
 
-        A policy node that has stopped does not go on by itself: the episode has failed.
+        A policy node that has stopped does not go on by itself: the episode has failed. One that an operator has
+        stopped may go on.
         """
         began = self._statuses
 
         def is_stopped() -> bool:
-            return self._statuses > began and self._status['outcome'] == 'stop'
+            stopped = self._statuses > began and self._status['outcome'] == 'stop'
+            return stopped and not (self._endless and self._is_held)
 
         try:
             self._wait(lambda: not self._events.empty() or is_stopped(), 'the end of an episode')
@@ -176,6 +181,17 @@ class Validator(Node):
         found = {'outcome': end.outcome, 'way': end.way, 'steps': end.steps}
         return {**found, **self._told()} if self._statuses > began else found
 
+    @property
+    def _is_held(self) -> bool:
+        """Whether an operator has stopped the policy node, as it has said last."""
+        return self._status.get('operator_stop') == 'True'
+
+    def _await_resume(self) -> None:
+        """Begin no episode while an operator holds the arm."""
+        if self._is_held:
+            self.get_logger().info(f'stopped by an operator: ~/resume of {self._policy} goes on')
+            self._wait(lambda: not self._is_held, f'~/resume of {self._policy}')
+
     def _told(self) -> dict[str, object]:
         """Return what the policy node has said last of itself."""
         return {'stopped': self._status['outcome'] == 'stop', 'reason': self._status['reason']}
@@ -183,7 +199,7 @@ class Validator(Node):
     def _await_status(self) -> None:
         """Wait for diagnostics of what has happened by now."""
         began = self._statuses
-        self._wait(lambda: self._statuses > began, f'diagnostics of {_POLICY}')
+        self._wait(lambda: self._statuses > began, f'diagnostics of {self._policy}')
 
     def _transition(self, number: int, name: str, patience: float = 0.0) -> None:
         """Ask for a transition, again and again for ``patience`` [s]: a node just come may not have heard the arm."""
@@ -214,6 +230,8 @@ class Validator(Node):
                 self._commands.take()
             if self._leaving.wait(_POLL):
                 raise _Left
+            if self._endless and self._is_held:
+                begin = time.monotonic()  # an operator may take any time
             if time.monotonic() - begin > self._values['timeout']:
                 raise InterfaceError(
                     expected=what,
@@ -226,12 +244,12 @@ class CommandRecord:
     """The commands of every episode, each with the time at which it was published."""
 
     def __init__(self, node: Node, contract: Contract) -> None:
-        """Subscribe to the commands of a contract."""
-        self._output = Output(contract)
-        stream = Stream(self._output.topic, self._output.type_name)
+        """Subscribe to the commands of the arm of a contract."""
+        self._channel = Output(contract).channels[0]
+        stream = Stream(self._channel.topic, self._channel.type_name)
         # A node of its own that nobody spins: messages are taken in bulk, and wake no thread as they come.
         self._node = Node(f'{node.get_name()}_commands', namespace=node.get_namespace(), use_global_arguments=False)
-        self._subscription = RawSubscription(self._node, node.resolve_topic_name(self._output.topic), stream)
+        self._subscription = RawSubscription(self._node, node.resolve_topic_name(self._channel.topic), stream)
         self._taken: list[tuple[bytes, dict]] = []
         self._episodes: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -249,8 +267,8 @@ class CommandRecord:
         self.take()
         sent = np.array([info['source_timestamp'] for _, info in self._taken], dtype=np.int64)
         taken = zip(self._taken, sent.tolist())
-        rows = [self._output.position(deserialize_message(data, self._output.type), now) for (data, _), now in taken]
-        self._episodes.append((sent, np.array(rows).reshape(len(rows), len(self._output.joints))))
+        rows = [self._channel.position(deserialize_message(data, self._channel.type), now) for (data, _), now in taken]
+        self._episodes.append((sent, np.array(rows).reshape(len(rows), len(self._channel.joints))))
         self._taken = []
 
     def save(self, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import inf, isnan, radians
 from pathlib import Path
 from typing import Any
@@ -138,11 +138,13 @@ def load_joint_limits(path: str | Path, joints: Sequence[str]) -> dict[str, np.n
             found=', '.join(map(str, entries)) or 'none',
             remedy='name the joints in the file as the contract does',
         )
-    rows = [read(path, joint, entries.get(joint) or {}) for joint in joints]
-    return {
-        name: np.array([getattr(row, name) for row in rows])
-        for name in ('lower', 'upper', 'velocity', 'acceleration', 'jerk')
-    }
+    return by_kind([read(path, joint, entries.get(joint) or {}) for joint in joints])
+
+
+def by_kind(rows: Sequence[JointLimit]) -> dict[str, np.ndarray]:
+    """Return limits of joints as arrays of shape (joint,), by the names of a `JointLimit`."""
+    names = [item.name for item in fields(JointLimit)]
+    return {name: np.array([getattr(row, name) for row in rows], dtype=np.float64) for name in names}
 
 
 class _Loader(yaml.SafeLoader):

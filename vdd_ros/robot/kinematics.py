@@ -16,7 +16,7 @@ import numpy as np
 from vdd_ros.common.errors import ModelError, ReachError
 from vdd_ros.common.share import model_path
 from vdd_ros.contract.contract import Contract, ToolWeights
-from vdd_ros.robot.joint_limits import JointLimit, urdf_joint_limits
+from vdd_ros.robot.joint_limits import JointLimit, by_kind, urdf_joint_limits
 from vdd_ros.robot.urdf import bare_urdf, is_urdf, mimics
 
 POSITION_TOLERANCE = 1e-5
@@ -135,18 +135,17 @@ class Kinematics:
         self._qpos = self.model.jnt_qposadr[indices].astype(np.intp)
         self._dof = self.model.jnt_dofadr[indices].astype(np.intp)
 
-        limited, ranges = self.model.jnt_limited[indices].astype(bool), self.model.jnt_range[indices]
-        limits = urdf_joint_limits(file) if is_urdf(file) else _mjcf_joint_limits(self.model)
-        rows = [limits.get(joint, JointLimit()) for joint in self.joints]
-        self.lower = np.maximum(np.where(limited, ranges[:, 0], -np.inf), [row.lower for row in rows])
+        self._said_limits = urdf_joint_limits(file) if is_urdf(file) else _mjcf_joint_limits(self.model)
+        limits = self.limits_of(self.joints)
+        self.lower: np.ndarray = limits['lower']
         """Lower joint limits, shape (joint,) [rad]; minus infinity where the model is silent."""
-        self.upper = np.minimum(np.where(limited, ranges[:, 1], np.inf), [row.upper for row in rows])
+        self.upper: np.ndarray = limits['upper']
         """Upper joint limits, shape (joint,) [rad]; infinity where the model is silent."""
-        self.velocity_limits = np.array([row.velocity for row in rows])
+        self.velocity_limits: np.ndarray = limits['velocity']
         """Shape (joint,) [rad/s], infinity where the model is silent; in MJCF the tuple `velocity_limits`."""
-        self.acceleration_limits = np.array([row.acceleration for row in rows])
+        self.acceleration_limits: np.ndarray = limits['acceleration']
         """Shape (joint,) [rad/s^2], infinity where the model is silent; in MJCF the tuple `acceleration_limits`."""
-        self.jerk_limits = np.array([row.jerk for row in rows])
+        self.jerk_limits: np.ndarray = limits['jerk']
         """Shape (joint,) [rad/s^3], infinity where the model is silent; in MJCF the tuple `jerk_limits`."""
 
         kind, self._tool = _frame(self.model, tool, file)
@@ -198,7 +197,31 @@ class Kinematics:
                 found=f'{contract.name}, a contract of plain arrays',
                 remedy='write a contract for the robot, as `vdd contract init` drafts it',
             )
+        if not robot.model:
+            raise ModelError(
+                expected=f'robot.model in the contract {contract.name}',
+                found='none',
+                remedy='name an MJCF or URDF file there; only nodes on a robot do without, by robot_description',
+            )
         return cls(model_path(robot.model), robot.tool, robot.joints, robot.tool_weights)
+
+    def limits_of(self, joints: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the limits that the model has for joints: as `joint_limits.load_joint_limits` returns them.
+
+        Infinite where the model is silent, and for joints that it does not have.
+        """
+        rows, joint_type = [], mujoco.mjtObj.mjOBJ_JOINT
+        for joint in joints:
+            row, index = self._said_limits.get(joint, JointLimit()), mujoco.mj_name2id(self.model, joint_type, joint)
+            if index >= 0 and self.model.jnt_limited[index]:
+                low, high = self.model.jnt_range[index].tolist()
+                row = replace(row, lower=max(low, row.lower), upper=min(high, row.upper))
+            rows.append(row)
+        return by_kind(rows)
+
+    def has_joint(self, joint: str) -> bool:
+        """Tell whether the model has a joint."""
+        return mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_JOINT, joint) >= 0
 
     def tool_position(self, joints: np.ndarray) -> np.ndarray:
         """Map joints of shape (..., joint) [rad] to positions of shape (..., 3) [m] in the model's world."""

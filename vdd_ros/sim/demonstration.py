@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -34,27 +34,41 @@ class Teleoperation:
     an arm can follow what is recorded.
     """
 
-    def __init__(self, kinematics: Kinematics, task: Task, demonstrator: Demonstrator) -> None:
+    def __init__(
+        self, kinematics: Kinematics, task: Task, demonstrator: Demonstrator, joints: Sequence[str] | None = None
+    ) -> None:
         """Let a demonstrator of a task move an arm.
+
+        Parameters
+        ----------
+        kinematics, task, demonstrator
+            The arm, and who moves it.
+        joints
+            All that is commanded: the joints of the kinematics, then those of further controllers such as a gripper.
+            Left out: the former alone.
 
         Raises
         ------
         ContractError
-            The task moves a gripper that is not among the joints of the kinematics.
+            The task moves a gripper that is not among the joints.
 
         """
-        missing = [joint for joint in task.gripper if joint not in kinematics.joints]
+        joints = kinematics.joints if joints is None else tuple(joints)
+        missing = [joint for joint in task.gripper if joint not in joints]
         if missing:
             raise ContractError(
                 expected=f'the joint {missing[0]} of {task.name} among those of the contract',
-                found=', '.join(kinematics.joints),
-                remedy=f'add it to robot.joints, or take the contract {task.contract}',
+                found=', '.join(joints),
+                remedy='add it to robot.joints, or name it as the joint of an action with a topic of its own, or take '
+                f'the contract {task.contract}',
             )
         self.demonstrator = demonstrator
         self._kinematics = kinematics
-        self._gripper = [kinematics.joints.index(joint) for joint in task.gripper]
+        self._robot = slice(len(kinematics.joints))
+        self._limits = kinematics.limits_of(joints)
+        self._gripper = [joints.index(joint) for joint in task.gripper]
         self._period = task.period / NANOSECONDS
-        self._commands = np.zeros((0, len(kinematics.joints)))
+        self._commands = np.zeros((0, len(joints)))
         self._next = 0
 
     @property
@@ -64,7 +78,7 @@ class Teleoperation:
 
     def begin(self, measured: np.ndarray) -> None:
         """Start the next demonstration from measured joints, shape (joint,) [rad]."""
-        hand = np.concatenate([self._kinematics.tool_position(measured), measured[self._gripper]])
+        hand = np.concatenate([self._kinematics.tool_position(measured[self._robot]), measured[self._gripper]])
         self.demonstrator.begin(hand)
         hands = [hand]
         while not self.demonstrator.finished:
@@ -72,7 +86,7 @@ class Teleoperation:
         seconds = CONTROL_PERIOD / NANOSECONDS
         motion = _smooth(np.array(hands), self._period, seconds)
         commands = self._solved(motion, measured)
-        slowness = _slowness(commands, self._kinematics, seconds)
+        slowness = _slowness(commands, self._limits, seconds)
         if slowness > 1:
             motion = _smooth(np.array(hands), self._period * slowness, seconds)
             commands = self._solved(motion, measured)
@@ -85,10 +99,11 @@ class Teleoperation:
 
     def _solved(self, motion: np.ndarray, measured: np.ndarray) -> np.ndarray:
         """Return the joints, shape (time, joint) [rad], that bring the hand along a motion."""
-        orientation = self._kinematics.tool_orientation(measured)
+        orientation = self._kinematics.tool_orientation(measured[self._robot])
         commands, joints = [], np.array(measured, dtype=np.float64)
         for hand in motion:
-            joints = np.array(self._kinematics.solve(hand[:3], orientation, joints))
+            joints = np.array(joints)
+            joints[self._robot] = self._kinematics.solve(hand[:3], orientation, joints[self._robot])
             joints[self._gripper] = hand[3:]
             commands.append(joints)
         return np.array(commands)
@@ -107,12 +122,11 @@ def _smooth(hands: np.ndarray, period: float, seconds: float) -> np.ndarray:
     return np.stack([np.convolve(axis, kernel / kernel.sum(), 'valid') for axis in polyline], axis=1)
 
 
-def _slowness(commands: np.ndarray, kinematics: Kinematics, seconds: float) -> float:
+def _slowness(commands: np.ndarray, limits: Mapping[str, np.ndarray], seconds: float) -> float:
     """Return by which factor commands, shape (time, joint) [rad], must be slower to keep a share of the limits."""
-    limits = kinematics.velocity_limits, kinematics.acceleration_limits, kinematics.jerk_limits
     factors = []
-    for order, limit in enumerate(limits, 1):
-        excess = np.abs(np.diff(commands, order, axis=0)).max(axis=0) / seconds**order / (_SHARE * limit)
+    for order, kind in enumerate(('velocity', 'acceleration', 'jerk'), 1):
+        excess = np.abs(np.diff(commands, order, axis=0)).max(axis=0) / seconds**order / (_SHARE * limits[kind])
         factors.append(float(excess.max()) ** (1 / order))
     return max(factors)
 
@@ -147,9 +161,9 @@ def demonstrate(
     """
     kinematics = Kinematics.from_contract(contract)
     demonstrator = demonstrator or task.new_demonstrator(np.random.default_rng(seed))
-    teleoperation = Teleoperation(kinematics, task, demonstrator)
+    teleoperation = Teleoperation(kinematics, task, demonstrator, contract.joints)
     policy_interface = PolicyInterface(contract, kinematics)
-    simulation = task.simulation(contract.robot.joints)
+    simulation = task.simulation(contract.joints)
     shown = []
     for episode in range(episodes):
         task.reset(simulation, episode)

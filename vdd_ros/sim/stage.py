@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from vdd_ros.common.errors import ConfigurationError
-from vdd_ros.contract.contract import NANOSECONDS
+from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.sim.assembly import open_scene
 from vdd_ros.sim.controllers import Controller, GripperController, PositionController, TrajectoryController, claimant
 from vdd_ros.sim.scene import Gripper, Position, SceneSettings, TrajectoryFollower, load_scene
@@ -16,6 +16,9 @@ from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks import Task, load_task
 
 Interface = Literal['position', 'trajectory']
+
+_COMMANDS = ('commands', 'std_msgs/msg/Float64MultiArray')
+_TRAJECTORY = ('joint_trajectory', 'trajectory_msgs/msg/JointTrajectory')
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,13 @@ class Stage:
     """What is judged; None: nothing."""
     period: int
     """How often a commander answers in lockstep [ns]."""
+    awaited: tuple[str, ...] = ()
+    """The controllers that a contract commands, which lockstep waits for; empty: the first active one of an arm."""
 
 
-def open_stage(task: str, scene: str | Path, controller: str, interface: Interface) -> Stage:
+def open_stage(
+    task: str, scene: str | Path, controller: str, interface: Interface, contract: Contract | None = None
+) -> Stage:
     """Build what a bridge simulates.
 
     Parameters
@@ -45,6 +52,8 @@ def open_stage(task: str, scene: str | Path, controller: str, interface: Interfa
         A scene file, or one that ships; empty: none.
     controller, interface
         Name and kind of the controller of a task's joints, unless the scene file has one of that name.
+    contract
+        If it commands several controllers and the scene file names none, these are simulated.
 
     Raises
     ------
@@ -69,9 +78,12 @@ def open_stage(task: str, scene: str | Path, controller: str, interface: Interfa
     else:
         place = load_task(task)
         simulation, period = place.simulation(), place.period
-        default = {'type': interface, 'joints': place.joints}
         kind = Position if interface == 'position' else TrajectoryFollower
-        wanted = {controller: kind.parse(default), **settings.controllers}
+        wanted = {controller: kind.parse({'type': interface, 'joints': place.joints}), **settings.controllers}
+    awaited: tuple[str, ...] = ()
+    if contract is not None and len(contract.controllers) > 1 and not settings.controllers:
+        wanted = controllers_of(contract)
+        awaited = tuple(wanted)
     controllers = {name: _controller(name, each, simulation) for name, each in wanted.items()}
     for name, each in controllers.items():
         other = claimant(list(controllers.values()), each) if wanted[name].active else None
@@ -82,7 +94,31 @@ def open_stage(task: str, scene: str | Path, controller: str, interface: Interfa
                 remedy=f'set `active: false` at one of them in {scene or "the scene file"}',
             )
         each.active = wanted[name].active
-    return Stage(simulation, controllers, settings, place, period)
+    return Stage(simulation, controllers, settings, place, period, awaited)
+
+
+def controllers_of(contract: Contract) -> dict[str, Position | TrajectoryFollower]:
+    """Return simulated controllers for those that a contract commands, by name.
+
+    Raises
+    ------
+    ConfigurationError
+        One takes messages that no simulated controller takes, or its joints have no names.
+
+    """
+    found = {}
+    for each in contract.controllers:
+        name, _, ending = each.topic.rpartition('/')
+        kind = {_COMMANDS: Position, _TRAJECTORY: TrajectoryFollower}.get((ending, each.type))
+        if kind is None or not each.measured:
+            raise ConfigurationError(
+                expected='controllers that can be simulated: joints by name, Float64MultiArray on NAME/commands or '
+                'JointTrajectory on NAME/joint_trajectory',
+                found=f'{each.type} on {each.topic}' + ('' if each.measured else ', whose joints have no names'),
+                remedy='name its `joints` in the contract; or let a scene file say what the bridge simulates',
+            )
+        found[name] = kind.parse({'type': 'position' if kind is Position else 'trajectory', 'joints': each.joints})
+    return found
 
 
 def _controller(name: str, settings: Position | TrajectoryFollower | Gripper, simulation: Simulation) -> Controller:

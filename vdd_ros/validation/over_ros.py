@@ -79,7 +79,8 @@ def rollout_over_ros(
     outcomes, commands = logs / f'outcomes_{run}.json', logs / f'commands_{run}.npz'
     written = logs / 'contract.yaml'
     written.write_text(json.dumps(contract.model_dump(mode='json')), encoding='utf-8')
-    bridge: dict[str, Value] = {'task': task, 'seed': seed}
+    bridge: dict[str, Value] = {'task': task, 'contract': str(written.absolute()), 'seed': seed}
+    bridge['time_limit'] = 1 / deployment.speed  # a policy that is slowed down needs as much more time
     bridge |= {'mode': 'realtime', 'clock': 'wall'} if real_time else {'mode': 'lockstep'}
     if not disturbances.is_nominal:
         file = logs / 'disturbances.yaml'

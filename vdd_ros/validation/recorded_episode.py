@@ -9,12 +9,14 @@ import numpy as np
 
 from vdd_ros.common.errors import BagError
 from vdd_ros.contract.contract import Contract
+from vdd_ros.contract.features import TopicFeature
 from vdd_ros.control.playback import Track
 from vdd_ros.data.bag.bag import Bag
 from vdd_ros.data.bag.bag_recording import RecordingReader, find_topic
 from vdd_ros.data.bag.recovery import settle
 from vdd_ros.data.decode.conversion_report import ConversionReport
-from vdd_ros.data.recording import Recording
+from vdd_ros.data.decode.sources import measured_stream
+from vdd_ros.data.recording import Recording, Stream
 from vdd_ros.data.spans import Span, spans_of
 
 
@@ -35,14 +37,33 @@ class RecordedEpisode:
     """One episode."""
 
     span: Span
-    track: Track
-    """Its commands, from 0 on."""
+    commanded: Stream
+    """Its commands, of all joints of the contract."""
     begin: int
     """When the first of them was received [ns]: 0 of the track, in the time of `said`."""
     recording: Recording
     """All of the bag, decoded."""
     said: tuple[Said, ...]
     """Its messages of the wanted topics, in the order of their reception."""
+
+    @property
+    def track(self) -> Track:
+        """Its commands, from 0 on."""
+        return Track(self.commanded.stamps - self.commanded.stamps[0], self.commanded.values)
+
+
+def driven(contract: Contract) -> Contract:
+    """Return a contract without the actions that are played as they were recorded, message by message.
+
+    Those are the ones of no controller, and those of controllers whose joints nobody measures: nothing could be checked
+    of them.
+    """
+    kept = []
+    for feature in contract.further_actions:
+        controller = contract.controller_of(feature) if isinstance(feature, TopicFeature) else None
+        if not isinstance(feature, TopicFeature) or (controller is not None and controller.measured):
+            kept.append(feature)
+    return contract.model_copy(update={'further_actions': tuple(kept)})
 
 
 def read_episode(
@@ -55,7 +76,7 @@ def read_episode(
     path
         The bag.
     contract
-        What it holds.
+        What it holds; every controller is one whose joints are measured (see `driven`).
     number
         Of the episode, from 0; -1 is the last.
     topics
@@ -96,12 +117,13 @@ def read_episode(
     span = spans[number]
     # A command that is stamped as a state is the answer to it: it was said after the state.
     said = [item for item in kept if span.start - before <= item[0] <= span.end]
-    said.sort(key=lambda item: (item[0], item[1] == contract.topics.commands))
-    track, begin = _track(recording, contract, span, path)
-    return RecordedEpisode(span, track, begin, recording, tuple(Said(*item) for item in said))
+    commands = {each.topic for each in contract.controllers}
+    said.sort(key=lambda item: (item[0], item[1] in commands))
+    commanded, begin = _commanded(recording, contract, span, path)
+    return RecordedEpisode(span, commanded, begin, recording, tuple(Said(*item) for item in said))
 
 
-def _track(recording: Recording, contract: Contract, span: Span, path: str) -> tuple[Track, int]:
+def _commanded(recording: Recording, contract: Contract, span: Span, path: str) -> tuple[Stream, int]:
     if contract.commanded.quantity != 'position':
         raise BagError(
             expected=f'commands of positions in {path}',
@@ -110,11 +132,42 @@ def _track(recording: Recording, contract: Contract, span: Span, path: str) -> t
         )
     stream = recording.commanded
     inside = slice(*np.searchsorted(stream.stamps, [span.start, span.end]))
-    stamps, index = np.unique(stream.stamps[inside], return_index=True)
-    if len(stamps) < 2:
+    of_the_arm, first = np.unique(stream.stamps[inside], return_index=True)
+    if len(of_the_arm) < 2:
         raise BagError(
             expected=f'commands in the episode at {span.start / 1e9:.3f} s of {path}',
-            found=f'{len(stamps)}',
+            found=f'{len(of_the_arm)}',
             remedy='choose another episode, or let the contract say `commanded: {source: measured}`',
         )
-    return Track(stamps - stamps[0], stream.values[inside][index]), int(stream.received[inside][index][0])
+    begin, further = int(of_the_arm[0]), []
+    for controller in contract.controllers[1:]:
+        states = recording.streams[measured_stream(controller)]
+        commands = _since(recording.streams[controller.name], span.start, states)
+        if not len(commands.stamps):
+            raise BagError(
+                expected=f'commands on {controller.topic} in {path}, or states of {", ".join(controller.joints)}',
+                found='neither',
+                remedy='choose another episode',
+            )
+        further.append(commands)
+    # Every command of every controller; between two of its own, a controller holds the earlier one.
+    moments = [each.stamps[slice(*np.searchsorted(each.stamps, [begin, span.end]))] for each in further]
+    stamps = np.unique(np.concatenate([of_the_arm, *moments]))
+    positions = np.concatenate([_held(each, stamps) for each in (stream, *further)], axis=1)
+    return Stream(stamps, positions), int(stream.received[inside][first][0])
+
+
+def _held(stream: Stream, stamps: np.ndarray) -> np.ndarray:
+    """Return the newest values at some stamps, shape (stamp, joint); before the first one, that."""
+    return stream.values[np.maximum(np.searchsorted(stream.stamps, stamps, side='right') - 1, 0)]
+
+
+def _since(commands: Stream, start: int, measured: Stream) -> Stream:
+    """Return the commands from a stamp on; before the first of them counts what was measured at the stamp."""
+    first = int(np.searchsorted(commands.stamps, start))
+    here = int(np.searchsorted(measured.stamps, start))
+    stamps, values = commands.stamps[first:], commands.values[first:]
+    if here < len(measured.stamps):
+        stamps = np.concatenate([[start], stamps])
+        values = np.concatenate([measured.values[here : here + 1], values])
+    return Stream(stamps, values)

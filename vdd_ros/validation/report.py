@@ -183,7 +183,7 @@ def _scenario(findings: Findings, name: str) -> dict[str, Any]:
             **_summary(rollouts, experts),
             'outcomes': rollouts.outcomes.values(),
             'causes': dict(Counter(cause for cause in rollouts.causes if cause).most_common()),
-            'limited_seconds': _limited(rollouts, findings.contract.robot.joints),
+            'limited_seconds': _limited(rollouts, findings.contract.joints),
         }
     if name in findings.over_ros:
         values['ros'] = _of_ros([findings.over_ros[name]])

@@ -128,8 +128,9 @@ class Runner:
                 self._run_deployed(started, answers, generator, ended)
             return [each.record for each in started]
         with _without_cycles():
-            for step in range(self._task.max_steps * self._task.period // contract.period):
-                self._decide(running, answers, step, generator)
+            speed = answers.deployed(self._deployment).speed
+            for step in range(round(self._task.max_steps * self._task.period / contract.period / speed)):
+                self._decide(running, answers, int(step * speed), generator)
                 before, running = len(running), [each for each in running if each.record.verdict == 'running']
                 ended(before - len(running))
                 if not running:
@@ -141,7 +142,7 @@ class Runner:
 
     def _new_simulation(self) -> Simulation:
         """Return a scene whose physics steps fit into a control period."""
-        simulation = self._task.simulation(self._contract.robot.joints)
+        simulation = self._task.simulation(self._contract.joints)
         timing = self._timing
         if timing is None or timing.control_period % simulation.timestep == 0:
             return simulation
@@ -162,8 +163,8 @@ class Runner:
         timing, contract = self._timing, self._contract
         period = timing.control_period
         deployment = answers.deployed(self._deployment)
-        slowness = 1 / deployment.slow_speed if deployment.operating_mode == 'slow' else 1.0
-        ticks = round(self._task.max_steps * self._task.period * slowness / period)
+        speed = deployment.speed
+        ticks = round(self._task.max_steps * self._task.period / speed / period)
         judged = max(1, round(contract.period / period))
         states = max(1, round(timing.state_period / period))
         latencies = np.array(timing.latency) * timing.latency_scale * NANOSECONDS
@@ -178,7 +179,8 @@ class Runner:
             if asking:
                 numbers = [episode.number for episode, _ in asking]
                 commanded = [episode.loop.commanded for episode, _ in asking]
-                said = answers.of(questions, numbers, commanded, tick * period // contract.period, generator)
+                step = int(tick * period * speed) // contract.period
+                said = answers.of(questions, numbers, commanded, step, generator)
                 for (episode, planning), answer in zip(asking, said):
                     episode.expert = answer.expert
                     late = int(latencies[episode.latencies.integers(len(latencies))])

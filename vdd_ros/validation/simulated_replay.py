@@ -12,12 +12,14 @@ import yaml
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.common.processes import NodeGraph, Value
 from vdd_ros.common.share import model_path
-from vdd_ros.contract.contract import Contract, Topics, load_contract
-from vdd_ros.contract.features import JointStream
+from vdd_ros.contract.contract import Contract, Feature, Topics, load_contract
+from vdd_ros.contract.features import JointStream, TopicFeature
+from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.robot_scene import robot_scene
 from vdd_ros.sim.scene import load_scene
+from vdd_ros.sim.stage import controllers_of
 from vdd_ros.sim.tasks import load_task, task_of
-from vdd_ros.validation.recorded_episode import read_episode
+from vdd_ros.validation.recorded_episode import driven, read_episode
 
 SCENE_FILE = 'scene.yaml'
 """The scene of a robot by itself, among the logs: a start for a scene file of one's own."""
@@ -73,21 +75,28 @@ def replay_simulated(
         player['control_rate'] = settings.command_rate
         report(f'the robot of {scene}')
     else:
-        judged = load_task(task) if task else task_of(agreed)
-        player['arm_contract'] = _written(_plain(agreed), logs / 'arm_contract.yaml')
+        judged, robot, known = load_task(task) if task else task_of(agreed), agreed.robot, driven(agreed)
+        kinematics = Kinematics.from_contract(agreed)
+        simulated = _plain(
+            known, lambda joint: kinematics.has_joint(joint) if judged is None else joint in judged.joints
+        )
+        player['arm_contract'] = _written(simulated, logs / 'arm_contract.yaml')
         if judged is not None:
-            _refuse_other_joints(agreed, judged.joints, judged.name)
-            bridge['task'] = judged.name
+            _refuse_other_joints(simulated, judged.joints, judged.name)
+            bridge |= {'task': judged.name, 'contract': player['arm_contract']}
             report(f'the robot of the task {judged.name}')
         else:
-            robot = agreed.robot
-            track = read_episode(str(bag), agreed, episode).track
-            start = dict(zip(robot.joints, track.positions[0].tolist()))
-            described = robot_scene(model_path(robot.model), robot.joints, start)
+            begin = read_episode(str(bag), known, episode).commanded.values[0]
+            start = {joint: float(begin[known.joints.index(joint)]) for joint in simulated.joints}
+            described = robot_scene(model_path(robot.model), simulated.joints, start)
+            described = described.model_copy(update={'controllers': controllers_of(simulated)})
             bridge['scene'] = _written(described, logs / SCENE_FILE)
+            bridge['lockstep_controllers'] = f'[{", ".join(described.controllers)}]'
             player['control_rate'] = described.command_rate
             report(f'the robot of the contract by itself, as in {logs / SCENE_FILE}')
-        left = [item.topic for item in agreed.further_actions if item.source == 'topic']
+        there = [each.name for each in simulated.further_actions]
+        features = [each for each in agreed.further_actions if isinstance(each, TopicFeature)]
+        left = [each.topic for each in features if each.name not in there]
         if left:
             report(f'not simulated: {", ".join(left)}; a scene file (--scene) may have what is commanded there')
     with NodeGraph(logs) as graph:
@@ -100,18 +109,27 @@ def replay_simulated(
         graph.wait('replay')
 
 
-def _plain(contract: Contract) -> Contract:
-    """Return the contract of the bridge's own arm: names, units and topics are those of the model and of the bridge."""
-    kept = tuple(item for item in contract.further_actions if item.source != 'topic')
-    changes = {'topics': Topics(), 'measured': JointStream(), 'commanded': JointStream(), 'further_actions': kept}
-    return contract.model_copy(update=changes)
+def _plain(contract: Contract, is_simulated: Callable[[str], bool]) -> Contract:
+    """Return the contract of the bridge's own robot: names, units and topics are those of the model and of the bridge.
+
+    Further controllers stay whose joints are all simulated.
+    """
+    kept: list[Feature | TopicFeature] = []
+    for feature in contract.further_actions:
+        if not isinstance(feature, TopicFeature):
+            kept.append(feature)
+        elif all(map(is_simulated, feature.joints)):
+            topic = f'{feature.name}/commands'
+            kept.append(TopicFeature(name=feature.name, topic=topic, type='Float64MultiArray', joints=feature.joints))
+    changes = {'topics': Topics(), 'measured': JointStream(), 'commanded': JointStream()}
+    return contract.model_copy(update={**changes, 'further_actions': tuple(kept)})
 
 
 def _refuse_other_joints(contract: Contract, joints: tuple[str, ...], task: str) -> None:
-    if set(contract.robot.joints) != set(joints):
+    if set(contract.joints) != set(joints):
         raise ConfigurationError(
             expected=f'a contract of the robot of {task}, with the joints {", ".join(joints)}',
-            found=f'the joints {", ".join(contract.robot.joints)} of {contract.name}',
+            found=f'the joints {", ".join(contract.joints)} of {contract.name}',
             remedy='leave --task out: the robot of the contract is simulated; or give --scene',
         )
 

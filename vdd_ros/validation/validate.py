@@ -140,7 +140,7 @@ def validate(
         )
     claim_output(output / REPORT)
     trials = _trials(plan, scenarios, master, pupil, _recorded(bags, agreed, progress))
-    start = task.simulation(agreed.robot.joints).position
+    start = task.simulation(agreed.joints).position
     told = partial(_told, progress, 'latency')
     latency = compare(master, pupil, told, deployment=deployment, start=start) if pupil or master else {}
     timings: dict[str, Timing] = {}

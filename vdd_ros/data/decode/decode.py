@@ -37,11 +37,12 @@ class Part:
 
     name: str
     source: Literal['measured', 'commanded', 'topic']
+    """`commanded` also of what further controllers are commanded, as part of the observation or of the action."""
     space: Literal['joint', 'tool', 'topic']
     columns: slice
     """Where its numbers are in the observation or in the action."""
     places: np.ndarray
-    """Where its joints are among those of the robot, or its axes in a position, shape (width,); of a topic, none."""
+    """Where its joints are among those of the contract, or its axes in a position, shape (width,); of a topic, none."""
     turns: bool
     """Whether the six numbers of the tool's orientation follow those of the axes."""
     mode: ActionMode
@@ -59,6 +60,7 @@ class Decoding:
         """The parts of the observation, and those of the action, in the order of their numbers."""
         self._told_velocity = contract.commanded.quantity == 'velocity'
         self._kinematics = kinematics
+        self._robot = len(contract.robot.joints)
 
     def values(self, part: Part, joints: np.ndarray) -> np.ndarray:
         """Evaluate a part of the arm.
@@ -68,7 +70,7 @@ class Decoding:
         part
             Of `observed` or `done`, but not one that is read from a topic of its own.
         joints
-            Shape (..., joint), in the order of ``contract.robot.joints`` [rad]: measured or commanded as the part says.
+            Shape (..., joint), in the order of ``contract.joints`` [rad]: measured or commanded as the part says.
 
         Returns
         -------
@@ -78,6 +80,7 @@ class Decoding:
         """
         if part.space == 'joint':
             return np.asarray(joints, dtype=np.float64).take(part.places, -1)
+        joints = joints[..., : self._robot]
         if not part.turns:
             return self._kinematics.tool_position(joints).take(part.places, -1)
         quaternion = self._kinematics.tool_orientation(joints)[..., [1, 2, 3, 0]]
@@ -110,7 +113,8 @@ class Decoding:
         for part in self.done:
             topic = part.space == 'topic'
             new = topics_after[part.name] if topic else self.values(part, after)
-            if part.mode != 'absolute' and (topic or not self._told_velocity):
+            is_velocity = self._told_velocity and not topic and (part.places < self._robot).all()
+            if part.mode != 'absolute' and not is_velocity:
                 old = topics_before[part.name] if topic else self.values(part, before)
                 new = (new - old) / part.factor
             values.append(new)
@@ -126,8 +130,9 @@ def observation_values(
 ) -> np.ndarray | Rows:
     """Evaluate every feature of the observation, side by side; with pictures, as `Rows`.
 
-    ``measured`` and ``commanded`` have shape (..., joint) [rad], and ``topics`` holds, by name, the values of each
-    feature that is read from a topic of its own, shape (..., width); the result has shape (..., observation).
+    ``measured`` and ``commanded`` have shape (..., joint) [rad], in the order of ``contract.joints``, and ``topics``
+    holds, by name, the values of each feature that is heard on a topic of its own, shape (..., width); the result has
+    shape (..., observation).
     """
     return Decoding(contract, kinematics).observation(measured, commanded, topics)
 
@@ -148,9 +153,10 @@ def action_values(
         As for `Decoding`.
     before, after
         The joints commanded before the tick and before the next, shape (..., joint) [rad]. If the contract's commands
-        say velocities, ``after`` holds those [rad/s], and ``before`` is not looked at.
+        say velocities, ``after`` holds those of the robot's joints [rad/s], and ``before`` is not looked at for them.
     topics_before, topics_after
-        The same of each feature that is commanded on a topic of its own, by name, shape (..., width).
+        The same of each feature that is commanded on a topic of its own and is of no controller, by name, shape
+        (..., width).
 
     Returns
     -------
@@ -180,9 +186,13 @@ def _looked_up(contract: Contract, features: Sequence[Feature | TopicFeature]) -
             places = [contract.robot.joints.index(joint) for joint in contract.joints_of(feature)]
         elif feature.space == 'tool':
             places = [_AXES[axis] for axis in feature.axes]
+        controller = contract.controller_of(feature) if isinstance(feature, TopicFeature) else None
+        source, space = feature.source, feature.space
+        if controller is not None:
+            source, space, places = 'commanded', 'joint', [*range(controller.places.start, controller.places.stop)]
         columns = slice(column, column + contract.width(feature))
         taken, mode = np.array(places, dtype=np.intp), contract.mode_of(feature)
         turns = feature.space == 'tool' and feature.rotation is not None
-        parts.append(Part(feature.name, feature.source, feature.space, columns, taken, turns, mode, factors[mode]))
+        parts.append(Part(feature.name, source, space, columns, taken, turns, mode, factors[mode]))
         column = columns.stop
     return tuple(parts)

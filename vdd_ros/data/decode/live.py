@@ -54,7 +54,9 @@ class LiveStreams:
         """What was not taken in, and why."""
         self._contract = contract
         self._arm = arm
-        wanted = {feature.name for feature in contract.topic_features} | ({MEASURED, COMMANDED} if arm else set())
+        wanted = {feature.name for feature in contract.topic_features}
+        if arm:
+            wanted |= {MEASURED, COMMANDED, *(controller.name for controller in contract.controllers)}
         chosen = [source for source in sources(contract) if source.stream.partition('/')[0] in wanted]
         self.topics = {source.topic: source.type for source in chosen}
         """Message type by topic."""
@@ -101,18 +103,13 @@ class LiveStreams:
         """
         ticks = np.array([tick], dtype=np.int64)
         streams = self._streams(tick)
-        measured = streams[MEASURED]
-        known = joints_at(
-            self._contract,
-            measured,
-            streams.get(COMMANDED, measured),
-            ticks,
-            start=self._start,
-            anchor=self._anchor,
-        )
+        known = joints_at(self._contract, streams, ticks, start=self._start, anchor=self._anchor)
         topics, stale = observed_at(self._contract, streams, ticks)
-        missing = _stale({**known.stale, **stale})
-        if self._anchor is None and not known.stale[MEASURED][0]:
+        unseen = {
+            f'{each.name} (command)' for each in self._contract.controllers[1:] if not self._contract.observes(each)
+        }
+        missing = tuple(name for name in _stale({**known.stale, **stale}) if name not in unseen)
+        if self._anchor is None and not any(known.stale[name][0] for name in known.stale if name.startswith(MEASURED)):
             self._anchor = known.measured[0].copy()
         if missing:
             return None, missing

@@ -10,7 +10,7 @@ import numpy as np
 from vdd_ros.contract.contract import Contract, TopicFeature
 from vdd_ros.data.decode.frames import Frames
 from vdd_ros.data.decode.resample import aligned, nanoseconds
-from vdd_ros.data.decode.sources import topic_values
+from vdd_ros.data.decode.sources import COMMANDED, measured_stream, topic_values
 from vdd_ros.data.recording import Stream
 
 
@@ -19,17 +19,17 @@ class Known:
     """Values at some ticks."""
 
     measured: np.ndarray
-    """Shape (tick, joint) [rad]."""
+    """Shape (tick, joint) [rad], of the joints of the contract; where nothing measures one, what was commanded."""
     commanded: np.ndarray
-    """Shape (tick, joint) [rad]; of contracts whose commands say velocities [rad/s]."""
+    """Shape (tick, joint) [rad]; of contracts whose commands say velocities, those of the robot's joints [rad/s]."""
     stale: Mapping[str, np.ndarray]
-    """By stream, shape (tick,): where nothing stands for it that is young enough."""
+    """By stream, shape (tick,): where nothing stands for it that is young enough. The commands of a further controller
+    are called `NAME (command)`."""
 
 
 def joints_at(
     contract: Contract,
-    measured: Stream,
-    commanded: Stream,
+    streams: Mapping[str, Stream],
     ticks: np.ndarray,
     *,
     start: int,
@@ -39,32 +39,49 @@ def joints_at(
 
     Parameters
     ----------
-    contract, measured, commanded
-        The streams, and how they are aligned.
+    contract
+        How the streams are aligned.
+    streams
+        By the names that `sources.sources` gives them.
     ticks
         Shape (tick,) [ns].
     start
-        When the episode began [ns]: before its first command, the arm counts as commanded to be where it was.
+        When the episode began [ns]: before its first command, an arm counts as commanded to be where it was. What was
+        commanded before the episode does not count, but for a controller whose joints nobody measures.
     anchor
-        Where that is, shape (joint,) [rad]; left out, what is measured at the first of these ticks.
+        Where the arm was, shape (joint,) [rad]; left out, what is measured at the first of these ticks.
 
     """
-    joints, unmeasured = aligned(measured.stamps, measured.values, ticks, contract.measured.align)
-    if contract.commanded.source == 'measured':
-        return Known(joints, joints, {'measured': unmeasured, 'commanded': unmeasured})
-    commands, uncommanded = aligned(
-        commanded.stamps, commanded.values, ticks, contract.commanded.align, inclusive=False
-    )
-    # What was commanded before the episode does not count.
-    first = np.searchsorted(commanded.stamps, start)
-    known = ticks - nanoseconds(contract.commanded.align.latency)
-    unheard = known <= commanded.stamps[first] if first < len(commanded.stamps) else np.ones(len(ticks), dtype=bool)
-    if contract.commanded.quantity == 'velocity':
-        anchor = np.zeros(joints.shape[1])
-    elif anchor is None:
-        anchor = joints[0]
-    commands = np.where(unheard[:, None], anchor, commands)
-    return Known(joints, commands, {'measured': unmeasured, 'commanded': uncommanded & ~unheard})
+    measured, commanded, stale = [], [], {}
+    for controller in contract.controllers:
+        name = f'{controller.name} (command)' if controller.name else COMMANDED
+        align = controller.reading.align
+        commands = streams.get(controller.name or COMMANDED)
+        if not controller.measured:
+            values, missing = aligned(commands.stamps, commands.values, ticks, align, inclusive=False)
+            measured.append(values)
+            commanded.append(values)
+            stale[name] = missing
+            continue
+        states = streams[measured_stream(controller)]
+        joints, unmeasured = aligned(states.stamps, states.values, ticks, contract.measured.align)
+        stale[measured_stream(controller)] = unmeasured
+        measured.append(joints)
+        if not controller.name and contract.commanded.source == 'measured':
+            commanded.append(joints)
+            stale[name] = unmeasured
+            continue
+        values, missing = aligned(commands.stamps, commands.values, ticks, align, inclusive=False)
+        first = np.searchsorted(commands.stamps, start)
+        known = ticks - nanoseconds(align.latency)
+        unheard = known <= commands.stamps[first] if first < len(commands.stamps) else np.ones(len(ticks), dtype=bool)
+        if not controller.name and contract.commanded.quantity == 'velocity':
+            begin = np.zeros(joints.shape[1])
+        else:
+            begin = joints[0] if anchor is None else anchor[controller.places]
+        commanded.append(np.where(unheard[:, None], begin, values))
+        stale[name] = missing & ~unheard
+    return Known(np.concatenate(measured, axis=1), np.concatenate(commanded, axis=1), stale)
 
 
 def observed_at(
@@ -72,10 +89,12 @@ def observed_at(
 ) -> tuple[dict[str, np.ndarray | Frames], dict[str, np.ndarray]]:
     """Return the features of the observation that have a topic of their own, at ticks.
 
-    By name, the values, shape (tick, width), and at which ticks nothing stands for them, shape (tick,).
+    By name, the values, shape (tick, width), and at which ticks nothing stands for them, shape (tick,). What is said at
+    a tick on a topic that the action commands is the answer to that tick, and not known by then.
     """
     values, stale = {}, {}
-    for feature in contract.observation:
-        if isinstance(feature, TopicFeature):
-            values[feature.name], stale[feature.name] = topic_values(feature, streams, ticks)
+    commands = {feature.topic for feature in contract.actions if isinstance(feature, TopicFeature)}
+    for feature in contract.topic_features:
+        inclusive = feature.topic not in commands
+        values[feature.name], stale[feature.name] = topic_values(feature, streams, ticks, inclusive=inclusive)
     return values, stale

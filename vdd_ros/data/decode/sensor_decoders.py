@@ -33,10 +33,7 @@ class PoseDecoder(ScalarDecoder):
             paths=feature.paths,
         )
         self._six = feature.rotation == '6d'
-        self._parts = [
-            (types.is_orientation(field), len(types.expand(field)))
-            for field in feature.fields or types.default_fields(feature.type)
-        ]
+        self._parts = [(types.is_orientation(field), len(types.expand(field))) for field in feature.read_fields]
 
     def numbers(self, rows: np.ndarray, pattern: Pattern, refuser: Refuser) -> tuple[np.ndarray, Refusals]:
         """Read messages of one pattern; a quaternion that is none is refused."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vdd_ros.contract import message_types as types
-from vdd_ros.contract.contract import Contract
+from vdd_ros.contract.contract import Contract, Controller
 from vdd_ros.contract.contract_rules import JOINT_TYPES
 from vdd_ros.contract.features import Alignment, JointStream, TopicFeature
 from vdd_ros.data.decode import rotation
@@ -35,7 +35,8 @@ class Source:
     """As the contract calls it."""
     type: str
     stream: str
-    """`measured`, `commanded`, or the name of a feature; of a chain of frames, `NAME/LINK` and `NAME/LINK/static`."""
+    """`measured`, `commanded`, or the name of a feature; of a chain of frames, `NAME/LINK` and `NAME/LINK/static`; of
+    joints that a further controller moves, `measured/NAME`."""
     width: int
     optional: bool = False
     """Whether it may be absent: of a link, either the moving or the static transforms are."""
@@ -54,6 +55,10 @@ def sources(contract: Contract) -> tuple[Source, ...]:
     found = [Source(contract.topics.joint_states, joint_type(contract, MEASURED), MEASURED, size)]
     if contract.commanded.source == 'topic':
         found.append(Source(contract.topics.commands, joint_type(contract, COMMANDED), COMMANDED, size))
+    for controller in contract.controllers[1:]:
+        if controller.measured:
+            name, width = measured_stream(controller), len(controller.joints)
+            found.append(Source(contract.topics.joint_states, joint_type(contract, MEASURED), name, width))
     for feature in topic_features(contract):
         if feature.frames:
             for link in range(len(feature.frames) - 1):
@@ -64,6 +69,11 @@ def sources(contract: Contract) -> tuple[Source, ...]:
             image = feature.image is not None
             found.append(Source(feature.topic, feature.type, feature.name, feature.size, pictures=image))
     return tuple(found)
+
+
+def measured_stream(controller: Controller) -> str:
+    """Return the name of the stream of what the joint states measure of a controller's joints."""
+    return f'{MEASURED}/{controller.name}' if controller.name else MEASURED
 
 
 def topic_features(contract: Contract) -> tuple[TopicFeature, ...]:
@@ -83,9 +93,9 @@ def alignment(contract: Contract, stream: str) -> Alignment:
 def decoder(contract: Contract, source: Source, described: Described, *, deferred: bool = False) -> Decoder:
     """Return who reads the messages of a source; with `deferred`, pictures are decoded only when they are needed."""
     definitions, ros1 = described(source.topic)
-    if source.stream in (MEASURED, COMMANDED):
-        return _joint_decoder(contract, source, definitions, ros1)
     name, *link = source.stream.split('/')
+    if name in (MEASURED, COMMANDED):
+        return _joint_decoder(contract, source, definitions, ros1)
     feature = next(item for item in topic_features(contract) if item.name == name)
     kind = types.kind(feature.type)
     if kind == 'frames':
@@ -95,17 +105,18 @@ def decoder(contract: Contract, source: Source, described: Described, *, deferre
         return PictureDecoder(feature, definitions, ros1, deferred=deferred and source.pictures)
     by_header = feature.stamp == 'header'
     if kind == 'joints':
-        fields = feature.fields or types.default_fields(feature.type)
-        return JointDecoder(
-            feature.type, definitions, feature, by_header=by_header, ros1=ros1, joints=feature.joints, fields=fields
-        )
-    if any(types.is_orientation(field) for field in feature.fields or types.default_fields(feature.type)):
+        named = {'joints': feature.joints, 'fields': feature.read_fields}
+        return JointDecoder(feature.type, definitions, feature, by_header=by_header, ros1=ros1, **named)
+    if any(types.is_orientation(field) for field in feature.read_fields):
         return PoseDecoder(feature, definitions, ros1)
     return ScalarDecoder(feature.type, definitions, feature, by_header=by_header, ros1=ros1, paths=feature.paths)
 
 
 def _joint_decoder(contract: Contract, source: Source, definitions: Definitions, ros1: bool) -> Decoder:
-    stream: JointStream = getattr(contract, source.stream)
+    stream: JointStream = getattr(contract, source.stream.partition('/')[0])
+    if source.stream.startswith(f'{MEASURED}/'):
+        controller = next(each for each in contract.controllers if measured_stream(each) == source.stream)
+        stream = further_states(contract, controller)
     stamped = types.has_header(source.type)
     by_header = stamped if stream.stamp is None else stream.stamp == 'header'
     common = {'by_header': bool(by_header), 'ros1': ros1}
@@ -118,6 +129,12 @@ def _joint_decoder(contract: Contract, source: Source, definitions: Definitions,
         return ScalarDecoder(source.type, definitions, stream, paths=paths, **common)
     paths = [f'data[{place}]' for place in range(len(names))]
     return ScalarDecoder(source.type, definitions, stream, paths=paths, whole='data', **common)
+
+
+def further_states(contract: Contract, controller: Controller) -> JointStream:
+    """Return how the joint states are read for the joints of a further controller: sign and offset are the arm's."""
+    stream = contract.measured
+    return JointStream(type=stream.type, unit=stream.unit, stamp=stream.stamp, names=controller.names)
 
 
 def topic_values(

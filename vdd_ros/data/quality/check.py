@@ -119,7 +119,7 @@ def check(
 
     """
     found = survey(path, contract, progress, tolerant=True)
-    tool, general = _model(kinematics)
+    tool, general = _model(kinematics if contract.robot.model or contract.needs_model else None)
     fits = tuple(_fit(found, contract, source) for source in sources(contract))
     broken = any(fit.complaints for fit in fits)
     streams = {source.stream for source in sources(contract)}

@@ -22,7 +22,6 @@ _FEW_JOINTS = (
 )
 _PAUSE = 1.0
 _NUMBERS = {f'std_msgs/msg/{name}' for name in 'Float64 Float32 Int32 Int64 UInt8 Bool'.split()}
-_GRIPPER_COMMAND = 'control_msgs/msg/GripperCommand'
 _NO_LIMITS: Limits = MappingProxyType({})
 
 
@@ -192,7 +191,7 @@ class _Draft:
             about = GRIPPER.search(name) or (joints and all(GRIPPER.search(joint) for joint in joints))
             if not about or not (COMMANDING.search(name) or kind == TRAJECTORY):
                 continue
-            if kind in _NUMBERS or kind == _GRIPPER_COMMAND or (kind in (TRAJECTORY, *ARRAYS) and seen.tables):
+            if kind in _NUMBERS or kind == types.GRIPPER_COMMAND or (kind in (TRAJECTORY, *ARRAYS) and seen.tables):
                 yield seen
 
     def _actions(self) -> list[str]:
@@ -210,7 +209,7 @@ class _Draft:
         elif kind in ARRAYS:
             parts.append(f"fields: ['data[0:{seen.tables[0].size}]']")
             parts += self._scale(seen.tables[0])
-        elif kind == _GRIPPER_COMMAND:
+        elif kind == types.GRIPPER_COMMAND:
             parts += ['fields: [position]', 'stamp: receive']
         if kind == TRAJECTORY and self._stamp_rule(seen):
             parts.append('stamp: receive')

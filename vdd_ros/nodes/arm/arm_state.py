@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 
+import numpy as np
 from sensor_msgs.msg import JointState
 
 from vdd_ros.common.errors import ConfigurationError, InterfaceError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
-from vdd_ros.data.decode.sources import MEASURED, joint_type
+from vdd_ros.data.decode.sources import MEASURED, further_states, joint_type
 from vdd_ros.nodes.messages import JointReader, JointReading
 
 _WINDOW = 200
@@ -16,10 +17,16 @@ _TYPE = 'sensor_msgs/msg/JointState'
 
 
 class ArmState:
-    """Takes in joint states; what does not hold all joints of the contract is not taken in."""
+    """Takes in joint states; what does not hold all joints of the robot is not taken in.
 
-    def __init__(self, contract: Contract, topic: str) -> None:
+    Joints of further controllers, such as a gripper's, may come in messages of their own. A reading has those of the
+    robot as they were measured at its stamp, the newest ones of the others, and NaN where nothing is measured.
+    """
+
+    def __init__(self, contract: Contract, topic: str, max_age: int) -> None:
         """Listen for the joints of a contract on a resolved topic.
+
+        ``max_age`` [ns] is how much older than the robot's joints those of further controllers may be.
 
         Raises
         ------
@@ -33,14 +40,23 @@ class ArmState:
                 found=joint_type(contract, MEASURED),
                 remedy='let the driver publish joint states; bags may hold other types, a live arm may not',
             )
-        self._joints = contract.measured.names or contract.robot.joints
+        self._names = set(contract.measured.names or contract.robot.joints)
         self._by_arrival = contract.measured.stamp == 'receive'
         self._reader = JointReader(contract.robot.joints, contract.measured)
+        self._further = [
+            (each, JointReader(each.joints, further_states(contract, each)))
+            for each in contract.controllers[1:]
+            if each.measured
+        ]
+        self._newest: dict[str, JointReading] = {}
+        self._size, self._max_age, self._topic = len(contract.joints), max_age, topic
         self._stamps: deque[int] = deque(maxlen=_WINDOW)
         self.reading: JointReading | None = None
         """The newest one."""
         self.incomplete = False
-        """Whether the newest message has some joints of the arm, but not all."""
+        """Whether the newest message has some joints of a controller, but not all."""
+        self.outdated = False
+        """Whether the newest message came while joints of a further controller were missing, or too old."""
         self.complaint = InterfaceError(
             expected=f'joint states on {topic}', found='none', remedy='start the arm, or remap joint_states to it'
         )
@@ -53,17 +69,45 @@ class ArmState:
         return (len(stamps) - 1) / (stamps[-1] - stamps[0]) * NANOSECONDS if len(stamps) > 1 else float('nan')
 
     def take(self, message: JointState, now: int) -> JointReading | None:
-        """Take in a message that arrived at ``now`` [ns]; return what it says of the arm, or None."""
-        try:
-            reading = self._reader.read(message)
-        except InterfaceError as error:
-            # Another device may share the topic; but a message with some joints of the arm should have had them all.
-            self.complaint = error
-            self.incomplete = not set(self._joints).isdisjoint(message.name)
+        """Take in a message that arrived at ``now`` [ns]; return what it says of the robot, or None."""
+        self.incomplete = self.outdated = False
+        for controller, reader in self._further:
+            if not set(controller.joints).isdisjoint(message.name):
+                found = self._read(reader, message, now)
+                if found is None:
+                    self.incomplete = True
+                    return None
+                self._newest[controller.name] = found
+        if self._further and self._names.isdisjoint(message.name):
             return None
-        if self._by_arrival:
-            reading = JointReading(now, reading.position, reading.velocity)
-        self.incomplete = False
-        self.reading = reading
+        reading = self._read(self._reader, message, now)
+        if reading is None:
+            # Another device may share the topic; but a message with some joints of the arm should have had them all.
+            self.incomplete = not self._names.isdisjoint(message.name)
+            return None
+        position = np.full(self._size, np.nan)
+        position[: len(reading.position)] = reading.position
+        for controller, _ in self._further:
+            newest = self._newest.get(controller.name)
+            age = float('inf') if newest is None else (reading.stamp - newest.stamp) / NANOSECONDS
+            if abs(age) * NANOSECONDS > self._max_age:
+                self.outdated = True
+                self.complaint = InterfaceError(
+                    expected=f'{", ".join(controller.joints)} on {self._topic}, no older than the joints of the robot',
+                    found='none yet' if newest is None else f'{age:.3f} s older',
+                    remedy='start their publisher, or merge its joint states into that topic',
+                )
+                return None
+            position[controller.places] = newest.position
+        self.reading = JointReading(reading.stamp, position, reading.velocity)
         self._stamps.append(reading.stamp)
-        return reading
+        return self.reading
+
+    def _read(self, reader: JointReader, message: JointState, now: int) -> JointReading | None:
+        """Read some joints of a message, or note why that cannot be."""
+        try:
+            reading = reader.read(message)
+        except InterfaceError as error:
+            self.complaint = error
+            return None
+        return JointReading(now, reading.position, reading.velocity) if self._by_arrival else reading

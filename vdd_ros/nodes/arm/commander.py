@@ -154,10 +154,10 @@ class Commander:
         with self._lock:
             change(self.loop)
 
-    def follow(self, position: np.ndarray) -> None:
-        """Go on from what another commander has sent, shape (joint,) [rad]."""
+    def follow(self, position: np.ndarray, places: slice = slice(None)) -> None:
+        """Go on from what another commander has sent to the joints at some places, shape (joint,) [rad]."""
         with self._lock:
-            self.loop.follow(position)
+            self.loop.follow(position, places)
 
     def stop(self, reason: str) -> None:
         """Brake, then hold until `resume`."""

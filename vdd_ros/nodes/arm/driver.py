@@ -6,7 +6,9 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 
 from vdd_ros.common.errors import InterfaceError, VddError
@@ -21,7 +23,7 @@ from vdd_ros.nodes.arm.commander import Commander
 from vdd_ros.nodes.arm.controls import Controls
 from vdd_ros.nodes.arm.diagnostics import Diagnostics
 from vdd_ros.nodes.arm.lifecycle import ArmNode, unless_closed
-from vdd_ros.nodes.arm.output import Output
+from vdd_ros.nodes.arm.output import Channel, Output
 from vdd_ros.nodes.arm.preflight import Arm, Report, Stream, look, rivals
 from vdd_ros.nodes.listening import Listening
 
@@ -85,8 +87,8 @@ class ArmDriver:
             controller_joints=values['controller_joints'],
             period=setting.period,
         )
-        self.commands = node.resolve_topic_name(self.output.topic)
-        """The topic that is commanded on."""
+        self.topics = tuple(node.resolve_topic_name(each.topic) for each in self.output.channels)
+        """The topics that are commanded on, that of the arm first."""
         self.commander = Commander(
             loop,
             lambda outcome, stamp: self._send(outcome, stamp),
@@ -98,7 +100,11 @@ class ArmDriver:
             priority=values['realtime_priority'],
         )
         topic = contract.topics.joint_states
-        self.arm = ArmState(contract, node.resolve_topic_name(topic))
+        ages = values['max_age'], values.get('stream_max_age', values['max_age'])
+        self.arm = ArmState(contract, node.resolve_topic_name(topic), round(max(ages) * NANOSECONDS))
+        self._begins: dict[str, np.ndarray] = {}
+        self._others: list[Subscription] = []
+        self._hear_others()
         self._send: Callable[[ControlOutput, int], None] = lambda outcome, stamp: None
         self._diagnostics = Diagnostics()
         self._stopped = False
@@ -146,13 +152,46 @@ class ArmDriver:
                 for finding in report.failures[1:]:
                     log.error(str(finding.error))
             raise report.failures[0].error
-        log.info(f'preflight:\n{report.text}')
         reading = self.arm.reading
-        self.commander.start(reading.stamp, reading.position)
+        position = reading.position.copy()
+        for channel in self.output.channels:
+            if not channel.measured and channel.topic in self._begins:
+                position[channel.places] = self._begins[channel.topic]
+        position = self.commander.loop.placed(reading.stamp, position)
+        log.info(f'preflight:\n{report.text}')
+        self._ignore_others()
+        self.controls.asked = False
+        self.commander.start(reading.stamp, position)
 
     def halt(self, reason: str) -> None:
         """Bring the arm to rest."""
+        was_active = self.commander.active
         self.commander.halt(reason)
+        if was_active:
+            commanded = self.commander.loop.commanded
+            self._begins = {each.topic: commanded[each.places] for each in self.output.channels if not each.measured}
+            self._hear_others()
+
+    def _hear_others(self) -> None:
+        """Note what others command on topics of joints that nobody measures: there the commands begin."""
+        for channel in self.output.channels:
+            if not channel.measured:
+                take = functools.partial(self._on_other, channel)
+                self._others.append(self.node.create_subscription(channel.type, channel.topic, take, qos.COMMANDS))
+
+    def _ignore_others(self) -> None:
+        """While the node commands, what comes on these topics is its own, or of somebody whom it gives way to."""
+        for subscription in self._others:
+            self.node.destroy_subscription(subscription)
+        self._others = []
+
+    def _on_other(self, channel: Channel, message: object) -> None:
+        if self.closed or self.commander.active:
+            return
+        try:
+            self._begins[channel.topic] = channel.position(message, self.node.now())
+        except InterfaceError as error:
+            self.node.get_logger().warning(f'not taken in: {error}', throttle_duration_sec=1.0)
 
     def close(self, reason: str) -> None:
         """Bring the arm to rest, and let go of it."""
@@ -161,6 +200,7 @@ class ArmDriver:
         for timer in self._timers:
             self.node.destroy_timer(timer)
         self.node.destroy_subscription(self._states)
+        self._ignore_others()
         if self._listening:
             self._listening.close()
         self.controls.close()
@@ -172,7 +212,7 @@ class ArmDriver:
         setting, reading = self.setting, self.arm.reading
         limits = setting.limits
         arm = Arm(
-            setting.contract.robot.joints,
+            setting.contract.joints,
             reading.position,
             (self.node.now() - reading.stamp) / NANOSECONDS,
             self.node.values['max_age'],
@@ -182,6 +222,7 @@ class ArmDriver:
             limits.lower,
             limits.upper,
             limits.velocity,
+            setting.contract.measured_joints,
             self.node.simulated,
         )
         return look(self.node, self._streams(), arm, self.notes)
@@ -189,8 +230,8 @@ class ArmDriver:
     @property
     def notes(self) -> Mapping[str, str]:
         """Lines of the preflight that depend on nothing that was heard, by subject."""
-        order = f'{self.output.topic} takes {", ".join(self.output.joints)}'
-        return {**self.setting.notes(), 'joint order': order}
+        orders = [f'{each.topic} takes {", ".join(each.joints)}' for each in self.output.channels]
+        return {**self.setting.notes(), 'joint order': '; '.join(orders)}
 
     def preflight(self) -> tuple[bool, str]:
         """Return whether the arm may move, and a line for each thing that was looked at."""
@@ -205,8 +246,14 @@ class ArmDriver:
         role = 'subscription' if setting.shadow else 'publisher'
         return [
             Stream(resolve(setting.contract.topics.joint_states), _STATE_TYPE, 'subscription', needed=True),
-            Stream(self.commands, self.output.type_name, role, needed=not setting.shadow, alone=not setting.shadow),
-            *(Stream(resolve(topic), kind, 'publisher', needed=True) for topic, kind in setting.beside.items()),
+            *(
+                Stream(topic, channel.type_name, role, needed=not setting.shadow, alone=not setting.shadow)
+                for topic, channel in zip(self.topics, self.output.channels)
+            ),
+            *(
+                Stream(resolve(topic), kind, 'publisher', needed=True, alone=True)
+                for topic, kind in setting.beside.items()
+            ),
             Stream(resolve('~/estop'), 'std_msgs/msg/Bool', 'subscription', needed=False),
             *(
                 Stream(resolve(topic), kind, 'subscription', needed=not topic.endswith('_static'))
@@ -218,7 +265,7 @@ class ArmDriver:
     def _on_state(self, message: JointState) -> None:
         before, reading = self.arm.reading, self.arm.take(message, self.node.now())
         if reading is None:
-            if self.arm.incomplete:
+            if self.arm.incomplete or self.arm.outdated:
                 self.commander.replace(lambda loop: loop.distrust(str(self.arm.complaint)))
                 self.node.get_logger().warning(str(self.arm.complaint), throttle_duration_sec=1.0)
             return
@@ -254,10 +301,13 @@ class ArmDriver:
             if isinstance(commander.outcome, Stop) and not self.controls.asked:
                 commander.resume()
             return
-        if others := rivals(self.node, self.commands):
-            reason = f'{", ".join(others)} commands on {self.output.topic}, too'
-            log.error(f'giving way: {reason}', throttle_duration_sec=1.0)
-            commander.give_way(reason)
+        names = [*(channel.topic for channel in self.output.channels), *self.setting.beside]
+        for name in names:
+            if others := rivals(self.node, self.node.resolve_topic_name(name)):
+                reason = f'{", ".join(others)} commands on {name}, too'
+                log.error(f'giving way: {reason}', throttle_duration_sec=1.0)
+                commander.give_way(reason)
+                return
 
     def _publishers(self) -> str:
         """Return in words who publishes joint states, if there are several."""
@@ -275,6 +325,7 @@ class ArmDriver:
             if not isinstance(self.commander.outcome, Command):
                 text = f'{text}; {several}'
         values = {'operating_mode': self.node.values['operating_mode'], **values, **self.setting.values()}
+        values['operator_stop'] = self.controls.asked
         if self.controls.pressed:
             level, text = DiagnosticStatus.ERROR, f'emergency stop; {text}'
         name = self.node.get_fully_qualified_name()

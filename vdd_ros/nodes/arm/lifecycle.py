@@ -11,10 +11,15 @@ from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from vdd_ros.common.errors import VddError
+from vdd_ros.contract.contract import Contract
+from vdd_ros.nodes import qos
+from vdd_ros.nodes.arm.description import TOPIC, DescriptionMissing, kinematics_of
 from vdd_ros.nodes.parameters import Parameter, Value, declare
+from vdd_ros.robot.kinematics import Kinematics
 
 
 def transition(callback: Callable[..., None]) -> Callable[..., TransitionCallbackReturn]:
@@ -83,7 +88,17 @@ class ArmNode(LifecycleNode):
         self.complaint: Exception | None = None
         """What let the last transition fail."""
         self._waiting_since = 0.0
+        self.description = ''
+        """The URDF that the robot publishes; empty before it is received."""
+        self.create_subscription(String, TOPIC, self._on_description, qos.DESCRIPTION)
         self.create_service(Trigger, '~/preflight', self._on_preflight)
+
+    def _on_description(self, message: String) -> None:
+        self.description = message.data
+
+    def kinematics_of(self, contract: Contract) -> Kinematics:
+        """Load the robot of a contract: see `description.kinematics_of`."""
+        return kinematics_of(contract, self.description, self.resolve_topic_name(TOPIC))
 
     def preflight(self) -> tuple[bool, str]:
         """Return whether the arm may move, and a line for each thing that was looked at; in every state."""
@@ -129,11 +144,15 @@ class ArmNode(LifecycleNode):
         """
         if not self.starting:
             return self.is_done
+        self._waiting_since = self._waiting_since or time.monotonic()
         if not self.is_configured:
-            self._demand(self.trigger_configure())
-            self._waiting_since = time.monotonic()
+            result = self.trigger_configure()
+            if not isinstance(self.complaint, DescriptionMissing) or self._is_late:
+                self._demand(result)
+            if result == TransitionCallbackReturn.SUCCESS:
+                self._waiting_since = time.monotonic()
             return False
-        late = time.monotonic() - self._waiting_since > self.values['startup_timeout']
+        late = self._is_late
         if self.is_ready or self.is_hopeless or late:
             # Peers may still be unknown: discovery takes its time, and nobody else asks again.
             result = self.trigger_activate()
@@ -141,6 +160,10 @@ class ArmNode(LifecycleNode):
                 self._demand(result)
                 self.starting = False
         return False
+
+    @property
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._waiting_since > self.values['startup_timeout']
 
     def _demand(self, result: TransitionCallbackReturn) -> None:
         if result != TransitionCallbackReturn.SUCCESS:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.deployment import Deployment
+from vdd_ros.nodes.arm.output import INTERFACES, TRAJECTORY
 from vdd_ros.nodes.parameters import STRINGS, Parameter, Value
 
 _FASTEST = 125.0
@@ -48,6 +49,7 @@ PARAMETERS = (
     Parameter('acceleration_time', 0.5, 'to full speed, where no acceleration is told [s]', minimum=0.01, maximum=10.0),
     Parameter('jerk_time', 0.1, 'to full acceleration, where no jerk is told [s]', minimum=0.001, maximum=10.0),
     Parameter('max_lag', 0.5, 'how far a command may be from the measured position [rad]', minimum=0.01, maximum=3.2),
+    Parameter('grippers', STRINGS, 'joints that close on objects: that they stand still on one is no fault'),
     Parameter('start_speed', 0.1, 'speed of the approach to the start [rad/s]', minimum=0.001, maximum=3.0),
 )
 
@@ -57,9 +59,14 @@ def deployment_of(values: Mapping[str, Value]) -> Deployment:
     return Deployment.parse({name: values[name] for name in Deployment.model_fields if name in values})
 
 
-def horizon_of(values: Mapping[str, Value]) -> float:
-    """Return how far the control loop looks ahead [s]; 0 for a position controller."""
-    return values['trajectory_horizon'] if values['interface'] == 'trajectory' else 0.0
+def horizon_of(values: Mapping[str, Value], contract: Contract) -> float:
+    """Return how far the control loop looks ahead [s]; 0 where no controller takes trajectories."""
+    return values['trajectory_horizon'] if _takes_trajectories(values, contract) else 0.0
+
+
+def _takes_trajectories(values: Mapping[str, Value], contract: Contract) -> bool:
+    further = (controller.type for controller in contract.controllers[1:])
+    return INTERFACES[values['interface']] == TRAJECTORY or TRAJECTORY in further
 
 
 def period_of(values: Mapping[str, Value], contract: Contract, *, simulated: bool) -> int:
@@ -72,7 +79,7 @@ def period_of(values: Mapping[str, Value], contract: Contract, *, simulated: boo
 
     """
     period = deployment_of(values).control_period(contract, simulated=simulated)
-    if values['interface'] == 'trajectory' and NANOSECONDS / _FASTEST > period < contract.period:
+    if _takes_trajectories(values, contract) and NANOSECONDS / _FASTEST > period < contract.period:
         raise ConfigurationError(
             expected=f'a control_rate of at most {_FASTEST:g} Hz with a trajectory controller, which interpolates',
             found=f'{NANOSECONDS / period:g} Hz',

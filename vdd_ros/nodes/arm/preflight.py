@@ -88,6 +88,8 @@ class Arm:
     """Limits of the joints, shape (joint,) [rad]."""
     velocity: np.ndarray
     """Shape (joint,) [rad/s]."""
+    measured: np.ndarray
+    """Which joints are measured, shape (joint,) bool; of the others nothing is known but what they are commanded."""
     simulated: bool
     """Whether the node's clock is that of a simulation."""
 
@@ -173,26 +175,27 @@ def _stream(node: Node, stream: Stream) -> Iterator[Finding]:
 
 
 def _clock(node: Node) -> Iterator[Finding]:
-    names = sorted({_full_name(info) for info in node.get_publishers_info_by_topic('/clock')})
+    topic = node.resolve_topic_name('/clock')  # of two simulated arms, each has its own
+    names = sorted({_full_name(info) for info in node.get_publishers_info_by_topic(topic)})
     now = node.get_clock().now().nanoseconds
     if not names or not now:
         yield _failure(
-            '/clock',
-            expected='a clock on /clock, since use_sim_time is true',
+            topic,
+            expected=f'a clock on {topic}, since use_sim_time is true',
             found=f'{", ".join(names) or "nobody"}, and it stands at {now / 1e9:g} s',
             remedy='start the simulation, or set use_sim_time to false on a real arm',
         )
     elif len(names) > 1:
         yield _failure(
-            '/clock', expected='one clock on /clock', found=', '.join(names), remedy='end all but one of them'
+            topic, expected=f'one clock on {topic}', found=', '.join(names), remedy='end all but one of them'
         )
     else:
-        yield Finding('/clock', 'fine', f'of {names[0]}, {now / 1e9:.3f} s')
+        yield Finding(topic, 'fine', f'of {names[0]}, {now / 1e9:.3f} s')
 
 
 def _arm(arm: Arm) -> Iterator[Finding]:
     position = arm.position
-    if not np.isfinite(position).all() or not -arm.max_age <= arm.age <= arm.max_age:
+    if not np.isfinite(position[arm.measured]).all() or not -arm.max_age <= arm.age <= arm.max_age:
         other = 'they have a clock of their own: look at use_sim_time here and there'
         yield _failure(
             'joint states',
@@ -231,7 +234,8 @@ def _arm(arm: Arm) -> Iterator[Finding]:
             remedy='give the model velocity limits, or name a file of limits by the parameter joint_limits',
         )
     if not (outside.any() or unlimited):
-        yield Finding('joint states', 'fine', f'{len(arm.joints)} joints within their limits, {arm.rate:.0f} Hz')
+        count = int(arm.measured.sum())
+        yield Finding('joint states', 'fine', f'{count} joints within their limits, {arm.rate:.0f} Hz')
 
 
 def _slow_simulation(arm: Arm) -> Finding:

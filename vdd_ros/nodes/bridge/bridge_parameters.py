@@ -52,9 +52,15 @@ PARAMETERS = (
         choices=('position', 'trajectory'),
     ),
     Parameter(
+        'contract',
+        '',
+        'if this contract commands several controllers, and the scene file names none, they are simulated',
+        path=True,
+    ),
+    Parameter(
         'lockstep_controllers',
         STRINGS,
-        'controllers that all must be commanded for a period; default: the first arm',
+        'controllers that all must be commanded for a period; default: those of the contract, or else the first arm',
         topic=True,
     ),
     Parameter(
@@ -84,6 +90,13 @@ PARAMETERS = (
         minimum=0,
         maximum=2**31 - 1,
         dynamic=True,
+    ),
+    Parameter(
+        'time_limit',
+        1.0,
+        'time that an episode may take, as a multiple of the time limit of the task',
+        minimum=0.01,
+        maximum=1000.0,
     ),
     Parameter('keyframe', '', 'keyframe that resets lead to; empty: the usual start', dynamic=True),
     Parameter('step_count', 1, 'joint states that ~/step goes on by', minimum=1, maximum=1_000_000, dynamic=True),

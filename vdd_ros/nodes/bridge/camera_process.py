@@ -21,7 +21,13 @@ from std_msgs.msg import Header
 
 from vdd_ros.common.errors import SimulationError
 from vdd_ros.nodes.bridge.cameras import DRAWN, FAILED, READY, REQUEST, WIDEST
-from vdd_ros.nodes.bridge.image_messages import to_camera_info, to_compressed, to_image, to_points
+from vdd_ros.nodes.bridge.image_messages import (
+    to_camera_info,
+    to_compressed,
+    to_compressed_depth,
+    to_image,
+    to_points,
+)
 from vdd_ros.nodes.bridge.sensor_messages import to_header, to_pose
 from vdd_ros.sim.renderer import Renderer
 
@@ -31,6 +37,7 @@ _KINDS = {
     'image_raw/compressed': CompressedImage,
     'camera_info': CameraInfo,
     'depth/image_raw': Image,
+    'depth/image_raw/compressedDepth': CompressedImage,
     'depth/camera_info': CameraInfo,
     'points': PointCloud2,
     'pose': PoseStamped,
@@ -47,7 +54,7 @@ class _CameraTopics:
         self._size = description['width'], description['height']
         self._deep = description['depth'] or description['points']
         self._pinhole = renderer.pinhole(self._camera, self._size)
-        unwanted = set() if description['depth'] else {'depth/image_raw', 'depth/camera_info'}
+        unwanted = set() if description['depth'] else {topic for topic in _KINDS if topic.startswith('depth/')}
         unwanted |= set() if description['points'] else {'points'}
         self._publishers = {
             topic: node.create_publisher(kind, description['topics'][topic], qos_profile_sensor_data)
@@ -79,6 +86,8 @@ class _CameraTopics:
             if distance:
                 depth = depth + noise.normal(scale=distance, size=depth.shape).astype(np.float32)
             messages['depth/image_raw'] = to_image(header, depth)
+        if 'depth/image_raw/compressedDepth' in heard:
+            messages['depth/image_raw/compressedDepth'] = to_compressed_depth(header, depth)
         if 'points' in heard:
             stride = self._description['stride']
             points = self._pinhole.points(depth, stride)

@@ -207,4 +207,13 @@ class Cameras:
         )
 
 
-_TOPICS = ('image_raw', 'image_raw/compressed', 'camera_info', 'depth/image_raw', 'depth/camera_info', 'points', 'pose')
+_TOPICS = (
+    'image_raw',
+    'image_raw/compressed',
+    'camera_info',
+    'depth/image_raw',
+    'depth/image_raw/compressedDepth',
+    'depth/camera_info',
+    'points',
+    'pose',
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from array import array
 
 import numpy as np
@@ -17,6 +18,8 @@ try:
 except ModuleNotFoundError:  # the wheels of ROS lack it
     create_cloud = None
 
+_DEPTH_QUANTIZATION, _DEPTH_MAX = 100.0, 10.0
+"""Parameters of compressed_depth_image_transport: `depth_quantization`, and `depth_max` [m]."""
 _POINT = np.dtype([('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('rgb', '<f4')])
 _FIELDS = [
     PointField(name=name, offset=_POINT.fields[name][1], datatype=PointField.FLOAT32, count=1) for name in _POINT.names
@@ -41,6 +44,23 @@ def to_compressed(header: Header, picture: np.ndarray) -> CompressedImage:
     octets = io.BytesIO()
     Pillow.fromarray(picture).save(octets, format='JPEG', quality=95)
     return CompressedImage(header=header, format='rgb8; jpeg compressed bgr8', data=array('B', octets.getvalue()))
+
+
+def to_compressed_depth(header: Header, depth: np.ndarray) -> CompressedImage:
+    """Convert depth, shape (height, width), float32 [m], as the transport `compressedDepth` of image_transport.
+
+    The inverse depth is quantised to 16 bits with the default parameters of compressed_depth_image_transport, and
+    stored as PNG behind a header of these parameters. Depth from `_DEPTH_MAX` on, and none at all, becomes 0; depth
+    below .152 m becomes .152 m. At 1 m the error is at most .05 mm, at 5 m 1.3 mm.
+    """
+    scale = _DEPTH_QUANTIZATION * (_DEPTH_QUANTIZATION + 1.0)
+    shift = 1.0 - scale / _DEPTH_MAX
+    known = np.isfinite(depth) & (depth > 0) & (depth < _DEPTH_MAX)
+    inverse = np.where(known, np.clip(np.rint(scale / np.where(known, depth, 1.0) + shift), 1, 65535), 0)
+    octets = io.BytesIO(struct.pack('<iff', 0, scale, shift))
+    octets.seek(0, io.SEEK_END)
+    Pillow.fromarray(inverse.astype(np.uint16)).save(octets, format='PNG', compress_level=1)
+    return CompressedImage(header=header, format='32FC1; compressedDepth png', data=array('B', octets.getvalue()))
 
 
 def to_camera_info(header: Header, width: int, height: int, pinhole: Pinhole) -> CameraInfo:

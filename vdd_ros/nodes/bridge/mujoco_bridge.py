@@ -17,6 +17,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.contract import load_contract
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.bridge.bridge_parameters import PARAMETERS
 from vdd_ros.nodes.bridge.bridge_services import BridgeServices
@@ -57,10 +58,16 @@ class MujocoBridge(Node):
         super().__init__('mujoco_bridge')
         self._values = values = declare(self, PARAMETERS, self._apply)
         _check_clock(values)
-        stage = open_stage(values['task'], values['scene'], values['controller'], values['command_interface'])
+        contract = load_contract(values['contract']) if values['contract'] else None
+        stage = open_stage(values['task'], values['scene'], values['controller'], values['command_interface'], contract)
         disturbances = load_disturbances(values['disturbances'])
         self._world = World(
-            stage, values['joint_state_rate'], disturbances, values['seed'], command_rate=values['command_rate']
+            stage,
+            values['joint_state_rate'],
+            disturbances,
+            values['seed'],
+            command_rate=values['command_rate'],
+            time_limit=values['time_limit'],
         )
         self._joints = list(self._world.simulation.joints)
         self._keyframe = values['keyframe']
@@ -92,7 +99,7 @@ class MujocoBridge(Node):
         self._transforms = Transforms(self, FrameTree(self._world.simulation, sites, optical))
         self._tell()
         if self._lockstep:
-            self._time = Lockstep(self._world, values['lockstep_controllers'], self._advance)
+            self._time = Lockstep(self._world, values['lockstep_controllers'] or stage.awaited, self._advance)
         else:
             speed = values['speed'] if values['mode'] == 'realtime' else None
             self._time = PhysicsThread(self._world.chunk_duration, speed, self._advance)

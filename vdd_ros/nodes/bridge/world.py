@@ -32,6 +32,7 @@ class World:
         seed: int = 0,
         *,
         command_rate: float = 0.0,
+        time_limit: float = 1.0,
     ) -> None:
         """Put the robot at its start, with no episode running.
 
@@ -49,6 +50,8 @@ class World:
         command_rate
             How often a commander answers in lockstep [Hz]; 0: once per policy period. Rounded so that a whole number of
             states lies between two commands.
+        time_limit
+            How long an episode may take, as a multiple of the time that the task allows.
 
         Raises
         ------
@@ -83,7 +86,7 @@ class World:
             )
         self.arm = SimulatedArm(self.simulation, disturbances, state_period=None)
         self.sensors = SensorSuite(self.simulation, stage.settings.sensors, disturbances.sensors, self.state_rate)
-        self._chunk = 0
+        self._chunk, self._time_limit = 0, time_limit
         self.index = -1
         """Number of the episode that runs or ran last."""
         self.steps = 0
@@ -203,7 +206,7 @@ class World:
         if not self.running or self._success_detector is None:
             return None
         verdict = self._success_detector.judge(self.simulation)
-        if verdict == 'running' and self.at_boundary and self.steps >= self.stage.task.max_steps:
+        if verdict == 'running' and self.at_boundary and self.steps >= self.stage.task.max_steps * self._time_limit:
             verdict = 'failure'
         return None if verdict == 'running' else self._end(verdict, self.stamp, self._success_detector)
 

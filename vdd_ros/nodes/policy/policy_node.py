@@ -26,7 +26,6 @@ from vdd_ros.nodes.policy.policy_view import View
 from vdd_ros.nodes.process import run
 from vdd_ros.policy.artifact import load_artifact
 from vdd_ros.policy.policy import DistilledPolicy
-from vdd_ros.robot.kinematics import Kinematics
 
 SWITCH_INTERVAL = 5e-4
 """How long a thread may keep the others from python [s]; the default of 5 ms is five periods of fast commands."""
@@ -113,7 +112,7 @@ class PolicyNode(ArmNode):
         expected = load_contract(values['contract']) if values['contract'] else None
         self.policy = self.admitted(DistilledPolicy.load(path, contract=expected, threads=values['threads']))
         self.contract = contract = self.policy.contract
-        kinematics = Kinematics.from_contract(contract)
+        kinematics = self.kinematics_of(contract)
         period = period_of(values, contract, simulated=self.simulated)
         streams = live_streams(contract) if contract.topic_features else None
         rules = {'period': period, 'streams': streams, 'simulated': self.simulated}
@@ -134,7 +133,7 @@ class PolicyNode(ArmNode):
         self.rules.declare()
         self.get_logger().info(
             f'{path}: {contract.name}, stage {values["operating_mode"]}, '
-            f'{NANOSECONDS / period:g} commands a second on {self.driver.commands}'
+            f'{NANOSECONDS / period:g} commands a second on {", ".join(self.driver.topics)}'
         )
         if self.policy.calibration is None and values['ood_response'] != 'ignore':
             self.get_logger().warning(f'{path} does not know what is usual: no watch over what it has not seen')

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.contract.features import TopicFeature
 from vdd_ros.control.control_loop import ControlLoop
 from vdd_ros.data.decode.live import LiveStreams
 from vdd_ros.nodes.arm import parameters as arm_parameters
@@ -134,11 +135,14 @@ def build_loop(
 
     """
     contract = policy.contract
-    if any(feature.source == 'topic' for feature in contract.actions):
+    strange = [feature for feature in contract.further_actions if isinstance(feature, TopicFeature)]
+    strange = [feature for feature in strange if contract.controller_of(feature) is None]
+    if strange:
         raise ConfigurationError(
-            expected='a contract whose actions move joints of the robot',
-            found=', '.join(feature.name for feature in contract.actions if feature.source == 'topic'),
-            remedy='make what is commanded a joint of the robot; this node commands one controller',
+            expected='a contract whose actions are positions that controllers take: numbers, arrays whose numbers are '
+            'all commanded, gripper commands, JointTrajectory or JointState',
+            found=', '.join(f'{feature.name} on {feature.topic} ({feature.type})' for feature in strange),
+            remedy='command joints, and let a node between convert them',
         )
     return deployment_of(values).build_loop(
         contract,
@@ -148,5 +152,5 @@ def build_loop(
         generator=np.random.default_rng(values['seed']),
         streams=streams,
         guarded=not simulated and values['operating_mode'] != 'shadow',
-        horizon=0.0 if values['operating_mode'] == 'shadow' else horizon_of(values),
+        horizon=0.0 if values['operating_mode'] == 'shadow' else horizon_of(values, contract),
     )

@@ -6,9 +6,12 @@ import traceback
 from array import array
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rclpy.publisher import Publisher
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 from visualization_msgs.msg import MarkerArray
 
@@ -17,9 +20,9 @@ from vdd_ros.control.control_output import Command, ControlOutput
 from vdd_ros.control.expert_preview import preview_experts
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.arm.lifecycle import unless_closed
+from vdd_ros.nodes.arm.output import Channel
 from vdd_ros.nodes.pacing import Pacer
 from vdd_ros.nodes.policy.markers import to_markers
-from vdd_ros.robot.kinematics import Kinematics
 
 if TYPE_CHECKING:
     from vdd_ros.nodes.policy.policy_node import PolicyNode
@@ -34,12 +37,13 @@ class View:
         """Offer the ways; they are computed while somebody looks."""
         self._node = node
         self.closed = False
-        self._kinematics = Kinematics.from_contract(node.contract)
+        self._kinematics = node.kinematics_of(node.contract)
         self._ways = node.create_publisher(MarkerArray, '~/ways', qos.DIAGNOSTICS)
         self._pacer = Pacer(1 / node.values['markers_rate'], self._try_to_show, name='ways')
         self._pacer.start()
-        self._shadow = self._others = None
-        self._differences: deque[np.ndarray] = deque(maxlen=_COMPARED)
+        self._shadow: Publisher | None = None
+        self._others: list[Subscription] = []
+        self._differences: dict[str, deque[np.ndarray]] = {}
 
     def close(self) -> None:
         """Withdraw everything."""
@@ -48,42 +52,46 @@ class View:
         self._node.destroy_publisher(self._ways)
         if self._shadow:
             self._node.destroy_publisher(self._shadow)
-            self._node.destroy_subscription(self._others)
+        for subscription in self._others:
+            self._node.destroy_subscription(subscription)
 
     def shadow(self) -> Callable[[ControlOutput, int], None]:
         """Follow the commands of another, and return what tells on ~/shadow what this policy would send."""
         node = self._node
         self._shadow = node.create_publisher(JointState, '~/shadow', qos.COMMANDS)
-        output = node.driver.output
-        self._others = node.create_subscription(output.type, output.topic, self._on_other, qos.COMMANDS)
+        for channel in node.driver.output.channels:
+            self._differences[channel.topic] = deque(maxlen=_COMPARED)
+            take = partial(self._on_other, channel)
+            self._others.append(node.create_subscription(channel.type, channel.topic, take, qos.COMMANDS))
         return self._tell
 
     def values(self) -> dict[str, str]:
         """Return by how much the newest commands of the other differ from this policy's, for each joint [rad]."""
-        if not self._differences:
+        compared = [each for each in self._differences.values() if each]
+        if not compared:
             return {}
-        found = np.percentile(np.abs(list(self._differences)), (50, 99), axis=0)
+        found = np.concatenate([np.percentile(np.abs(list(each)), (50, 99), axis=0) for each in compared], axis=1)
         return {
             f'difference_p{share}_rad': ' '.join(f'{value:.4f}' for value in row) for share, row in zip((50, 99), found)
         }
 
     def _tell(self, outcome: ControlOutput, stamp: int) -> None:
         expert = str(outcome.expert) if isinstance(outcome, Command) and outcome.expert >= 0 else ''
-        message = JointState(name=list(self._node.contract.robot.joints), position=array('d', outcome.position))
+        message = JointState(name=list(self._node.contract.joints), position=array('d', outcome.position))
         message.header.stamp, message.header.frame_id = messages.to_time(stamp), expert
         self._shadow.publish(message)
 
     @unless_closed
-    def _on_other(self, message: object) -> None:
+    def _on_other(self, channel: Channel, message: object) -> None:
         try:
-            position = self._node.driver.output.position(message, self._node.now())
+            position = channel.position(message, self._node.now())
         except InterfaceError as error:
             self._node.get_logger().warning(f'not followed: {error}', throttle_duration_sec=1.0)
             return
         commander = self._node.driver.commander
         if commander.active and isinstance(commander.outcome, Command):
-            self._differences.append(position - commander.outcome.position)
-        commander.follow(position)
+            self._differences[channel.topic].append(position - commander.outcome.position[channel.places])
+        commander.follow(position, channel.places)
 
     def _try_to_show(self) -> None:
         try:

@@ -13,13 +13,13 @@ from std_srvs.srv import Trigger
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import NANOSECONDS, Contract, load_contract
 from vdd_ros.control.control_output import Command, ControlOutput
+from vdd_ros.control.playback import Track
 from vdd_ros.nodes import messages, qos
 from vdd_ros.nodes.arm.driver import ArmDriver, Setting
 from vdd_ros.nodes.arm.lifecycle import ArmNode
 from vdd_ros.nodes.arm.parameters import deployment_of, horizon_of, period_of
 from vdd_ros.nodes.recorder.raw_subscription import message_class
-from vdd_ros.robot.kinematics import Kinematics
-from vdd_ros.validation.recorded_episode import RecordedEpisode, read_episode
+from vdd_ros.validation.recorded_episode import RecordedEpisode, driven, read_episode
 
 _VERDICT = 3.0
 """How long the verdict of a scene is waited for once all is played [s]."""
@@ -41,20 +41,31 @@ class ArmReplay:
                 found=str(contract.robot),
                 remedy='let the two differ in topics, names and units alone',
             )
+        left = driven(contract).further_actions
+        beside = {each.topic: each.type for each in contract.further_actions if each not in left}
+        recorded, contract = driven(recorded), driven(contract)
+        if unknown := [joint for joint in contract.joints if joint not in recorded.joints]:
+            raise ConfigurationError(
+                expected=f'an arm_contract whose controllers move some of {", ".join(recorded.joints)}',
+                found=', '.join(unknown),
+                remedy='leave out the actions of which the bag holds no commands',
+            )
         self._node, self._contract = node, contract
-        beside = {item.topic: item.type for item in contract.further_actions if item.source == 'topic'}
         self._episode: RecordedEpisode = read_episode(values['bag'], recorded, values['episode'], [*beside])
-        kinematics = Kinematics.from_contract(contract)
+        columns = [recorded.joints.index(joint) for joint in contract.joints]
+        track = self._episode.track
+        track = Track(track.stamps, track.positions[:, columns])
+        kinematics = node.kinematics_of(contract)
         period = period_of(values, contract, simulated=node.simulated)
         deployment = deployment_of(values)
         loop, self._playback = deployment.build_playback(
             contract,
-            self._episode.track,
+            track,
             kinematics,
             period=period,
             speed=values['speed'],
             guarded=not node.simulated,
-            horizon=horizon_of(values),
+            horizon=horizon_of(values, contract),
         )
         setting = Setting(
             contract,

@@ -23,7 +23,7 @@ from vdd_ros.nodes.arm.lifecycle import ArmNode, unless_closed
 from vdd_ros.nodes.recorder.raw_subscription import message_class
 from vdd_ros.nodes.recorder.streams import streams_of
 from vdd_ros.validation.differences import Differences
-from vdd_ros.validation.recorded_episode import Said, read_episode
+from vdd_ros.validation.recorded_episode import Said, driven, read_episode
 
 _STEP = 0.002
 _REMIND = 0.1
@@ -56,7 +56,9 @@ class ShadowReplay:
         self.closed = False
         streams = [stream for stream in streams_of(contract) if stream.topic != contract.topics.episode]
         topics = [stream.topic for stream in streams]
-        self._episode = read_episode(values['bag'], contract, values['episode'], topics, _BEFORE)
+        played = driven(contract)
+        self._episode = read_episode(values['bag'], played, values['episode'], topics, _BEFORE)
+        self._joints = played.joints
         self._states = contract.topics.joint_states
         self._tape = self._episode.said
         self._first = next(
@@ -72,7 +74,7 @@ class ShadowReplay:
         self._get_state = node.create_client(GetState, f'{values["policy"]}/get_state')
         topic = f'{values["policy"]}/shadow'
         self._listener = node.create_subscription(JointState, topic, self._on_answer, qos.COMMANDS)
-        self._reader = messages.JointReader(contract.robot.joints)
+        self._reader = messages.JointReader(self._joints)
         self._answers: dict[int, tuple[np.ndarray, int]] = {}
         self._unanswered = 0
         self._phase = 'inactive'
@@ -225,16 +227,14 @@ class ShadowReplay:
     def differences(self) -> Differences:
         """Return the commands that the policy would have sent, less those that were recorded."""
         stamps = np.array(sorted(self._answers))
-        commands, span = self._episode.recording.commanded, self._episode.span
-        inside = slice(*np.searchsorted(commands.stamps, [span.start, span.end]))
-        given, values = commands.stamps[inside], commands.values[inside]
+        given, values = self._episode.commanded.stamps, self._episode.commanded.values
         after = latest(given, stamps + self._contract.period, inclusive=False)
         before = latest(given, stamps, inclusive=False)
         done = values[np.maximum(after, 0)]
         wanted = np.array([self._answers[stamp][0] for stamp in stamps.tolist()])
         experts = np.array([self._answers[stamp][1] for stamp in stamps.tolist()])
         usual = np.sqrt(np.square(done - values[np.maximum(before, 0)]).mean(axis=0))
-        return Differences(self._contract.robot.joints, wanted - done, usual, experts)
+        return Differences(self._joints, wanted - done, usual, experts)
 
     def summary(self) -> str:
         """Say in a line how it went."""

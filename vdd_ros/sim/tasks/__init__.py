@@ -33,8 +33,8 @@ def task_of(contract: Contract) -> Task | None:
     if name not in _known():
         return None
     task = load_task(name)
-    robot = load_contract(task.contract).robot
-    same = (robot.model, sorted(robot.joints)) == (contract.robot.model, sorted(contract.robot.joints))
+    own = load_contract(task.contract)
+    same = (own.robot.model, sorted(own.joints)) == (contract.robot.model, sorted(contract.joints))
     return task if same else None
 
 
