@@ -1,6 +1,6 @@
 """Variational Diffusion Distillation for ROS 2: demonstrations to a mixture of experts that moves an arm.
 
-The Python API works on arrays: it needs no robot, no topics and no ROS installation. A `Contract` says how wide
+The Python API works on arrays: it needs no robot, no topics and no ROS installation. A `Contract` defines how wide
 observations and actions are, and how many time steps a window and an action chunk have. An `Episode` is one
 demonstration. `Demonstrations` are the windows that a policy learns from.
 
@@ -28,7 +28,7 @@ From arrays to a policy, and its use::
 `ControlLoop`                            safe commands from a policy: `FunctionPolicy`, `Limits`, `Freshness`, ...
 =======================================  ====================================================================
 
-Errors are subclasses of `VddError`, and say what was expected, what was found, and the remedy. `examples/` holds
+Errors are subclasses of `VddError`. Their text has the expected value, the one found and a remedy. `examples/` holds
 programs of 20 to 60 lines.
 """
 

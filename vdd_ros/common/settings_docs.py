@@ -1,4 +1,4 @@
-"""What settings say of themselves: name, type, range, default and docstring of every one, read from their models."""
+"""Documentation of settings: name, type, range, default and docstring of every one, read from their models."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def attribute_docstrings(kind: type) -> dict[str, str]:
 
 
 def type_text(field: FieldInfo) -> str:
-    """Write type and range of a field as a user of YAML knows them."""
+    """Return type and range of a field in the terms of YAML."""
     return ', '.join([_type(field.annotation), *_range(field.metadata)])
 
 

@@ -42,8 +42,8 @@ class Alignment(Frozen):
     delay: Annotated[float, Field(ge=0)] = 0.0
     """Delay of `nearest` and `interpolate` behind the tick [s], about one period of the stream."""
     latency: Annotated[float, Field(ge=0)] = 0.0
-    """Time from the stamp of a message until the policy can know it [s]. At least the transport delay, so that training
-    uses no message that the live policy would not have yet. `vdd contract check` reports the measured delay."""
+    """Time from the stamp of a message until it is available to the policy [s]. At least the transport delay, so that
+    training uses no message that the live policy would not have yet. `vdd contract check` reports the measured one."""
 
     @model_validator(mode='after')
     def _goes_together(self) -> Alignment:

@@ -136,7 +136,8 @@ def compile_all(codes: Sequence[Code]) -> Callable[..., int]:
         names |= code.patterns
         terms.append(f'({1 << number} if {code.text} else 0)')
     source = f'lambda o, t, p, time, acting, likeliest: {" | ".join(terms) or "0"}'
-    # Every part of the source is a template of this module, a number, or the repr of a string.
+    # No text of the file of rules comes in: every part of the source is a template of this module, a finite number, the
+    # place of a number, or the repr of a string, and no builtin but abs can be named.
     return eval(compile(source, '<rules>', 'eval'), {'__builtins__': {}, 'abs': abs, **names})
 
 

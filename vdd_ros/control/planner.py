@@ -357,7 +357,7 @@ class Planner:
     def judge(self, done: np.ndarray | None) -> None:
         """Note the action of the one step after the newest answer, shape (action,), if it is known.
 
-        The policy will say how likely it was.
+        The next scores include its log-likelihood under the policy.
         """
         answer, self._answer = self._answer, None
         if answer is not None and done is not None:
