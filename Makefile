@@ -1,14 +1,14 @@
-# Two commands on a fresh clone, with nothing but python3, python3-venv and make:
+# Commands on a fresh clone; they need python3, python3-venv and make:
 #   make demo   record demonstrations, train, distill, validate, over ROS; writes runs/demo/report.html
 #   make test   the whole test suite, then colcon build and colcon test
 #   make docs   the documentation site; writes build/docs/index.html
-# and, for whoever changes the code:
+# For developers:
 #   make lint   formatting, rules and types: ruff and pyright
 PYTHON ?= python3
 VENV ?= .venv
-# Where PyTorch publishes its builds without CUDA, a tenth of the default one's size; used where it can be reached.
+# Index of the PyTorch builds without CUDA, a tenth of the default size; used if it is reachable.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-# Which extra brings ROS, as wheels.
+# Extra with ROS as wheels.
 ROS := ros
 COLCON := $(abspath $(VENV))/bin/colcon --log-base $(VENV)/colcon/log
 COLCON_BASES := --build-base $(VENV)/colcon/build --install-base $(VENV)/colcon/install
@@ -18,7 +18,7 @@ JAZZY ?= .venv-jazzy
 .PHONY: demo docs test lint test-jazzy test-installation colcon install clean
 .DEFAULT_GOAL := demo
 
-# Goes on where an interrupted one stopped.
+# Continues an interrupted run.
 demo: $(VENV)/installed
 	@$(VENV)/bin/vdd demo --resume
 
@@ -30,11 +30,13 @@ $(VENV)/docs: $(VENV)/installed requirements/docs.txt
 	@$(VENV)/bin/python -m pip --disable-pip-version-check install --quiet -r requirements/docs.txt
 	@touch $@
 
+# With WORKERS, tests that measure real time run one at a time in the first, and all others beside (test/conftest.py).
+WORKERS ?= 0
 test: $(VENV)/installed $(VENV)/robosuite
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest -n $(WORKERS)
 	@$(MAKE) --no-print-directory colcon
 
-# The tools are installed beside the package; pyright reads the types of what is installed.
+# The tools are installed in the same environment; pyright reads the types of installed packages.
 LINTED := vdd_ros test benchmarks launch examples setup.py
 lint: $(VENV)/lint
 	@$(VENV)/bin/ruff format --check --quiet $(LINTED)
@@ -45,18 +47,18 @@ lint: $(VENV)/lint
 	@$*/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements/lint.txt
 	@touch $@
 
-# The suite has just run; what colcon adds is whether the package builds, installs and tests as ROS packages do.
+# Checks that the package builds, installs and runs tests as a ROS package.
 colcon: $(VENV)/installed
 	@PATH="$(abspath $(VENV))/bin:$$PATH" $(COLCON) build $(COLCON_BASES)
 	@PATH="$(abspath $(VENV))/bin:$$PATH" $(COLCON) test $(COLCON_BASES) --return-code-on-test-failure \
 		--event-handlers console_direct+ --pytest-args test/launch
 
-# Models of other makers to try the bridge on, without what robosuite itself needs: these releases are old.
+# Robot models of other makers for tests of the bridge, without the outdated requirements of robosuite.
 %/robosuite: %/installed
 	@$*/bin/python -m pip --disable-pip-version-check install --quiet --no-deps robosuite==1.5.2
 	@touch $@
 
-# The same wheels of the distribution before, in an environment of their own: both cannot be in one.
+# Wheels of the previous ROS distribution, in a separate environment.
 test-jazzy: $(JAZZY)/installed $(JAZZY)/robosuite
 	@$(JAZZY)/bin/python -m pytest test/ros test/launch
 
@@ -65,7 +67,7 @@ test-installation:
 
 install: $(VENV)/installed
 
-# The stamp is written last: an interrupted installation is taken up again, a complete one costs nothing.
+# The stamp is written last, so that an interrupted installation is continued.
 $(JAZZY)/installed: ROS = ros-jazzy
 %/installed: setup.py setup.cfg $(wildcard requirements/*.txt)
 	@echo 'Setting up $*: about 400 MB of wheels, one to three minutes on a fast line.'

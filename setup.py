@@ -1,4 +1,4 @@
-"""Serves `colcon build` in a ROS installation and `pip install` on a machine without one."""
+"""Build configuration for `colcon build` in a ROS installation, and for `pip install` without one."""
 
 import runpy
 import sys
@@ -9,11 +9,14 @@ from setuptools import find_packages, setup
 PACKAGE = 'vdd_ros'
 ROOT = Path(__file__).resolve().parent
 EXECUTABLES = runpy.run_path(str(ROOT / PACKAGE / 'entry.py'))['EXECUTABLES']
-EXTRAS = ('datasets', 'docs', 'lint', 'pusht', 'report', 'sim', 'test', 'train', 'video')
+EXTRAS = (
+    *('dashboard', 'datasets', 'distributed', 'docs', 'lint', 'pusht', 'ray', 'report', 'sim', 'sweep', 'test'),
+    *('train', 'video'),
+)
 
 
 def requirements(name: str) -> list[str]:
-    """Return the requirements of a file of requirements/ and of those that it includes."""
+    """Return the requirements of a file in requirements/ and of included files."""
     found = []
     for line in (ROOT / 'requirements' / f'{name}.txt').read_text(encoding='utf-8').splitlines():
         if line.startswith('-r '):
@@ -29,7 +32,7 @@ def shipped(folder: str, pattern: str) -> tuple[str, list[str]]:
 
 
 def executables() -> list[tuple[str, list[str]]]:
-    """Return the data_files entries of executables that neither pip nor colcon puts where they are looked for.
+    """Return the data_files entries of executables in places where neither pip nor colcon installs them.
 
     pip puts scripts into bin/ only, `ros2 run` and launch look under lib/: a wheel gets shims there. colcon follows
     setup.cfg and puts scripts under lib/ only, a shell looks in bin/: an installation by colcon gets `vdd` there.
@@ -48,7 +51,7 @@ def executables() -> list[tuple[str, list[str]]]:
 setup(
     name=PACKAGE,
     version='0.2.0',
-    description='From rosbag demonstrations to a mixture of experts that moves an arm',
+    description='From rosbag demonstrations to a mixture-of-experts policy for an arm',
     maintainer='vdd_ros maintainers',
     maintainer_email='vdd_ros@example.org',
     license='Apache-2.0',
@@ -59,6 +62,7 @@ setup(
             'py.typed',
             *('sim/models/*.xml', 'sim/tasks/*/*.xml', 'sim/tasks/*/*.yaml'),
             *('validation/*.html', 'validation/*.css', 'data/quality/pages/*.html'),
+            'nodes/dashboard/page/*',
         ]
     },
     data_files=[

@@ -1,1 +1,1 @@
-"""Programs that measure: `python -m benchmarks.NAME`, in the environment that `make install` sets up."""
+"""Benchmarks: `python -m benchmarks.NAME`, in the environment of `make install`."""

@@ -1,20 +1,22 @@
-"""Learns Avoiding by every method and rolls all of them out in MuJoCo: `python -m benchmarks.avoiding`.
+"""Train all methods on Avoiding and roll them out in MuJoCo: `python -m benchmarks.avoiding`.
 
-One chain for each contract, teacher and seed: demonstrations in process, a teacher, and from these the students and the
-baselines, all with the network, data and budget of `config/learning.yaml`, `learning_joint.yaml` or
-`learning_chunked.yaml`:
+One chain for each contract, teacher and seed: demonstrations in process, a teacher, students and baselines, all with
+the network, data and budget of `config/learning.yaml`, `learning_joint.yaml` or `learning_chunked.yaml`:
 
-    teacher N     the diffusion policy with N network calls for an action; N = 1 is the one-step teacher
-    vdd           the student as it ships
-    paper         the student by the published objective
-    EM            the same mixture by likelihood alone, without a teacher
-    consistency   a one-call model distilled so that neighbours on the teacher's ODE agree (continuous teachers)
+    teacher N     the diffusion policy with N network calls per action; N = 1 is the one-step teacher
+    vdd           the student with the shipped settings
+    labels        the student by likelihood of teacher samples at demonstrated and displaced windows
+    visited       the same, and at windows that teacher and student visit in simulation
+    vdd and labels    the sum of both objectives
+    paper         the student with the published objective
+    EM            the same mixture by likelihood only, without a teacher
+    consistency   a one-call consistency model, distilled from the ODE of the teacher (continuous teachers)
 
-Students and EM act within the same share of their experts' spread (`vdd_ros.policy.routing.ACTION_NOISE_SCALE`).
+Students and EM act with the same action noise scale (`vdd_ros.policy.routing.ACTION_NOISE_SCALE`).
 
-The whole takes hours on two cores; choose contracts, teachers and seeds, or more processes where there are cores. Every
-artifact and every row is kept in `runs/benchmarks/avoiding/` as soon as it is there: with `--resume` nothing that is
-there is made again, and what other runs made there counts, too.
+A complete run takes hours on two cores. Contracts, teachers, seeds and the number of processes can be selected. Every
+artifact and every row is stored in `runs/benchmarks/avoiding/` when it is complete. With `--resume` existing results
+are reused, including those of other runs.
 """
 
 from __future__ import annotations
@@ -33,11 +35,12 @@ from benchmarks.avoiding_chain import DEMONSTRATIONS, WORK, Chain, kept_rows
 from benchmarks.avoiding_picture import draw_picture
 from benchmarks.harness import FOLDER, Bar, finish
 
+Method = Literal['teachers', 'vdd', 'labels', 'visited', 'vdd and labels', 'paper', 'EM', 'consistency']
 _QUICK = {'teacher_iterations': 5, 'iterations': 5, 'rollouts': 2}
 
 
 def bars(rows: list[dict[str, Any]]) -> list[Bar]:
-    """Return the bars that these rows can tell of."""
+    """Return the bars that can be evaluated with these rows."""
     found = []
 
     def mean(contract: str, process: str, method: str, figure: str) -> float:
@@ -48,7 +51,7 @@ def bars(rows: list[dict[str, Any]]) -> list[Bar]:
         ]
         return float(np.mean(chosen)) if chosen else float('nan')
 
-    asked = {'cartesian': (0.95, 0.90), 'joint': (0.90, 0.85), 'chunked': (0.93, 0.85)}
+    asked = {'cartesian': (0.95, 0.90), 'joint': (0.90, 0.85), 'chunked': (0.93, 0.85), 'placing': (0.95, 0.0)}
     for contract, process in dict.fromkeys((row['contract'], row['teacher']) for row in rows):
         success, entropy = asked[contract]
         student = partial(mean, contract, process, 'vdd')
@@ -70,8 +73,9 @@ def bars(rows: list[dict[str, Any]]) -> list[Bar]:
 
 
 def main(
-    contracts: tuple[Literal['cartesian', 'joint', 'chunked'], ...] = ('cartesian', 'joint', 'chunked'),
+    contracts: tuple[Literal['cartesian', 'joint', 'chunked', 'placing'], ...] = ('cartesian', 'joint', 'chunked'),
     teachers: tuple[Literal['edm', 'ddpm'], ...] = ('edm', 'ddpm'),
+    methods: tuple[Method, ...] = ('teachers', 'vdd', 'paper', 'EM', 'consistency'),
     seeds: int = 3,
     rollouts: int = 480,
     demonstrations: int = DEMONSTRATIONS,
@@ -81,30 +85,32 @@ def main(
     quick: bool = False,
     check: bool = False,
 ) -> int:
-    """Learn Avoiding by every method and roll all of them out.
+    """Train all methods on Avoiding and roll them out.
 
     Parameters
     ----------
     contracts, teachers, seeds
-        Which chains to run.
+        The chains to run.
+    methods
+        The methods, besides the teacher itself.
     rollouts
-        How many for each method.
+        Rollouts of each method.
     demonstrations
-        How many the demonstrator attempts; the nine in ten that succeed are kept. Rows of other numbers do not count.
+        Attempts of the demonstrator, of which about 90 % succeed. Rows with another number are not compared.
     processes, threads
-        Chains side by side, and the threads of each.
+        Number of parallel chains, and threads of each.
     resume
-        Keep what is in `runs/benchmarks/avoiding/`, and do what is missing.
+        Reuse results in `runs/benchmarks/avoiding/`, and compute missing ones.
     quick
-        A small version that shows only that the program runs.
+        A small version that only tests the program.
     check
-        Exit with 1 where a bar does not hold.
+        Exit with 1 if a bar does not hold.
 
     """
     budget = {'teacher_iterations': None, 'iterations': None, 'rollouts': rollouts}
     if quick:
         contracts, teachers, seeds, demonstrations, threads, budget = contracts[:1], teachers[:1], 1, 12, 1, _QUICK
-    # The discrete teacher is asked for in the Cartesian task only.
+    # The discrete teacher is only required for the Cartesian task.
     wanted = [
         (contract, process, seed)
         for contract in contracts
@@ -112,7 +118,7 @@ def main(
         for seed in range(seeds)
     ]
     chains = [
-        Chain(*one, demonstrations=demonstrations, threads=threads, accelerator=number, **budget)
+        Chain(*one, demonstrations=demonstrations, threads=threads, methods=methods, accelerator=number, **budget)
         for number, one in enumerate(wanted)
     ]
     if not resume:

@@ -1,4 +1,4 @@
-"""One teacher on Avoiding and all that is made of it, kept on disk method by method."""
+"""One teacher on Avoiding or placing with all methods derived from it, stored on disk method by method."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import FOLDER
+from benchmarks.objectives import OBJECTIVES, with_objective
 from vdd_ros.common.progress import silent
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.data.windows import Demonstrations, windows_of
@@ -24,35 +25,39 @@ from vdd_ros.learning.baselines.consistency import ConsistencyModel, Consistency
 from vdd_ros.learning.diffusion.teacher import Teacher
 from vdd_ros.learning.distillation.distiller import PAPER
 from vdd_ros.learning.distillation.noise_levels import NoiseLevels
-from vdd_ros.learning.distillation.rounds import Draw, TorchPolicy, draw_of_teacher
+from vdd_ros.learning.distillation.rounds import Draw, DrawOfTeacher, Simulator, TorchPolicy
 from vdd_ros.learning.learning_settings import LearningSettings, load_settings
 from vdd_ros.learning.networks import PolicyShape
 from vdd_ros.learning.training import Ema, SingleLoss, fit
 from vdd_ros.policy.artifact import Artifact, DataRecord, load_artifact
 from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.sim.demonstration import demonstrate
-from vdd_ros.sim.tasks import load_task
+from vdd_ros.sim.tasks import Task, load_task
 from vdd_ros.validation.metrics import summarise
 from vdd_ros.validation.rollout import Planner, rollout
+from vdd_ros.validation.visits import TaskSimulator
 
 CONTRACTS = {
-    'cartesian': ('avoiding_cartesian', {'prediction_horizon': 1, 'action_horizon': 1}, 'learning'),
-    'joint': ('avoiding_joint', {}, 'learning_joint'),
-    'chunked': ('avoiding_cartesian', {}, 'learning_chunked'),
+    'cartesian': ('avoiding', 'avoiding_cartesian', {'prediction_horizon': 1, 'action_horizon': 1}, 'learning'),
+    'joint': ('avoiding', 'avoiding_joint', {}, 'learning_joint'),
+    'chunked': ('avoiding', 'avoiding_cartesian', {}, 'learning_chunked'),
+    'placing': ('placing', 'placing_cartesian', {}, 'learning_chunked'),
 }
-"""The contract of each, what is changed in it, and by which settings of `config` it is learned."""
+"""Task, contract, changes to it, and settings of `config`, for each name."""
+METHODS = ('teachers', *OBJECTIVES, 'paper', 'EM', 'consistency')
+"""What can be made of a teacher; `teachers` are those of fewer network calls."""
 CALLS = (16, 8, 4, 2, 1)
 DEMONSTRATIONS = 288
-"""What the bars are asked of; `make demo` records as many."""
+"""Number of demonstrations for which the bars are defined; `make demo` records the same number."""
 WORK = FOLDER / 'avoiding'
-"""Where artifacts and rows are kept."""
+"""Folder of artifacts and rows."""
 _HIGHEST = 1.0
-"""The highest level of a discrete teacher that students are compared at, in normalised action units."""
+"""Maximum noise level of a discrete teacher for the distillation of students, in normalised action units."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """One teacher, and all that is made of it."""
+    """One teacher and all methods derived from it."""
 
     contract: str
     process: Literal['edm', 'ddpm']
@@ -62,16 +67,18 @@ class Chain:
     teacher_iterations: int | None
     iterations: int | None
     threads: int
+    methods: tuple[str, ...] = METHODS
+    """Those of `METHODS` that are wanted."""
     accelerator: int = 0
-    """Which of the accelerators learns, counted round where there are fewer."""
+    """Index of the accelerator for training, modulo their number."""
 
     def run(self) -> list[dict[str, Any]]:
-        """Learn and roll out what is not there yet; return a row for each method."""
+        """Compute missing results; return a row for each method."""
         torch.set_num_threads(self.threads)
         if torch.cuda.is_available():
             torch.cuda.set_device(self.accelerator % torch.cuda.device_count())
         self._folder.mkdir(parents=True, exist_ok=True)
-        name, change, _ = CONTRACTS[self.contract]
+        _, name, change, _ = CONTRACTS[self.contract]
         contract = Contract.model_validate({**load_contract(name).model_dump(mode='json'), **change})
         settings = self._settings()
         demonstrations = self._shown(contract)
@@ -81,13 +88,19 @@ class Chain:
         teacher = load_artifact(path, kind='teacher')
         rows = [
             self._row(f'teacher {calls}', contract, partial(self._teacher_planner, teacher, calls), lambda: spent)
-            for calls in CALLS
+            for calls in (CALLS if 'teachers' in self.methods else CALLS[:1])
         ]
-        for method, chosen in (('vdd', settings), ('paper', self._paper(settings))):
-            output = self._folder / method
-            learn = partial(self._distilled, demonstrations, output, chosen)
+        chosen = {name: with_objective(settings, name) for name in OBJECTIVES} | {'paper': self._paper(settings)}
+        for method in (name for name in chosen if name in self.methods):
+            output = self._folder / method.replace(' ', '-')
+            simulator = TaskSimulator(self._task, contract) if method == 'visited' else None
+            learn = partial(self._distilled, demonstrations, output, chosen[method], simulator)
             rows.append(self._row(method, contract, partial(DistilledPolicy.load, output), learn))
         return rows + self._baselines(demonstrations, teacher, settings)
+
+    @property
+    def _task(self) -> Task:
+        return load_task(CONTRACTS[self.contract][0])
 
     @property
     def _folder(self) -> Path:
@@ -101,13 +114,16 @@ class Chain:
         (self._folder / f'{name}.seconds').write_text(f'{spent}', encoding='utf-8')
         return spent
 
-    def _distilled(self, demonstrations: Demonstrations, output: Path, settings: LearningSettings) -> float:
-        distill = partial(learning.distill, demonstrations, self._folder / 'teacher', output, settings, silent)
+    def _distilled(
+        self, demonstrations: Demonstrations, output: Path, settings: LearningSettings, simulator: Simulator | None
+    ) -> float:
+        teacher = self._folder / 'teacher'
+        distill = partial(learning.distill, demonstrations, teacher, output, settings, silent, simulator=simulator)
         kept = self._folder / f'{output.name}.seconds'
         return float(kept.read_text(encoding='utf-8')) if output.exists() else self._timed(output.name, distill)
 
     def _settings(self) -> LearningSettings:
-        settings = load_settings(CONTRACTS[self.contract][2])
+        settings = load_settings(CONTRACTS[self.contract][3])
         training, distillation, teacher = settings.teacher_training, settings.distillation, settings.teacher
         if self.process == 'ddpm':
             change = {'process': 'ddpm', 'steps': CALLS[0], 'calls': CALLS[0], 'sampler': 'ancestral'}
@@ -130,14 +146,14 @@ class Chain:
         )
 
     def _paper(self, settings: LearningSettings) -> LearningSettings:
-        """Return the published objective with the budget and the network of the other methods."""
+        """Return the published objective with the budget and network of the other methods."""
         same = {name: getattr(settings.distillation, name) for name in ('batch', 'iterations', 'descent')}
         student = settings.student.model_copy(update={'gating_trunk': 'own', 'scale_floor': 1e-4})
         distillation = PAPER.model_copy(update=same)
         return settings.model_copy(update={'distillation': distillation, 'student': student, 'start': 'random'})
 
     def _shown(self, contract: Contract) -> Demonstrations:
-        shown = demonstrate(load_task('avoiding'), contract, self.demonstrations, self.seed)
+        shown = demonstrate(self._task, contract, self.demonstrations, self.seed)
         shown = [episode for episode in shown if episode.success]
         kept_back = max(1, len(shown) // 10)
         train, held_out = windows_of(shown[kept_back:], contract), windows_of(shown[:kept_back], contract)
@@ -155,8 +171,10 @@ class Chain:
             learn = partial(learning.fit_em, demonstrations, output, settings, silent, teacher=artifact)
             return self._timed('EM', learn)
 
-        rows = [self._row('EM', contract, partial(DistilledPolicy.load, self._folder / 'EM'), mixture)]
-        if self.process == 'edm':
+        rows = []
+        if 'EM' in self.methods:
+            rows.append(self._row('EM', contract, partial(DistilledPolicy.load, self._folder / 'EM'), mixture))
+        if self.process == 'edm' and 'consistency' in self.methods:
             device, budget = learning.device_of(settings), settings.distillation
             teacher = learning.restored_teacher(artifact).to(device)
             augmentation = settings.augmentation_of('student')
@@ -176,12 +194,12 @@ class Chain:
                 model.cpu()
                 return time.perf_counter() - began
 
-            draw = partial(_draw_once, model, shape.action_size)
+            draw = _DrawOnce(model, shape.action_size)
             rows.append(self._row('consistency', contract, partial(_planner, artifact, draw), consistent))
         return rows
 
     def _teacher_planner(self, artifact: Artifact, calls: int) -> Planner:
-        return _planner(artifact, draw_of_teacher(learning.restored_teacher(artifact), calls))
+        return _planner(artifact, DrawOfTeacher(learning.restored_teacher(artifact), calls))
 
     def _row(
         self, method: str, contract: Contract, planner: Callable[[], Planner], learn: Callable[[], float]
@@ -190,7 +208,7 @@ class Chain:
         if kept.exists():
             return json.loads(kept.read_text(encoding='utf-8'))
         spent = learn()
-        summary = summarise(rollout(load_task('avoiding'), contract, planner, self.rollouts, self.seed))
+        summary = summarise(rollout(self._task, contract, planner, self.rollouts, self.seed))
         row = {
             'contract': self.contract,
             'teacher': self.process,
@@ -199,7 +217,7 @@ class Chain:
             'method': method,
             'success': summary.success,
             'entropy': summary.entropy,
-            'ways': summary.ways,
+            'modes': summary.modes,
             'learning_seconds': spent,
         }
         aside = kept.with_suffix('.partial')
@@ -212,10 +230,15 @@ def _planner(artifact: Artifact, draw: Draw) -> Planner:
     return TorchPolicy(draw, artifact.manifest.contract, artifact.manifest.normalizers, torch.device('cpu'))
 
 
-def _draw_once(model: ConsistencyModel, size: int, observation: Tensor, generator: torch.Generator) -> Tensor:
-    return model.sample(observation, torch.randn(len(observation), size, generator=generator))
+@dataclass(frozen=True)
+class _DrawOnce:
+    module: ConsistencyModel
+    size: int
+
+    def __call__(self, window: Tensor, generator: torch.Generator) -> Tensor:
+        return self.module.sample(window, torch.randn(len(window), self.size, generator=generator))
 
 
 def kept_rows() -> list[dict[str, Any]]:
-    """Return the rows of all chains that are on disk."""
+    """Return the stored rows of all chains."""
     return [json.loads(file.read_text(encoding='utf-8')) for file in sorted(WORK.glob('*/*.json'))]

@@ -1,4 +1,4 @@
-"""The picture of `benchmarks.avoiding`: success against variety, a point for each method and seed."""
+"""The figure of `benchmarks.avoiding`: success and entropy of modes, one point for each method and seed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def draw_picture(rows: Sequence[dict[str, Any]], path: Path) -> None:
                 label=None if method in named else method,
             )
             named.add(method)
-        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel='success', ylabel='entropy of the ways')
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel='success', ylabel='entropy of the modes')
         axes.set_title(f'{contract}, {teacher} teacher')
         axes.grid(color='#e6eaee', linewidth=0.6)
         axes.legend(frameon=False, fontsize=8, loc='lower left')

@@ -1,7 +1,7 @@
-"""Bags with everything wrong that may be wrong, and whether what is told of them is true.
+"""Bags with all kinds of faults, and a check of the conversion reports.
 
-Each bag is made from a seed: a good recording, a storage, and one fault. What was made is known, so it can be said
-whether the account of its conversion adds up, message by message.
+Each bag is created from a seed: a valid recording, a storage, and one fault. Since the content is known, the conversion
+report can be checked message by message.
 """
 
 from __future__ import annotations
@@ -34,34 +34,34 @@ JOINTS = ('a', 'b')
 STATES, COMMANDS, SPANS = '/joint_states', '/arm_controller/commands', '/episode'
 KINDS = {STATES: JOINT_STATE, COMMANDS: COMMAND, SPANS: MARK}
 PATIENCE = 20
-"""How long one bag may take [s] before it counts as hanging."""
+"""Time limit for one bag [s], above which it counts as a hang."""
 _STEP = SECOND // 100
 _ROS1 = get_typestore(Stores.ROS1_NOETIC)
 
 Message = tuple[str, int, bytes]
-"""Topic, time of reception [ns], serialised."""
+"""Topic, reception time [ns], serialised message."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one bag."""
+    """The result for one bag."""
 
     seed: int
     storage: str
     fault: str
     outcome: str
-    """`converted` or `refused`, or what is wrong: `crash`, `hang`, `silent`, `nameless`, `untrue`."""
+    """`converted` or `refused`; or a failure: `crash`, `hang`, `silent`, `nameless`, `untrue`."""
     detail: str
     seconds: float
 
     @property
     def good(self) -> bool:
-        """Whether it is as it should be."""
+        """Whether the result is correct."""
         return self.outcome in ('converted', 'refused')
 
 
 def contract() -> Contract:
-    """Return what the bags are read by: two joints at 20 Hz, commands no older than half a second."""
+    """Return the contract of the bags: two joints at 20 Hz, maximum command age half a second."""
     return Contract.model_validate(
         {
             'schema_version': 2,
@@ -79,7 +79,7 @@ def contract() -> Contract:
 
 @functools.cache
 def recording(seconds: int = 4) -> tuple[Message, ...]:
-    """Return a good recording: states at 100 Hz, each unlike every other, commands at 20 Hz, two episodes."""
+    """Return a valid recording: distinct states at 100 Hz, commands at 20 Hz, two episodes."""
     rows: list[Message] = []
     for number in range(100 * seconds):
         stamp = SECOND + number * _STEP
@@ -147,16 +147,16 @@ STORAGES: dict[str, Callable[[Path, list[Message]], Path]] = {
     'ros 1': _ros1,
 }
 CHECKED = ('mcap zstd', 'mcap lz4', 'mcap plain')
-"""Storages in which no flipped bit can go unnoticed."""
+"""Storages with checksums, which detect every flipped bit."""
 
 
 @dataclass
 class Made:
-    """A recording with a fault in its messages, and what must come of it."""
+    """A recording with a fault in its messages, and the expected result."""
 
     rows: list[Message]
     bad: Counter
-    """By topic, messages that cannot be used."""
+    """Number of unusable messages, by topic."""
 
 
 def _none(rows: list[Message], generator: np.random.Generator) -> Made:
@@ -175,7 +175,7 @@ def _gaps(rows: list[Message], generator: np.random.Generator) -> Made:
 
 
 def _stamps(rows: list[Message], generator: np.random.Generator) -> Made:
-    """Headers repeat, go back, or jump."""
+    """Headers repeat, decrease, or jump."""
     found = []
     for topic, stamp, data in rows:
         if topic == STATES and generator.random() < 0.2:
@@ -261,7 +261,7 @@ FAULTS = (*MESSAGES, *FILES, 'metadata')
 
 
 def bags(seeds: range) -> Iterator[Result]:
-    """Make a bag for every seed, convert it, and judge."""
+    """Create a bag for every seed, convert it, and check the result."""
     with tempfile.TemporaryDirectory(prefix='vdd_ros_faults_') as folder:
         whole: dict[str, Path] = {}
         for seed in seeds:
@@ -276,7 +276,7 @@ def _bag(folder: Path, seed: int, whole: dict[str, Path]) -> Result:
     if fault in MESSAGES:
         made = MESSAGES[fault](rows, generator)
         if storage == 'ros 1' and fault in ('types', 'contents'):
-            made = _none(rows, generator)  # what is no message cannot be written by its library
+            made = _none(rows, generator)  # the library cannot write invalid messages
         STORAGES[storage](path, made.rows)
     else:
         made = Made(rows, Counter())
@@ -296,7 +296,7 @@ def _bag(folder: Path, seed: int, whole: dict[str, Path]) -> Result:
 
 
 class _Hang(BaseException):
-    """Nothing that a program would catch."""
+    """Not caught by `except Exception`."""
 
 
 @contextmanager
@@ -324,13 +324,13 @@ def _judged(path: Path, storage: str, fault: str, made: Made) -> tuple[str, str]
         return ('refused' if named else 'nameless'), text
     except _Hang:
         return 'hang', f'over {PATIENCE} s'
-    except Exception as error:  # noqa: BLE001 - that is what is looked for
+    except Exception as error:  # noqa: BLE001 - crashes are the subject of the benchmark
         return 'crash', f'{type(error).__name__}: {error}'
     there = Counter(topic for topic, _, _ in made.rows)
-    vague = report.lost('part') or any('does not tell' in loss.why for loss in report.entries)
+    vague = report.dropped('part') or any('does not state' in entry.why for entry in report.entries)
     for topic, count in there.items():
-        read, lost = report.read.get(topic, 0), report.lost('message', topic)
-        story = f'{topic}: {count} made, {read} read, {lost} told of; {[str(loss) for loss in report.entries]}'
+        read, lost = report.read.get(topic, 0), report.dropped('message', topic)
+        story = f'{topic}: {count} made, {read} read, {lost} told of; {[str(entry) for entry in report.entries]}'
         if fault in MESSAGES and (read + lost != count or lost != made.bad[topic]):
             return 'untrue', story
         if read < count and not vague and read + lost < count:
@@ -344,11 +344,11 @@ def _judged(path: Path, storage: str, fault: str, made: Made) -> tuple[str, str]
                 return 'untrue', 'a joint state that was never made'
     if fault in MESSAGES:
         indices = {episode.index for episode in episodes}
-        dropped = {loss.where for loss in report.entries if loss.kind == 'episode'}
+        dropped = {entry.where for entry in report.entries if entry.kind == 'episode'}
         if len(indices) + len(dropped) != 2 and fault != 'stamps':
             return 'untrue', f'of 2 episodes {len(indices)} were made and {len(dropped)} dropped'
         ticks = sum(map(len, episodes))
-        unharmed = not dropped and not report.lost('tick') and fault in ('none', 'reordered', 'gaps')
+        unharmed = not dropped and not report.dropped('tick') and fault in ('none', 'reordered', 'gaps')
         if unharmed and ticks != 60:
             return 'silent', f'{ticks} ticks'
     return 'converted', f'{sum(map(len, episodes))} ticks'

@@ -1,4 +1,4 @@
-"""Bags for the benchmarks and tests of reading: one with everything that a contract can ask for, and large ones."""
+"""Create bags for benchmarks and tests of reading: one with all kinds of features, and large ones."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ COMMAND = 'std_msgs/msg/Float64MultiArray'
 MARK = 'diagnostic_msgs/msg/DiagnosticArray'
 
 Row = tuple[str, int, str, bytes]
-"""Topic, time of reception [ns], type, and the serialised message."""
+"""Topic, reception time [ns], type, and serialised message."""
 
 
-def rich_contract(*, without: tuple[str, ...] = ()) -> Contract:
-    """Return a contract with every kind of feature, each aligned in its own way, but for some."""
+def rich_contract(*, without: tuple[str, ...] = (), version: int = 2) -> Contract:
+    """Return a contract of a version with all kinds of features and alignments, except those in ``without``."""
     size = {'height': 4, 'width': 6}
     observation: list[dict[str, Any]] = [
         {'name': 'measured', 'source': 'measured', 'space': 'joint'},
@@ -63,7 +63,7 @@ def rich_contract(*, without: tuple[str, ...] = ()) -> Contract:
     ]
     return Contract.model_validate(
         {
-            'schema_version': 2,
+            'schema_version': version,
             'name': 'rich',
             'policy_rate': 20.0,
             'observation': [item for item in observation if item['name'] not in without],
@@ -75,10 +75,10 @@ def rich_contract(*, without: tuple[str, ...] = ()) -> Contract:
 
 
 def rich_rows(seconds: float, seed: int = 0, episodes: int = 2) -> list[Row]:
-    """Return the messages of a recording for `rich_contract`, in the order in which they were received.
+    """Return the messages of a recording for `rich_contract`, in the order of reception.
 
-    Every stream has its own rate and jitter; what has a header comes a few milliseconds later than it says, within the
-    latency of the contract, and sometimes after a message that was measured later.
+    Every stream has its own rate and jitter. Messages with a header arrive some milliseconds after their stamp, within
+    the latency of the contract, and sometimes out of order.
     """
     generator = np.random.default_rng(seed)
     rows: list[Row] = []
@@ -102,7 +102,7 @@ def rich_rows(seconds: float, seed: int = 0, episodes: int = 2) -> list[Row]:
 
 
 def _streams(generator: np.random.Generator) -> Iterator[tuple[str, float, int, Any]]:
-    """Yield topic, rate [Hz], greatest delay [ns] and what makes a message of a stamp."""
+    """Yield topic, rate [Hz], maximum delay [ns], and a function that creates the message of a stamp."""
     names = [*JOINTS[::-1], 'finger']
 
     def six(*_: object) -> list[Any]:
@@ -175,12 +175,12 @@ def _streams(generator: np.random.Generator) -> Iterator[tuple[str, float, int, 
 
 
 def command(values: np.ndarray) -> Any:
-    """Make a command."""
+    """Create a command."""
     return _make(COMMAND, _make('std_msgs/msg/MultiArrayLayout', [], 0), np.asarray(values, dtype=np.float64))
 
 
 def mark(stamp: int, event: str, **labels: str) -> Any:
-    """Make a mark of an episode."""
+    """Create an episode mark."""
     values = [_make('diagnostic_msgs/msg/KeyValue', key, value) for key, value in labels.items()]
     return _make(MARK, _header(stamp), [_make('diagnostic_msgs/msg/DiagnosticStatus', 0, 'episode', event, '', values)])
 
@@ -206,17 +206,17 @@ def _transform(generator: np.random.Generator, stamp: int, parent: str, child: s
 
 
 class Making:
-    """Writes a bag of one MCAP file, fast."""
+    """Writes a bag of one MCAP file quickly."""
 
     def __init__(self, folder: Path, kinds: dict[str, str], *, compression: str = '', chunk: int = 1 << 20) -> None:
-        """Open a folder for topics of some types."""
+        """Create a folder for topics of given types."""
         folder.mkdir(parents=True)
         self._folder, self._kinds = folder, kinds
         self._counts = dict.fromkeys(kinds, 0)
         self._span: tuple[int, int] | None = None
         self._file = (folder / f'{folder.name}_0.mcap').open('wb')
-        way = {'': CompressionType.NONE, 'zstd': CompressionType.ZSTD, 'lz4': CompressionType.LZ4}[compression]
-        self._writer = McapWriter(self._file, chunk_size=chunk, compression=way, use_chunking=chunk > 0)
+        kind = {'': CompressionType.NONE, 'zstd': CompressionType.ZSTD, 'lz4': CompressionType.LZ4}[compression]
+        self._writer = McapWriter(self._file, chunk_size=chunk, compression=kind, use_chunking=chunk > 0)
         self._writer.start('ros2', 'vdd_ros')
         schemas = {
             kind: self._writer.register_schema(kind, 'ros2msg', STORE.generate_msgdef(kind, ros_version=2)[0].encode())
@@ -235,11 +235,11 @@ class Making:
 
     @property
     def size(self) -> int:
-        """Bytes that reached the file."""
+        """Size of the file [byte]."""
         return self._file.tell()
 
     def close(self) -> Path:
-        """Finish, and return the bag."""
+        """Finish and return the bag."""
         self._writer.finish()
         self._file.close()
         topics = [Topic(topic, kind, count=self._counts[topic]) for topic, kind in self._kinds.items()]
@@ -249,7 +249,7 @@ class Making:
 
 
 def rooted(rows: list[Row]) -> tuple[dict[str, str], list[tuple[str, int, bytes]]]:
-    """Return the topics of some messages by their types, and the messages, by rooted names."""
+    """Return the topics and types of messages, and the messages, with a leading slash in topic names."""
     return {f'/{row[0]}': row[2] for row in rows}, [(f'/{row[0]}', row[1], row[3]) for row in rows]
 
 
@@ -263,9 +263,9 @@ def write_rows(folder: Path, rows: list[Row], **options: Any) -> Path:
 
 
 def write_arm(folder: Path, size: int, *, states: int = 1000, commands: int = 100, **options: Any) -> tuple[Path, int]:
-    """Write joint states at 1 kHz and commands at 100 Hz, in episodes of 5 s, until the file has so many bytes.
+    """Write joint states at 1 kHz and commands at 100 Hz, in episodes of 5 s, up to a file size.
 
-    Returns the bag, and how many states and commands it has.
+    Returns the bag, and the number of states and commands.
     """
     kinds = {'/joint_states': JOINT_STATE, '/arm_controller/commands': COMMAND, '/episode': MARK}
     making = Making(folder, kinds, **options)

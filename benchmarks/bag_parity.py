@@ -1,4 +1,4 @@
-"""Replays a recording into what a policy observes by, and compares with its conversion: every feature of every tick."""
+"""Replay a recording to the live decoder and compare with the conversion: every feature of every tick."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from vdd_ros.contract.contract import Contract
 from vdd_ros.data.bag.bag_definitions import standard
 from vdd_ros.data.decode.live import LiveStreams
 from vdd_ros.data.episode import Episode
+from vdd_ros.policy.observation import images_of, vector_of
 
 _PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
 class Parity:
-    """What a replay gave."""
+    """The result of a replay."""
 
     ticks: int
     values: int
-    """Numbers compared."""
+    """Number of values compared."""
     unequal: int
-    """Numbers of which some bit differs."""
+    """Number of values with different bits."""
 
 
 def in_process(contract: Contract, rows: list[Row], episodes: list[Episode]) -> Parity:
@@ -43,11 +44,11 @@ def over_dds(
     Parameters
     ----------
     contract, rows, episodes
-        The contract, the messages of a recording in the order of their reception, and what the bag of them gave.
+        The contract, the messages of a recording in the order of reception, and the episodes converted from them.
     node
         A node in simulated time, which publishes and subscribes.
     spin
-        Lets callbacks run for a moment.
+        Runs callbacks for a moment.
 
     """
     from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -57,11 +58,11 @@ def over_dds(
     from vdd_ros.nodes.listening import Listening, live_streams
     from vdd_ros.nodes.recorder.raw_subscription import message_class
 
-    live, heard = live_streams(contract, arm=True), []
+    live, received_topics = live_streams(contract, arm=True), []
 
-    def hear(topic: str, received: int, data: bytes) -> None:
+    def on_message(topic: str, received: int, data: bytes) -> None:
         live.take(topic, received, data)
-        heard.append(topic)
+        received_topics.append(topic)
 
     def until(condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + _PATIENCE
@@ -70,7 +71,7 @@ def over_dds(
                 raise TimeoutError('a message did not arrive')
             spin()
 
-    Listening(node, live, hear)
+    Listening(node, live, on_message)
     clock = node.create_publisher(Clock, '/clock', qos.CLOCK)
     publishers = {}
     for topic, kind in live.topics.items():
@@ -86,9 +87,9 @@ def over_dds(
             return node.get_clock().now().nanoseconds == row[1]
 
         until(reached)
-        count = len(heard)
+        count = len(received_topics)
         publishers[row[0]].publish(row[3])
-        until(lambda: len(heard) > count)
+        until(lambda: len(received_topics) > count)
 
     return _replayed(live, rows, episodes, say)
 
@@ -105,9 +106,19 @@ def _replayed(live: LiveStreams, rows: list[Row], episodes: list[Episode], say: 
                 live.begin(start)
             found, stale = live.observation(tick, None)
             expected = episode.observation[number]
-            ticks, values = ticks + 1, values + len(expected)
+            images = {name: frames.rows[number] for name, frames in episode.images.items()}
+            size = len(expected) + sum(image.size for image in images.values())
+            ticks, values = ticks + 1, values + size
             if stale:
-                unequal += len(expected)
-            else:
-                unequal += int((found.view(np.int64) != expected.view(np.int64)).sum())
+                unequal += size
+                continue
+            unequal += int((vector_of(found).view(np.int64) != expected.view(np.int64)).sum())
+            unequal += sum(unequal_bytes(images_of(found)[name], image) for name, image in images.items())
     return Parity(ticks, values, unequal)
+
+
+def unequal_bytes(one: np.ndarray, other: np.ndarray) -> int:
+    """Return how many pixels of two images of one size differ, or have another type."""
+    if one.dtype != other.dtype or one.size != other.size:
+        return other.size
+    return int((one.ravel() != other.ravel()).sum())

@@ -1,4 +1,4 @@
-"""Replays a recording to a policy node in shadow mode: observations must equal the converted ones bit for bit."""
+"""Replay a recording to a policy node in shadow mode: observations must equal the converted ones bit for bit."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _HOME = (-0.4, 0.3, 0.0, -2.2, 0.0, 2.5, 0.4)
 
 
 def arm_contract() -> Contract:
-    """Return the contract with every kind of feature, for an arm within its limits whose controller counts in degrees.
+    """Return the contract with all kinds of features, for an arm within its limits with a controller in degrees.
 
-    What is stamped as the tick itself may come before or after it: so nothing counts at once.
+    Messages stamped exactly at a tick may arrive before or after it, so latencies are nonzero.
     """
-    values = rich_contract(without=('tool',)).model_dump(mode='json')  # there are no wheels of tf2_msgs
+    values = rich_contract(without=('tool',)).model_dump(mode='json')  # tf2_msgs has no wheels
     values['measured']['offset'] = values['commanded']['offset'] = _HOME
     values['commanded']['unit'] = 'degree'
     for feature in values['observation'][2:]:
@@ -43,7 +43,7 @@ def arm_contract() -> Contract:
 
 
 def arguments(folder: Path, contract: Contract) -> list[str]:
-    """Make a student, and return what rclpy is to be initialised with, behind ``--ros-args``."""
+    """Create a student, and return the arguments for rclpy after ``--ros-args``."""
     (folder / 'rich.yaml').write_text(contract.model_dump_json(), encoding='utf-8')
     student = save_student(folder / 'student', [[0.0] * contract.action_size], str(folder / 'rich.yaml'))
     given = {'use_sim_time': 'true', 'artifact': student, 'operating_mode': 'shadow', 'action_noise_scale': '0.0'}
@@ -51,7 +51,7 @@ def arguments(folder: Path, contract: Contract) -> list[str]:
 
 
 class _Seen:
-    """A student that notes what it is asked about, and answers as another one does."""
+    """A student that records its observations."""
 
     def __init__(self, student: DistilledPolicy) -> None:
         self.rows: list[np.ndarray] = []
@@ -64,16 +64,16 @@ class _Seen:
 
 
 def compare(node: PolicyNode, player: Node, spin: Callable[[], None], rows: list[Row], episode: Episode) -> Parity:
-    """Replay an episode to a policy node that is not configured yet.
+    """Replay an episode to an unconfigured policy node.
 
     Parameters
     ----------
     node, player
         The policy node, and a node that publishes.
     spin
-        Lets the callbacks of both run for a moment.
+        Runs the callbacks of both for a moment.
     rows, episode
-        The messages of a recording in the order of their reception, and its only episode as it was converted.
+        The messages of a recording in the order of reception, and its only episode as converted.
 
     """
     if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
@@ -93,7 +93,7 @@ def compare(node: PolicyNode, player: Node, spin: Callable[[], None], rows: list
 
 
 class _Play:
-    """Publishes messages one by one, and goes on when each was taken in."""
+    """Publishes messages one by one, each after the previous one was processed."""
 
     def __init__(self, node: PolicyNode, player: Node, spin: Callable[[], None]) -> None:
         self._node, self._spin = node, spin
@@ -104,7 +104,7 @@ class _Play:
         self._publishers = {
             topic: player.create_publisher(message_class(kind), topic, profile) for topic, kind in self.topics.items()
         }
-        # Joint states are heard twice: as those of the arm, and for a feature that is read from their topic.
+        # Joint states have two subscriptions: for the arm, and for a feature with this topic.
         ends = {topic: 1 + (topic == 'joint_states') for topic in self.topics}
         self.until(lambda: all(self._publishers[name].get_subscription_count() == ends[name] for name in ends))
 
@@ -116,7 +116,7 @@ class _Play:
             self._spin()
 
     def say(self, topic: str, received: int, data: bytes) -> None:
-        """Let the clock of the node reach a time, then let it hear a message."""
+        """Advance the clock of the node to a time, then publish a message."""
         node = self._node
 
         def reached() -> bool:
@@ -133,5 +133,5 @@ class _Play:
             arm = node.driver.arm
             self.until(lambda: arm.reading is not None and arm.reading.stamp == received)
         elif topic == 'arm_controller/commands' and node.driver.commander.active:
-            wanted = node.driver.output.position(deserialize_message(data, Float64MultiArray), 0)
+            wanted = node.driver.output.channels[0].position(deserialize_message(data, Float64MultiArray), 0)
             self.until(lambda: np.array_equal(node.driver.commander.loop.commanded, wanted))

@@ -1,7 +1,7 @@
-"""Any rosbag in, clean demonstrations out: how fast, how large, how true. `python -m benchmarks.bags`.
+"""Measure the conversion of rosbags: speed, memory, correctness. `python -m benchmarks.bags`.
 
-Speed and memory are those of `vdd_ros.data.convert`, from a bag on disk to aligned observations and actions, beside a
-loop that deserialises the same bag with the `rosbags` library. The bags are made in a temporary folder.
+Speed and memory are those of `vdd_ros.data.convert`, from a bag on disk to aligned observations and actions, compared
+with a loop that deserialises the same bag with the `rosbags` library. The bags are created in a temporary folder.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Rows = list[dict[str, Any]]
 
 
 def arm_contract() -> Contract:
-    """Return seven joints, measured and commanded, at 50 Hz."""
+    """Return a contract with seven joints, measured and commanded, at 50 Hz."""
     return Contract.model_validate(
         {
             'schema_version': 2,
@@ -80,7 +80,7 @@ def arm_contract() -> Contract:
 
 
 def speed(folder: Path, size: int, repeats: int) -> tuple[Rows, list[Bar]]:
-    """Convert a bag of one core's work in several storages; the plain one also by a loop over `rosbags`."""
+    """Convert a bag in several storages on one core; the plain one also with a loop over `rosbags`."""
     bags = {'mcap plain': write_arm(folder / 'plain', size)}
     bags['mcap zstd'] = write_arm(folder / 'zstd', size // 8, compression='zstd')
     bags['mcap lz4'] = write_arm(folder / 'lz4', size // 8, compression='lz4')
@@ -118,7 +118,7 @@ def _timed(path: Path, count: int) -> float:
 
 
 def _sqlite(folder: Path, source: Path, mode: CompressionMode) -> tuple[Path, int]:
-    """Write what is in another bag as sqlite3."""
+    """Copy the content of a bag to sqlite3."""
     count = 0
     writer = Writer(folder, version=9, storage_plugin=StoragePlugin.SQLITE3)
     if mode != CompressionMode.NONE:
@@ -135,7 +135,7 @@ def _sqlite(folder: Path, source: Path, mode: CompressionMode) -> tuple[Path, in
 
 
 def memory(folder: Path, small: int, large: int) -> tuple[Rows, list[Bar]]:
-    """Convert a small and a large bag, each in a process of its own, and compare their peaks."""
+    """Convert a small and a large bag in separate processes, and compare their peak memory."""
     rows: Rows = []
     for size in (small, large):
         path, count = write_arm(folder / f'of{size}', size)
@@ -159,7 +159,7 @@ def _environment() -> dict[str, str]:
 
 
 def cores(folder: Path, size: int, count: int) -> tuple[Rows, list[Bar]]:
-    """Convert many bags by one process and by two."""
+    """Convert many bags with one process and with two."""
     first, messages = write_arm(folder / 'bag0', size)
     bags = [first]
     for number in range(1, count):
@@ -187,8 +187,8 @@ def parity(folder: Path, seconds: float) -> tuple[Rows, list[Bar]]:
 
     contract = rich_contract()
     found = {'in process': bag_parity.in_process(contract, rows_in, episodes(contract))}
-    contract = rich_contract(without=('tool',))  # there are no wheels of tf2_msgs
-    with _ros() as (rclpy, executor):
+    contract = rich_contract(without=('tool',))  # tf2_msgs has no wheels
+    with ros_domain() as (rclpy, executor):
         clock = rclpy.parameter.Parameter('use_sim_time', value=True)
         node = rclpy.create_node('parity', parameter_overrides=[clock])
         executor.add_node(node)
@@ -197,7 +197,7 @@ def parity(folder: Path, seconds: float) -> tuple[Rows, list[Bar]]:
     from benchmarks import bag_policy_node
 
     contract = bag_policy_node.arm_contract()
-    with _ros(*bag_policy_node.arguments(folder, contract)) as (rclpy, executor):
+    with ros_domain(*bag_policy_node.arguments(folder, contract)) as (rclpy, executor):
         node, player = bag_policy_node.PolicyNode(), rclpy.create_node('player')
         executor.add_node(node)
         executor.add_node(player)
@@ -214,8 +214,8 @@ def parity(folder: Path, seconds: float) -> tuple[Rows, list[Bar]]:
 
 
 @contextmanager
-def _ros(*words: str) -> Iterator[tuple[Any, Any]]:
-    """Open ROS on a domain of its own, with arguments for its nodes."""
+def ros_domain(*words: str) -> Iterator[tuple[Any, Any]]:
+    """Initialise ROS in a private domain, with arguments for its nodes."""
     os.environ.setdefault('AMENT_PREFIX_PATH', sys.prefix)
     import rclpy
     import rclpy.parameter
@@ -230,7 +230,7 @@ def _ros(*words: str) -> Iterator[tuple[Any, Any]]:
 
 
 def faults(count: int) -> tuple[Rows, list[Bar]]:
-    """Convert damaged bags, and see whether what is told of them is true."""
+    """Convert damaged bags, and check the conversion reports."""
     found = list(track(bag_faults.bags(range(count)), total=count, description='faults'))
     outcomes = Counter(item.outcome for item in found)
     rows = [_row('faults', outcome, value=number, unit='bags') for outcome, number in outcomes.items()]
@@ -247,7 +247,7 @@ def faults(count: int) -> tuple[Rows, list[Bar]]:
 
 
 def kills(quick: bool) -> tuple[Rows, list[Bar]]:
-    """Kill the recorder, and look at what is left."""
+    """Kill the recorder, and measure the loss."""
     found = killed.measure(2, (0.2, 0.4)) if quick else killed.measure(20)
     rows = [
         _row('kill -9', f'{number + 1}', messages=item['messages'], value=item['lost_at_the_end_s'], unit='s lost')
@@ -264,16 +264,16 @@ PARTS = ('speed', 'memory', 'cores', 'parity', 'faults', 'kills')
 
 
 def main(parts: tuple[str, ...] = PARTS, quick: bool = False, check: bool = False) -> int:
-    """Measure reading.
+    """Measure the conversion of bags.
 
     Parameters
     ----------
     parts
-        Which of speed, memory, cores, parity, faults and kills.
+        Parts to run: speed, memory, cores, parity, faults and kills.
     quick
-        Small bags: shows only that the program runs, and that nothing is lost.
+        Small bags, which only test the program and its correctness.
     check
-        Exit with 1 where a bar does not hold.
+        Exit with 1 if a bar does not hold.
 
     """
     size = (1 if quick else 100) * MEGABYTE

@@ -1,4 +1,4 @@
-"""What commands, as an arm received them, say of limits, smoothness and punctuality. Pure functions of arrays."""
+"""Measure limits, smoothness and timing of commands as received by an arm. Pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -7,63 +7,73 @@ from dataclasses import dataclass
 import numpy as np
 
 from vdd_ros.contract.contract import NANOSECONDS
+from vdd_ros.control.control_loop import longest_gap
 from vdd_ros.control.limits import Limits
 from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.demonstration import CONTROL_PERIOD
 
-_REPEATED = 0.75
-"""A command that is equal to the one before, and comes within this share of a period after it, repeats it."""
+_REST = 3
+"""Number of equal commands that stand for an arm at rest, as far as jerk looks back."""
+_UNSURE = 0.25
+"""Share by which the gap between two commands may differ where they are decided and where they are received."""
 _MISSED = 1.5
-"""A gap of so many periods counts as late."""
+"""Number of periods above which a gap counts as late."""
 
 
 @dataclass(frozen=True)
 class Received:
-    """The commands of an episode by the times at which they were published."""
+    """The commands of an episode, with their publication times."""
 
-    position: np.ndarray
-    """Those that were due, in order, shape (time, joint) [rad]."""
+    segments: tuple[np.ndarray, ...]
+    """The commands in order, each of shape (time, joint) [rad]. A stall of the process ends a segment, because the arm
+    comes to rest at the newest command meanwhile. The next segment begins there at rest."""
     lateness: np.ndarray
-    """How much later than a period after the one before each left, shape (time - 1,) [s]; 0 for one that was early."""
+    """Delay of each command beyond one period after the previous one, shape (time - 1,) [s]; 0 for early ones."""
     gaps: int
-    """How often the next command was more than half a period late."""
+    """Number of commands more than half a period late."""
 
 
 def received(sent: np.ndarray, position: np.ndarray, period: int) -> Received:
-    """Sort out what an arm received.
+    """Divide received commands at stalls of the process that sent them, and measure their lateness.
 
-    A thread that woke up late hurries to its next deadline, and repeats the command there: see `ControlLoop.decide`.
-    Such a repetition is no command that was due. One that was lost is missing, and shows as a greater step.
+    A lost command appears as a larger step. After a gap close to `longest_gap` it is unknown whether motion began from
+    rest, so that the commands before and after it are not compared.
 
     Parameters
     ----------
     sent
-        When each command was published, shape (time,) [ns].
+        Publication times, shape (time,) [ns].
     position
         The commands, shape (time, joint) [rad].
     period
-        Between two commands [ns].
+        Control period [ns].
 
     """
     if not len(sent):
-        return Received(position, np.zeros(0), 0)
+        return Received((), np.zeros(0), 0)
     gaps = np.diff(sent)
     lateness = np.maximum(gaps - period, 0) / NANOSECONDS
-    repeated = np.concatenate([[False], (gaps < _REPEATED * period) & (position[1:] == position[:-1]).all(axis=1)])
-    return Received(position[~repeated], lateness, int((gaps > _MISSED * period).sum()))
+    stall = longest_gap(period)
+    stalls = np.flatnonzero(gaps > (1 - _UNSURE) * stall) + 1
+    segments = []
+    for begin, end in zip([0, *stalls], [*stalls, len(sent)]):
+        rests = begin > 0 and gaps[begin - 1] > (1 + _UNSURE) * stall
+        rest = np.repeat(position[begin - 1 : begin], _REST if rests else 0, axis=0)
+        segments.append(np.concatenate([rest, position[begin:end]]))
+    return Received(tuple(segments), lateness, int((gaps > _MISSED * period).sum()))
 
 
 def limits_used(position: np.ndarray, limits: Limits, seconds: float) -> dict[str, float]:
-    """Return the greatest share of each kind of limit that commands use; 1 is all of it.
+    """Return the maximum share of each kind of limit used by commands; 1 is the limit.
 
     Parameters
     ----------
     position
         Shape (time, joint) [rad].
     limits
-        What no joint may exceed.
+        Limits of the joints.
     seconds
-        Between two commands [s].
+        Control period [s].
 
     """
     half = (limits.upper - limits.lower) / 2
@@ -77,18 +87,18 @@ def limits_used(position: np.ndarray, limits: Limits, seconds: float) -> dict[st
 
 
 def tool_jerk(kinematics: Kinematics, position: np.ndarray, seconds: float) -> float:
-    """Return the root mean square jerk of the tool point along commands [m/s^3]; NaN of fewer than four.
+    """Return the root mean square jerk of the tool point along commands [m/s^3]; NaN for fewer than four.
 
-    Every motion is looked at at even times of `CONTROL_PERIOD`: what is faster, no tool point follows.
+    Motion is sampled every `CONTROL_PERIOD`, because the tool point does not follow faster commands.
 
     Parameters
     ----------
     kinematics
-        Of the arm.
+        Kinematics of the arm.
     position
         Shape (time, joint) [rad].
     seconds
-        Between two commands [s].
+        Control period [s].
 
     """
     step = max(1, round(CONTROL_PERIOD / NANOSECONDS / seconds))

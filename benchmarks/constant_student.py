@@ -1,4 +1,4 @@
-"""Students small enough for tests and benchmarks: their experts are constants, but for the faults that some have."""
+"""Small students for tests and benchmarks, with constant experts and optional faults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from vdd_ros.contract.contract import Contract, load_contract
-from vdd_ros.policy.artifact import DataRecord, Manifest, save_artifact
+from vdd_ros.policy.artifact import Calibration, DataRecord, Manifest, save_artifact
+from vdd_ros.policy.density import ObservationDensity
 
 _WEIGHT = 1500
 
@@ -24,19 +25,22 @@ def save_student(
     change: Mapping[str, Any] | None = None,
     nan_above: float | None = None,
     products: int = 0,
+    unusual: bool = False,
 ) -> Path:
-    """Save an artifact whose experts, all equally likely, each take a constant step in every tick.
+    """Save an artifact with equally probable experts that take constant steps.
 
     Parameters
     ----------
     path, steps, contract
-        Where to, one step for each expert (in every step of a chunk), and the contract.
+        Path of the artifact, one step for each expert (used in every step of a chunk), and the contract.
     change
-        Entries of the contract to replace; without any, it plans anew after every step.
+        Entries of the contract to replace; without any, it plans after every step.
     nan_above
-        If the last entry of the newest observation is greater than this, the answer is NaN.
+        Threshold on the last entry of the newest observation above which the output is NaN.
     products
-        Products of large matrices that are computed besides: each takes long.
+        Number of additional products of large matrices, which make the network slow.
+    unusual
+        Whether every observation is out of distribution, at level warn.
 
     """
     values = {**load_contract(contract).model_dump(mode='json'), 'action_horizon': 1, **(change or {})}
@@ -46,7 +50,7 @@ def save_student(
     outputs = {
         'log_gating': np.full((1, experts), -np.log(experts), dtype=np.float32),
         'mean': mean.reshape(1, -1),
-        # So little that nobody sees it: softplus(-300).
+        # A negligible standard deviation: softplus(-300).
         'spread': np.full((1, experts * horizon * size), -300, dtype=np.float32),
     }
     nodes = [*_nought(), *_flaw(bound, nan_above), *_labour(products)]
@@ -66,12 +70,21 @@ def save_student(
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=9)
     onnx.checker.check_model(model)
-    save_artifact(path, _manifest(bound), {'nothing': np.zeros(1, dtype=np.float32)}, model.SerializeToString())
+    manifest, density = _manifest(bound), None
+    if unusual:
+        # The entropy of the gating is between the lowest value and the threshold of a warning.
+        quantiles = {'decidedness': {'train': (-10.0, 10.0, 10.0)}}
+        calibration = Calibration(levels=(0.0, 0.01, 1.0), quantiles=quantiles, windows={'train': 1})
+        manifest = manifest.model_copy(update={'calibration': calibration})
+        size = bound.observation_horizon * bound.observation_size
+        density = ObservationDensity(np.zeros((1, size)), np.eye(size), np.zeros(1)).arrays
+    weights = {'nothing': np.zeros(1, dtype=np.float32)}
+    save_artifact(path, manifest, weights, model.SerializeToString(), density)
     return path
 
 
 def _nought() -> Sequence[NodeProto]:
-    """Return a column of noughts, one for each window."""
+    """Return a column of zeros, one for each window."""
     return [
         helper.make_node('ReduceMean', ['observation'], ['averages'], axes=[1, 2], keepdims=0),
         _constant('none', np.float32(0)),
@@ -82,7 +95,7 @@ def _nought() -> Sequence[NodeProto]:
 
 
 def _flaw(contract: Contract, nan_above: float | None) -> Sequence[NodeProto]:
-    """Return what is nought, or NaN where the observation is beyond a threshold."""
+    """Return zero, or NaN where the observation exceeds a threshold."""
     if nan_above is None:
         return [_constant('flaw', np.float32(0))]
     place = np.array([contract.observation_horizon * contract.observation_size - 1], dtype=np.int64)
@@ -100,12 +113,12 @@ def _flaw(contract: Contract, nan_above: float | None) -> Sequence[NodeProto]:
 
 
 def _labour(products: int) -> Sequence[NodeProto]:
-    """Return what is nought after long work that depends on the observation, or else it would be done beforehand."""
+    """Return zero after long computations that depend on the observation, so that they cannot be precomputed."""
     if not products:
         return [_constant('labour', np.float32(0))]
     nodes = [
         _constant('large', np.array([_WEIGHT, _WEIGHT], dtype=np.int64)),
-        # Products stay among the normal numbers: those below take a hundred times as long.
+        # Products stay normal numbers, because subnormal ones are a hundred times slower.
         _constant('tiny', np.float32(1e-10)),
         helper.make_node('ReduceMean', ['observation'], ['average'], keepdims=0),
         helper.make_node('Mul', ['average', 'tiny'], ['small']),

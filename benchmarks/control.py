@@ -1,12 +1,13 @@
-"""Measures the policy node as an arm meets it: `python -m benchmarks.control`.
+"""Measure the policy node from the view of an arm: `python -m benchmarks.control`.
 
-An arm in a process of its own says at 1 kHz where it is; the policy node, in another, commands it at 1 kHz while the
-default student, by the network of `config/learning.yaml`, plans at 200 Hz. The student's answer is replaced by what was
-measured, at the cost of the whole network, so that the first command that reflects a jump of a joint can be told.
+An arm in a separate process publishes its state at 1 kHz. The policy node, in another process, commands it at 1 kHz,
+while the default student with the network of `config/learning.yaml` plans at 200 Hz. The output of the student is
+replaced by the measurement at the cost of the complete network, so that the response to a joint step can be timed.
 
-    echo        a bare rclpy node that sends each joint state back as a command
+    echo        a minimal rclpy node that returns each joint state as a command
     steady      the policy node
-    reloading   the same while it loads an artifact every second
+    reloading   the policy node while it loads an artifact every second
+    dashboard   the same beside `vdd dashboard` with an open page
 
 Linux only: the processor time is read from /proc.
 """
@@ -15,82 +16,55 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import onnx
-import torch
 import tyro
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
 from benchmarks.control_arm import RATE
 from benchmarks.harness import Bar, finish
+from benchmarks.random_student import save_random_student
 from vdd_ros.common.domain import domain_environment, private_domain
 from vdd_ros.contract.contract import Contract, load_contract
-from vdd_ros.learning.export import export_student
 from vdd_ros.learning.learning_settings import load_settings
-from vdd_ros.learning.mixture.student import Student
-from vdd_ros.learning.networks import PolicyShape
-from vdd_ros.policy.artifact import Calibration, DataRecord, Manifest, normalizer_entries, save_artifact
-from vdd_ros.policy.density import fit_density
-from vdd_ros.policy.normalization import Normalizer, Normalizers
+from vdd_ros.learning.mixture.student import StudentSettings
 
 PLANNING_RATE = 200.0
 _SECONDS, _RELOADING = 60.0, 10.0
 _QUICK_SECONDS, _QUICK_RELOADING = 1.0, 1.0
+_PATIENCE = 30.0
 _TICKS = os.sysconf('SC_CLK_TCK')
 
 
 def contract_at(rate: float) -> Contract:
-    """Return the joint contract of Avoiding at a policy rate [Hz], with positions for actions."""
+    """Return the joint contract of Avoiding at a policy rate [Hz], with position actions."""
     values = load_contract('avoiding_joint').model_dump(mode='json')
     chunk = {'prediction_horizon': 3, 'action_horizon': 1}
     return Contract.model_validate({**values, **chunk, 'policy_rate': rate, 'action_mode': 'absolute'})
 
 
-def save_mirror(path: Path, contract: Contract) -> None:
-    """Save a student with the default network that commands each joint to be where it was measured."""
-    settings = load_settings().student
-    size = contract.prediction_horizon * contract.action_size
-    shape = PolicyShape(contract.observation_horizon, contract.observation_size, size)
-    one = Normalizers(
-        Normalizer(np.zeros(contract.observation_size), np.ones(contract.observation_size)),
-        Normalizer(np.zeros(contract.action_size), np.ones(contract.action_size)),
-    )
-    student = Student(settings, shape, torch.Generator().manual_seed(0))
-    familiarity = fit_density(
-        np.random.default_rng(0).normal(size=(20_000, *shape_of(shape))), np.random.default_rng(0)
-    )
-    lowest = {name: {'train': (-1e9, 0.0)} for name in ('familiarity', 'decidedness', 'likelihood')}
-    manifest = Manifest(
-        kind='student',
-        contract=contract,
-        contract_hash=contract.hash,
-        data=DataRecord(bags={}, episodes=1, windows=1),
-        **normalizer_entries(one),
-        network=settings.model_dump(mode='json'),
-        training={},
-        metrics={},
-        calibration=Calibration(levels=(0.0, 1.0), quantiles=lowest, windows={'train': 1}),
-    )
-    network = mirrored(export_student(student, one), contract, settings.experts)
-    save_artifact(path, manifest, {'nothing': np.zeros(1, dtype=np.float32)}, network, familiarity.arrays)
-
-
-def shape_of(shape: PolicyShape) -> tuple[int, int]:
-    """Return the shape of one window."""
-    return shape.observation_horizon, shape.observation_size
+def save_mirror(path: Path, contract: Contract, settings: StudentSettings | None = None) -> None:
+    """Save a student, by default with the default network, that commands each joint to its measured position."""
+    settings = settings or load_settings().student
+    save_random_student(path, contract, settings, change=lambda network: mirrored(network, contract, settings.experts))
 
 
 def mirrored(network: bytes, contract: Contract, experts: int) -> bytes:
-    """Replace the means of an exported student by the newest measured joints, and compute them all the same."""
+    """Replace the means of an exported student by the newest measured joints, without removing their computation."""
     model = onnx.load_from_string(network)
     graph = model.graph
     for node in graph.node:
@@ -125,7 +99,7 @@ def _mean_of(size: int) -> onnx.ValueInfoProto:
 
 @contextmanager
 def running(module: str, environment: dict[str, str], log: Path, *arguments: str) -> Iterator[subprocess.Popen]:
-    """Run a module as a process, and end it."""
+    """Run a module as a process, and stop it."""
     with log.open('w', encoding='utf-8') as file:
         command = [sys.executable, '-m', module, *arguments]
         process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
@@ -143,10 +117,10 @@ def processor_time(process: subprocess.Popen) -> float:
 
 
 def watch(
-    process: subprocess.Popen, environment: dict[str, str], seconds: float, reloading: float
+    process: subprocess.Popen, environment: dict[str, str], seconds: float, reloading: float, rate: float = RATE
 ) -> dict[str, dict[str, float]]:
-    """Let the arm meet a process, and return what it saw of it, and the cores that it used, by part of the run."""
-    command = [sys.executable, '-m', 'benchmarks.control_arm', str(seconds), str(reloading)]
+    """Connect an arm at a rate [Hz] to a process; return latencies and processor load by part of the run."""
+    command = [sys.executable, '-m', 'benchmarks.control_arm', str(seconds), str(reloading), str(rate)]
     found, before = {}, 0.0
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as arm:
         for line in arm.stdout:
@@ -159,17 +133,39 @@ def watch(
     return found
 
 
+@contextmanager
+def dashboard(environment: dict[str, str], log: Path) -> Iterator[None]:
+    """Run the dashboard of the policy node, with a page open that takes all events."""
+    with running('vdd_ros.nodes.dashboard.dashboard', environment, log, '--ros-args', '-p', 'port:=0'):
+        deadline = time.monotonic() + _PATIENCE
+        while not (found := re.search(r'http://\S+', log.read_text(encoding='utf-8'))):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f'expected an address of the dashboard in {log}')
+            time.sleep(0.1)
+        reader = threading.Thread(target=_read, args=(f'{found[0]}api/events',))
+        reader.start()
+        yield
+    reader.join()
+
+
+def _read(address: str) -> None:
+    """Take in what a server sends until it ends."""
+    with suppress(OSError, HTTPException), urlopen(address) as stream:
+        for _ in stream:
+            pass
+
+
 def main(quick: bool = False, check: bool = False, seconds: float | None = None) -> int:
-    """Measure the policy node as an arm meets it.
+    """Measure the policy node from the view of an arm.
 
     Parameters
     ----------
     quick
-        A few seconds: whether it runs, not how well.
+        A few seconds, which only test the program.
     check
         Exit with 1 if a bar does not hold.
     seconds
-        How long to watch; by default 60.
+        Duration of the measurement; by default 60.
 
     """
     span = seconds or (_QUICK_SECONDS if quick else _SECONDS)
@@ -195,26 +191,28 @@ def main(quick: bool = False, check: bool = False, seconds: float | None = None)
             'override_reason': 'there is no arm',
         }
         asked = [word for key, value in parameters.items() for word in ('-p', f'{key}:={value}')]
-        console.print(f'watching an echo for {span:g} s, then the policy node for {span + reloading:g} s')
+        console.print(f'watching an echo for {span:g} s, then the policy node for {2 * span + reloading:g} s')
         with running('benchmarks.control_echo', environment, folder / 'echo.txt') as process:
             found = {'echo': watch(process, environment, span, 0.0)['steady']}
         with running(
             'vdd_ros.nodes.policy.policy_node', environment, folder / 'node.txt', '--ros-args', *asked
         ) as process:
             found |= watch(process, environment, span, reloading)
+            with dashboard(environment, folder / 'dashboard.txt'):
+                found['dashboard'] = watch(process, environment, span, 0.0)['steady']
         if not found['steady']['commands']:
             console.print((folder / 'node.txt').read_text(encoding='utf-8'), markup=False)
     return finish('control', rows_of(found), bars_of(found), check=check)
 
 
 def rows_of(found: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
-    """Return a row for each part of the run; latencies and gaps between commands in ms."""
+    """Return a row for each part of the run; latencies and command gaps in ms."""
     return [{'who': name, **values} for name, values in found.items()]
 
 
 def bars_of(found: dict[str, dict[str, float]]) -> list[Bar]:
-    """Return what is asked for."""
-    echo, steady = found['echo'], found['steady']
+    """Return the bars."""
+    echo, steady, shown = found['echo'], found['steady'], found['dashboard']
     periods = 1e3 / PLANNING_RATE + 1e3 / RATE
     return [
         Bar('commands sent, share of those due', steady['commands'] / (RATE * steady['seconds']), 0.999),
@@ -222,6 +220,12 @@ def bars_of(found: dict[str, dict[str, float]]) -> list[Bar]:
         Bar('latency above the echo, p50 [ms]', steady['latency_p50'] - echo['latency_p50'], periods, at_most=True),
         Bar('latency above the echo, p99 [ms]', steady['latency_p99'] - echo['latency_p99'], periods, at_most=True),
         Bar('cores used', steady['cores'], 0.6, at_most=True),
+        Bar(
+            'lateness beside the dashboard over that without, p99',
+            shown['lateness_p99'] / steady['lateness_p99'],
+            1.1,
+            at_most=True,
+        ),
     ]
 
 

@@ -1,7 +1,7 @@
-"""The other end of `benchmarks.control`: an arm that says at 1 kHz where it is, and watches what it is commanded.
+"""The arm of `benchmarks.control`: publishes its state at 1 kHz, and records its commands.
 
-A process of its own. One joint jumps to and fro by a little, at random. The measured student commands each joint to its
-measured position, so that the first command that moves is the first that reflects the jump.
+It runs in a separate process. One joint makes small random steps. The student commands each joint to its measured
+position, so that the first command that changes is the response to the step.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
@@ -35,12 +36,18 @@ _RELOAD_PERIOD = 1.0
 
 @dataclass
 class Watch:
-    """What was seen of the commands in a stretch of time."""
+    """Commands recorded in a period of time."""
 
     arrivals: list[int] = field(default_factory=list)
-    """When commands came [ns]."""
+    """Arrival times of commands [ns]."""
     latencies: list[int] = field(default_factory=list)
-    """From a jump to the first command that reflects it [ns]."""
+    """Delays from a step to the first command that reflects it [ns]."""
+    lateness: list[float] = field(default_factory=list)
+    """99th percentiles of the lateness of commands, as the node reports them once a second [ms]."""
+    plans: list[tuple[int, int]] = field(default_factory=list)
+    """Arrival time [ns] and number of plans since the start, as the node reports them once a second."""
+    ages: list[float] = field(default_factory=list)
+    """Age of the oldest stream at these times [s]."""
 
     def summary(self, seconds: float) -> dict[str, float]:
         """Return counts, and quantiles in ms."""
@@ -52,27 +59,37 @@ class Watch:
             'jumps': len(self.latencies),
             'latency_p50': float(np.percentile(latency, 50)),
             'latency_p99': float(np.percentile(latency, 99)),
+            'lateness_p99': float(np.median(self.lateness or [np.nan])),
+            'plans_per_second': self._plan_rate(),
+            'oldest_stream_s': max(self.ages, default=np.nan),
             'gap_p50': float(np.percentile(gaps, 50)),
             'gap_p99': float(np.percentile(gaps, 99)),
             'gap_p999': float(np.percentile(gaps, 99.9)),
             'gap_max': float(gaps.max()),
         }
 
+    def _plan_rate(self) -> float:
+        if len(self.plans) < 2:
+            return np.nan
+        (begin, first), (end, last) = self.plans[0], self.plans[-1]
+        return 1e9 * (last - first) / (end - begin)
+
 
 class Arm(Node):
-    """Says where it is, and watches."""
+    """Publishes joint states, and records commands."""
 
-    def __init__(self) -> None:
-        """Take part in the graph."""
+    def __init__(self, rate: float = RATE) -> None:
+        """Create publishers and subscriptions; ``rate`` is that of joint states [Hz]."""
         super().__init__('benchmark_arm')
         self._states = self.create_publisher(JointState, 'joint_states', qos.JOINT_STATES_OFFERED)
         self.create_subscription(Float64MultiArray, 'arm_controller/commands', self._on_command, qos.COMMANDS)
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, qos.DIAGNOSTICS)
         self.reload = self.create_client(Trigger, 'policy_node/reload')
         self._random = np.random.default_rng(0)
         self._level, self._jumped, self._rest = 0.0, 0, 0
         self._last: float | None = None
         self.watch = Watch()
-        self.pacer = Pacer(1 / RATE, self._say, name='joint states')
+        self.pacer = Pacer(1 / rate, self._say, name='joint states')
 
     def _say(self) -> None:
         now = time.monotonic_ns()
@@ -84,6 +101,13 @@ class Arm(Node):
         zeros = np.zeros(len(JOINTS))
         self._states.publish(messages.to_joint_state(time.time_ns(), JOINTS, position, zeros, zeros))
 
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        watch, now = self.watch, time.monotonic_ns()
+        for status in message.status:
+            watch.lateness += [float(each.value) / 1e3 for each in status.values if each.key == 'lateness_p99_us']
+            watch.plans += [(now, int(each.value)) for each in status.values if each.key == 'plans']
+            watch.ages += [float(each.value) for each in status.values if each.key.startswith('age_of_')]
+
     def _on_command(self, message: Float64MultiArray) -> None:
         now, value = time.monotonic_ns(), message.data[-1] - HOME[-1]
         self.watch.arrivals.append(now)
@@ -92,13 +116,13 @@ class Arm(Node):
             self.watch.latencies.append(now - self._jumped)
             self._rest = now
         if self._jumped and self._rest > self._jumped and abs(value - self._level) < _SETTLED and not moved:
-            # At rest again; the next jump comes at any phase of the planner.
+            # At rest again; the next step comes at a random phase of the planner.
             self._jumped, self._rest = 0, now + int(self._random.uniform(10e6, 30e6))
         self._last = value
 
 
 def observe(arm: Arm, seconds: float, tell: Callable[[str], None], name: str) -> dict[str, float]:
-    """Watch for a while."""
+    """Record for some time."""
     arm.watch = Watch()
     tell(json.dumps({'begin': name}))
     began = time.monotonic()
@@ -110,10 +134,10 @@ def observe(arm: Arm, seconds: float, tell: Callable[[str], None], name: str) ->
 
 
 def main() -> int:
-    """Run as `python -m benchmarks.control_arm SECONDS RELOAD_SECONDS`; tell on stdout, a JSON object in each line."""
-    seconds, reloading = map(float, sys.argv[1:3])
+    """Run as `python -m benchmarks.control_arm SECONDS RELOAD_SECONDS RATE`; prints a JSON object per line."""
+    seconds, reloading, rate = map(float, sys.argv[1:4])
     rclpy.init()
-    arm, executor = Arm(), new_executor()
+    arm, executor = Arm(rate), new_executor()
     executor.add_node(arm)
     ending = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What `benchmarks.control` compares with: a bare rclpy node that sends back each joint state as a command."""
+"""Reference of `benchmarks.control`: a minimal rclpy node that returns each joint state as a command."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vdd_ros.nodes.process import run
 
 
 class Echo(Node):
-    """Nothing but the way there and back."""
+    """Returns joint states as commands."""
 
     def __init__(self) -> None:
-        """Take part in the graph."""
+        """Create publisher and subscription."""
         super().__init__('echo')
         self._commands = self.create_publisher(Float64MultiArray, 'arm_controller/commands', qos.COMMANDS)
         self.create_subscription(JointState, 'joint_states', self._on_state, qos.JOINT_STATES)

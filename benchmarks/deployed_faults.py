@@ -1,4 +1,4 @@
-"""Faulty joint states at 250 Hz, over DDS: how far they move an arm, and what the policy node says of them."""
+"""Faulty joint states at 250 Hz over DDS: the resulting motion of an arm, and the diagnostics of the policy node."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ from vdd_ros.robot.kinematics import Kinematics
 RATE = 250
 CONTRACT = 'avoiding_cartesian'
 _STEP = 0.001
-"""How far the student leads the tool in every policy period [m]: 30 mm/s."""
+"""Motion of the tool per policy period [m]: 30 mm/s."""
 _HOME = np.array([-0.4, 0.3, 0.0, -2.2, 0.0, 2.5, 0.4])
 _MOVING = 0.4
-"""How long the arm moves before the fault [s]."""
+"""Duration of motion before the fault [s]."""
 _FAULTY = 1.0
-"""How long the fault lasts [s]."""
+"""Duration of the fault [s]."""
 _PATIENCE = 30.0
 
 
 class Arm(Node):
-    """An arm that is always where it was commanded to be, and says so at 250 Hz, with a fault or without."""
+    """An arm that follows its commands perfectly, and publishes its state at 250 Hz, with or without a fault."""
 
     def __init__(self, joints: Sequence[str]) -> None:
-        """Take part in the graph."""
+        """Create publishers and subscriptions."""
         super().__init__('arm')
         self.joints = list(joints)
         self.commands: list[np.ndarray] = []
         self.statuses: list[tuple[str, str]] = []
-        """What the policy node decided, and why, by its diagnostics."""
+        """Decisions of the policy node with reasons, from its diagnostics."""
         self._states = self.create_publisher(JointState, 'joint_states', qos.JOINT_STATES_OFFERED)
         self.create_subscription(Float64MultiArray, 'arm_controller/commands', self._on_command, qos.COMMANDS)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_status, qos.DIAGNOSTICS)
@@ -60,11 +60,11 @@ class Arm(Node):
 
     @property
     def position(self) -> np.ndarray:
-        """Where it is, shape (joint,) [rad]."""
+        """Position, shape (joint,) [rad]."""
         return self.commands[-1] if self.commands else _HOME
 
     def live(self, measure: Callable[[], Sequence[Message]]) -> None:
-        """Go on for one period: publish what ``measure`` returns, names and positions, and take in commands."""
+        """Advance one period: publish the names and positions returned by ``measure``, and receive commands."""
         for names, position in measure():
             zeros = np.zeros(len(names))
             self._states.publish(messages.to_joint_state(time.time_ns(), names, position, zeros, zeros))
@@ -73,16 +73,16 @@ class Arm(Node):
             self._executor.spin_once(timeout_sec=left)
 
     def live_well(self) -> None:
-        """Go on for one period without a fault."""
+        """Advance one period without a fault."""
         self.live(lambda: [(self.joints, self.position)])
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        """Live without a fault until something is so.
+        """Advance without a fault until a condition holds.
 
         Raises
         ------
         InterfaceError
-            It is not so for too long.
+            The condition does not hold in time.
 
         """
         deadline = time.monotonic() + _PATIENCE
@@ -92,14 +92,14 @@ class Arm(Node):
             self.live_well()
 
     def change(self, transition: int) -> bool:
-        """Ask the policy node for a transition; return whether it was made."""
+        """Request a transition of the policy node; return whether it succeeded."""
         self.until(self._change.service_is_ready, 'a policy node')
         future = self._change.call_async(ChangeState.Request(transition=Transition(id=transition)))
-        self.until(future.done, 'an answer of the policy node')
+        self.until(future.done, 'a response of the policy node')
         return future.result().success
 
     def close(self) -> None:
-        """Leave the graph."""
+        """Destroy the node."""
         self._executor.shutdown()
         self.destroy_node()
 
@@ -114,12 +114,12 @@ class Arm(Node):
 
 
 def rows(folder: Path, names: Sequence[str] = tuple(FAULTS)) -> Iterator[dict[str, Any]]:
-    """Let an arm in motion have each fault in turn; yield a row for each.
+    """Apply each fault to a moving arm; yield a row for each.
 
     Raises
     ------
     InterfaceError
-        The policy node does not do what it should without a fault.
+        The policy node does not work without a fault.
 
     """
     contract = load_contract(CONTRACT)
@@ -154,15 +154,15 @@ def rows(folder: Path, names: Sequence[str] = tuple(FAULTS)) -> Iterator[dict[st
 
 @contextmanager
 def _arm_under_policy(folder: Path, joints: Sequence[str]) -> Iterator[Arm]:
-    """Run a policy node that leads an arm on, and yield the arm."""
+    """Run a policy node that moves an arm, and yield the arm."""
     student = save_student(folder / 'student', [[0.0, _STEP]], CONTRACT, change={'prediction_horizon': 4})
     with NodeGraph(folder) as graph, in_domain(graph.domain):
         rclpy.init()
         arm = Arm(joints)
         try:
-            answered = {'override_name': 'a benchmark', 'override_reason': 'there is no arm'}
+            override = {'override_name': 'a benchmark', 'override_reason': 'there is no arm'}
             parameters = {'artifact': str(student.absolute()), 'control_rate': float(RATE), 'use_sim_time': False}
-            graph.start('policy_node', {**parameters, **answered})
+            graph.start('policy_node', {**parameters, **override})
             yield arm
         finally:
             arm.close()

@@ -1,4 +1,4 @@
-"""What all benchmarks share: a table for people, a file for programs, bars that hold or do not."""
+"""Common parts of all benchmarks: a table on the console, a file, and bars."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from vdd_ros.common.environment import environment
 
 FOLDER = Path('runs/benchmarks')
 _console = Console(width=None if sys.stdout.isatty() else 160)
-"""Tables in a log are not cut to the eighty columns of a terminal that is not there."""
+"""Width of tables in a log, where there is no terminal."""
 _WIDEST = 60
-"""Letters of a cell in a table; the file has all of them."""
+"""Maximum width of a table cell; the file has the complete text."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A figure that must be reached."""
+    """A required value of a figure."""
 
     name: str
     value: float
     bar: float
     at_most: bool = False
-    """Whether less is better."""
+    """Whether the bar is a maximum."""
 
     @property
     def holds(self) -> bool:
-        """Whether it is reached; what is not a number reaches nothing."""
+        """Whether the bar holds; NaN never does."""
         return bool(self.value <= self.bar if self.at_most else self.value >= self.bar)
 
 
 def write(name: str, rows: Sequence[dict[str, Any]], bars: Sequence[Bar]) -> Path:
-    """Write `runs/benchmarks/NAME.json`, and return its path; what was there is replaced at once."""
+    """Write `runs/benchmarks/NAME.json` atomically, and return its path."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     target = FOLDER / f'{name}.json'
     aside = target.with_suffix('.partial')
@@ -59,7 +59,7 @@ def write(name: str, rows: Sequence[dict[str, Any]], bars: Sequence[Bar]) -> Pat
 
 
 def kept_rows(name: str) -> list[dict[str, Any]]:
-    """Return the rows that `write` left of a benchmark; none where it has not been run."""
+    """Return the stored rows of a benchmark; empty if it was not run."""
     file = FOLDER / f'{name}.json'
     return json.loads(file.read_text(encoding='utf-8'))['rows'] if file.exists() else []
 
@@ -67,8 +67,8 @@ def kept_rows(name: str) -> list[dict[str, Any]]:
 def finish(name: str, rows: Sequence[dict[str, Any]], bars: Sequence[Bar], *, check: bool, by: str = '') -> int:
     """Print the rows and bars of a benchmark, write `runs/benchmarks/NAME.json`, and return the exit code.
 
-    The code is 1 if ``check`` is asked for and a bar does not hold. Rows of different kinds are printed in tables of
-    their own, by what they hold under the key ``by``.
+    The code is 1 if ``check`` is true and a bar does not hold. Rows of different kinds, by the value of the key ``by``,
+    are printed in separate tables.
     """
     for kind in dict.fromkeys(row.get(by) for row in rows):
         mine = [row for row in rows if row.get(by) == kind]
@@ -77,10 +77,10 @@ def finish(name: str, rows: Sequence[dict[str, Any]], bars: Sequence[Bar], *, ch
         for row in mine:
             table.add_row(*(_text(row.get(column)) for column in columns))
         _console.print(table)
-    verdicts = Table('bar', 'value', 'asked for', 'holds', title='bars')
+    verdicts = Table('bar', 'value', 'required', 'holds', title='bars')
     for bar in bars:
-        asked = f'{"<=" if bar.at_most else ">="} {bar.bar:g}'
-        verdicts.add_row(escape(bar.name), _text(bar.value), asked, '[green]yes' if bar.holds else '[red]no')
+        required = f'{"<=" if bar.at_most else ">="} {bar.bar:g}'
+        verdicts.add_row(escape(bar.name), _text(bar.value), required, '[green]yes' if bar.holds else '[red]no')
     _console.print(verdicts)
     target = write(name, rows, bars)
     _console.print(f'wrote {target}', highlight=False)

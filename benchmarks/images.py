@@ -1,10 +1,10 @@
-"""Pictures of a bag to aligned observations: how fast, how large, how true. `python -m benchmarks.images`.
+"""Measure the conversion of images: speed, memory, correctness. `python -m benchmarks.images`.
 
 One demonstration with two cameras of 640 x 480 pixels, JPEG at 30 Hz and raw at 15 Hz, and joint states at 500 Hz, is
-converted to pictures of 96 x 96, and of 224 x 224, at 20 Hz by `vdd_ros.data.convert`, and by a plain loop: `rosbags`
-reads and deserialises, Pillow decodes and shrinks, numpy aligns. Each runs in a process of its own, in turn, three
-times; the least time of each counts. Processor time depends least on what else the machine does; the conversion
-decodes on all cores, the loop on one. The bag is made in a temporary folder.
+converted to images of 96 x 96, and of 224 x 224, at 20 Hz with `vdd_ros.data.convert`, and with a plain loop: `rosbags`
+reads and deserialises, Pillow decodes and reduces, numpy aligns. Each runs in a separate process, in turn, three times;
+the minimum time counts. Processor time depends least on other load. The conversion decodes on all cores, the loop on
+one. The bag is created in a temporary folder.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from vdd_ros.data.decode.conversion_report import ConversionReport
 HEIGHT, WIDTH = 480, 640
 WRIST, FRONT = 'wrist/image_raw/compressed', 'front/image_raw'
 SIDES = (96, 224)
-"""Rows and columns of the pictures that are made."""
+"""Rows and columns of the images."""
 PEAK = 300
-"""Memory [MB] that the conversion to the smaller ones may take."""
+"""Maximum memory for the conversion to the smaller ones [MB]."""
 
 
 def camera_contract(side: int) -> Contract:
-    """Return seven joints and two pictures of some side, at 20 Hz."""
+    """Return a contract with seven joints and two square images, at 20 Hz."""
     image = {'image': {'height': side, 'width': side, 'color': 'rgb'}}
     return Contract.model_validate(
         {
@@ -62,7 +62,7 @@ def camera_contract(side: int) -> Contract:
 
 
 def write_demonstration(folder: Path, seconds: float) -> Path:
-    """Write a bag of one demonstration before two cameras whose pictures move and are noisy."""
+    """Write a bag of one demonstration with two cameras whose images move and are noisy."""
     generator = np.random.default_rng(0)
     coarse = Pillow.fromarray(generator.integers(0, 255, (60, 80, 3), dtype=np.uint8)).resize((WIDTH, HEIGHT))
     scene = np.clip(np.asarray(coarse) + generator.normal(0, 6, (HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8)
@@ -90,19 +90,19 @@ def write_demonstration(folder: Path, seconds: float) -> Path:
 
 
 def by_convert(path: Path, side: int) -> dict[str, Any]:
-    """Convert a bag; return seconds, ticks and the mean of the pictures at each tick."""
+    """Convert a bag; return seconds, ticks and the mean of the images at each tick."""
     report = ConversionReport()
     began, used = time.perf_counter(), time.process_time()
     (episode,) = convert(path, camera_contract(side), None, report)
     taken = {'seconds': time.perf_counter() - began, 'cpu_s': time.process_time() - used}
-    if any(loss.kind != 'note' and loss.kind != 'tick' for loss in report.entries):
+    if any(entry.kind != 'note' and entry.kind != 'tick' for entry in report.entries):
         raise RuntimeError(f'{path}: {report.entries}')
     means = [row[7:].reshape(2, -1).mean(axis=1).tolist() for row in episode.observation]
     return {**taken, 'ticks': len(episode), 'stamps': episode.stamps.tolist(), 'means': means}
 
 
 def by_plain_loop(path: Path, side: int) -> dict[str, Any]:
-    """Do the same by `rosbags` and Pillow: the newest of every stream at each tick."""
+    """Do the same with `rosbags` and Pillow: the newest message of every stream at each tick."""
     began, used = time.perf_counter(), time.process_time()
     stamps: dict[str, list[int]] = {}
     values: dict[str, list[np.ndarray]] = {}
@@ -132,45 +132,45 @@ def by_plain_loop(path: Path, side: int) -> dict[str, Any]:
     return {**taken, 'ticks': len(ticks), 'stamps': ticks.tolist(), 'means': means}
 
 
-WAYS = {'vdd_ros': by_convert, 'rosbags and Pillow': by_plain_loop}
+READERS = {'vdd_ros': by_convert, 'rosbags and Pillow': by_plain_loop}
 
 
-def _alone(way: str, path: Path, side: int) -> dict[str, Any]:
-    """Run one of the ways in a process of its own, and add its peak of memory [MB]."""
+def _alone(reader: str, path: Path, side: int) -> dict[str, Any]:
+    """Run one method in a separate process, and add its peak memory [MB]."""
     here = str(Path(__file__).parents[1])
     environment = os.environ | {'PYTHONPATH': os.pathsep.join(filter(None, [here, os.environ.get('PYTHONPATH')]))}
-    command_ = [sys.executable, '-m', 'benchmarks.images', '--way', way, '--bag', str(path), '--side', str(side)]
+    command_ = [sys.executable, '-m', 'benchmarks.images', '--reader', reader, '--bag', str(path), '--side', str(side)]
     done = subprocess.run(command_, capture_output=True, text=True, check=True, env=environment)
     return json.loads(done.stdout)
 
 
 def _peak() -> float:
-    """Return the most memory [MB] that this program held; what its parent held does not count, as it does in rusage."""
+    """Return the peak memory of this program [MB], without that of its parent (which rusage includes)."""
     return int(re.search(r'VmHWM:\s+(\d+)', Path('/proc/self/status').read_text())[1]) / 1024
 
 
 def compare(path: Path, side: int, repeats: int) -> tuple[list[dict[str, Any]], list[Bar]]:
-    """Run both ways in turn, the fastest of each counting, and compare what they found."""
-    found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+    """Run both methods in turn, use the fastest run of each, and compare the results."""
+    found: dict[str, list[dict[str, Any]]] = {reader: [] for reader in READERS}
     for _ in range(repeats):
-        for way, runs in found.items():
-            runs.append(_alone(way, path, side))
-    best = {way: min(runs, key=lambda run: run['cpu_s']) for way, runs in found.items()}
+        for reader, runs in found.items():
+            runs.append(_alone(reader, path, side))
+    best = {reader: min(runs, key=lambda run: run['cpu_s']) for reader, runs in found.items()}
     rows = [
         {
             'pictures': f'{side} x {side}',
-            'way': way,
-            'seconds': min(item['seconds'] for item in found[way]),
+            'reader': reader,
+            'seconds': min(item['seconds'] for item in found[reader]),
             'cpu_s': run['cpu_s'],
             'ticks': run['ticks'],
-            'peak_MB': max(item['peak'] for item in found[way]),
+            'peak_MB': max(item['peak'] for item in found[reader]),
         }
-        for way, run in best.items()
+        for reader, run in best.items()
     ]
-    ours, theirs = (best[way] for way in WAYS)
-    means = {run: dict(zip(best[run]['stamps'], best[run]['means'])) for run in WAYS}
+    ours, theirs = (best[reader] for reader in READERS)
+    means = {run: dict(zip(best[run]['stamps'], best[run]['means'])) for run in READERS}
     shared = sorted(set(ours['stamps']) & set(theirs['stamps']))
-    mine, other = (np.array([means[way][stamp] for stamp in shared]) for way in WAYS)
+    mine, other = (np.array([means[reader][stamp] for stamp in shared]) for reader in READERS)
     name = f'{side} x {side}'
     return rows, [
         Bar(f'{name}: processor time against the plain loop', ours['cpu_s'] / theirs['cpu_s'], 1.0, at_most=True),
@@ -182,32 +182,32 @@ def compare(path: Path, side: int, repeats: int) -> tuple[list[dict[str, Any]], 
 
 
 def _memory(name: str, rows: list[dict[str, Any]], side: int) -> Bar:
-    """Return the bar on memory; that of larger pictures is measured against the loop, which holds a byte a number."""
+    """Return the bar on memory; for larger images relative to the loop, which uses one byte per number."""
     peak, plain = (row['peak_MB'] for row in rows)
     if side == min(SIDES):
         return Bar(f'{name}: peak memory [MB]', peak, PEAK, at_most=True)
     return Bar(f'{name}: peak memory against the plain loop', peak / plain, 1.2, at_most=True)
 
 
-def main(quick: bool = False, check: bool = False, way: str = '', bag: Path = Path(), side: int = 96) -> int:
-    """Measure the conversion of pictures.
+def main(quick: bool = False, check: bool = False, reader: str = '', bag: Path = Path(), side: int = 96) -> int:
+    """Measure the conversion of images.
 
     Parameters
     ----------
     quick
-        A second of a demonstration: shows only that the program runs, and that the pictures are right.
+        A second of a demonstration, which only tests the program and its correctness.
     check
-        Exit with 1 where a bar does not hold.
-    way
-        Run one way alone on a bag and print what it found: for the program itself.
+        Exit with 1 if a bar does not hold.
+    reader
+        Run one method on a bag and print the result; used by the program itself.
     bag
-        The bag for that.
+        The bag for this.
     side
-        Rows and columns of the pictures.
+        Rows and columns of the images.
 
     """
-    if way:
-        result = WAYS[way](bag, side)
+    if reader:
+        result = READERS[reader](bag, side)
         sys.stdout.write(json.dumps({**result, 'peak': _peak()}))
         return 0
     with tempfile.TemporaryDirectory(prefix='vdd_ros_images_') as folder:

@@ -1,17 +1,17 @@
-"""Measures how long a policy takes to answer, on one thread: `python -m benchmarks.inference`.
+"""Measure the duration of policy calls on one thread: `python -m benchmarks.inference`.
 
-The default student beside its teacher, and a transformer student beside itself called eagerly in torch. The networks
-are untrained: their outputs are meaningless, and their latency does not depend on the weights. All answer in turn, in
-one process, so that other load on the machine affects all of them alike.
+The default student is compared with its teacher, and a transformer student with its eager execution in torch. The
+networks are untrained: latency does not depend on the weights. All are called in turn in one process, so that other
+load of the machine affects all of them equally.
 
-    teacher, eager          the torch module, once for each noise level, as published code calls it
-    teacher, same runtime   the same network as often, in the student's runtime
-    student                 one answer as the planner of the policy node asks for it: network, coherence with the chunk
-                            under way, choice of the expert
-    student, with OOD scores    the same, and the scores of out-of-distribution monitoring
-    student, whole plan     all that the policy node does for one plan, inverse kinematics and motion included
+    teacher, eager          the torch module, once per noise level, as in published code
+    teacher, same runtime   the same number of calls in the runtime of the student
+    student                 one call by the planner of the policy node: network, coherence with the current chunk,
+                            expert selection
+    student, with OOD scores    the same with the scores of out-of-distribution monitoring
+    student, whole plan     all work of the policy node for one plan, including inverse kinematics and motion
     transformer, eager      a student of 6 layers, width 240, 12 heads, 6 tokens, 4 experts, 9 actions as a torch module
-    transformer             the same student as it is exported
+    transformer             the same student exported to ONNX
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from rich.progress import Progress
 from benchmarks.harness import Bar, finish
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.learning.diffusion.teacher import Teacher
-from vdd_ros.learning.export import export_denoiser, export_student
+from vdd_ros.learning.export import export_student, export_teacher
 from vdd_ros.learning.jobs import shape_of
-from vdd_ros.learning.learning_settings import LearningSettings, load_settings
+from vdd_ros.learning.learning_settings import LearningSettings, load_settings, preset
 from vdd_ros.learning.mixture.student import Student, StudentSettings
 from vdd_ros.learning.networks import PolicyShape, TrunkSettings
 from vdd_ros.policy.artifact import (
@@ -52,14 +52,14 @@ from vdd_ros.validation.latency import PLAN, STUDENT, WATCHED, Latency, compare,
 TRANSFORMER = StudentSettings(experts=4, trunk=TrunkSettings(kind='transformer', width=240, depth=6, heads=12))
 SHAPE = PolicyShape(observation_horizon=6, observation_size=30, action_size=9)
 _WINDOWS = 12_000
-"""Enough for as many centres of the density as there are at most."""
+"""Number of windows that suffices for the maximum number of density centres."""
 _UNDEMANDING = Calibration(
     levels=(0.0, 1.0),
-    quantiles={name: {'train': (-1e9, 1e9)} for name in ('familiarity', 'decidedness', 'likelihood')},
+    quantiles={name: {'train': (-1e9, 1e9)} for name in ('density', 'gating_confidence', 'likelihood')},
     windows={'train': _WINDOWS},
 )
 _CALM = 0.001
-"""How far the untrained student moves the tool in a step [m]: its arm stays within reach."""
+"""Step of the untrained student [m], which keeps the arm within reach."""
 _ROUNDS = {'rounds': 40, 'calls': 20}
 _QUICK = {'rounds': 2, 'calls': 5}
 
@@ -75,8 +75,8 @@ def untrained(
 ) -> Artifact:
     """Save and load a teacher or a student of a contract, with the networks of the settings.
 
-    ``scale`` is how large its actions are, in the units of the contract. A ``calibrated`` student has a density over
-    windows as large as that of a trained one, and finds everything usual.
+    ``scale`` is the size of its actions in the units of the contract. A ``calibrated`` student has a density of the
+    size of a trained one, and no observation is out of distribution.
     """
     shape = shape_of(contract)
     normalizers = Normalizers(
@@ -86,7 +86,7 @@ def untrained(
     if kind == 'teacher':
         module, own = Teacher(settings.teacher, shape), settings.teacher
         training = {'sigmas': module.sigmas().tolist(), 'sigma_data': module.denoiser.sigma_data}
-        encoder, network = export_denoiser(module.denoiser, normalizers, shape)
+        encoder, network = export_teacher(module, normalizers)
     else:
         module, own = Student(settings.student, shape, torch.Generator().manual_seed(0)), settings.student
         training, encoder, network = {}, None, export_student(module, normalizers)
@@ -113,7 +113,7 @@ def untrained(
 
 
 def measure_transformer(progress: Callable[[int, int], None], **budget: int) -> tuple[dict[str, Latency], float, int]:
-    """Return the latencies, by how much the answers differ, and how many parameters the transformer has."""
+    """Return the latencies, the maximum output difference, and the number of parameters of the transformer."""
     student = Student(TRANSFORMER, SHAPE, torch.Generator().manual_seed(0)).eval()
     one = Normalizers(
         Normalizer(np.zeros(SHAPE.observation_size), np.ones(SHAPE.observation_size)),
@@ -136,19 +136,20 @@ def measure_transformer(progress: Callable[[int, int], None], **budget: int) -> 
 
 
 def main(quick: bool = False, check: bool = False) -> int:
-    """Measure how long a policy takes to answer, on one thread.
+    """Measure the duration of policy calls on one thread.
 
     Parameters
     ----------
     quick
-        A few calls: whether it runs, not how well.
+        A few calls, which only test the program.
     check
         Exit with 1 if a bar does not hold.
 
     """
     torch.set_num_threads(1)
     budget = _QUICK if quick else _ROUNDS
-    contract, settings = load_contract('avoiding_cartesian'), load_settings()
+    contract = load_contract('avoiding_cartesian')
+    settings = load_settings(preset(contract))
     with tempfile.TemporaryDirectory() as folder, Progress() as bars:
         teacher = untrained('teacher', contract, settings, Path(folder, 'teacher'))
         student = untrained('student', contract, settings, Path(folder, 'student'), _CALM, calibrated=True)
@@ -188,7 +189,7 @@ def rows_of(latencies: dict[str, Latency], transformer_parameters: int) -> list[
 
 
 def bars_of(latencies: dict[str, Latency], difference: float) -> list[Bar]:
-    """Return what is asked for."""
+    """Return the bars."""
     p50 = {name: latency.p50 for name, latency in latencies.items()}
     return [
         Bar('student, p50 [us]', p50['student'], 60, at_most=True),

@@ -1,8 +1,8 @@
-"""Kills the recorder again and again while a robot speaks at 1 kHz: `python -m benchmarks.killed`.
+"""Kill the recorder repeatedly while a robot publishes at 1 kHz: `python -m benchmarks.killed`.
 
-A robot (a process that publishes joint states, each with the wall time of its publication) and the recorder run over
-real DDS. The recorder is killed without warning at a random moment, its bag is recovered, and what is missing at the
-end is measured: from the last message in the bag to the moment of the kill. So is what is missing in between.
+A robot (a process that publishes joint states with the wall time of their publication) and the recorder run over DDS.
+The recorder is killed at a random moment, its bag is recovered, and the loss at the end is measured, from the last
+message in the bag to the moment of the kill, as well as missing messages in between.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ while True:
 
 
 def measure(kills: int, seconds: tuple[float, float] = (2.0, 4.0), seed: int = 0) -> list[dict[str, Any]]:
-    """Kill so often, each time a random time after the bag began to grow; return a row for each kill."""
+    """Kill the recorder several times, each a random time after the bag began to grow; return a row for each kill."""
     chance = random.Random(seed)
     rows = []
     with tempfile.TemporaryDirectory() as folder, private_domain() as domain:
@@ -108,16 +108,16 @@ def bars(rows: list[dict[str, Any]]) -> list[Bar]:
 
 
 def main(kills: int = 20, quick: bool = False, check: bool = False) -> int:
-    """Kill the recorder and look at what is left.
+    """Kill the recorder and measure the loss.
 
     Parameters
     ----------
     kills
-        How often.
+        Number of kills.
     quick
-        Once, and early: shows only that the program runs.
+        One early kill, which only tests the program.
     check
-        Exit with 1 where a bar does not hold.
+        Exit with 1 if a bar does not hold.
 
     """
     rows = measure(1, (0.2, 0.4)) if quick else measure(kills)

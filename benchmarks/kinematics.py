@@ -1,14 +1,14 @@
-"""Measures how long inverse kinematics takes at its worst, on one thread: `python -m benchmarks.kinematics`.
+"""Measure the worst-case duration of inverse kinematics on one thread: `python -m benchmarks.kinematics`.
 
-For the arms of the shipped contracts, poses of four kinds, drawn by seed:
+For the arms of the shipped contracts, four kinds of random poses:
 
-    step          a pose 10 mm away, as a policy asks for
-    singular      3 mm from a stretched arm, whose joints may turn by what their speed allows in a policy period
-    far           the pose of other joints, drawn anywhere
-    out of reach  3 m away, turned at random
+    step          a pose 10 mm away, as for a policy step
+    singular      3 mm from a stretched arm, with the joint changes allowed in a policy period
+    far           the pose of other random joint positions
+    out of reach  3 m away, with random orientation
 
-An iteration costs a fixed amount of work, and `MAX_ITERATIONS` bounds their number: the greatest time is that of the
-operating system's worst interruption.
+Each iteration has a fixed cost, and `MAX_ITERATIONS` bounds their number. The maximum time therefore results from
+interruptions by the operating system.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ KINDS = ('step', 'singular', 'far', 'out of reach')
 
 
 def main(poses: int = 5000, check: bool = False) -> int:
-    """Measure.
+    """Run the measurement.
 
     Parameters
     ----------
     poses
-        How many of each kind.
+        Number of poses of each kind.
     check
-        Whether bars that do not hold make the exit code 1.
+        Exit with 1 if a bar does not hold.
 
     """
     rows, bars = [], []
@@ -62,21 +62,23 @@ def main(poses: int = 5000, check: bool = False) -> int:
 
 
 def _measure(kinematics: Kinematics, allowed: np.ndarray, kind: str, poses: int) -> tuple[np.ndarray, ...]:
-    """Return times [ms], iterations, and the greatest change of a joint as a share of what is allowed."""
+    """Return times [ms], iterations, and the maximum joint change as a share of the allowed one."""
     generator = np.random.default_rng(0)
     bounds = np.maximum(kinematics.lower, -3), np.minimum(kinematics.upper, 3)
     times, iterations, turned = np.empty(poses), np.empty(poses, dtype=int), np.zeros(poses)
     for pose in range(poses):
         start = generator.uniform(*bounds)
-        if kind == 'singular':  # as near to straight as the range of each joint permits
+        if kind == 'singular':  # as straight as the joint ranges permit
             start[1:] = np.clip(generator.normal(scale=0.02, size=len(start) - 1), bounds[0][1:], bounds[1][1:])
         position, orientation = kinematics.tool_position(start), kinematics.tool_orientation(start)
         if kind == 'far':
             other = generator.uniform(*bounds)
             position, orientation = kinematics.tool_position(other), kinematics.tool_orientation(other)
         else:
-            way = generator.normal(size=3)
-            position += {'step': 0.01, 'singular': 0.003, 'out of reach': 3.0}[kind] * way / np.linalg.norm(way)
+            direction = generator.normal(size=3)
+            position += (
+                {'step': 0.01, 'singular': 0.003, 'out of reach': 3.0}[kind] * direction / np.linalg.norm(direction)
+            )
         if kind == 'out of reach':
             orientation = generator.normal(size=4)
             orientation /= np.linalg.norm(orientation)

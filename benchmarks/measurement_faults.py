@@ -1,7 +1,6 @@
-"""Kinds of faulty joint states, as drivers and second publishers produce them: shared by tests and benchmarks.
+"""Kinds of faulty joint states, as produced by drivers and second publishers, for tests and benchmarks.
 
-Each fault maps joint names, the true position and the number of the message to what is published instead: a list of
-(names, positions).
+Each fault maps joint names, true position and message number to the published messages: a list of (names, positions).
 """
 
 from __future__ import annotations
@@ -76,16 +75,16 @@ FAULTS: dict[str, Fault] = {
 
 
 def braking_distance(commands: Sequence[np.ndarray], limits: Limits, seconds: float) -> float:
-    """Return how far the quickest stop leads any joint from the speed of the newest commands [rad].
+    """Return the maximum joint motion of the quickest stop from the speed of the newest commands [rad].
 
     Parameters
     ----------
     commands
-        The newest ones, shape (joint,) [rad] each; a repeated one is no motion.
+        The newest commands, shape (joint,) [rad] each; repetitions are ignored.
     limits
-        Of the stop.
+        Limits of the stop.
     seconds
-        Between two commands [s].
+        Control period [s].
 
     """
     tracker = Tracker(limits, seconds)

@@ -1,8 +1,8 @@
-"""Damages MCAP files, and counts what can be read before and after `vdd recover`: `python -m benchmarks.recovery`.
+"""Damage MCAP files, and count readable messages before and after `vdd recover`: `python -m benchmarks.recovery`.
 
-Files of 20 layouts hold messages of which every one is known. Each file is damaged by a seed: bits flip, a part is
-wiped, cut out, put in twice or overwritten, the end is missing. The bag is read, recovered, and read again, by this
-package and by the reader of the `mcap` library.
+Files of 20 layouts contain known messages. Each file is damaged randomly by seed: flipped bits; parts that are zeroed,
+removed, duplicated or overwritten; a missing end. The bag is read, recovered, and read again, by this package and by
+the reader of the `mcap` library.
 """
 
 from __future__ import annotations
@@ -65,25 +65,25 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one damaged file."""
+    """The result for one damaged file."""
 
     layout: str
     damage: str
     before: int
-    """Messages that could be read."""
+    """Number of readable messages."""
     after: int
-    """Messages that can be read of the recovered bag."""
+    """Number of readable messages in the recovered bag."""
     lost: int
-    """Messages that could be read before and cannot after."""
+    """Number of messages that were readable before but not after."""
     altered: bool
-    """Whether a byte of the damaged file was changed."""
+    """Whether the damaged file was changed."""
     foreign: int
-    """Messages of the recovered bag that the reader of `mcap` does not find, or finds otherwise."""
+    """Number of messages of the recovered bag that the `mcap` reader does not find or reads differently."""
     seconds: float
 
 
 def layout(name: str) -> bytes:
-    """Return a file of a layout."""
+    """Return a file with a layout."""
     options = dict(LAYOUTS[name])
     close, mixed = options.pop('close', True), options.pop('mixed', False)
     file = io.BytesIO()
@@ -120,7 +120,7 @@ def _message(topic: str, number: int) -> bytes:
 
 
 def damaged(whole: bytes, chance: random.Random) -> tuple[str, bytes]:
-    """Return the name of a damage, and the damaged file."""
+    """Return the name of the damage, and the damaged file."""
     data = bytearray(whole)
     kind = chance.choice(['bit', 'bit', 'bits', 'wiped', 'noise', 'cut', 'cut out', 'twice', 'inserted'])
     begin = chance.randrange(len(data))
@@ -144,7 +144,7 @@ def damaged(whole: bytes, chance: random.Random) -> tuple[str, bytes]:
 
 
 def readable(path: Path) -> Counter:
-    """Count the messages of a bag, by topic, stamp and bytes, as this package reads them."""
+    """Count the messages of a bag, by topic, stamp and bytes, as read by this package."""
     found: Counter = Counter()
     try:
         with Bag(path) as bag:
@@ -158,14 +158,14 @@ def readable(path: Path) -> Counter:
 
 
 def _foreign(path: Path) -> Counter:
-    """Count them as the reader of the `mcap` library finds them, by the index."""
+    """Count the messages as read by the `mcap` library, using the index."""
     with path.open('rb') as file:
         reader = make_reader(file, validate_crcs=True)
         return Counter((channel.topic, item.log_time, item.data) for _, channel, item in reader.iter_messages())
 
 
 def outcomes(seeds: range) -> Iterator[Outcome]:
-    """Damage a file of a layout for every seed, recover it, and compare."""
+    """Damage a file for every seed, recover it, and compare."""
     wholes = {name: layout(name) for name in LAYOUTS}
     for seed in seeds:
         name = list(LAYOUTS)[seed % len(LAYOUTS)]
@@ -201,7 +201,7 @@ def _outcome(path: Path, name: str, kind: str, data: bytes) -> Outcome:
 
 
 def measure(count: int) -> tuple[list[dict[str, Any]], list[Bar]]:
-    """Damage and recover so many files; return a row for each layout, and the bars."""
+    """Damage and recover files; return a row for each layout, and the bars."""
     found = list(track(outcomes(range(count)), total=count, description='recover'))
     groups: dict[str, list[Outcome]] = defaultdict(list)
     for item in found:
@@ -227,14 +227,14 @@ def measure(count: int) -> tuple[list[dict[str, Any]], list[Bar]]:
 
 
 def main(quick: bool = False, check: bool = False) -> int:
-    """Measure recovery.
+    """Measure the recovery.
 
     Parameters
     ----------
     quick
-        Three damages of each layout in place of a hundred.
+        Three damages of each layout instead of a hundred.
     check
-        Exit with 1 where a bar does not hold.
+        Exit with 1 if a bar does not hold.
 
     """
     rows, bars = measure((3 if quick else 100) * len(LAYOUTS))

@@ -1,8 +1,8 @@
-"""Measures rules on experts on one thread: `python -m benchmarks.rules`.
+"""Measure expert rules on one thread: `python -m benchmarks.rules`.
 
-Every row is what the planner does for the rules of one plan: it evaluates the conditions, combines the effects,
-renormalises the gating, chooses an expert, and keeps what `~/explain` needs. States are drawn at random, so that other
-combinations of rules apply from plan to plan. Beside it stands rule-engine evaluating the same conditions by itself.
+Every row is the work of the planner for the rules of one plan: it evaluates the conditions, combines the effects,
+renormalises the gating, selects an expert, and stores the data for `~/explain`. States are random, so that different
+rules apply from plan to plan. For comparison, rule-engine evaluates the same conditions.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ EFFECTS = ('forbid: [{0}]', 'prefer: {{{0}: 3}}', 'temperature: 0.7', 'speed: 0.
 
 
 def rules_text(count: int) -> str:
-    """Return a file of so many rules, of every kind in turn."""
+    """Return a file with a number of rules, of all kinds in turn."""
     rules = []
     for number in range(count):
         kind = number % len(CONDITIONS)
@@ -56,7 +56,7 @@ def load(text: str, base: Routing = Routing()) -> Rules:
 
 
 def durations(call: Callable[[int], object], count: int) -> np.ndarray:
-    """Return what each of some calls took [us], after as many that do not count."""
+    """Return the durations of some calls [us], after an equal number of warm-up calls."""
     for number in range(count):
         call(number)
     found = np.empty(count)
@@ -71,7 +71,7 @@ def durations(call: Callable[[int], object], count: int) -> np.ndarray:
 
 
 def states(count: int) -> list[tuple[Situation, np.ndarray, float]]:
-    """Draw situations, log-gatings and the numbers that draw the expert."""
+    """Draw situations, log-gatings and the random numbers for expert selection."""
     generator = np.random.default_rng(0)
     found = []
     for _ in range(count):
@@ -89,7 +89,7 @@ def states(count: int) -> list[tuple[Situation, np.ndarray, float]]:
 
 
 def plan(rules: Rules | Routing, state: tuple[Situation, np.ndarray, float]) -> Choice:
-    """Do what the planner does for the rules of one plan."""
+    """Do the work of the planner for the rules of one plan."""
     situation, log_gating, uniform = state
     applied = rules.at(situation)
     refusal = applied.refusal(EXPERTS)
@@ -98,7 +98,7 @@ def plan(rules: Rules | Routing, state: tuple[Situation, np.ndarray, float]) -> 
 
 
 def library(count: int, drawn: Sequence[tuple[Situation, np.ndarray, float]]) -> Callable[[int], object]:
-    """Return what evaluates the same kind of conditions by rule-engine itself, without zones and names of experts."""
+    """Return a function that evaluates similar conditions with rule-engine, without zones and expert names."""
     vocabulary = Vocabulary({}, {}, {'a': 0.0, **dict.fromkeys(TOOL, 0.0)}, None)
     kind = vocabulary.types()['parameter'].attributes
     context = rule_engine.Context(type_resolver=kind)
@@ -108,12 +108,12 @@ def library(count: int, drawn: Sequence[tuple[Situation, np.ndarray, float]]) ->
 
 
 def main(quick: bool = False, check: bool = False) -> int:
-    """Measure rules on experts, on one thread.
+    """Measure expert rules, on one thread.
 
     Parameters
     ----------
     quick
-        A few thousand plans: whether it runs, not how well.
+        A few thousand plans, which only test the program.
     check
         Exit with 1 if a bar does not hold.
 

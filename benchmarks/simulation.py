@@ -1,12 +1,12 @@
-"""Measures the simulated robot: `python -m benchmarks.simulation`.
+"""Measure the simulated robot: `python -m benchmarks.simulation`.
 
-    in process              rollouts of Avoiding on one core; the student's network is asked at full cost, and then both
-                            student and guide go the same way, so that they differ in nothing else
-    lockstep over DDS       bridge and policy node in processes of their own, as on a robot
+    in process              rollouts of Avoiding on one core; the network of the student is evaluated, but student and
+    guide follow the same path, so that only the cost differs
+    lockstep over DDS       bridge and policy node in separate processes, as on a robot
     real time               the bridge at 500 joint states per second, alone and with a 640 x 480 RGB-D camera
-    determinism             two bridges, one seed, every kind of disturbances: every joint state, to the last bit
+    determinism             two bridges with one seed and all kinds of disturbances: bit-identical joint states
 
-Speeds in process are of the processor's time: other work on the machine counts little.
+Speeds in process are relative to processor time, so that other load has little effect.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rich.progress import Progress
 from benchmarks.harness import Bar, finish
 from benchmarks.inference import untrained
 from benchmarks.simulation_guide import Guide, GuidedStudent
-from benchmarks.simulation_ros import pace, said_with_disturbances
+from benchmarks.simulation_ros import pace, states_with_disturbances
 from vdd_ros.contract.contract import NANOSECONDS, load_contract
 from vdd_ros.learning.learning_settings import load_settings
 from vdd_ros.policy.artifact import Artifact
@@ -34,11 +34,11 @@ from vdd_ros.validation.rollout import rollout
 _CONTRACT = load_contract('avoiding_cartesian')
 _PERIOD = _CONTRACT.period / NANOSECONDS
 _CALM = 0.001
-"""How far an untrained student moves the tool in a step [m]: its episodes last until time is up."""
+"""Step of an untrained student [m], small enough for episodes that last until the time-out."""
 
 
 def in_process(artifact: Artifact, rounds: int, episodes: int, tell: Callable[[], None]) -> list[dict[str, Any]]:
-    """Roll student and guide out in turn; return the median speed of each."""
+    """Roll out student and guide in turn; return the median speed of each."""
     task, policies = load_task('avoiding'), {'student': lambda: GuidedStudent(artifact), 'no network': Guide}
     speeds: dict[str, list[float]] = {name: [] for name in policies}
     for _ in range(rounds):
@@ -54,7 +54,7 @@ def in_process(artifact: Artifact, rounds: int, episodes: int, tell: Callable[[]
 
 
 def over_dds(artifact: Path, episodes: int, logs: Path, tell: Callable[[], None]) -> dict[str, Any]:
-    """Let a student drive the arm over DDS; the clock runs from the end of the first episode to that of the last."""
+    """Roll out a student over DDS; the time is measured from the end of the first episode to that of the last."""
     ends: list[float] = []
 
     def progress(stage: str, done: float, total: float, values: dict[str, float]) -> None:
@@ -67,7 +67,7 @@ def over_dds(artifact: Path, episodes: int, logs: Path, tell: Callable[[], None]
 
 
 def main(quick: bool = False, check: bool = False) -> int:
-    """Measure, print, write, and with ``check`` return 1 where a bar does not hold."""
+    """Measure, print and store; with ``check`` return 1 if a bar does not hold."""
     rounds, episodes, driven, seconds, commands = (1, 6, 1, 1.0, 20) if quick else (9, 120, 12, 60.0, 500)
     with tempfile.TemporaryDirectory() as folder, Progress(transient=True) as progress:
         bar = progress.add_task('simulation', total=2 * rounds + driven + 1 + 4)
@@ -86,12 +86,12 @@ def main(quick: bool = False, check: bool = False) -> int:
             name = 'real time, RGB-D camera' if camera else 'real time'
             rows.append({'what': name, **pace(place(name), seconds, camera=camera)})
             tell()
-        said = []
+        states = []
         for run in range(2):
-            said.append(said_with_disturbances(place(f'run {run}'), commands, seed=3))
+            states.append(states_with_disturbances(place(f'run {run}'), commands, seed=3))
             tell()
-        differing = abs(len(said[0]) - len(said[1])) + sum(one != other for one, other in zip(*said))
-        rows.append({'what': 'determinism', 'states': len(said[0]), 'differing': differing})
+        differing = abs(len(states[0]) - len(states[1])) + sum(one != other for one, other in zip(*states))
+        rows.append({'what': 'determinism', 'states': len(states[0]), 'differing': differing})
     student_speed, bare_speed, dds, alone, watched = rows[:5]
     bars = [
         Bar('in process, x real time on a core, student included', student_speed['x real time'], 150),

@@ -1,4 +1,4 @@
-"""Policies that know their way by heart, so that what is measured is their cost and not their luck."""
+"""Policies with a fixed path, to measure their cost independently of their success."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ _STEP = 0.01
 
 
 def guided(window: np.ndarray) -> np.ndarray:
-    """Return steps of 10 mm along one way through Avoiding, shape (batch, 1, 2) [m], from the commanded x and y."""
+    """Return steps of 10 mm along one path through Avoiding, shape (batch, 1, 2) [m], from the commanded x and y."""
     commanded = window[:, -1, :2].astype(np.float64)
     y = commanded[:, 1] + _STEP
     return (np.stack([np.interp(y, _VIA_Y, _VIA_X), y], axis=1) - commanded)[:, None]
 
 
 class Guide:
-    """The way alone, without a network."""
+    """The fixed path without a network."""
 
     def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
-        """Follow the way."""
+        """Follow the path."""
         return Plan(guided(observation), np.full(len(observation), -1))
 
 
 class GuidedStudent(DistilledPolicy):
-    """A student whose network is asked at full cost, and whose experts then all say what the guide says."""
+    """A student whose network is evaluated, and whose experts are then replaced by the fixed path."""
 
     def __init__(self, artifact: Artifact) -> None:
-        """Ask the network of an artifact."""
+        """Load the network of an artifact."""
         super().__init__(artifact)
         self.calls = 0
 
     def experts(self, observation: np.ndarray) -> Experts:
-        """Ask the network, and answer with the way."""
+        """Evaluate the network, and return the fixed path."""
         self.calls += 1
         asked = super().experts(observation)
         mean = np.broadcast_to(guided(observation)[:, None], asked.mean.shape)
-        # As sure of it as the floor of the scales allows: nothing correlates, and nothing leads away.
+        # Standard deviations at the floor of the scales: no correlation, no deviation from the path.
         spread = np.zeros_like(asked.covariance_parameters)
         spread[..., : mean[0, 0].size] = -20.0
         return Experts(asked.log_gating, mean.astype(np.float32), spread)

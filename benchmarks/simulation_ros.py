@@ -1,4 +1,4 @@
-"""A bridge in a process of its own, and this process as who listens to it and commands it."""
+"""A bridge in a separate process, with this process as subscriber and commander."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ _PATIENCE = 60.0
 
 
 class Listener:
-    """Hears all that a bridge says, with the time of hearing."""
+    """Records all messages of a bridge, with their reception time."""
 
     def __init__(self, name: str) -> None:
-        """Join the graph."""
+        """Create the node."""
         self.node = node = Node(name)
         self._executor = new_executor()
         self._executor.add_node(node)
         self.states: list[tuple[float, bytes]] = []
         self.pictures = {'image_raw': 0, 'depth/image_raw': 0, 'points': 0}
-        self.said: dict[str, str] = {}
+        self.status: dict[str, str] = {}
         deep = QoSProfile(depth=5000, reliability=ReliabilityPolicy.RELIABLE)
         node.create_subscription(JointState, 'joint_states', self._on_state, deep, raw=True)
         node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, qos.DIAGNOSTICS)
@@ -79,38 +79,38 @@ class Listener:
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         if message.status[0].name == 'mujoco_bridge':
-            self.said = {item.key: item.value for item in message.status[0].values}
+            self.status = {item.key: item.value for item in message.status[0].values}
 
     def until(self, condition, patience: float = _PATIENCE) -> None:
-        """Listen until something is so."""
+        """Spin until a condition holds."""
         deadline = time.monotonic() + patience
         while not condition():
             if time.monotonic() > deadline:
-                raise InterfaceError(expected='a bridge that answers', found='silence', remedy='read the logs')
+                raise InterfaceError(expected='messages of the bridge', found='none', remedy='read the logs')
             self._executor.spin_once(timeout_sec=0.02)
 
     def listen(self, seconds: float) -> None:
-        """Listen for a while."""
+        """Spin for some time."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=min(left, 0.1))
 
     def close(self) -> None:
-        """Leave the graph."""
+        """Destroy the node."""
         self._executor.shutdown()
         self.node.destroy_node()
 
 
 @contextmanager
 def bridge(folder: Path, parameters: Mapping[str, Value]) -> Iterator[Listener]:
-    """Run a bridge, and yield who listens to it."""
+    """Run a bridge, and yield its listener."""
     with NodeGraph(folder) as graph, in_domain(graph.domain):
         rclpy.init()
         listener = Listener('benchmark')
         try:
             graph.start('mujoco_bridge', parameters)
             ready = (listener.reset.service_is_ready, listener.commands.get_subscription_count)
-            listener.until(lambda: listener.states and listener.said and all(each() for each in ready))
+            listener.until(lambda: listener.states and listener.status and all(each() for each in ready))
             yield listener
         finally:
             listener.close()
@@ -118,10 +118,10 @@ def bridge(folder: Path, parameters: Mapping[str, Value]) -> Iterator[Listener]:
 
 
 def pace(folder: Path, seconds: float, *, camera: bool) -> dict[str, float]:
-    """Let a bridge run in real time at 500 Hz; return its pace, its drift, and what came.
+    """Run a bridge in real time at 500 Hz; return its pace, its drift, and message counts.
 
-    The pace is simulated seconds per second. Each of its ends is the median over a tenth of a second, because when a
-    message is heard is less certain than when it was sent.
+    The pace is simulated seconds per second. Both ends are medians over a tenth of a second, because reception times
+    have more jitter than publication times.
     """
     (folder / 'eye.xml').write_text(EYE, encoding='utf-8')
     (folder / 'scene.yaml').write_text(SCENE + CAMERA * camera, encoding='utf-8')
@@ -132,11 +132,11 @@ def pace(folder: Path, seconds: float, *, camera: bool) -> dict[str, float]:
         listener.states.clear()
         listener.pictures.update(dict.fromkeys(listener.pictures, 0))
         listener.listen(seconds)
-        heard = np.array([when for when, _ in listener.states])
+        arrived = np.array([when for when, _ in listener.states])
         stamps = np.array([seconds + 1e-9 * rest for seconds, rest in map(_stamp, listener.states)])
-        lead = stamps - heard
+        lead = stamps - arrived
         drift = float(np.median(lead[-50:]) - np.median(lead[:50]))
-        length = float(heard[-1] - heard[0])
+        length = float(arrived[-1] - arrived[0])
         return {
             'seconds': length,
             'states': len(stamps),
@@ -144,12 +144,12 @@ def pace(folder: Path, seconds: float, *, camera: bool) -> dict[str, float]:
             'drift [ms]': 1e3 * drift,
             'spread p99 [ms]': 1e3 * float(np.ptp(np.percentile(lead, [0.5, 99.5]))),
             'pictures [Hz]': listener.pictures['image_raw'] / length,
-            'dropped': float(listener.said.get('eye', '0 0 0').split()[2]) if camera else 0.0,
+            'dropped': float(listener.status.get('eye', '0 0 0').split()[2]) if camera else 0.0,
         }
 
 
-def said_with_disturbances(folder: Path, commands: int, seed: int) -> list[bytes]:
-    """Command a bridge in lockstep with every kind of disturbances; return every joint state, to the last bit."""
+def states_with_disturbances(folder: Path, commands: int, seed: int) -> list[bytes]:
+    """Command a bridge in lockstep with all kinds of disturbances; return all joint states as bytes."""
     (folder / 'scene.yaml').write_text(SCENE + 'command_rate: 50\n', encoding='utf-8')
     (folder / 'disturbances.yaml').write_text(TROUBLE, encoding='utf-8')
     parameters = {'scene': str(folder / 'scene.yaml'), 'disturbances': str(folder / 'disturbances.yaml'), 'seed': seed}
@@ -166,9 +166,9 @@ def said_with_disturbances(folder: Path, commands: int, seed: int) -> list[bytes
         return [message for _, message in listener.states if _nanoseconds((0.0, message)) >= start]
 
 
-def _stamp(heard: tuple[float, bytes]) -> tuple[int, int]:
-    return struct.unpack_from('<iI', heard[1], 4)
+def _stamp(arrived: tuple[float, bytes]) -> tuple[int, int]:
+    return struct.unpack_from('<iI', arrived[1], 4)
 
 
-def _nanoseconds(heard: tuple[float, bytes]) -> int:
-    return messages.header_stamp(heard[1])
+def _nanoseconds(arrived: tuple[float, bytes]) -> int:
+    return messages.header_stamp(arrived[1])

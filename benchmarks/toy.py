@@ -1,11 +1,11 @@
-"""Distils toys whose density is known, and measures how far the students are off: `python -m benchmarks.toy`.
+"""Distil densities in closed form, and measure the errors of the students: `python -m benchmarks.toy`.
 
-The teacher's score is exact and the demonstrations are samples, so all that is measured is the distillation. Three
-methods get the same network, demonstrations, batch, step sizes and number of updates of the experts:
+The score of the teacher is exact and the demonstrations are samples, so only the distillation is measured. Three
+methods use the same network, demonstrations, batch, step sizes and number of updates of the experts:
 
-    default   the settings that ship, StudentSettings() and DistillerSettings(), but for fewer iterations
-    paper     the published objective and alternation, at a noise so small that its bias does not show
-    EM        the same mixture by likelihood alone, without a teacher
+    default   the shipped settings, StudentSettings() and DistillerSettings(), with fewer iterations
+    paper     the published objective and alternation, at a noise level with negligible bias
+    EM        the same mixture by likelihood only, without a teacher
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _CLEAN = NoiseLevels(kind='fixed', low=0.02)
 
 @dataclass(frozen=True)
 class Job:
-    """One student to make and to measure."""
+    """One student to train and measure."""
 
     toy: str
     method: Literal['default', 'paper', 'EM']
@@ -54,7 +54,7 @@ class Job:
     iterations: int
 
     def run(self) -> tuple[dict[str, Any], list[Panel]]:
-        """Return its row, and what the picture shows of it."""
+        """Return its row, and its panels of the figure."""
         torch.set_num_threads(1)
         torch.manual_seed(self.seed)
         generator = torch.Generator().manual_seed(self.seed)
@@ -92,7 +92,7 @@ class Job:
 
 
 def jobs_of(seeds: int | None, iterations: int, methods: Sequence[str] = METHODS) -> list[Job]:
-    """Return all jobs, those of the default for every seed of a toy and the others for as many as are compared."""
+    """Return all jobs: the default for every seed, the other methods for the compared seeds."""
     jobs = []
     for name, toy in TOYS.items():
         for method in methods:
@@ -103,7 +103,7 @@ def jobs_of(seeds: int | None, iterations: int, methods: Sequence[str] = METHODS
 
 
 def bars_of(rows: Iterable[dict[str, Any]]) -> list[Bar]:
-    """Return what is asked of the default: the highest figures over all seeds, and the seeds with every mode."""
+    """Return the bars of the default: maximum errors over all seeds, and the seeds with all modes."""
 
     def of(name: str, figure: str) -> list[float]:
         return [row[figure] for row in rows if row['toy'] == name and row['method'] == 'default']
@@ -141,22 +141,22 @@ def main(
     processes: int | None = None,
     iterations: int | None = None,
 ) -> int:
-    """Distil toys whose density is known, and measure how far the students are off.
+    """Distil densities in closed form, and measure the errors of the students.
 
     Parameters
     ----------
     quick
-        Two seeds and a few iterations: whether it runs, not how well.
+        Two seeds and a few iterations, which only test the program.
     check
         Exit with 1 if a bar does not hold.
     seeds
-        At most so many seeds of each toy; by default 20, 20 and 10.
+        Maximum number of seeds of each toy; by default 20, 20 and 10.
     compare
         Also the published objective and EM, which take more than half of the time.
     processes
-        How many to share the seeds among; by default as many as there are cores, and one for `quick`.
+        Number of processes; by default the number of cores, and one for `quick`.
     iterations
-        Updates of each student; 4000 ship, by default 1600, and 8 for `quick`.
+        Updates of each student; shipped: 4000, default: 1600, `quick`: 8.
 
     """
     iterations = iterations or (_QUICK_ITERATIONS if quick else ITERATIONS)

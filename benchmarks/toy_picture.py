@@ -1,4 +1,4 @@
-"""The picture of the toys: densities of teacher and students side by side."""
+"""The figure of the toys: densities of teacher and students side by side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Panel:
     """One density at one observation."""
 
     row: str
-    """The toy, and the observation where it matters."""
+    """The toy, and the observation if it is conditional."""
     column: str
     """The method."""
     density: np.ndarray
@@ -35,7 +35,7 @@ class Panel:
 
 @torch.no_grad()
 def panels(name: str, column: str, density: Density, unit: tuple[float, float] = (1.0, 1.0)) -> list[Panel]:
-    """Evaluate a density, whose actions are in a `unit`, over the plane; at three observations if they matter."""
+    """Evaluate a density with actions in a `unit` over the plane, for conditional ones at three observations."""
     line = torch.linspace(-_REACH, _REACH, _PIXELS)
     plane = torch.stack(torch.meshgrid(line, line, indexing='xy'), dim=-1)[:, :, None]
     scale = torch.tensor(unit)
@@ -49,7 +49,7 @@ def panels(name: str, column: str, density: Density, unit: tuple[float, float] =
 
 
 def draw_picture(students: Sequence[Panel], path: Path) -> None:
-    """Write a picture of the students' panels, with the teacher's in front of them."""
+    """Write a figure of the panels of the students, preceded by those of the teacher."""
     columns = ['teacher', *dict.fromkeys(panel.column for panel in students)]
     everything = [*(panel for name, toy in TOYS.items() for panel in panels(name, 'teacher', toy.density)), *students]
     rows = list(dict.fromkeys(panel.row for panel in everything))
@@ -59,7 +59,7 @@ def draw_picture(students: Sequence[Panel], path: Path) -> None:
     brightest = {panel.row: panel.density.max() for panel in everything if panel.column == 'teacher'}
     for panel in everything:
         axes = grid[rows.index(panel.row)][columns.index(panel.column)]
-        # The root lets rare modes be seen beside frequent ones.
+        # The square root makes rare modes visible.
         shown = np.sqrt(panel.density / brightest[panel.row])
         axes.imshow(shown, origin='lower', extent=(-_REACH, _REACH) * 2, cmap='magma', vmin=0, vmax=1)
         if panel.column != 'teacher':

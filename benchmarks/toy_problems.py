@@ -1,4 +1,4 @@
-"""Toys with a closed form: densities that serve as exact teachers, and exact measures of a student against them."""
+"""Densities in closed form that serve as exact teachers, and exact errors of students."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _SHOWN_GATING = 0.01
 
 @dataclass(frozen=True)
 class Toy:
-    """A conditional density and what counts as having found a mode of it."""
+    """A conditional density, with the criterion for finding a mode."""
 
     density: Density
     near: float
-    """A mode is found by an expert with a gating above 1 % whose mean is this near to it."""
+    """Maximum distance of an expert mean with a gating above 1 % from a mode that counts as found."""
     seeds: int
-    """Seeds of the whole benchmark."""
+    """Seeds of the complete benchmark."""
     compared: int
-    """How many of them the methods that the student is compared with get."""
+    """Number of them that are also used for the other methods."""
     conditional: bool = False
-    """Whether the observation matters."""
+    """Whether the density depends on the observation."""
     unit: tuple[float, float] = (1.0, 1.0)
-    """What one unit of the density's actions is, in the units of `near`."""
+    """Size of one unit of the actions, in the units of `near`."""
 
     def normalised(self) -> Toy:
-        """Return the toy with actions in units of their standard deviation, as every student sees actions."""
+        """Return the toy with actions in units of their standard deviation, as used by students."""
         unit = self.demonstrations(50_000, torch.Generator().manual_seed(0)).action.std(dim=0)
 
         def density(observation: Tensor) -> GaussianMixture:
@@ -49,18 +49,18 @@ class Toy:
         return replace(self, density=density, unit=tuple(unit.tolist()))
 
     def demonstrations(self, count: int, generator: torch.Generator) -> Windows:
-        """Draw actions at observations that are uniform in [-1, 1], or zero where they do not matter."""
+        """Draw actions at observations that are uniform in [-1, 1], or zero for unconditional densities."""
         uniform = 2 * torch.rand(count, 1, 1, generator=generator) - 1
         observation = uniform if self.conditional else torch.zeros_like(uniform)
         return Windows(observation, draw(self.density(observation), (), generator))
 
     def score(self) -> Score:
-        """Return the exact score of the density with noise added to it."""
+        """Return the exact score of the density with added noise."""
         return lambda action, sigma, observation: self.density(observation).convolved(sigma).score(action)
 
 
 def ring(std: float, weights: tuple[float, ...]) -> Density:
-    """Return Gaussians on a ring of radius 2, whatever the observation."""
+    """Return Gaussians on a ring of radius 2, independent of the observation."""
     angle = torch.arange(len(weights)) * 2 * math.pi / len(weights)
     mean = 2 * torch.stack([angle.cos(), angle.sin()], dim=-1)
     log_gating = torch.tensor(weights).log()
@@ -74,11 +74,11 @@ def ring(std: float, weights: tuple[float, ...]) -> Density:
 
 
 def junction(observation: Tensor) -> GaussianMixture:
-    """Return seven modes: one goes around, two are one until they split, two merge as one fades, two cross over.
+    """Return seven modes: one moves around the origin, two split, two merge while one fades, two cross.
 
-    With s the observation in [-1, 1]: the first goes half around the origin; the second and third part at s = 0; the
-    fourth and fifth meet at s = 1/2 and stay together, while the weight of the fifth falls from .2 to .05; the last
-    two pass each other on either side. All narrow from .13 to .07 as s grows.
+    With s the observation in [-1, 1]: the first moves half around the origin; the second and third split at s = 0; the
+    fourth and fifth merge at s = 1/2, while the weight of the fifth falls from .2 to .05; the last two cross. All
+    narrow from .13 to .07 as s grows.
     """
     s = observation[:, 0, 0]
     places = [
@@ -114,10 +114,10 @@ def draw(mixture: GaussianMixture, shape: tuple[int, ...], generator: torch.Gene
 
 @torch.no_grad()
 def measure(toy: Toy, student: Density, generator: torch.Generator, samples: int) -> dict[str, float | int]:
-    """Return the divergences [nat] by `samples` exact samples each way, the modes found and the error of the weights.
+    """Return the divergences [nat] from `samples` exact samples in each direction, the modes found, and weight errors.
 
-    A conditional toy is averaged over observations from -1 to 1; the error of its weights is left out, since modes
-    that are one have no weights of their own.
+    A conditional toy is averaged over observations from -1 to 1, without the error of its weights, which are not
+    defined for merged modes.
     """
     observation = torch.linspace(-1, 1, 401)[:, None, None] if toy.conditional else torch.zeros(1, 1, 1)
     truth, found = toy.density(observation), student(observation)

@@ -1,11 +1,11 @@
-"""Moves makers' arms that are described by URDF alone: `python -m benchmarks.urdfs FOLDER --check`.
+"""Move robot arms of several makers that are described by URDF: `python -m benchmarks.urdfs FOLDER --check`.
 
-FOLDER holds clones of the makers' repositories under their own names. `urdfs.yaml` beside this file says which, and
-has for each arm a scene file (docs/simulation.md) without controllers, whose paths start from FOLDER; `--scenes` names
-another.
+FOLDER contains clones of the makers' repositories. `urdfs.yaml` beside this file lists them, with a scene file
+(docs/simulation.md) without controllers for each arm, whose paths are relative to FOLDER; `--scenes` selects another
+file.
 
-Each arm is moved joint by joint by REACH, once by a position controller and once by a trajectory controller, as a
-bridge of that scene file would. An arm passes if every joint of its servos follows, under both, to within TOLERANCE.
+Each arm is moved joint by joint by REACH, once with a position controller and once with a trajectory controller, as by
+a bridge with that scene file. An arm passes if all joints with servos follow in both cases, within TOLERANCE.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from vdd_ros.sim.trajectory import TrajectoryGoal
 
 SCENES = Path(__file__).with_name('urdfs.yaml')
 REACH = 0.2
-"""How far each joint is moved [rad], [m]; less where its range is short."""
+"""Motion of each joint [rad], [m]; less if its range is short."""
 TOLERANCE = 0.02
-"""How near each joint must come [rad], [m]."""
+"""Maximum final error of each joint [rad], [m]."""
 _SECOND = 1_000_000_000
 _PERIOD = 10_000_000
 
@@ -40,20 +40,20 @@ def main(
     least: int = 10,
     check: bool = False,
 ) -> int:
-    """Measure.
+    """Run the measurement.
 
     Parameters
     ----------
     folder
-        Where the repositories are.
+        Folder of the repositories.
     scenes
-        What to move, by name.
+        Scenes by name.
     arms
-        Only these of the file; none: all.
+        Only these arms; none: all.
     least
-        How many must move.
+        Number of arms that must move.
     check
-        Whether bars that do not hold make the exit code 1.
+        Exit with 1 if a bar does not hold.
 
     """
     rows = measure(folder, scenes, arms)
@@ -68,7 +68,7 @@ def measure(folder: Path, scenes: Path, arms: tuple[str, ...] = ()) -> list[dict
     Raises
     ------
     ConfigurationError
-        There are no scenes, or they are no mapping.
+        There are no scenes, or the file is not a mapping.
 
     """
     try:
@@ -95,7 +95,7 @@ def measure(folder: Path, scenes: Path, arms: tuple[str, ...] = ()) -> list[dict
 
 
 def move(scene: Mapping[str, Any], folder: Path, interface: str) -> tuple[int, float]:
-    """Move every joint of the servos; return how many there are, and the greatest error [rad]."""
+    """Move every joint with a servo; return their number, and the maximum error [rad]."""
     joints = [joint for servos in scene.get('servos', ()) for joint in servos['joints']]
     values = {**scene, 'controllers': {'arm': {'type': interface, 'joints': joints}}}
     with tempfile.NamedTemporaryFile('w', suffix='.yaml', dir=folder) as file:

@@ -1,6 +1,6 @@
-"""From arrays to a policy: a diffusion teacher, its student, and the student's figures on held-out demonstrations.
+"""From arrays to a policy: a diffusion teacher, its student, and metrics on held-out demonstrations.
 
-A point walks from left to right and passes an obstacle above or below. A policy that averages the two runs into it.
+A point moves from left to right and passes an obstacle above or below. The average of the two modes would collide.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CONTRACT = vdd_ros.Contract.of_arrays(2, 2, observation_horizon=2, prediction_ho
 
 
 def walk(generator: np.random.Generator) -> vdd_ros.Episode:
-    """Return one demonstration: positions, shape (time, 2), and the steps that follow them, shape (time, 2)."""
+    """Return one demonstration: observed positions, shape (time, 2), and actions, the next steps, shape (time, 2)."""
     x = np.linspace(-1, 1, generator.integers(30, 50))
     side = generator.choice([-1, 1])
     y = side * 0.6 * np.exp(-4 * x**2) + 0.02 * generator.standard_normal()
@@ -27,16 +27,16 @@ def walk(generator: np.random.Generator) -> vdd_ros.Episode:
 def main(
     output: tyro.conf.Positional[Path], teacher_updates: int = 3000, student_updates: int = 2000, episodes: int = 200
 ) -> dict:
-    """Learn both policies, and return the figures of the student.
+    """Train both policies, and return the metrics of the student.
 
     Parameters
     ----------
     output
         Folder for the two artifacts.
     teacher_updates, student_updates
-        Updates of the two networks.
+        Number of updates of the two networks.
     episodes
-        Demonstrations to learn from.
+        Number of demonstrations.
 
     """
     generator = np.random.default_rng(0)

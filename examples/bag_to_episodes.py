@@ -1,6 +1,6 @@
-"""From a bag to episodes as arrays, and what was dropped on the way: `bag_to_episodes.py BAG --contract CONTRACT`.
+"""Convert a bag to episodes as arrays, and list dropped data: `bag_to_episodes.py BAG --contract CONTRACT`.
 
-The contract says which topics are observed and what the action is. `vdd contract init BAG` drafts one.
+The contract defines the observed topics and the action. `vdd contract init BAG` drafts one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main(bag: tyro.conf.Positional[Path], contract: str = 'avoiding_cartesian') 
     bag
         The recording: a folder or a file, MCAP or sqlite3.
     contract
-        A YAML file, or the name of a contract that ships.
+        A YAML file, or the name of a shipped contract.
 
     """
     agreed = vdd_ros.load_contract(contract)

@@ -1,7 +1,8 @@
 """A density with a known score as the teacher: no diffusion model is trained.
 
-The actions lie in two Gaussians at -m(s) and m(s), where m moves with the observation s. The score of such a mixture
-with noise added is known exactly. Any other function of this signature will do: the network of another library, say.
+The actions have two Gaussian modes at -m(s) and m(s), where m depends on the observation s. The score of this mixture
+with added noise has a closed form. Any other function with this signature can be used, such as a network from another
+library.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ STD = 0.1
 
 
 def modes(observation: torch.Tensor) -> torch.Tensor:
-    """Return the two centres for windows of shape (batch, 1, 1): shape (2, batch, 1, 2)."""
+    """Return the centres of the two modes, shape (2, batch, 1, 2), for windows of shape (batch, 1, 1)."""
     centre = torch.cat([torch.ones_like(observation), observation], dim=-1)
     return torch.stack([-centre, centre])
 
 
 def score(action: torch.Tensor, noise: torch.Tensor, observation: torch.Tensor) -> torch.Tensor:
-    """Return d log p / d action for actions of shape (..., batch, step, 2) with noise of that deviation."""
+    """Return d log p / d action for actions of shape (..., batch, step, 2) with added `noise`."""
     variance = STD**2 + noise**2
     away = modes(observation).unflatten(0, (2, *[1] * (action.ndim - 3))) - action
     share = (-0.5 * (away**2 / variance).sum(dim=-1, keepdim=True)).softmax(dim=0)
@@ -40,9 +41,9 @@ def main(output: tyro.conf.Positional[Path], updates: int = 2000, samples: int =
     output
         Folder of the student's artifact.
     updates
-        Of the student.
+        Number of updates of the student.
     samples
-        Actions of the density, for the windows and the coverage of the modes.
+        Number of actions sampled from the density, for windows and coverage.
 
     """
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""The same mixture of experts, fitted by likelihood alone (EM) and distilled from a teacher (VDD), side by side."""
+"""The same mixture of experts, fitted by likelihood only (EM) and distilled from a teacher (VDD)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ FIGURES = ('held_out_log_likelihood', 'energy_score', 'calibration_90', 'gating_
 def main(
     output: tyro.conf.Positional[Path], teacher_updates: int = 3000, updates: int = 2000, samples: int = 2000
 ) -> dict[str, dict]:
-    """Learn both, and return the figures of each on held-out windows.
+    """Train both mixtures, and return the metrics of each on held-out windows.
 
     Parameters
     ----------
     output
         Folder for the artifacts.
     teacher_updates, updates
-        Updates of the teacher, and of each of the two mixtures.
+        Number of updates of the teacher, and of each mixture.
     samples
-        Windows to learn from.
+        Number of training windows.
 
     """
     generator = np.random.default_rng(0)
     observation = generator.uniform(-1, 1, (samples, 1))
-    # One way for negative observations, two ways for positive ones.
+    # One mode for negative observations, two modes for positive ones.
     action = generator.choice([-1, 1], (samples, 1)) * np.maximum(observation, 0)
     action += 0.05 * generator.standard_normal(action.shape)
     demonstrations = vdd_ros.Demonstrations.from_windows(observation, action, CONTRACT)

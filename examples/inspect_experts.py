@@ -1,4 +1,4 @@
-"""Look at the experts of a student: who acts where, with which means and deviations, and how sure the gating is."""
+"""Inspect the experts of a student: gating probabilities, means and standard deviations for some observations."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import vdd_ros
 
 
 def main(artifact: tyro.conf.Positional[Path], steps: int = 9) -> np.ndarray:
-    """Vary the first number of the observation, and return the gating, shape (steps, expert).
+    """Vary the first value of the observation, and return the gating, shape (steps, expert).
 
     Parameters
     ----------
     artifact
         Folder of a student.
     steps
-        Values of that number, from -1 to 1.
+        Number of values, from -1 to 1.
 
     """
     policy = vdd_ros.load_policy(artifact)

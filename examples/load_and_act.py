@@ -21,14 +21,14 @@ def main(artifact: tyro.conf.Positional[Path], seed: int = 0) -> np.ndarray:
     artifact
         Folder of a student.
     seed
-        Draws experts and actions.
+        Random seed for experts and actions.
 
     """
     policy = vdd_ros.load_policy(artifact)
     contract = policy.contract
     window = np.zeros((contract.observation_horizon, contract.observation_size))
 
-    print('mean of the likeliest expert:', policy.act(window).round(3).tolist())
+    print('mean of the most probable expert:', policy.act(window).round(3).tolist())
     generator = np.random.default_rng(seed)
     print('a sample:                    ', policy.act(window, generator).round(3).tolist())
 

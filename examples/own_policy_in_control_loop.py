@@ -1,6 +1,6 @@
-"""A policy of one's own under the control loop: what leaves is safe, whatever the policy asks for.
+"""A custom policy in the control loop: commands are within the limits for any policy output.
 
-The policy asks joint 0 to leap, and later answers NaN. The loop sends commands within the limits, and stops.
+The policy requests a jump of joint 0, and later returns NaN. The loop sends commands within the limits, and stops.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ LIMITS = vdd_ros.Limits(
 
 
 class Leap:
-    """Ask joint 0 to move by 0.3 rad in each step; from its 3rd answer on, ask for NaN."""
+    """Requests a motion of joint 0 by 0.3 rad in each step, and NaN from the third call on."""
 
     def __init__(self) -> None:
-        """Count the answers."""
+        """Start counting calls."""
         self.answers = 0
 
     def __call__(self, window: np.ndarray) -> np.ndarray:

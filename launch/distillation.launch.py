@@ -1,4 +1,4 @@
-"""From recorded bags to an artifact, with progress on /diagnostics."""
+"""Training from recorded bags to an artifact, with progress on /diagnostics."""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
@@ -10,7 +10,7 @@ from vdd_ros.nodes.launching import ending_with
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe the arguments and the node."""
+    """Declare the arguments and the node."""
     distillation_node = Node(
         package='vdd_ros',
         executable='distillation_node',
@@ -29,12 +29,16 @@ def generate_launch_description() -> LaunchDescription:
     )
     return LaunchDescription(
         [
-            DeclareLaunchArgument('bags', description='Bags to learn from: a YAML list of folders, [bag1, bag2].'),
-            DeclareLaunchArgument('output', description='Folder for the run; must not exist, or be one to resume.'),
+            DeclareLaunchArgument('bags', description='Training bags: a YAML list of folders, [bag1, bag2].'),
             DeclareLaunchArgument(
-                'contract_file', default_value='avoiding_cartesian', description='Contract: a file, or one that ships.'
+                'output', description='Folder for the run; must not exist, or contain a run to resume.'
             ),
-            DeclareLaunchArgument('config', default_value='', description='Settings of the learning; empty: defaults.'),
+            DeclareLaunchArgument(
+                'contract_file',
+                default_value='avoiding_cartesian',
+                description='Contract: a file, or the name of a shipped one.',
+            ),
+            DeclareLaunchArgument('config', default_value='', description='Training settings; empty: defaults.'),
             DeclareLaunchArgument('namespace', default_value='', description='Namespace of the node.'),
             DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),
             distillation_node,

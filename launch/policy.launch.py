@@ -1,18 +1,72 @@
-"""A distilled policy that commands an arm: real under ros2_control, or simulated."""
+"""A policy that commands an arm: real with ros2_control, or simulated."""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
+from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from vdd_ros.nodes.launching import ending_with, existing_file
 
+DEFAULTS = PathJoinSubstitution([FindPackageShare('vdd_ros'), 'config', 'policy.yaml'])
+ARGUMENTS = (
+    DeclareLaunchArgument('model_path', description='Folder of the policy artifact.'),
+    DeclareLaunchArgument(
+        'contract_file',
+        default_value='',
+        description='Required contract of the artifact; empty: any.',
+    ),
+    DeclareLaunchArgument(
+        'controller',
+        default_value='',
+        description='Name of the controller; empty: commands topic of the contract.',
+    ),
+    DeclareLaunchArgument(
+        'command_interface',
+        default_value='position',
+        choices=['position', 'trajectory', 'follow_joint_trajectory'],
+        description='position: NAME/commands; trajectory: NAME/joint_trajectory; follow_joint_trajectory: the action.',
+    ),
+    DeclareLaunchArgument(
+        'operating_mode',
+        default_value='slow',
+        choices=['shadow', 'slow', 'full'],
+        description='shadow: no commands; slow: reduced speed; full.',
+    ),
+    DeclareLaunchArgument(
+        'report',
+        default_value='',
+        description='Validation report, required before an arm moves; empty: beside the artifact.',
+    ),
+    DeclareLaunchArgument('override_name', default_value='', description='Operator who overrides the validation gate.'),
+    DeclareLaunchArgument('override_reason', default_value='', description='Reason of the override; logged.'),
+    DeclareLaunchArgument('use_sim_time', default_value='false', description='true with a simulated arm.'),
+    DeclareLaunchArgument(
+        'autostart',
+        default_value='false',
+        description='Configure and activate automatically.',
+    ),
+    DeclareLaunchArgument('namespace', default_value='', description='Namespace of the node and its topics.'),
+    DeclareLaunchArgument(
+        'params_file', default_value=DEFAULTS, description='Parameter file, such as one of config/robots.'
+    ),
+    DeclareLaunchArgument(
+        'dashboard', default_value='false', description='true: serve a web page of the node on this machine.'
+    ),
+    DeclareLaunchArgument('dashboard_port', default_value='8600', description='Port of that page.'),
+    DeclareLaunchArgument(
+        'dashboard_token_file',
+        default_value='',
+        description='File with the token for buttons, created if absent; empty: the page is read-only.',
+    ),
+    DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),
+)
+
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe the arguments and the node."""
-    defaults = PathJoinSubstitution([FindPackageShare('vdd_ros'), 'config', 'policy.yaml'])
+    """Declare the arguments and the node."""
     policy_node = LifecycleNode(
         package='vdd_ros',
         executable='policy_node',
@@ -36,51 +90,26 @@ def generate_launch_description() -> LaunchDescription:
         ros_arguments=['--log-level', LaunchConfiguration('log_level')],
         output='screen',
     )
+    dashboard = Node(
+        package='vdd_ros',
+        executable='dashboard',
+        name='dashboard',
+        namespace=LaunchConfiguration('namespace'),
+        parameters=[
+            {
+                'port': ParameterValue(LaunchConfiguration('dashboard_port'), value_type=int),
+                'token_file': ParameterValue(LaunchConfiguration('dashboard_token_file'), value_type=str),
+            }
+        ],
+        condition=IfCondition(LaunchConfiguration('dashboard')),
+        output='screen',
+    )
     return LaunchDescription(
         [
-            DeclareLaunchArgument('model_path', description='Folder of the artifact that the policy is loaded from.'),
-            DeclareLaunchArgument(
-                'contract_file',
-                default_value='',
-                description='Contract that the artifact must have been trained under; empty asks for none.',
-            ),
-            DeclareLaunchArgument(
-                'controller', default_value='', description='Its name; empty: the commands topic of the contract.'
-            ),
-            DeclareLaunchArgument(
-                'command_interface',
-                default_value='position',
-                choices=['position', 'trajectory'],
-                description='position: NAME/commands; trajectory: NAME/joint_trajectory.',
-            ),
-            DeclareLaunchArgument(
-                'operating_mode',
-                default_value='slow',
-                choices=['shadow', 'slow', 'full'],
-                description='shadow: infer and compare, never command; slow: a share of the speed; full.',
-            ),
-            DeclareLaunchArgument(
-                'report',
-                default_value='',
-                description='Report of the validation, asked for before an arm moves; empty: beside the artifact.',
-            ),
-            DeclareLaunchArgument(
-                'override_name', default_value='', description='Who answers for an artifact that does not pass.'
-            ),
-            DeclareLaunchArgument('override_reason', default_value='', description='Why; both are logged and kept.'),
-            DeclareLaunchArgument('use_sim_time', default_value='false', description='true with a simulated arm.'),
-            DeclareLaunchArgument(
-                'autostart',
-                default_value='false',
-                description='Configure and activate at once; false leaves it to you.',
-            ),
-            DeclareLaunchArgument('namespace', default_value='', description='Namespace of the node and its topics.'),
-            DeclareLaunchArgument(
-                'params_file', default_value=defaults, description='Parameters; or of config/robots.'
-            ),
-            DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),
+            *ARGUMENTS,
             existing_file('params_file'),
             policy_node,
+            dashboard,
             *ending_with(policy_node),
         ]
     )

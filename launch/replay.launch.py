@@ -1,4 +1,4 @@
-"""A recorded episode: its commands onto an arm, or its observations to a policy in the shadow."""
+"""Replay of a recorded episode: commands to an arm, or observations to a policy in shadow mode."""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
@@ -9,10 +9,36 @@ from launch_ros.substitutions import FindPackageShare
 
 from vdd_ros.nodes.launching import ending_with, existing_file
 
+DEFAULTS = PathJoinSubstitution([FindPackageShare('vdd_ros'), 'config', 'replay.yaml'])
+ARGUMENTS = (
+    DeclareLaunchArgument('bag', description='The bag.'),
+    DeclareLaunchArgument('contract_file', description='Contract of the bag.'),
+    DeclareLaunchArgument('episode', default_value='0', description='Number of the episode, from 0; -1 is the last.'),
+    DeclareLaunchArgument(
+        'mode',
+        default_value='commands',
+        description='commands: to the arm; shadow: observations to a policy in shadow mode.',
+    ),
+    DeclareLaunchArgument('speed', default_value='1.0', description='Factor on the recorded speed.'),
+    DeclareLaunchArgument(
+        'controller',
+        default_value='',
+        description='Position controller with the topic NAME/commands; empty: commands topic of the contract.',
+    ),
+    DeclareLaunchArgument('use_sim_time', default_value='false', description='true with a simulated arm.'),
+    DeclareLaunchArgument(
+        'autostart',
+        default_value='false',
+        description='Configure and activate automatically.',
+    ),
+    DeclareLaunchArgument('namespace', default_value='', description='Namespace of the node and its topics.'),
+    DeclareLaunchArgument('params_file', default_value=DEFAULTS, description='Parameters of replay.'),
+    DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),
+)
+
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe the arguments and the node."""
-    defaults = PathJoinSubstitution([FindPackageShare('vdd_ros'), 'config', 'replay.yaml'])
+    """Declare the arguments and the node."""
     replay = LifecycleNode(
         package='vdd_ros',
         executable='replay',
@@ -36,29 +62,7 @@ def generate_launch_description() -> LaunchDescription:
     )
     return LaunchDescription(
         [
-            DeclareLaunchArgument('bag', description='The bag to play from.'),
-            DeclareLaunchArgument('contract_file', description='Contract that the bag is read by.'),
-            DeclareLaunchArgument('episode', default_value='0', description='Which episode, from 0; -1 is the last.'),
-            DeclareLaunchArgument(
-                'mode',
-                default_value='commands',
-                description='commands: onto the arm; shadow: observations to a policy that only says what it would do.',
-            ),
-            DeclareLaunchArgument('speed', default_value='1.0', description='Times the speed of the recording.'),
-            DeclareLaunchArgument(
-                'controller',
-                default_value='',
-                description='Position controller; takes NAME/commands; empty: the commands topic of the contract.',
-            ),
-            DeclareLaunchArgument('use_sim_time', default_value='false', description='true with a simulated arm.'),
-            DeclareLaunchArgument(
-                'autostart',
-                default_value='false',
-                description='Configure and activate at once; false leaves it to you.',
-            ),
-            DeclareLaunchArgument('namespace', default_value='', description='Namespace of the node and its topics.'),
-            DeclareLaunchArgument('params_file', default_value=defaults, description='Parameters of replay.'),
-            DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error or fatal.'),
+            *ARGUMENTS,
             existing_file('params_file'),
             replay,
             *ending_with(replay),

@@ -1,8 +1,8 @@
-"""Variational Diffusion Distillation for ROS 2: demonstrations to a mixture of experts that moves an arm.
+"""Variational Diffusion Distillation for ROS 2: from demonstrations to a mixture-of-experts policy.
 
-The Python API works on arrays: it needs no robot, no topics and no ROS installation. A `Contract` defines how wide
-observations and actions are, and how many time steps a window and an action chunk have. An `Episode` is one
-demonstration. `Demonstrations` are the windows that a policy learns from.
+The Python API works on arrays: it needs no robot, no topics and no ROS installation. A `Contract` defines the sizes of
+observations and actions, and the numbers of time steps in a window and in an action chunk. An `Episode` is one
+demonstration. `Demonstrations` are the windows on which a policy is trained.
 
 >>> import vdd_ros
 >>> contract = vdd_ros.Contract.of_arrays(4, 2, observation_horizon=2, prediction_horizon=8)
@@ -21,15 +21,15 @@ From arrays to a policy, and its use::
 =======================================  ====================================================================
 `Contract`, `load_contract`              shapes, rates and, for a robot, the topics of observations and actions
 `Episode`, `Demonstrations`              demonstrations as arrays; `windows_of`, `windows_from` cut or check windows
-`load_bag`, `load_demonstrations`        episodes, or all that is learned from, of rosbags
-`train_teacher`, `distill`, `fit_em`     the three ways to a policy; `LearningSettings`, `load_settings` for how
-`evaluate`                               likelihood, calibration and energy score on windows that were held out
-`load_policy`, `load_artifact`           a trained policy to act with, or its manifest and weights
+`load_bag`, `load_demonstrations`        episodes, or complete training data, from rosbags
+`train_teacher`, `distill`, `fit_em`     three training methods; `LearningSettings`, `load_settings` configure them
+`evaluate`                               likelihood, calibration and energy score on held-out windows
+`load_policy`, `load_artifact`           a trained policy for inference, or its manifest and weights
 `ControlLoop`                            safe commands from a policy: `FunctionPolicy`, `Limits`, `Freshness`, ...
 =======================================  ====================================================================
 
-Errors are subclasses of `VddError`. Their text has the expected value, the one found and a remedy. `examples/` holds
-programs of 20 to 60 lines.
+Errors are subclasses of `VddError`. Their text contains the expected value, the found value and a remedy. `examples/`
+contains programs of 20 to 60 lines.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy, load_policy
     from vdd_ros.policy.routing import Routing
 
-# Where each name is defined. Modules are imported when a name is first used: torch with the first that learns, the
-# bag reader with the first that reads bags.
+# Where each name is defined. Modules are imported when a name is first used: torch with the first training function,
+# the bag reader with the first function that reads bags.
 _MODULES = {
     'common.errors': ('VddError',),
     'contract.contract': ('Contract', 'load_contract'),

@@ -1,4 +1,4 @@
-"""The executables of the package: each runs its module, and a Python package that is missing ends it in one line."""
+"""The executables of the package. A missing Python package ends an executable with one line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from importlib import metadata
 
 EXECUTABLES = {
     'vdd': 'vdd_ros.commands.cli',
+    'dashboard': 'vdd_ros.nodes.dashboard.dashboard',
     'demonstrator': 'vdd_ros.nodes.demonstrator',
     'distillation_node': 'vdd_ros.nodes.distillation_node',
     'domain_check': 'vdd_ros.nodes.domain_check',
@@ -21,7 +22,7 @@ EXECUTABLES = {
     'validator': 'vdd_ros.nodes.validator',
     'viewer': 'vdd_ros.nodes.bridge.viewer',
 }
-"""The module of each executable, whose ``main`` returns the exit code."""
+"""Module of each executable; the module's ``main`` returns the exit code."""
 EXIT_ERROR = 2
 _PACKAGE = 'vdd_ros'
 _ROS = re.compile(r'rclpy|rosidl_\w+|ament_\w+|builtin_interfaces|rcl_interfaces|\w+_(msgs|srvs)|launch(_ros)?')
@@ -41,8 +42,8 @@ def run(name: str) -> int:
 
     Returns
     -------
-    The exit code of its ``main``, or 2 after one line on standard error if a Python package that it needs is missing
-    or of a version that does not suffice.
+    The exit code of its ``main``, or 2 after one line on standard error if a required Python package is missing or
+    too old.
 
     """
     try:
@@ -56,7 +57,7 @@ def run(name: str) -> int:
 
 
 def explain(error: ImportError) -> str:
-    """Return expected, found and remedy of an import that failed; empty if it is no fault of the installation."""
+    """Return a line with expected, found and remedy for a failed import; empty if the installation is not the cause."""
     module = (error.name or '').partition('.')[0]
     missing = isinstance(error, ModuleNotFoundError)
     if not module or module == _PACKAGE:
@@ -77,13 +78,13 @@ def explain(error: ImportError) -> str:
     remedy = (
         f"python -m pip install '{requirement or distribution}'"
         if isolated
-        else 'activate the virtual environment of the workspace; docs/installation.md says how to make one'
+        else 'activate the virtual environment of the workspace; see docs/installation.md'
     )
     return f'expected the Python package {requirement or distribution}; found {found} in {sys.prefix}; {remedy}'
 
 
 def _requirement(distribution: str) -> str:
-    """Return the versions of a distribution that this package asks for, such as ``mujoco<5,>=3.3.6``."""
+    """Return the required versions of a distribution, such as ``mujoco<5,>=3.3.6``."""
     try:
         lines = metadata.requires(_PACKAGE) or []
     except metadata.PackageNotFoundError:
@@ -99,11 +100,11 @@ def _version(distribution: str) -> str:
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        return 'one of unknown version'
+        return 'an unknown version'
 
 
 def main() -> int:
-    """Run the executable that the first argument names: ``python -m vdd_ros.entry policy_node --ros-args ...``."""
+    """Run the executable named by the first argument: ``python -m vdd_ros.entry policy_node --ros-args ...``."""
     del sys.argv[0]
     return run(sys.argv[0])
 

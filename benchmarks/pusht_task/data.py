@@ -1,4 +1,4 @@
-"""The human demonstrations of PushT as a rosbag, as a robot with a pose tracker would have recorded them."""
+"""Human demonstrations of PushT as a rosbag, as recorded by a robot with a pose tracker."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vdd_ros.data.bag.bag_writer import BagWriter
 
 HERE = Path(__file__).parent
 METRES = 1e-3
-"""A pixel of the original [m]."""
+"""Size of a pixel of the original [m]."""
 PERIOD = 100_000_000
-"""Of the demonstrations [ns]."""
+"""Period of the demonstrations [ns]."""
 _PAUSE = 2_000_000_000
 _TOPICS = {
     '/joint_states': messages.JOINT_STATE,
@@ -25,7 +25,7 @@ _TOPICS = {
 
 
 def contract(folder: Path) -> Contract:
-    """Return the contract, with the agent's model where it lies; its file is written into a folder."""
+    """Return the contract with an absolute model path; its file is written into a folder."""
     file = folder / 'contract.yaml'
     text = (HERE / 'contract.yaml').read_text(encoding='utf-8')
     file.write_text(text.replace('model: agent.xml', f'model: {HERE / "agent.xml"}'), encoding='utf-8')
@@ -33,17 +33,17 @@ def contract(folder: Path) -> Contract:
 
 
 def write_bag(source: Path, bag: Path, episodes: int | None = None) -> int:
-    """Write the demonstrations of an .npz into a bag; return how many.
+    """Write the demonstrations of an .npz into a bag; return their number.
 
     Parameters
     ----------
     source
-        `state` (step, 5): agent x, y, block x, y [pixel] and angle [rad]; `action` (step, 2): wanted agent position
+        `state` (step, 5): agent x, y, block x, y [pixel] and angle [rad]; `action` (step, 2): target position
         [pixel]; `episode_ends` (episode,).
     bag
         The bag to write.
     episodes
-        Only the first so many.
+        Maximum number of episodes.
 
     """
     with np.load(source) as data:
@@ -67,6 +67,6 @@ def write_bag(source: Path, bag: Path, episodes: int | None = None) -> int:
 
 
 def observation(state: np.ndarray) -> np.ndarray:
-    """Return what the contract observes of a state of the game, shape (5,) [pixel, rad]: shape (10,) [m]."""
+    """Return the observation of the contract for a state of the game, shape (5,) [pixel, rad]: shape (10,) [m]."""
     cosine, sine = np.cos(state[4]), np.sin(state[4])
     return np.array([*state[:4] * METRES, cosine, sine, 0.0, -sine, cosine, 0.0])

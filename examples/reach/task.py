@@ -16,21 +16,21 @@ class Reached(SuccessDetector):
     """Success: the tip crossed the finish line. Failure: the rod touched the post."""
 
     def __init__(self) -> None:
-        self._way: int | None = None
+        self._mode: int | None = None
 
     def judge(self, simulation: Simulation) -> Verdict:
         """Return the state of the episode."""
         tip = simulation.place('tool0')[:2]
-        if self._way is None and tip[1] > POST[1]:
-            self._way = 0 if tip[0] < POST[0] else 1
+        if self._mode is None and tip[1] > POST[1]:
+            self._mode = 0 if tip[0] < POST[0] else 1
         if simulation.touched(('rod',), ('cell_post',)):
             return 'failure'
         return 'success' if tip[1] > FINISH else 'running'
 
     @property
-    def way(self) -> int | None:
+    def mode(self) -> int | None:
         """Index of the mode: 0 near, 1 far."""
-        return self._way
+        return self._mode
 
 
 class Scripted(Demonstrator):
@@ -42,8 +42,8 @@ class Scripted(Demonstrator):
 
     def begin(self, hand: np.ndarray) -> None:
         """Choose the mode and a via point beside the post."""
-        way = int(self._generator.integers(2))
-        side = (-1, 1)[way] * self._generator.uniform(0.08, 0.12)
+        mode = int(self._generator.integers(2))
+        side = (-1, 1)[mode] * self._generator.uniform(0.08, 0.12)
         via = np.array([POST[0] + side, POST[1], hand[2]])
         goal = np.array([*GOAL, hand[2]])
         self._points = [*_steps(hand[:3], via), *_steps(via, goal), goal, goal]
@@ -64,14 +64,14 @@ def _steps(begin: np.ndarray, end: np.ndarray, length: float = 0.012) -> list[np
 
 
 class Reach(SceneTask):
-    """The task: scene, contract, success detector, and if wanted a demonstrator."""
+    """The task: scene, contract, success detector, and optionally a demonstrator."""
 
     name = 'reach'
     scene = 'scene.yaml'
     contract = 'contract.yaml'
     detector = Reached
     time_limit = 12.0
-    way_names = ('near', 'far')
+    mode_names = ('near', 'far')
     moving, obstacles = ('rod', 'flange'), ('cell_post',)
 
     def new_demonstrator(self, generator: np.random.Generator) -> Scripted:

@@ -20,6 +20,8 @@ from students import save_student
 
 from vdd_ros.nodes import qos
 
+pytestmark = pytest.mark.realtime
+
 RATE = 250
 AWAY = HOME + 0.3
 STRICT = {'joint_limits': 'fr3'}
@@ -141,7 +143,7 @@ def test_a_peer_of_another_type_is_found(graph, mover, body, rival):
     assert not body.change(Transition.TRANSITION_ACTIVATE)
 
 
-def test_a_preflight_that_finds_nothing_says_what_it_looked_at(graph, mover, body):
+def test_a_preflight_that_finds_nothing_lists_its_checks(graph, mover, body):
     graph.until(lambda: body.live() and body.ask('preflight').success)
     text = body.ask('preflight').message
     played = {'policy_node': 'artifact', 'replay': 'episode'}[mover]
@@ -149,16 +151,16 @@ def test_a_preflight_that_finds_nothing_says_what_it_looked_at(graph, mover, bod
         assert f'fine: {looked_at}: ' in text
 
 
-def test_a_stop_is_a_motion_that_lasts_until_resume_goes_on_from_there(graph, node, arm):
+def test_a_stop_is_a_motion_that_lasts_until_resume_continues_from_there(graph, node, arm):
     assert arm.ask('stop').success
     graph.until(lambda: arm.live() and arm.rests())
     arm.keeps_resting()
-    assert arm.ask('resume').success
+    arm.resume()
     arm.moves(0.003)
     assert_smooth(arm.commands, RATE, LIMITS)
 
 
-def test_the_emergency_stop_holds_until_it_is_released_and_somebody_resumes(graph, mover, arm, rival):
+def test_the_emergency_stop_holds_until_it_is_released_and_resumed(graph, mover, arm, rival):
     button = rival.create_publisher(Bool, f'{mover}/estop', qos.ESTOP)
     graph.until(lambda: arm.live() and button.get_subscription_count() == 1)
     button.publish(Bool(data=True))
@@ -166,7 +168,7 @@ def test_the_emergency_stop_holds_until_it_is_released_and_somebody_resumes(grap
     assert 'the emergency stop is pressed' in arm.ask('resume').message
     arm.keeps_resting()
     button.publish(Bool(data=False))
-    graph.until(lambda: arm.live() and arm.ask('resume').success)
+    arm.resume()
     arm.moves(0.003)
     assert_smooth(arm.commands, RATE, LIMITS)
 
@@ -273,5 +275,5 @@ def test_a_killed_node_leaves_the_arm_with_its_last_command_which_is_as_near_as_
     body.moves(0.003)
     node.send(signal.SIGKILL)
     node.wait()
-    graph.until(lambda: body.live() and body.unheard() > 1.0)
+    graph.until(lambda: body.live() and body.silence() > 1.0)
     assert_smooth(body.commands, RATE, LIMITS)

@@ -12,6 +12,8 @@ from lifecycle_msgs.msg import Transition
 from movers import start_mover
 from ros_fixtures import open_graph
 
+pytestmark = pytest.mark.realtime
+
 RATE = 250
 HOUR = 3600 * 10**9
 LAG = 0.02
@@ -115,7 +117,7 @@ def test_an_arm_that_is_blocked_is_not_pushed_and_does_not_leap_when_it_is_relea
     graph.until(lambda: arm.live(position=stuck) and arm.rests() and np.abs(arm.commands[-1] - stuck).max() < 2e-3)
     assert np.abs(np.array(arm.commands[begin:]) - stuck).max() < 1.1 * LAG
     arm.keeps_resting()
-    assert arm.ask('resume').success
+    arm.resume()
     arm.moves(0.003)
 
 
@@ -123,7 +125,7 @@ def test_a_process_that_was_suspended_moves_on_from_rest(graph, node, arm):
     for seconds in (0.03, 0.1, 0.6):
         arm.moves(0.01)
         node.send(signal.SIGSTOP)
-        graph.until(lambda: arm.live() and arm.unheard() > seconds)
+        graph.until(lambda: arm.live() and arm.silence() > seconds)
         last = len(arm.commands) - 1
         node.send(signal.SIGCONT)
         graph.until(lambda: arm.live() and len(arm.commands) > last + RATE // 4)

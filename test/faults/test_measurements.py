@@ -18,6 +18,8 @@ from vdd_ros.control.deployment import Deployment
 from vdd_ros.nodes import qos
 from vdd_ros.robot.kinematics import Kinematics
 
+pytestmark = pytest.mark.realtime
+
 RATE = 250
 BEYOND = 5e-3
 
@@ -53,9 +55,9 @@ def arm(body):
     body.activate()
     body.moves(0.001)
     yield body
-    assert_smooth(body.commands, RATE)
     body.live()
     assert body.change(Transition.TRANSITION_DEACTIVATE)
+    assert_smooth(body.commands, RATE)
 
 
 def stopping(commands: list[np.ndarray]) -> float:
@@ -100,5 +102,5 @@ def test_an_arm_that_does_not_follow_is_stopped_and_does_not_leap_when_it_is_rel
     # A command counts once the arm had a fifth of a second to follow it.
     assert np.abs(np.array(arm.commands[begin:]) - stuck).max() < 0.03 + 0.25 * speed + distance + BEYOND
     arm.keeps_resting()
-    assert arm.ask('resume').success
+    arm.resume()
     arm.moves(0.003)

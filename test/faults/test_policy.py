@@ -14,6 +14,8 @@ from students import save_student
 
 from vdd_ros.nodes.arm import preflight
 
+pytestmark = pytest.mark.realtime
+
 RATE = 250
 PERIOD = 35_000_000
 
@@ -42,17 +44,17 @@ def test_a_policy_that_answers_nan_stops_the_arm_under_control_until_a_person_re
     node = graph.start('policy_node', use_sim_time=False, artifact=artifact, **ANSWERED, control_rate=RATE)
     arm = Arm(graph)
     arm.activate()
-    graph.until(lambda: arm.live() and 'the policy answered with what is not finite' in node.text)
+    graph.until(lambda: arm.live() and 'the policy output is not finite' in node.text)
     graph.until(lambda: arm.live() and arm.rests())
     assert 0.005 < tool(arm.commands[-1])[1] - tool(HOME)[1] < 0.03
     arm.keeps_resting()
-    assert arm.ask('resume').success
-    graph.until(lambda: arm.live() and node.text.count('holding: the policy answered with') > 1)
+    arm.resume()
+    graph.until(lambda: arm.live() and node.text.count('holding: the policy output is not finite') > 1)
     assert_smooth(arm.commands, RATE)
     assert node.stop() == 0
 
 
-def test_rules_that_leave_no_expert_stop_the_arm_and_say_why(graph, tmp_path):
+def test_rules_that_leave_no_expert_stop_the_arm_and_give_the_reason(graph, tmp_path):
     artifact = save_student(tmp_path / 'student', [[0.0, 0.001]], change={'prediction_horizon': 4})
     edge = tool(HOME)[1] + 0.005
     rules = tmp_path / 'rules.yaml'
@@ -103,7 +105,9 @@ def test_without_a_clock_nothing_begins_and_with_one_that_jumps_the_arm_does_not
 )
 def test_joint_states_of_a_simulation_must_come_as_often_as_its_commands(graph, control_rate, rate, level):
     bounds = np.full(7, np.pi)
-    arm = preflight.Arm(JOINTS, HOME, 0.0, 0.25, rate, 1000 / 35, control_rate, -bounds, bounds, bounds, simulated=True)
+    measured = np.full(7, fill_value=True)
+    rates = (rate, 1000 / 35, control_rate)
+    arm = preflight.Arm(JOINTS, HOME, 0.0, 0.25, *rates, -bounds, bounds, bounds, measured, simulated=True)
     report = preflight.look(graph.node('looker'), [], arm, {})
     (found,) = {finding.level for finding in report.findings if f'{rate:.1f} Hz' in finding.text} or {'fine'}
     assert found == level

@@ -63,6 +63,13 @@ class IfCondition:
 
 
 @dataclass(frozen=True)
+class UnlessCondition:
+    """Whether an action is left out."""
+
+    predicate_expression: Any
+
+
+@dataclass(frozen=True)
 class ParameterValue:
     """A parameter with its type."""
 
@@ -97,6 +104,15 @@ class GroupAction:
     scoped: bool = True
     forwarding: bool = True
     launch_configurations: dict = field(default_factory=dict)
+    condition: Any = None
+
+
+@dataclass(frozen=True)
+class SetRemap:
+    """A name that all nodes of a scope have another one for."""
+
+    src: str
+    dst: str
 
 
 @dataclass(frozen=True)
@@ -160,12 +176,12 @@ _MODULES = {
         RegisterEventHandler,
         Shutdown,
     ],
-    'launch.conditions': [IfCondition],
+    'launch.conditions': [IfCondition, UnlessCondition],
     'launch.event_handlers': [OnProcessExit],
     'launch.launch_description_sources': [PythonLaunchDescriptionSource],
     'launch.substitutions': [LaunchConfiguration, PathJoinSubstitution, PythonExpression],
     'launch_ros': [],
-    'launch_ros.actions': [Node, LifecycleNode],
+    'launch_ros.actions': [Node, LifecycleNode, SetRemap],
     'launch_ros.parameter_descriptions': [ParameterValue],
     'launch_ros.substitutions': [FindPackageShare],
 }

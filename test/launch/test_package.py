@@ -23,7 +23,7 @@ from vdd_ros.sim.frames import WORLD_FRAME
 
 ROOT = Path(__file__).parents[2]
 IGNORED = shutil.ignore_patterns(
-    '.git', '.venv', 'build', 'install', 'log', 'runs', '*.egg-info', '__pycache__', '.*_cache', '.hypothesis'
+    '.git', '.venv*', 'build', 'install', 'log', 'runs', '*.egg-info', '__pycache__', '.*_cache', '.hypothesis'
 )
 
 
@@ -153,8 +153,8 @@ def closure(extras: tuple[str, ...]) -> set[str]:
 
 @pytest.mark.parametrize('extras', PROMISES, ids='+'.join)
 def test_an_extra_suffices_for_what_it_promises(extras):
-    asked = {canonicalize_name(Requirement(line).name) for line in metadata.requires('vdd_ros')}
-    left_out = asked - closure(extras)
+    requested = {canonicalize_name(Requirement(line).name) for line in metadata.requires('vdd_ros')}
+    left_out = requested - closure(extras)
     absent = [
         module
         for module, names in metadata.packages_distributions().items()
@@ -169,19 +169,19 @@ ABSENT = 'import sys; sys.modules[sys.argv.pop(1)] = None; from vdd_ros.entry im
 
 
 @pytest.mark.parametrize(
-    ('executable', 'module', 'told'),
+    ('executable', 'module', 'reported'),
     [
         ('vdd', 'numpy', 'numpy<3,>=1.24'),
         ('recorder', 'yaml', 'pyyaml<7,>=6'),
         *((name, 'pydantic', 'pydantic<3,>=2.5') for name in EXECUTABLES if name not in ('vdd', 'domain_check')),
     ],
 )
-def test_a_missing_package_ends_an_executable_with_one_line_that_has_the_remedy(executable, module, told):
+def test_a_missing_package_ends_an_executable_with_one_line_that_has_the_remedy(executable, module, reported):
     command = [sys.executable, '-c', ABSENT, module, executable]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr.count('\n'), done.stdout) == (2, 1, '')
-    assert f'expected the Python package {told}; found none' in done.stderr
-    assert f"-m pip install '{told}'" in done.stderr
+    assert f'expected the Python package {reported}; found none' in done.stderr
+    assert f"-m pip install '{reported}'" in done.stderr
 
 
 def test_a_node_without_ros_names_the_setup_file_to_source():
@@ -217,4 +217,4 @@ def test_the_rviz_configuration_shows_topics_of_the_package_in_the_frame_of_the_
     manager = yaml.safe_load((ROOT / 'config' / 'vdd.rviz').read_text(encoding='utf-8'))['Visualization Manager']
     assert manager['Global Options']['Fixed Frame'] == WORLD_FRAME
     shown = {display['Topic']['Value'] for display in manager['Displays'] if 'Topic' in display}
-    assert {'/policy_node/ways', '/eye/image_raw', '/eye/points'} <= shown
+    assert {'/policy_node/expert_paths', '/eye/image_raw', '/eye/points'} <= shown

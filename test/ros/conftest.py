@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import signal
@@ -25,9 +26,13 @@ PATIENCE = 30.0
 class Process:
     """A node in a process of its own, started as a user would."""
 
-    def __init__(self, node: str, parameters: dict[str, object], log: Path, use_sim_time: bool) -> None:
-        """Start ``python -m vdd_ros.entry NODE`` with parameters by name."""
+    def __init__(
+        self, node: str, parameters: dict[str, object], log: Path, use_sim_time: bool, names: dict[str, str]
+    ) -> None:
+        """Start ``python -m vdd_ros.entry NODE`` with parameters by name, and other names for topics."""
         arguments = [sys.executable, '-m', 'vdd_ros.entry', node, '--ros-args']
+        for name, other in names.items():
+            arguments += ['-r', f'{name}:={other}']
         for name, value in {'use_sim_time': use_sim_time, **parameters}.items():
             arguments += ['-p', f'{name}:={value}']
         self.log = log
@@ -78,10 +83,12 @@ class Graph:
         self._executor = SingleThreadedExecutor()
         self._stack = stack
 
-    def start(self, module: str, use_sim_time: bool = True, **parameters: object) -> Process:
-        """Start a node of the package as a process."""
+    def start(
+        self, module: str, use_sim_time: bool = True, names: dict[str, str] | None = None, **parameters: object
+    ) -> Process:
+        """Start a node of the package as a process, with other names for some that it uses, as a launch would."""
         log = self.folder / f'{module}{len(self.processes)}.txt'
-        self.processes.append(Process(module, parameters, log, use_sim_time))
+        self.processes.append(Process(module, parameters, log, use_sim_time, names or {}))
         return self.processes[-1]
 
     def node(self, name: str) -> Node:
@@ -124,8 +131,8 @@ class Graph:
         deadline = time.monotonic() + patience
         while not condition():
             if time.monotonic() > deadline:
-                said = '\n'.join(f'--- {process.log.name}\n{process.text}' for process in self.processes)
-                pytest.fail(f'waited in vain; the processes said:\n{said}')
+                printed = '\n'.join(f'--- {process.log.name}\n{process.text}' for process in self.processes)
+                pytest.fail(f'waited in vain; the processes said:\n{printed}')
             self._executor.spin_once(timeout_sec=0.02)
 
 
@@ -161,14 +168,23 @@ def graph(tmp_path: Path) -> Iterator[Graph]:
 
 @pytest.fixture(scope='session')
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bag of a few demonstrations."""
-    folder = tmp_path_factory.mktemp('recording')
+    """A bag of a few demonstrations, recorded once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base) / 'recording'
+    folder.mkdir(exist_ok=True)
+    with (folder / 'lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / 'bag').exists():
+            _record(folder)
+    return folder / 'bag'
+
+
+def _record(folder: Path) -> None:
     with open_graph(folder) as graph:
         bridge = graph.start('mujoco_bridge', command_rate=200.0)
         recorder = graph.start('recorder', output=folder / 'bag')
         demonstrator = graph.start('demonstrator', episodes=6, recorder='recorder')
         assert [demonstrator.wait(), recorder.stop(), bridge.stop()] == [0, 0, 0]
-    return folder / 'bag'
 
 
 @pytest.fixture(scope='module')

@@ -13,6 +13,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from vdd_ros.nodes import messages
+from vdd_ros.nodes.bridge.image_messages import to_compressed_depth
 
 _SENSORS = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 _TOPICS = {
@@ -20,6 +21,7 @@ _TOPICS = {
     'image_raw/compressed': CompressedImage,
     'camera_info': CameraInfo,
     'depth/image_raw': Image,
+    'depth/image_raw/compressedDepth': CompressedImage,
     'depth/camera_info': CameraInfo,
     'points': PointCloud2,
     'pose': PoseStamped,
@@ -40,21 +42,21 @@ class Watcher:
     def __init__(self, graph, topics: dict[str, type] = _TOPICS) -> None:
         """Take part in the test's graph."""
         node = graph.node('watcher')
-        self.heard: dict[str, list] = {topic: [] for topic in topics}
+        self.received: dict[str, list] = {topic: [] for topic in topics}
         for topic, kind in topics.items():
-            node.create_subscription(kind, f'eye/{topic}', self.heard[topic].append, _SENSORS)
+            node.create_subscription(kind, f'eye/{topic}', self.received[topic].append, _SENSORS)
         graph.until(lambda: all(node.count_publishers(f'/eye/{topic}') for topic in topics))
 
     def stamps(self, topic: str) -> list[int]:
         """Return the stamps that a topic had."""
-        return [messages.from_time(message.header.stamp) for message in self.heard[topic]]
+        return [messages.from_time(message.header.stamp) for message in self.received[topic]]
 
 
-def test_in_lockstep_every_picture_comes_with_depth_cloud_and_calibration_of_one_stamp(graph, tmp_path):
+def test_in_lockstep_every_image_comes_with_depth_cloud_and_calibration_of_one_stamp(graph, tmp_path):
     bridge = graph.start('mujoco_bridge', scene=camera(tmp_path), step_timeout=20.0)
     watcher, commander = Watcher(graph), Commander(graph)
     # A picture of before everybody has found everybody is lost to who had not.
-    graph.until(lambda: commander.reset() and all(watcher.heard.values()))
+    graph.until(lambda: commander.reset() and all(watcher.received.values()))
     start = commander.reset()
     for _ in range(9):
         commander.step(commander.position)
@@ -63,15 +65,19 @@ def test_in_lockstep_every_picture_comes_with_depth_cloud_and_calibration_of_one
         graph.until(lambda topic=topic: watcher.stamps(topic)[-1:] == wanted[-1:])
         assert [stamp for stamp in watcher.stamps(topic) if stamp >= start.stamp] == wanted
     wanted = ('image_raw', 'depth/image_raw', 'points', 'camera_info')
-    picture, depth, cloud, info = (watcher.heard[topic][-1] for topic in wanted)
+    picture, depth, cloud, info = (watcher.received[topic][-1] for topic in wanted)
     assert (picture.encoding, picture.height, picture.width, picture.step) == ('rgb8', 120, 160, 480)
     assert (depth.encoding, depth.step) == ('32FC1', 640)
     assert {each.header.frame_id for each in (picture, depth, cloud, info)} == {'eye_optical_frame'}
-    compressed = watcher.heard['image_raw/compressed'][-1]
+    compressed = watcher.received['image_raw/compressed'][-1]
     assert compressed.format == 'rgb8; jpeg compressed bgr8' and compressed.header == picture.header
     pixels = np.asarray(Pillow.open(io.BytesIO(bytes(compressed.data)), formats=['JPEG'])).astype(int)
     assert np.abs(pixels - np.frombuffer(picture.data, dtype='u1').reshape(pixels.shape)).mean() < 3
-    assert watcher.heard['pose'][-1].header.frame_id == 'world'
+    packed = watcher.received['depth/image_raw/compressedDepth'][-1]
+    assert packed.header == depth.header and bytes(packed.data) == bytes(
+        to_compressed_depth(depth.header, np.frombuffer(depth.data, dtype='<f4').reshape(120, 160)).data
+    )
+    assert watcher.received['pose'][-1].header.frame_id == 'world'
 
     # The cloud is the depth, thinned out, through the calibration.
     metres = np.frombuffer(depth.data, dtype='<f4').reshape(120, 160)[::2, ::2]
@@ -87,7 +93,18 @@ def test_in_lockstep_every_picture_comes_with_depth_cloud_and_calibration_of_one
     assert bridge.stop() == 0
 
 
-def test_pictures_that_cannot_be_drawn_in_time_are_dropped_and_counted_while_time_goes_on(graph, tmp_path):
+def test_a_camera_with_other_colours_publishes_what_a_policy_would_see(graph, tmp_path):
+    file = tmp_path / 'disturbances.yaml'
+    file.write_text('sensors: {eye: {color: [0.0, 1.0, 1.0]}}\n', encoding='utf-8')
+    scene = camera(tmp_path, depth=False, points=False)
+    graph.start('mujoco_bridge', scene=scene, disturbances=file, step_timeout=20.0)
+    watcher, commander = Watcher(graph, {'image_raw': Image}), Commander(graph)
+    graph.until(lambda: commander.reset() and watcher.received['image_raw'])
+    pixels = np.frombuffer(watcher.received['image_raw'][-1].data, dtype='u1').reshape(120, 160, 3)
+    assert not pixels[..., 0].any() and pixels[..., 1].mean() > 50 and pixels[..., 2].mean() > 50
+
+
+def test_images_that_cannot_be_drawn_in_time_are_dropped_and_counted_while_time_continues(graph, tmp_path):
     scene = camera(tmp_path, width=1280, height=960, rate=200, points=False)
     graph.start('mujoco_bridge', scene=scene, mode='realtime')
     watcher, commander = Watcher(graph, {'image_raw': Image}), Commander(graph)
@@ -97,7 +114,7 @@ def test_pictures_that_cannot_be_drawn_in_time_are_dropped_and_counted_while_tim
         drawn, _, dropped, _ = commander.diagnostics['eye'].replace(',', '').split()
         return int(drawn), int(dropped)
 
-    graph.until(lambda: min(counted()) > 3 and watcher.heard['image_raw'])
+    graph.until(lambda: min(counted()) > 3 and watcher.received['image_raw'])
     # What was due is drawn, dropped, or just being drawn: nothing piles up.
     due = (commander.stamp - PERIOD) // 5_000_000 + 1
     assert sum(counted()) <= due
@@ -105,7 +122,7 @@ def test_pictures_that_cannot_be_drawn_in_time_are_dropped_and_counted_while_tim
     assert set(np.diff(stamps)) == {5_000_000}
 
 
-def test_a_machine_without_opengl_is_told_what_to_install(graph, tmp_path, monkeypatch):
+def test_a_machine_without_opengl_gets_the_remedy(graph, tmp_path, monkeypatch):
     monkeypatch.setenv('PYOPENGL_PLATFORM', 'osmesa')
     monkeypatch.setenv('MUJOCO_GL', 'disable')
     bridge = graph.start('mujoco_bridge', scene=camera(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -95,20 +96,20 @@ def trajectory(
 
 
 class Robot(Commander):
-    """Commands the robot of the scene by trajectories, and hears its sensors."""
+    """Commands the robot of the scene by trajectories, and receives its sensors."""
 
     def __init__(self, graph, name: str = 'commander') -> None:
         """Take part in the test's graph."""
         node = graph.node(f'{name}_of_robot')
-        self.heard: dict[str, list] = {}
+        self.received: dict[str, list] = {}
         for topic, kind in (
             ('wrist/wrench', WrenchStamped),
             ('imu/imu', Imu),
             ('touch/contacts', MarkerArray),
             ('box/pose', PoseStamped),
         ):
-            self.heard[topic] = []
-            node.create_subscription(kind, topic, self.heard[topic].append, _SENSORS)
+            self.received[topic] = []
+            node.create_subscription(kind, topic, self.received[topic].append, _SENSORS)
         self._node = node
         self._trajectories = node.create_publisher(JointTrajectory, 'arm/joint_trajectory', qos.COMMANDS)
         self._openings = node.create_publisher(Float64MultiArray, 'gripper/commands', qos.COMMANDS)
@@ -159,7 +160,7 @@ class Robot(Commander):
         return dict(zip(self.states[-1].name, self.states[-1].position))
 
 
-def test_a_robot_by_yaml_alone_follows_trajectories_and_tells_what_its_sensors_feel(graph, scene):
+def test_a_robot_by_yaml_alone_follows_trajectories_and_publishes_its_sensors(graph, scene):
     graph.start('mujoco_bridge', scene=scene, step_timeout=20.0)
     robot = Robot(graph)
     start = robot.reset().stamp
@@ -173,14 +174,14 @@ def test_a_robot_by_yaml_alone_follows_trajectories_and_tells_what_its_sensors_f
     assert robot.places['first'] == pytest.approx(-0.1, abs=0.01)
     assert robot.places['finger'] == pytest.approx(0.04, abs=1e-3)
 
-    graph.until(lambda: all(len(heard) > 40 for heard in robot.heard.values()))
-    stamps = [messages.from_time(each.header.stamp) for each in robot.heard['imu/imu']]
+    graph.until(lambda: all(len(received) > 40 for received in robot.received.values()))
+    stamps = [messages.from_time(each.header.stamp) for each in robot.received['imu/imu']]
     assert set(np.diff(stamps)) == {_PERIOD} and not stamps[0] % _PERIOD
-    imu, wrench, pose = (robot.heard[topic][-1] for topic in ('imu/imu', 'wrist/wrench', 'box/pose'))
+    imu, wrench, pose = (robot.received[topic][-1] for topic in ('imu/imu', 'wrist/wrench', 'box/pose'))
     assert imu.header.frame_id == 'flange' and imu.linear_acceleration.z == pytest.approx(9.81, abs=0.2)
     assert wrench.wrench.force.z == pytest.approx(-1.1 * 9.81, abs=0.2)
     assert pose.header.frame_id == 'world' and pose.pose.position.z == pytest.approx(0.05, abs=1e-3)
-    marks = robot.heard['touch/contacts'][-1].markers
+    marks = robot.received['touch/contacts'][-1].markers
     assert {mark.ns for mark in marks[1:]} == {'floor|box'}
     assert sum(float(mark.text) for mark in marks[1:]) == pytest.approx(9.81, rel=0.05)
 
@@ -210,6 +211,17 @@ def test_trajectories_that_joint_trajectory_controller_refuses_are_refused_over_
     assert robot.stamp == start.stamp + _PERIOD
 
 
+def test_with_the_wall_clock_a_trajectory_is_followed_by_stamps_of_that_clock(graph, scene):
+    graph.start('mujoco_bridge', use_sim_time=False, scene=scene, mode='realtime', clock='wall')
+    robot = Robot(graph)
+    begin = time.time_ns() + 1_000_000_000
+    robot._trajectories.publish(trajectory([[0.2, -0.1]], [500_000_000], stamp=begin))
+    graph.until(lambda: abs(robot.places['second'] - 0.2) < 0.01)
+    early = [each for each in robot.states if messages.from_time(each.header.stamp) < begin + 300_000_000]
+    positions = [each.position[list(each.name).index('second')] for each in early]
+    assert 0.05 < max(positions) < 0.19
+
+
 def test_controllers_are_switched_but_a_joint_has_one_at_a_time(graph, scene):
     graph.start('mujoco_bridge', scene=scene, mode='fast')
     robot = Robot(graph)
@@ -221,7 +233,8 @@ def test_controllers_are_switched_but_a_joint_has_one_at_a_time(graph, scene):
     graph.until(lambda: abs(robot.places['second'] - 0.3) + abs(robot.places['first'] + 0.2) < 0.02)
 
 
-def test_time_stands_still_goes_on_by_steps_and_faster_or_slower(graph, scene):
+@pytest.mark.realtime
+def test_time_stands_still_advances_by_steps_and_faster_or_slower(graph, scene):
     graph.start('mujoco_bridge', scene=scene, mode='realtime', joint_state_rate=100.0)
     robot = Robot(graph)
     assert not robot.call(Trigger, 'step').success
@@ -253,7 +266,7 @@ def test_resets_lead_to_keyframes_and_states_and_what_is_neither_is_refused(grap
     graph.until(lambda: 'reset refused: expected a joint third in the scene' in bridge.text)
 
 
-def test_with_all_trouble_one_seed_gives_every_state_to_the_last_bit(graph, scene):
+def test_with_all_disturbances_one_seed_gives_every_state_to_the_last_bit(graph, scene):
     runs = []
     robot = None
     graph.start('mujoco_bridge', scene=scene, disturbances=scene.with_name('trouble.yaml'), seed=7, step_timeout=20.0)
@@ -272,7 +285,7 @@ def test_with_all_trouble_one_seed_gives_every_state_to_the_last_bit(graph, scen
     graph.until(lambda: int(robot.diagnostics.get('lost_states', 0)) > 0)
 
 
-def test_a_commander_that_is_gone_is_named_and_the_bridge_goes_on_where_it_is_told_to(graph, scene):
+def test_a_commander_that_is_gone_is_named_and_the_bridge_continues_as_configured(graph, scene):
     bridge = graph.start('mujoco_bridge', scene=scene, step_timeout=0.1, on_silence='go_on')
     robot = Robot(graph)
     start = robot.reset()

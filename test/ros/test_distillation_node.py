@@ -25,14 +25,14 @@ class Operator:
         """Take part in the test's graph."""
         node = graph.node('operator')
         self._graph = graph
-        self.heard: list[dict[str, str]] = []
+        self.received: list[dict[str, str]] = []
         self._cancel = node.create_client(Trigger, 'distillation_node/cancel')
         node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, qos.DIAGNOSTICS)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         status = message.status[0]
         if status.name == 'distillation_node':
-            self.heard.append({item.key: item.value for item in status.values} | {'message': status.message})
+            self.received.append({item.key: item.value for item in status.values} | {'message': status.message})
 
     def cancel(self) -> bool:
         """Call the service; return whether it agreed."""
@@ -42,19 +42,21 @@ class Operator:
         return future.result().success
 
 
-def test_bags_become_a_student_with_progress_on_the_way(graph, tmp_path, bag):
+def test_bags_become_a_student_with_progress(graph, tmp_path, bag):
     operator = Operator(graph)
     settings = tmp_path / 'settings.yaml'
     settings.write_text(SETTINGS % (200, 100))
     output = tmp_path / 'run'
     node = graph.start('distillation_node', False, bags=f'[{bag}]', output=output, config=settings)
-    graph.until(lambda: not node.alive, patience=60.0)
+    graph.until(lambda: not node.alive, patience=180.0)
     assert node.wait() == 0, node.text
     assert f'wrote {output}/student' in node.text
     assert DistilledPolicy.load(output / 'student').contract.name == 'avoiding_cartesian'
-    graph.until(lambda: operator.heard and operator.heard[-1]['message'] == f'wrote {output}/student')
-    told = [heard for heard in operator.heard if heard.get('step', '').startswith(('teacher', 'student'))]
-    assert any(heard['seconds_left'] for heard in told)
+    graph.until(lambda: operator.received and operator.received[-1]['message'] == f'wrote {output}/student')
+    reported = [
+        received for received in operator.received if received.get('step', '').startswith(('teacher', 'student'))
+    ]
+    assert any(received['seconds_left'] for received in reported)
 
 
 def test_a_cancelled_job_ends_without_an_artifact_and_can_be_taken_up_again(graph, tmp_path, bag):
@@ -63,7 +65,7 @@ def test_a_cancelled_job_ends_without_an_artifact_and_can_be_taken_up_again(grap
     settings.write_text(SETTINGS % (40_000, 10))
     output = tmp_path / 'run'
     node = graph.start('distillation_node', False, bags=f'[{bag}]', output=output, config=settings)
-    graph.until(lambda: operator.heard and operator.heard[-1].get('step') == 'teacher', patience=60.0)
+    graph.until(lambda: operator.received and operator.received[-1].get('step') == 'teacher', patience=180.0)
     assert operator.cancel()
     assert node.wait() == 0
     assert 'cancelled' in node.text

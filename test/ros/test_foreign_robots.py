@@ -71,7 +71,7 @@ def test_the_panda_of_robosuite_moves_and_grips_behind_the_bridge(graph, tmp_pat
     assert list(commander.states[-1].name[7:]) == ['gripper_finger_joint1', 'gripper_finger_joint2']
 
 
-def test_the_ur5e_of_robosuite_holds_its_pose_and_goes_where_it_is_told(tmp_path):
+def test_the_ur5e_of_robosuite_holds_its_pose_and_goes_where_it_is_commanded(tmp_path):
     stage = open_stage('', scene(tmp_path, _UR5E), 'arm_controller', 'position')
     simulation, controller = stage.simulation, stage.controllers['arm_controller']
     start = simulation.position

@@ -9,26 +9,26 @@ from students import save_student
 STEP = [0.0, 0.01]
 
 
-def test_on_a_real_arm_an_artifact_without_a_report_ends_in_one_line_that_says_how_to_get_one(graph, tmp_path):
+def test_on_a_real_arm_an_artifact_without_a_report_ends_in_one_line_with_the_remedy(graph, tmp_path):
     artifact = save_student(tmp_path / 'student', [STEP])
     node = graph.start('policy_node', use_sim_time=False, artifact=artifact, autostart=True)
     assert node.wait() == 2
-    assert f'found none beside it; run `vdd validate --student {artifact}`' in node.text
+    assert f'found none beside the artifact; run `vdd validate --student {artifact}`' in node.text
     assert not list(tmp_path.glob('*.jsonl'))
 
 
-def test_person_who_answers_for_it_is_warned_and_kept(graph, tmp_path):
+def test_override_is_warned_of_and_logged(graph, tmp_path):
     artifact = save_student(tmp_path / 'student', [STEP])
     given = {'override_name': 'Ada', 'override_reason': 'arm in a cage', 'startup_timeout': 0.5}
     node = graph.start('policy_node', use_sim_time=False, artifact=artifact, autostart=True, **given)
     # There is no arm, so it does not come further than that.
     assert node.wait() == 2
-    assert 'Ada lets it through (arm in a cage) although' in node.text and 'joint states' in node.text
+    assert 'gate overridden by Ada (arm in a cage)' in node.text and 'joint states' in node.text
     entry = json.loads((tmp_path / 'student.overrides.jsonl').read_text())
     assert (entry['name'], entry['reason']) == ('Ada', 'arm in a cage')
 
 
-def test_in_the_shadow_nobody_asks(graph, tmp_path):
+def test_in_the_shadow_no_gate_applies(graph, tmp_path):
     artifact = save_student(tmp_path / 'student', [STEP])
     given = {'operating_mode': 'shadow', 'startup_timeout': 0.5}
     node = graph.start('policy_node', use_sim_time=False, artifact=artifact, autostart=True, **given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from time import time_ns
+from time import monotonic, time_ns
 
 import numpy as np
 import pytest
@@ -100,7 +100,7 @@ def test_commands_outside_of_an_episode_move_nothing_in_lockstep_and_are_counted
     assert commander.stamp == stamp
 
 
-def test_a_silent_commander_is_named_and_the_last_state_sent_again(graph):
+def test_a_commander_without_messages_is_named_and_the_last_state_sent_again(graph):
     bridge = graph.start('mujoco_bridge', step_timeout=0.2)
     commander = Commander(graph, 'sleepy_commander')
     start = commander.reset()
@@ -110,7 +110,7 @@ def test_a_silent_commander_is_named_and_the_last_state_sent_again(graph):
     graph.until(lambda: 'sleepy_commander on /arm_controller/commands, silent for 0.2 s' in bridge.text)
 
 
-def test_in_realtime_time_goes_on_by_itself_and_the_last_command_holds(graph):
+def test_in_realtime_time_resumes_automatically_and_the_last_command_holds(graph):
     graph.start('mujoco_bridge', mode='realtime', speed=5)  # a whole number will do for a real parameter
     commander = Commander(graph)
     commander.reset()
@@ -136,6 +136,22 @@ def test_by_the_wall_clock_all_stamps_are_those_of_the_computer_and_there_is_no_
     assert graph.node('listener').count_publishers('/clock') == 0
 
 
+@pytest.mark.realtime
+def test_by_the_wall_clock_states_that_are_caught_up_carry_the_times_at_which_they_were_due(graph):
+    bridge = graph.start('mujoco_bridge', use_sim_time=False, mode='realtime', clock='wall')
+    commander = Commander(graph)
+    commander.reset()
+    seen = len(commander.states)
+    graph.until(lambda: len(commander.states) > seen + 20)
+    bridge.send(signal.SIGSTOP)
+    stopped = monotonic()
+    graph.until(lambda: monotonic() - stopped > 0.2)
+    bridge.send(signal.SIGCONT)
+    graph.until(lambda: len(commander.states) > seen + 100)
+    stamps = np.array([messages.from_time(state.header.stamp) for state in commander.states[seen:]])
+    assert np.diff(stamps).min() > 0.5 * PERIOD / CHUNKS
+
+
 @pytest.mark.parametrize(('mode', 'number'), [('lockstep', signal.SIGINT), ('realtime', signal.SIGTERM)])
 def test_the_bridge_ends_cleanly_on_a_signal(graph, mode, number):
     bridge = graph.start('mujoco_bridge', mode=mode)
@@ -154,7 +170,7 @@ def test_the_bridge_ends_cleanly_on_a_signal(graph, mode, number):
         ({'speed': 0.0}, 'expected a number from 0.01 to 100 for parameter speed of mujoco_bridge; found'),
         ({'spede': 1.0}, 'expected known parameters of mujoco_bridge; found spede; use some of task, scene, mode,'),
         ({'clock': 'wall'}, 'expected mode realtime at speed 1 with clock wall; found mode lockstep at speed 1'),
-        ({'controller': 3}, 'expected a string as names of ROS are for parameter controller of mujoco_bridge; found'),
+        ({'controller': 3}, 'expected a string, a valid ROS name for parameter controller of mujoco_bridge; found'),
     ],
 )
 def test_a_wrong_parameter_is_refused_in_one_line(graph, parameters, complaint):

@@ -10,7 +10,6 @@ import pytest
 from students import save_student
 
 from vdd_ros.common.progress import silent
-from vdd_ros.control.deployment import Deployment
 from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.sim.tasks import load_task
@@ -34,15 +33,7 @@ def test_student_comes_as_far_in_process_as_over_dds_and_no_farther_when_command
     steps = {}
     for name, disturbances in (('nominal', Disturbances()), ('late', late)):
         over = rollout_over_ros(artifact, episodes=1, disturbances=disturbances, logs=tmp_path / name, progress=silent)
-        inside = rollout(
-            task,
-            policy().contract,
-            policy,
-            1,
-            0,
-            disturbances=disturbances,
-            deployment=Deployment(action_noise_scale=0.0),
-        )
+        inside = rollout(task, policy().contract, policy, 1, 0, disturbances=disturbances)
         assert not over.success[0] and not inside.success[0] and over.causes == inside.causes == ('collision',)
         # What was received are the steps of the student.
         np.testing.assert_allclose(
@@ -53,7 +44,8 @@ def test_student_comes_as_far_in_process_as_over_dds_and_no_farther_when_command
     assert steps['late'][0] > steps['nominal'][0] and steps['late'][1] > steps['nominal'][1]
 
 
-def test_in_real_time_the_report_says_over_ros_too_why_episodes_failed_and_which_limits_acted(tmp_path):
+@pytest.mark.realtime
+def test_in_real_time_the_report_gives_over_ros_too_why_episodes_failed_and_which_limits_acted(tmp_path):
     """The student answers with NaN once it has come some way, and steps that no joint could take at control rate."""
     change = {'prediction_horizon': 12, 'action_horizon': 4}
     student = save_student(tmp_path / 'student', [[0.0, 0.01]], change=change, nan_above=-0.2)
@@ -70,11 +62,11 @@ def test_in_real_time_the_report_says_over_ros_too_why_episodes_failed_and_which
     assert [item['name'] for item in report['scenarios']] == ['nominal', 'deployed_over_ros']
     assert 'over ROS in real time: commands at 200 Hz' in report['scenarios'][1]['description']
     found = report['scenarios'][1]['student']
-    assert found['causes'] == {'the policy answered with what is not finite': 2}
+    assert found['causes'] == {'the policy output is not finite': 2}
     assert found['limited_seconds']['acceleration'] and found['jerk'] > 0
     assert found['outcomes']['path'] == pytest.approx([0.1, 0.1], abs=0.06)
     assert report['ros']['episodes'] == 0
-    assert 'deployed_over_ros: episodes is 2, at least 20 is asked' in report['gate']['text']
+    assert 'deployed_over_ros: episodes is 2, required: at least 20' in report['gate']['text']
     page = (tmp_path / 'report' / 'report.html').read_text()
-    assert page.index('Why episodes failed') < page.index('2 x the policy answered')
+    assert page.index('Causes of failure') < page.index('2 x the policy output is not finite')
     assert json.loads((tmp_path / 'report' / 'report.json').read_text())['gate']['passes'] is False

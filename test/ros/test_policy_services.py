@@ -14,6 +14,9 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 from students import save_student
 
+from vdd_ros.policy.artifact import load_artifact
+from vdd_ros.policy.labels import Label, Labels, save_labels
+
 CHUNKS = {'prediction_horizon': 4}
 
 
@@ -27,7 +30,8 @@ def graph(shared_graph):
 def folder(tmp_path_factory) -> Path:
     """Two students, and one whose manifest is of another version."""
     folder = tmp_path_factory.mktemp('artifacts')
-    save_student(folder / 'left', [[0.0, 0.001]], change=CHUNKS)
+    left = load_artifact(save_student(folder / 'left', [[0.0, 0.001]], change=CHUNKS))
+    save_labels(left.path, left.hash, Labels({0: Label(name='leftward', colour='#00ff00')}))
     save_student(folder / 'two', [[0.0, 0.001], [0.0, 0.001]], change=CHUNKS)
     save_student(folder / 'spoilt', [[0.0, 0.001]], change=CHUNKS)
     manifest = json.loads((folder / 'spoilt' / 'manifest.json').read_text())
@@ -87,7 +91,7 @@ def test_before_it_is_configured_preflight_and_reload_answer_and_mention_the_gat
     assert 'failure: lifecycle: the node is not configured' in answer.message
     for service in ('explain', 'reload_rules'):
         assert arm.ask(service).message == 'the node is not configured'
-    assert 'fine: artifact: ' in answer.message and 'fine: gate: a test answers for it' in answer.message
+    assert 'fine: artifact: ' in answer.message and 'fine: gate: a test overrides it' in answer.message
     answer = arm.ask('reload')
     assert not answer.success and answer.message == 'the node is not configured'
 
@@ -127,12 +131,14 @@ def test_rules_that_an_artifact_cannot_follow_keep_it_from_taking_over(arm, para
 def test_named_rules_are_explained_read_again_and_set_by_other_nodes_while_the_arm_moves(
     arm, parameters, folder, graph, node
 ):
-    alone = 'expert 0 acts, probability 1.000; rules: none; without rules: the same, probability 1.000'
+    graph.until(lambda: 'experts: 0 (leftward) #00ff00' in node.text)
+    alone = 'expert 0 (leftward) acts, probability 1.000; rules: none; without rules: the same, probability 1.000'
     graph.until(lambda: arm.ask('explain').message == alone)
     assert parameters.set(arm, 'artifact', str(folder / 'two')).successful
     rules, text = folder / 'routing.yaml', 'rules: [{name: one, forbid: [1]}, {name: cans, when: WHEN, stop: true}]'
     rules.write_text(f'parameters: {{task: boxes}}\n{text}'.replace('WHEN', '\'parameter.task == "cans"\''))
     assert parameters.set(arm, 'rules', str(rules)).successful
+    graph.until(lambda: 'rules: one (forbids 1), cans (stops)' in node.text)
     explained = 'expert 0 acts, probability 1.000; rules: one (forbids 1); without rules: '
     graph.until(lambda: arm.ask('explain').message.startswith(explained))
     for value, complaint in ((3, 'Wrong parameter type'), ('cans', '')):
@@ -147,8 +153,9 @@ def test_named_rules_are_explained_read_again_and_set_by_other_nodes_while_the_a
     assert not answer.success and 'a rule on 7 (one, ' in answer.message and 'stay active' in answer.message
     rules.write_text(written.replace('stop: true', 'speed: 0.5'))
     assert arm.ask('reload_rules').message == f'2 rules of {rules}'
+    graph.until(lambda: 'rules: one (forbids 1), cans (speed x 0.5)' in node.text)
     assert parameters.get(arm, 'rule_parameters.task') == 'cans'
-    assert arm.ask('resume').success
+    arm.resume()
     arm.moves(0.002)
     assert '; rules: one (forbids 1), cans (speed x 0.5); ' in arm.ask('explain').message
     assert parameters.set(arm, 'rules', '').successful
@@ -159,7 +166,7 @@ def test_named_rules_are_explained_read_again_and_set_by_other_nodes_while_the_a
 def test_a_stop_names_the_service_that_ends_it(graph, node, arm):
     assert arm.ask('stop').success
     graph.until(lambda: arm.live() and 'holding: stop was asked for; ~/resume goes on' in node.text)
-    assert arm.ask('resume').success
+    arm.resume()
     arm.moves(0.002)
 
 

@@ -23,12 +23,14 @@ FULL_SPEED = 0.001 / 0.035
 
 def listen(node, kind: type, topic: str, profile: object = qos.COMMANDS) -> list:
     """Return a list that fills with what is said on a topic."""
-    heard = []
-    node.create_subscription(kind, topic, heard.append, profile)
-    return heard
+    received = []
+    node.create_subscription(kind, topic, received.append, profile)
+    return received
 
 
-def test_in_the_shadow_it_tells_what_it_would_do_follows_the_other_and_has_no_publisher_of_commands(graph, tmp_path):
+def test_in_the_shadow_it_publishes_what_it_would_do_follows_the_other_and_has_no_publisher_of_commands(
+    graph, tmp_path
+):
     artifact = save_student(tmp_path / 'student', [[0.0, 0.01]])
     node = graph.start(
         'policy_node', artifact=artifact, operating_mode='shadow', controller_joints=f'[{", ".join(reversed(JOINTS))}]'
@@ -36,13 +38,13 @@ def test_in_the_shadow_it_tells_what_it_would_do_follows_the_other_and_has_no_pu
     arm = Arm(graph)
     other = graph.node('other')
     others = other.create_publisher(Float64MultiArray, 'arm_controller/commands', qos.COMMANDS)
-    told = listen(other, JointState, 'policy_node/shadow')
+    reported = listen(other, JointState, 'policy_node/shadow')
     status = listen(other, DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
     arm.activate(PERIOD)
     graph.until(lambda: others.get_subscription_count() == 2)
     assert other.count_publishers('/arm_controller/commands') == 1
     for tick in range(1, 6):
-        graph.until(lambda: len(told) == tick)
+        graph.until(lambda: len(reported) == tick)
         # The other goes to the right, where the policy would go to the left.
         aside = HOME.copy()
         aside[0] -= 0.02 * tick
@@ -50,8 +52,8 @@ def test_in_the_shadow_it_tells_what_it_would_do_follows_the_other_and_has_no_pu
         graph.until(lambda: len(arm.commands) == tick)
         seen = {item.key: item.value for array in status for item in array.status[0].values}
         arm.say(PERIOD + tick * PERIOD, aside)
-    graph.until(lambda: len(told) == 6)
-    for tick, message in enumerate(told[1:], start=1):
+    graph.until(lambda: len(reported) == 6)
+    for tick, message in enumerate(reported[1:], start=1):
         assert list(message.name) == JOINTS and message.header.frame_id == '0'
         assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == PERIOD + tick * PERIOD
         aside = HOME.copy()
@@ -89,7 +91,7 @@ def test_slowly_to_a_trajectory_controller_while_a_person_watches(graph, tmp_pat
     arm = Arm(graph)
     person = graph.node('person')
     trajectories = listen(person, JointTrajectory, 'arm/joint_trajectory')
-    ways = listen(person, MarkerArray, 'policy_node/ways', qos.DIAGNOSTICS)
+    paths = listen(person, MarkerArray, 'policy_node/expert_paths', qos.DIAGNOSTICS)
     status = listen(person, DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
     arm.activate()
 
@@ -110,18 +112,20 @@ def test_slowly_to_a_trajectory_controller_while_a_person_watches(graph, tmp_pat
     stamps = [messages.from_time(message.header.stamp) for message in trajectories]
     assert (np.diff(stamps) % (10**9 // RATE) == 0).all()
     path = tool(np.array([message.points[0].positions for message in trajectories])[:, ::-1])
-    travelled = path[-1] - path[-RATE]
+    travelled = path[-1] - path[np.searchsorted(stamps, stamps[-1] - 10**9)]  # in a second
     assert 0.2 * FULL_SPEED < travelled[1] < 0.3 * FULL_SPEED
     assert abs(travelled[0]) < 1e-4
 
     def acting() -> list[Marker] | None:  # the first ones were drawn before any expert acted
         follows()
-        return next((array.markers for array in ways if any('acts' in marker.text for marker in array.markers)), None)
+        return next((array.markers for array in paths if any('acts' in marker.text for marker in array.markers)), None)
 
     graph.until(acting)
     markers = acting()
     assert len(markers) == 5
-    lines = {marker.id: marker for marker in markers if marker.type == Marker.LINE_STRIP and marker.ns == 'ways'}
+    lines = {
+        marker.id: marker for marker in markers if marker.type == Marker.LINE_STRIP and marker.ns == 'expert_paths'
+    }
     labels = {marker.id: marker.text for marker in markers if marker.type == Marker.TEXT_VIEW_FACING}
     assert labels == {0: '0: 50% acts', 1: '1: 50%'}
     for expert, sideways in ((0, 0.0), (1, 0.04)):
@@ -145,17 +149,17 @@ def test_in_the_shadow_what_a_policy_gets_wrong_ends_without_a_person(graph, tmp
     node = graph.start('policy_node', use_sim_time=False, artifact=artifact, operating_mode='shadow', control_rate=100)
     arm = Arm(graph)
     arm.activate()
-    told = []
+    reported = []
     watcher = graph.node('watcher')
-    watcher.create_subscription(JointState, 'policy_node/shadow', told.append, qos.COMMANDS)
-    graph.until(lambda: arm.live() and 'holding: the policy answered with what is not finite' in node.text)
+    watcher.create_subscription(JointState, 'policy_node/shadow', reported.append, qos.COMMANDS)
+    graph.until(lambda: arm.live() and 'holding: the policy output is not finite' in node.text)
     shutil.rmtree(artifact)
     save_student(artifact, [[0.0, 0.001]], change={'prediction_horizon': 4})
     assert arm.ask('reload').success
-    graph.until(lambda: arm.live() and told and told[-1].header.frame_id == '0')
+    graph.until(lambda: arm.live() and reported and reported[-1].header.frame_id == '0')
     assert arm.ask('stop').success
     graph.until(lambda: arm.live() and 'holding: stop was asked for' in node.text)
-    seen = len(told)
-    graph.until(lambda: arm.live() and len(told) > seen + 60)
-    assert told[-1].header.frame_id == ''
+    seen = len(reported)
+    graph.until(lambda: arm.live() and len(reported) > seen + 60)
+    assert reported[-1].header.frame_id == ''
     assert node.stop() == 0

@@ -43,7 +43,7 @@ def participant(name: str, namespace: str = '') -> Iterator[tuple[Node, Callable
         rclpy.try_shutdown()
 
 
-def test_an_arm_on_the_users_domain_obeys_who_commands_it_there():
+def test_an_arm_on_the_users_domain_is_commanded_from_there():
     # Without this the silence of the arm in other tests would say nothing.
     with bystander() as arm, participant('commander') as (node, until):
         commands = node.create_publisher(Float64MultiArray, 'arm_controller/commands', qos.COMMANDS)
@@ -64,7 +64,7 @@ def test_nodes_of_a_graph_meet_each_other_and_not_the_arm_of_the_user(tmp_path):
         assert not arm.commands and not arm.others
 
 
-def test_a_graph_refuses_to_start_where_somebody_else_is_and_names_them(tmp_path):
+def test_a_graph_refuses_to_start_with_other_participants_and_names_them(tmp_path):
     graph = NodeGraph(tmp_path)
     with in_domain(graph.domain), participant('somebody', 'cell'):
         assert used_ports(graph.domain)

@@ -18,8 +18,11 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
+from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.data.bag.mcap_copy import scan
+from vdd_ros.data.decode.serialized import FieldType
 from vdd_ros.nodes import messages, qos
+from vdd_ros.nodes.listening import definitions_of
 from vdd_ros.nodes.recorder.causal_order import CausalOrder
 
 JOINTS = [f'joint{number}' for number in range(1, 8)]
@@ -39,11 +42,11 @@ class Robot:
         self._node = node
         self._graph = graph
         self.messages = 0
-        self.said = ''
+        self.printed = ''
         node.create_subscription(DiagnosticArray, '/diagnostics', self._note, qos.DIAGNOSTICS)
 
     def _note(self, message: DiagnosticArray) -> None:
-        self.said = message.status[0].message
+        self.printed = message.status[0].message
         self.messages = int({item.key: item.value for item in message.status[0].values}['messages'])
 
     def recorded(self, count: int) -> None:
@@ -115,9 +118,9 @@ def test_a_simulation_that_is_recorded_without_its_clock_is_reported(graph, tmp_
         robot.state(5_000_000_000 + tick * PERIOD)
         robot.command(tick)
     robot.recorded(40)
-    graph.until(lambda: robot.said)
+    graph.until(lambda: robot.printed)
     expected = 'record with use_sim_time (`vdd record-live --sim-time`)'
-    assert (expected in robot.said) != simulated
+    assert (expected in robot.printed) != simulated
     assert recorder.stop() == 0
 
 
@@ -145,7 +148,7 @@ def test_an_occupied_output_is_refused_in_one_line_and_left_alone(graph, tmp_pat
     assert not list(tmp_path.glob('.*'))
 
 
-def test_nothing_heard_leaves_nothing_behind(graph, tmp_path):
+def test_no_message_leaves_nothing_behind(graph, tmp_path):
     recorder = graph.start('recorder', output=tmp_path / 'bag')
     graph.until(lambda: 'recording' in recorder.text)
     assert recorder.stop() == 0
@@ -159,7 +162,7 @@ def marks(bag: list[tuple[str, int, object]]) -> list[tuple[str, dict[str, str]]
     return [(status.message, {item.key: item.value for item in status.values}) for status in found]
 
 
-def test_services_mark_episodes_and_say_why_they_do_not(graph, tmp_path):
+def test_services_mark_episodes_and_give_the_reason_if_they_do_not(graph, tmp_path):
     recorder = graph.start('recorder', output=tmp_path / 'bag', language='pick', topics="['notes']")
     robot = Robot(graph)
     notes = graph.node('notes').create_publisher(String, 'notes', qos.EPISODE)
@@ -228,10 +231,7 @@ def test_a_killed_recorder_loses_nothing_that_was_flushed_and_the_next_one_makes
     first.kill()
     second = graph.start('recorder', output=tmp_path / 'bag')
     graph.until(lambda: 'recording /joint_states' in second.text)
-    assert (
-        f'{tmp_path}/bag_recovered: 50 messages over 1.7 s; it was not closed; nothing is lost of what was'
-        in second.text
-    )
+    assert f'{tmp_path}/bag_recovered: 50 messages over 1.7 s; it was not closed; all written data are' in second.text
     # The publishers still count the killed one among their listeners: what is said now may come too early.
     graph.until(lambda: robot.state(0) or robot.messages)
     assert second.stop() == 0
@@ -245,7 +245,7 @@ def test_a_disk_that_is_nearly_full_ends_the_recording_with_a_whole_bag(graph, t
     robot = Robot(graph)
     graph.until(lambda: robot.state(0) or not recorder.alive)
     assert recorder.wait() == 2
-    assert 'expected 1e+06 MB free on the disk' in recorder.text and 'the bag is closed and whole' in recorder.text
+    assert 'expected 1e+06 MB free on the disk' in recorder.text and 'the bag is closed and complete' in recorder.text
     assert (tmp_path / 'bag' / 'metadata.yaml').exists() == ('no bag written' not in recorder.text)
     assert not list(tmp_path.glob('.*'))
 
@@ -339,3 +339,38 @@ def test_an_unstamped_message_before_any_state_is_dropped_and_counted():
     order.add(100, 'command', None, b'')
     assert not list(order.release(now=None))
     assert order.timeless == 1
+
+
+ACTIONS = """
+class Grip_Feedback:
+    @classmethod
+    def get_fields_and_field_types(cls):
+        return {'opening': 'double'}
+
+
+class Grip_FeedbackMessage:
+    @classmethod
+    def get_fields_and_field_types(cls):
+        return {'goal_id': 'unique_identifier_msgs/UUID', 'feedback': 'my_gripper/Grip_Feedback'}
+
+
+class Grip:
+    Feedback = Grip_Feedback
+
+    class Impl:
+        FeedbackMessage = Grip_FeedbackMessage
+"""
+"""What rosidl generates for an action, as far as its feedback goes."""
+
+
+def test_the_messages_of_an_action_are_found_in_the_package_that_rosidl_generates(tmp_path, monkeypatch):
+    folder = tmp_path / 'my_gripper' / 'action'
+    folder.mkdir(parents=True)
+    (folder / '__init__.py').write_text(ACTIONS)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = definitions_of('my_gripper/action/Grip_FeedbackMessage')
+    assert [name for name, _ in found['my_gripper/action/Grip_FeedbackMessage']] == ['goal_id', 'feedback']
+    assert found['my_gripper/action/Grip_Feedback'] == (('opening', FieldType('float64')),)
+    assert 'unique_identifier_msgs/msg/UUID' in found
+    with pytest.raises(ConfigurationError, match='install the ROS package your_gripper'):
+        definitions_of('your_gripper/action/Grip_FeedbackMessage')

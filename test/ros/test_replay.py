@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
-from arms import assert_smooth, limits_of
+from arms import Received, assert_smooth, limits_of
 from bags import read
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
@@ -63,10 +64,13 @@ def changer(graph, node):
 def test_an_episode_in_lockstep_is_the_one_that_was_recorded(graph, bag):
     graph.start('mujoco_bridge')
     node = graph.node('witness')
-    heard: list[np.ndarray] = []
+    received: list[np.ndarray] = []
     outcomes: list[messages.EpisodeEvent] = []
     commands = node.create_subscription(
-        Float64MultiArray, 'arm_controller/commands', lambda message: heard.append(np.array(message.data)), qos.COMMANDS
+        Float64MultiArray,
+        'arm_controller/commands',
+        lambda message: received.append(np.array(message.data)),
+        qos.COMMANDS,
     )
     node.create_subscription(
         DiagnosticArray, 'episode', lambda m: outcomes.append(messages.from_episode(m)), qos.EPISODE
@@ -78,21 +82,21 @@ def test_an_episode_in_lockstep_is_the_one_that_was_recorded(graph, bag):
     graph.until(lambda: commands.get_publisher_count() and reset.service_is_ready())
     future = reset.call_async(Trigger.Request())
     graph.until(lambda: future.done() and outcomes)
-    change(Transition.TRANSITION_ACTIVATE, insistently=True)  # until the arm has been heard
+    change(Transition.TRANSITION_ACTIVATE, insistently=True)  # until a joint state has arrived
     graph.until(lambda: outcomes[-1].kind == 'end')
     assert outcomes[-1].outcome == 'success'
     assert replay.stop() == 0
     recorded = commands_of(bag, 2)[::PER_TICK]  # the simulation waits for a command once per policy period
     moving = int((recorded != recorded[0]).any(axis=1).argmax())
     recorded = recorded[moving:]  # it begins at rest, for a while that cannot be told apart
-    begin = next(place for place, command in enumerate(heard) if np.array_equal(command, recorded[0]))
+    begin = next(place for place, command in enumerate(received) if np.array_equal(command, recorded[0]))
     unlimited = np.abs(np.diff(recorded, axis=0)).max(axis=1) < 0.05  # a limit may change what is faster
     last = len(recorded) if unlimited.all() else int((~unlimited).argmax())
     assert last > 20
-    np.testing.assert_array_equal(heard[begin : begin + last], recorded[:last])
+    np.testing.assert_array_equal(received[begin : begin + last], recorded[:last])
 
 
-def test_by_itself_it_puts_the_scene_back_plays_and_tells_what_came_of_it(graph, bag):
+def test_by_itself_it_puts_the_scene_back_plays_and_reports_the_result(graph, bag):
     graph.start('mujoco_bridge')
     replay = graph.start('replay', bag=bag, episode=-1, autostart=True, reset='mujoco_bridge/reset')
     graph.until(lambda: not replay.alive)
@@ -103,7 +107,7 @@ def test_by_itself_it_puts_the_scene_back_plays_and_tells_what_came_of_it(graph,
 class Follower:
     """An arm in wall time that goes where it is told, and says so while it is not mute."""
 
-    def __init__(self, graph, position: np.ndarray, read=lambda told: told) -> None:
+    def __init__(self, graph, position: np.ndarray, read=lambda reported: reported) -> None:
         """Stand somewhere; ``read`` makes joints in the order of the contract [rad] of what the controller is told."""
         node = graph.node('arm')
         self.position, self.mute, self._read = position, False, read
@@ -113,9 +117,9 @@ class Follower:
         node.create_timer(0.01, self._say)
         self.change = changer(graph, node)
 
-    def _on_command(self, message: Float64MultiArray) -> None:
+    def _on_command(self, message: Float64MultiArray, info: dict[str, int]) -> None:
         self.position = self._read(np.array(message.data))
-        self.commands.append(self.position)
+        self.commands.append(Received.of(self.position, info['source_timestamp']))
 
     def _say(self) -> None:
         if not self.mute:
@@ -123,6 +127,7 @@ class Follower:
             self._states.publish(messages.to_joint_state(time.time_ns(), JOINTS, self.position, zeros, zeros))
 
 
+@pytest.mark.realtime
 def test_through_its_lifecycle_it_approaches_plays_holds_and_brakes(graph, bag):
     strict = {'joint_limits': 'fr3'}
     settings = {'controller': 'my_controller', 'episode': -1, 'speed': 2.0, 'start_speed': 0.5, 'control_rate': 100.0}
@@ -131,13 +136,13 @@ def test_through_its_lifecycle_it_approaches_plays_holds_and_brakes(graph, bag):
     recorded = commands_of(bag, 5)
     arm = Follower(graph, recorded[0] + 0.05)
     arm.change(Transition.TRANSITION_CONFIGURE)
-    arm.change(Transition.TRANSITION_ACTIVATE, insistently=True)  # until the arm has been heard
+    arm.change(Transition.TRANSITION_ACTIVATE, insistently=True)  # until a joint state has arrived
     third = recorded[len(recorded) // 3]
     graph.until(lambda: any(np.abs(command - third).max() < 0.02 for command in arm.commands[-100:]))
-    way = np.abs(np.diff(arm.commands, axis=0))
-    assert way.max() < 2.2 * 0.01
+    steps = np.abs(np.diff(arm.commands, axis=0))
+    assert steps.max() < 2.2 * 0.01
     near = [place for place, command in enumerate(arm.commands) if np.abs(command - recorded[0]).max() < 2e-3]
-    assert near and way[: near[0]].max() <= 0.5 * 0.01 + 1e-9
+    assert near and steps[: near[0]].max() <= 0.5 * 0.01 + 1e-9
 
     arm.mute = True
     graph.until(lambda: 'holding: no joint state' in replay.text)
@@ -149,21 +154,23 @@ def test_through_its_lifecycle_it_approaches_plays_holds_and_brakes(graph, bag):
     arm.change(Transition.TRANSITION_DEACTIVATE)
     graph.until(lambda: np.array_equal(arm.commands[-1], arm.commands[-2]))
     limits = limits_of(**strict)
-    asked = np.diff(recorded, 2, axis=0) * (2 * PER_TICK / 0.035) ** 2
-    assert (np.abs(asked).max(axis=0) > limits.acceleration).any()
+    requested = np.diff(recorded, 2, axis=0) * (2 * PER_TICK / 0.035) ** 2
+    assert (np.abs(requested).max(axis=0) > limits.acceleration).any()
     assert_smooth(arm.commands, 100, limits)
     arm.change(Transition.TRANSITION_CLEANUP)
     assert replay.stop(signal.SIGTERM) == 0
 
 
 def test_what_cannot_be_played_ends_in_one_line(graph, bag):
-    told = {
+    reported = {
         'expected a bag to play; found none': {},
         'expected a rosbag2 at nowhere; found nothing there': {'bag': 'nowhere'},
         'expected episode 6 in': {'bag': bag, 'episode': 6},
         'expected joint states on /joint_states; found none; start the arm': {'bag': bag, 'startup_timeout': 0.2},
     }
-    players = {text: graph.start('replay', use_sim_time=False, autostart=True, **given) for text, given in told.items()}
+    players = {
+        text: graph.start('replay', use_sim_time=False, autostart=True, **given) for text, given in reported.items()
+    }
     for text, replay in players.items():
         assert replay.wait() == 2
         fatal = [line for line in replay.text.splitlines() if 'FATAL' in line]
@@ -235,7 +242,7 @@ def test_a_gripper_on_a_topic_of_its_own_is_commanded_along_in_the_units_and_ord
     replay = graph.start(
         'replay', use_sim_time=False, bag=tmp_path / 'bag', contract=contract, autostart=True, **backwards
     )
-    arm = Follower(graph, home, read=lambda told: np.radians(told[::-1]))
+    arm = Follower(graph, home, read=lambda reported: np.radians(reported[::-1]))
     grips: list[float] = []
     graph.node('gripper').create_subscription(Float64, 'gripper/command', lambda m: grips.append(m.data), qos.COMMANDS)
     graph.until(lambda: not replay.alive)

@@ -58,12 +58,13 @@ def test_commands_go_to_the_joints_by_the_names_that_the_robot_has(robot):
     position = np.arange(1.0, len(contract.robot.joints) + 1)
     still = np.zeros_like(position)
     window = CommandWindow(np.outer(np.arange(10), position), now, period, 6, is_smooth=True)
-    message = output.message(Command(position, still, still, 0, clamped=False, window=window))
+    (channel,) = output.channels
+    message = channel.message(Command(position, still, still, 0, clamped=False, window=window), now)
     assert message.joint_names[0] == ROBOTS[name]
     np.testing.assert_allclose(message.points[0].positions, position)
     np.testing.assert_allclose(message.points[0].velocities, position / 0.01)
     # Command 4 is that of two periods ago, and due in one.
-    np.testing.assert_allclose(output.position(message, now), 4 * position)
+    np.testing.assert_allclose(channel.position(message, now), 4 * position)
 
 
 def test_joint_states_are_read_by_the_names_that_the_robot_has(robot):

@@ -75,9 +75,9 @@ def record(path: Path, contract: Contract, positions: np.ndarray) -> None:
         for tick, position in enumerate(positions):
             stamp = 1 + tick * PERIOD
             seen = (position - measured.offset) / measured.factor
-            told = (position - commanded.offset) / commanded.factor
+            reported = (position - commanded.offset) / commanded.factor
             writer.write(states, stamp, bag_messages.joint_state(stamp, names, seen))
-            writer.write(commands, stamp, bag_messages.numbers(told))
+            writer.write(commands, stamp, bag_messages.numbers(reported))
         end = 2 + len(positions) * PERIOD
         writer.write('/episode', end, bag_messages.mark(end, 'end', index=0))
 
@@ -103,7 +103,7 @@ def test_the_robot_of_a_foreign_contract_is_simulated_whatever_its_topics_names_
     file = written(tmp_path, contract)
     replay_simulated(tmp_path / 'bag', contract=file, logs=tmp_path / 'logs', report=lines.append)
     assert yaml.safe_load((tmp_path / 'logs' / SCENE_FILE).read_text())['model'] == model
-    assert lines[0].startswith('the robot of the contract by itself') and len(lines) == 2
+    assert lines[0].startswith('the robot of the contract alone') and len(lines) == 2
     played = re.match(r'100% of 1\.2 s played; the arm at most ([\d.]+) rad from its commands', lines[1])
     # A servo that lags 33 ms behind .8 rad/s is 26 mrad behind; one that did not move would be .3 rad away.
     assert played is not None and 0.005 < float(played[1]) < 0.05, lines
@@ -126,7 +126,7 @@ def test_what_cannot_be_simulated_is_refused_before_anything_starts(tmp_path):
     record(tmp_path / 'bag', contract, swing(READY, 0.1))
     missing = contract_of('ur5e_joint', robot={**contract.robot.model_dump(), 'model': 'elsewhere.urdf'})
     for error, text, given in (
-        (ConfigurationError, 'the robot of avoiding, with the joints joint1.*leave --task out', {'task': 'avoiding'}),
+        (ConfigurationError, 'the robot of avoiding, with the joints joint1.*omit --task', {'task': 'avoiding'}),
         (ConfigurationError, 'a task or a scene', {'task': 'avoiding', 'scene': 'panda'}),
         (ModelError, 'elsewhere.urdf; found no such file', {'contract': written(tmp_path, missing)}),
     ):

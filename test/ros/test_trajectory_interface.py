@@ -43,7 +43,7 @@ class Run:
             contract, track, kinematics, period=SECOND // RATE, guarded=False, horizon=0.15
         )
         self.limits = Deployment(joint_limits='fr3').limits_of(contract, kinematics, lockstep=False)
-        self.output = Output(contract, interface='trajectory', controller='arm', period=SECOND // RATE)
+        (self.channel,) = Output(contract, interface='trajectory', controller='arm', period=SECOND // RATE).channels
         self._latency, self._error = latency, round(clock_error * SECOND)
         self._generator = np.random.default_rng(0)
         self._under_way: list = []
@@ -60,7 +60,7 @@ class Run:
                 self.loop.observe(now, simulation.position)
                 decided = self.loop.advance(now)
                 self.commands.append(decided.position)
-                message = self.output.message(decided)
+                message = self.channel.message(decided, now)
                 delay = round(self._generator.uniform(0, self._latency) * SECOND)
                 self._under_way.append((world.stamp + delay, from_trajectory(message)))
             while self._under_way and self._under_way[0][0] <= world.stamp:

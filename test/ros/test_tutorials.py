@@ -30,6 +30,13 @@ def shims(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize('page', [ROOT / 'README.md', *PAGES], ids=lambda page: page.stem)
+def test_a_page_says_how_to_activate_the_environment_before_its_first_vdd_command(page):
+    text = page.read_text(encoding='utf-8')
+    first = re.search(r'^ *(vdd|python3) ', text, flags=re.MULTILINE)
+    assert first is not None and '`. .venv/bin/activate`' in text[: first.start()]
+
+
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_tutorial_run(page, tmp_path):
     blocks = RUN.findall(page.read_text(encoding='utf-8'))
@@ -53,6 +60,11 @@ def test_the_commands_of_a_tutorial_run(page, tmp_path):
     if page.stem == 'bag_to_arm':
         assert len(json.loads((tmp_path / 'work' / 'outcomes.json').read_text())) == 2
     if page.stem == 'your_task':
+        driven = json.loads((tmp_path / 'work' / 'my_cell' / 'outcomes.json').read_text())['episodes']
+        assert [episode['outcome'] in ('success', 'failure') for episode in driven] == [True, True]
         report = json.loads((tmp_path / 'work' / 'my_cell' / 'student.report' / 'report.json').read_text())
         assert report['gate']['passes'] and report['ros']['episodes'] == 1
         assert 'passed its validation' in done.stdout
+    if page.stem == 'forbid_an_expert':
+        modes = [line.split() for line in done.stdout.splitlines() if line.strip().startswith('mode left-')]
+        assert len(modes) == 12 and all(with_rules == '0' for *_, with_rules in modes)

@@ -8,11 +8,13 @@ import time
 
 import imageio_ffmpeg
 import numpy as np
+import pytest
 from commander import Commander
 from std_srvs.srv import SetBool
 
 
-def test_without_a_display_the_scene_is_written_as_a_film_in_which_the_arm_moves(graph, tmp_path, monkeypatch):
+@pytest.mark.realtime
+def test_without_a_display_the_scene_is_written_as_a_video_in_which_the_arm_moves(graph, tmp_path, monkeypatch):
     for name in ('DISPLAY', 'WAYLAND_DISPLAY'):
         monkeypatch.delenv(name, raising=False)
     graph.start('mujoco_bridge', mode='realtime')
@@ -33,7 +35,7 @@ def test_without_a_display_the_scene_is_written_as_a_film_in_which_the_arm_moves
     assert np.abs(first - last).max() > 50
 
 
-def test_a_viewer_waits_while_the_bridge_is_paused_and_goes_on_with_it(graph, tmp_path):
+def test_a_viewer_waits_while_the_bridge_is_paused_and_continues_with_it(graph, tmp_path):
     graph.start('mujoco_bridge', mode='realtime')
     Commander(graph).reset()
     film = tmp_path / 'view.mp4'
@@ -57,8 +59,8 @@ def test_a_viewer_waits_while_the_bridge_is_paused_and_goes_on_with_it(graph, tm
     assert imageio_ffmpeg.count_frames_and_secs(str(film))[0] == 30
 
 
-def test_a_viewer_without_a_bridge_gives_up_and_says_what_to_start(graph, tmp_path):
+def test_a_viewer_without_a_bridge_gives_up_and_gives_the_remedy(graph, tmp_path):
     viewer = graph.start('viewer', use_sim_time=False, timeout=0.5, film=tmp_path / 'view.mp4')
     assert viewer.wait() == 2
-    assert 'expected a bridge mujoco_bridge to look at; found silence for 0.5 s; start mujoco_bridge' in viewer.text
+    assert 'expected a bridge mujoco_bridge; found no message for 0.5 s; start mujoco_bridge' in viewer.text
     assert not list(tmp_path.glob('*.mp4'))

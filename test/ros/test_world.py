@@ -29,8 +29,8 @@ def world(folder: Path, old: str = '', new: str = '', rate: float = 200.0, distu
     ('old', 'new', 'complaint'),
     [
         ('command_rate: 50', 'command_rate: 70', 'command_rate whose period is a whole number of physics steps'),
-        ('active: false', 'active: true', 'one active controller; found second under arm and forward'),
-        ('[second, first]', '[second, second]', 'joints for controller forward, each once; found second twice'),
+        ('active: false', 'active: true', 'one active controller for every joint; found second under arm and forward'),
+        ('[second, first]', '[second, second]', 'distinct joints for controller forward; found second twice'),
         ('[second, first]', '[second, third]', 'expected a joint third in the scene; found first, second'),
         ('rate: 50}', 'rate: 250}', 'at most 200 Hz for wrist, the rate of joint states; found 250 Hz'),
     ],
@@ -46,9 +46,9 @@ def test_states_cannot_come_oftener_than_physics_steps(tmp_path):
     assert world(tmp_path, rate=500.0).chunks == 10
 
 
-def test_lockstep_waits_for_all_that_it_is_told_to_wait_for_and_for_nobody_else(tmp_path):
+def test_lockstep_waits_for_all_that_it_is_configured_to_wait_for_and_for_no_other(tmp_path):
     place = world(tmp_path)
-    with pytest.raises(ConfigurationError, match='to wait for in lockstep; found leg; name some of arm, forward'):
+    with pytest.raises(ConfigurationError, match='to wait for in lockstep; found leg; use some of arm, forward'):
         Lockstep(place, ['gripper', 'leg'], place.advance)
     usual, controllers = Lockstep(place, [], place.advance), place.stage.controllers
     assert usual.awaited == ('arm',)
@@ -65,18 +65,18 @@ def test_lockstep_waits_for_all_that_it_is_told_to_wait_for_and_for_nobody_else(
     place.states()
     start = place.stamp
     for controller, stamp in (('arm', 0), ('forward', 0), ('gripper', 20), ('gripper', 20), ('arm', 40)):
-        both.heard(controller)
+        both.on_command(controller)
         assert place.stamp - start == stamp * _MS
 
 
 @pytest.mark.parametrize(('disturbances', 'lag'), [({}, 0), ({'latency': 0.012}, 14)])
 def test_a_period_ends_when_a_state_of_its_end_has_arrived(tmp_path, disturbances, lag):
     place = world(tmp_path, disturbances={'joint_states': disturbances})
-    heard = []
+    stamps = []
 
     def advance() -> None:
         place.advance()
-        heard.extend(state.stamp for state in place.states())
+        stamps.extend(state.stamp for state in place.states())
 
     lockstep = Lockstep(place, [], advance)
     place.reset()
@@ -84,8 +84,8 @@ def test_a_period_ends_when_a_state_of_its_end_has_arrived(tmp_path, disturbance
     start = place.stamp
     for period in range(1, 4):
         lockstep.go_on()
-        assert heard[-1] == start + period * 20 * _MS
-        assert place.stamp == heard[-1] + lag * _MS
+        assert stamps[-1] == start + period * 20 * _MS
+        assert place.stamp == stamps[-1] + lag * _MS
 
 
 def test_a_reset_that_cannot_be_leaves_everything_as_it_is(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from benchmarks.learning_on import WideDemonstrator, is_new
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import load_contract
 from vdd_ros.robot.kinematics import Kinematics
@@ -15,7 +16,7 @@ from vdd_ros.sim.demonstration import CONTROL_PERIOD, Teleoperation, demonstrate
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks import load_task
 from vdd_ros.sim.tasks.avoiding.demonstrator import AvoidingDemonstrator, DemonstratorSettings
-from vdd_ros.sim.tasks.avoiding.layout import FINISH, HEIGHT, ROD_RADIUS, ROWS, START, WAY_NAMES, WAYS
+from vdd_ros.sim.tasks.avoiding.layout import FINISH, HEIGHT, MODE_NAMES, MODES, ROD_RADIUS, ROWS, START
 from vdd_ros.sim.tasks.avoiding.success_detector import AvoidingSuccessDetector
 from vdd_ros.sim.tasks.avoiding.task import Avoiding
 from vdd_ros.sim.tasks.spline import monotone_spline
@@ -51,7 +52,7 @@ def test_unknown_task_is_answered_with_the_known_ones():
         load_task('juggling')
 
 
-def test_posts_of_the_scene_stand_where_the_layout_says(task: Avoiding):
+def test_posts_of_the_scene_stand_as_in_the_layout(task: Avoiding):
     model = task.simulation().model
     for number, row in enumerate(ROWS, 1):
         for post, x in enumerate(row.posts, 1):
@@ -96,22 +97,22 @@ def test_rod_touches_nothing_where_it_stands_free_and_a_post_where_it_does_not(t
                 assert task.new_success_detector().judge(simulation) == verdict, (row.y, post, gap)
 
 
-@pytest.mark.parametrize('way', range(24))
-def test_referee_names_the_way_by_the_gaps_where_the_rows_are_met(way: int):
-    middles = [sum(row.free(gap, 0.0, 0.05)) / 2 for row, gap in zip(ROWS, WAYS[way])]
+@pytest.mark.parametrize('mode', range(24))
+def test_success_detector_names_the_mode_by_the_gaps_where_the_rows_are_met(mode: int):
+    middles = [sum(row.free(gap, 0.0, 0.05)) / 2 for row, gap in zip(ROWS, MODES[mode])]
     success_detector = AvoidingSuccessDetector('tool_point')
     for y in np.arange(-0.28, 0.36, 0.01):
         success_detector.note(float(np.interp(y, [-0.1, 0.08, 0.26], middles)), float(y))
-        assert (success_detector.way is None) == (y < ROWS[2].y)
-    assert success_detector.way == way
-    assert WAY_NAMES[way] == '-'.join(row.gap_names[gap] for row, gap in zip(ROWS, WAYS[way]))
+        assert (success_detector.mode is None) == (y < ROWS[2].y)
+    assert success_detector.mode == mode
+    assert MODE_NAMES[mode] == '-'.join(row.gap_names[gap] for row, gap in zip(ROWS, MODES[mode]))
 
 
 def test_first_meeting_with_a_row_decides():
     success_detector = AvoidingSuccessDetector('tool_point')
     for x, y in ((0.45, -0.13), (0.55, -0.10), (0.50, 0.05), (0.30, 0.10), (0.70, 0.25), (0.70, 0.26), (0.30, 0.30)):
         success_detector.note(x, y)
-    assert WAY_NAMES[success_detector.way] == 'left-middle-rightmost'
+    assert MODE_NAMES[success_detector.mode] == 'left-middle-rightmost'
 
 
 def test_spline_is_exact_on_lines_and_overshoots_no_knot():
@@ -134,21 +135,21 @@ def test_spline_converges_with_second_order_at_least():
     assert error(11) / error(21) > 4
 
 
-def test_demonstrator_shows_every_way_once_in_a_round_and_clear_of_the_posts(task: Avoiding):
+def test_demonstrator_shows_every_mode_once_in_a_round_and_clear_of_the_posts(task: Avoiding):
     demonstrator = task.new_demonstrator(np.random.default_rng(3))
-    ways = []
+    modes = []
     for _ in range(48):
         path = _show(demonstrator)
-        ways.append(demonstrator.way)
+        modes.append(demonstrator.mode)
         success_detector = AvoidingSuccessDetector(task.tool)
         for x, y in path:
             success_detector.note(x, y)
-        assert success_detector.way == demonstrator.way
+        assert success_detector.mode == demonstrator.mode
         # Half the margin is planned for; noise of 0.6 mm takes less than 3 mm of it.
         assert _clearance(path) > 0.002
         assert path[-1, 1] > FINISH + 0.015
-    assert sorted(ways[:24]) == sorted(ways[24:]) == list(range(24))
-    assert ways[:24] != ways[24:]
+    assert sorted(modes[:24]) == sorted(modes[24:]) == list(range(24))
+    assert modes[:24] != modes[24:]
 
 
 def test_steps_ramp_up_and_are_then_even(task: Avoiding):
@@ -188,10 +189,10 @@ def test_settings_that_lead_nowhere_are_refused(wrong: dict):
         DemonstratorSettings(**wrong)
 
 
-def test_demonstrations_succeed_on_the_way_that_was_meant(task: Avoiding):
+def test_demonstrations_succeed_in_the_intended_mode(task: Avoiding):
     episodes = demonstrate(task, load_contract('avoiding_cartesian'), 24, seed=1)
     assert all(episode.success for episode in episodes)
-    assert sorted(episode.labels['way'] for episode in episodes) == sorted(WAY_NAMES)
+    assert sorted(episode.labels['mode'] for episode in episodes) == sorted(MODE_NAMES)
 
 
 @pytest.mark.parametrize('contract', ['avoiding_cartesian', 'avoiding_joint'])
@@ -220,7 +221,7 @@ def test_straight_on_is_a_failure_by_contact(task: Avoiding):
         simulation.step(_TICK)
         verdict = success_detector.judge(simulation)
     # It meets the first post, 25 mm beside its middle: at y = -.10 - sqrt(.04^2 - .025^2).
-    assert verdict == 'failure' and success_detector.way is None
+    assert verdict == 'failure' and success_detector.mode is None
     assert simulation.site_position(task.tool)[1] == pytest.approx(-0.131, abs=0.012)
 
 
@@ -256,3 +257,12 @@ def test_steps_of_physics_are_fine_enough(task: Avoiding):
 
 def _random() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+def test_the_demonstrator_of_a_25th_mode_passes_where_no_other_does(task: Avoiding):
+    contract = load_contract(task.contract)
+    for demonstrator, new in ((WideDemonstrator(_random()), True), (task.new_demonstrator(_random()), False)):
+        shown = demonstrate(task, contract, 3, 0, demonstrator=demonstrator)
+        assert all(episode.success for episode in shown)
+        assert [is_new(np.asarray(episode.observation)[:, :2]) for episode in shown] == [new] * 3
+        assert ({episode.labels['mode'] for episode in shown} == {'right-right-rightmost'}) == new

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vdd_ros.common.errors import ModelError
-from vdd_ros.sim.camera import Pinhole
+from vdd_ros.sim.camera import pinhole_of
 from vdd_ros.sim.renderer import Renderer, save_compiled
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.snapshot import snapshot
@@ -59,7 +59,7 @@ def in_world(renderer: Renderer, camera: str, points: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize('camera', ['plain', 'sensor'])
-def test_points_of_a_picture_lie_where_the_things_are_and_have_their_colours(simulation, renderer, camera):
+def test_points_of_an_image_lie_where_the_things_are_and_have_their_colours(simulation, renderer, camera):
     renderer.take(snapshot(simulation))
     picture, depth = renderer.draw(camera, _SIZE, deep=True)
     points = in_world(renderer, camera, renderer.pinhole(camera, _SIZE).points(depth).astype(float))
@@ -76,9 +76,9 @@ def test_points_of_a_picture_lie_where_the_things_are_and_have_their_colours(sim
     assert np.isinf(depth).any() and np.isnan(points[np.isinf(depth)]).all()
 
 
-def test_the_middle_of_a_picture_is_straight_ahead_and_a_stride_takes_every_so_many_pixels():
+def test_the_middle_of_an_image_is_straight_ahead_and_a_stride_takes_every_so_many_pixels():
     model = mujoco.MjModel.from_xml_string(_SCENE)
-    pinhole = Pinhole.of(model, model.camera('plain').id, 161, 121)
+    pinhole = pinhole_of(model, model.camera('plain').id, 161, 121)
     assert pinhole.centre == (80.0, 60.0)
     assert pinhole.focal[0] == pytest.approx(60.5 / np.tan(np.deg2rad(30)))
     depth = np.full((121, 161), 2.0, dtype=np.float32)
@@ -99,5 +99,5 @@ def test_a_snapshot_takes_the_drawing_to_where_the_scene_is(simulation, renderer
     columns = [np.argwhere(picture[..., 0] > 150)[:, 1].mean() for picture in (still, moved)]
     # Half a metre to the right of the camera at one metre's distance, in pixels of its focal length.
     assert columns[0] - columns[1] == pytest.approx(0.5 * renderer.pinhole('plain', _SIZE).focal[0], rel=0.03)
-    with pytest.raises(ModelError, match='a snapshot of the model that is drawn; found 3 numbers'):
+    with pytest.raises(ModelError, match='a snapshot of the rendered model; found 3 numbers'):
         renderer.take(np.zeros(3))

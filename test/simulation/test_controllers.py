@@ -1,4 +1,4 @@
-"""The rules of ros2_control's controllers: who is heard, what is refused, and where the servos are led when."""
+"""The rules of ros2_control's controllers: which commands they take, which they refuse, where they lead the servos."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_with_velocities_a_cubic_is_followed_exactly_and_with_accelerations_a_qu
     assert trajectory.at(2 * _S)[1] == 0
 
 
-def test_a_point_that_tells_no_velocity_is_reached_by_a_straight_line(simulation):
+def test_a_point_that_has_no_velocity_is_reached_by_a_straight_line(simulation):
     controller = follower(simulation)
     rows = [[np.nan, np.nan], [0.0, 0.0]]
     controller.accept(goal([[1.0, 0.0], [2.0, 0.0]], [1.0, 2.0], velocity=rows), 0)
@@ -192,7 +192,7 @@ _GOOD = [[0.1, 0.2], [0.3, 0.4]]
         (goal(_GOOD, [1, 2], stamp=7.9), 'ends after now, 10000000000 ns; found an end at 9900000000 ns'),
     ],
 )
-def test_a_goal_that_joint_trajectory_controller_refuses_is_refused_and_the_old_one_goes_on(simulation, wrong, named):
+def test_a_goal_that_joint_trajectory_controller_refuses_is_refused_and_the_old_one_continues(simulation, wrong, named):
     controller = follower(simulation)
     controller.accept(goal([[1.0, 1.0]], [10.0]), 10 * _S)
     with pytest.raises(InterfaceError, match=named):
@@ -219,7 +219,7 @@ def test_a_joint_belongs_to_one_active_controller_only(simulation):
 
 
 def test_joints_that_no_controller_can_have_are_named(simulation):
-    with pytest.raises(ConfigurationError, match='each once; found a twice'):
+    with pytest.raises(ConfigurationError, match='distinct joints for controller .*; found a twice'):
         PositionController('arm', simulation, ('a', 'b', 'a'))
     with pytest.raises(ModelError, match='joint elbow in the scene; found a, b, c'):
         TrajectoryController('arm', simulation, ('a', 'elbow'))

@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from vdd_ros.common.errors import ConfigurationError, ModelError, VddError
+from vdd_ros.common.errors import ConfigurationError, ModelError, SimulationError, VddError
 from vdd_ros.common.progress import silent
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.sim.demonstration import demonstrate
+from vdd_ros.sim.demonstration_tally import DemonstrationTally
 from vdd_ros.sim.disturbances import load_disturbances
 from vdd_ros.sim.tasks import SuccessDetector, Task, load_task, task_of
 from vdd_ros.validation.films import film_all
-from vdd_ros.validation.gate import Gate, Threshold
 from vdd_ros.validation.judgement import judge
 from vdd_ros.validation.report_file import read_report
 from vdd_ros.validation.rollout import BATCH, rollout
+from vdd_ros.validation.thresholds import Gate, Threshold
 from vdd_ros.validation.validate import Plan, validate
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -33,6 +34,7 @@ REACH = Path(__file__).parents[2] / 'examples' / 'reach'
 
 PUSH = """
 import numpy as np
+from vdd_ros.sim.start import Start
 from vdd_ros.sim.tasks import SceneTask, SuccessDetector
 
 
@@ -58,7 +60,7 @@ MODEL = """
   <worldbody>
     <body name="cart" gravcomp="1"><joint name="slide" type="slide" axis="1 0 0" damping="5"/>
       <geom size="0.05" mass="1"/>
-      <body name="flange" pos="0.1 0 0" gravcomp="1"><joint name="finger" type="slide" axis="0 1 0"/>
+      <body name="flange" pos="0.1 0 0" gravcomp="1"><joint name="finger" type="slide" axis="0 1 0" range="0 0.1"/>
         <geom size="0.01" mass="0.1"/>
       </body>
     </body>
@@ -90,7 +92,7 @@ action: {name: step, source: commanded, space: joint}
 
 @pytest.fixture
 def push(tmp_path: Path) -> Path:
-    """Return the file of a task with one way, no obstacles, no demonstrator and no drawing."""
+    """Return the file of a task with one mode, no obstacles, no demonstrator and no drawing."""
     (tmp_path / 'model.xml').write_text(MODEL)
     (tmp_path / 'scene.yaml').write_text(SCENE)
     (tmp_path / 'contract.yaml').write_text(CONTRACT % (tmp_path / 'model.xml'))
@@ -101,7 +103,7 @@ def push(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def reach(monkeypatch: pytest.MonkeyPatch) -> Task:
-    """Return the task of examples/reach: a URDF, two ways, a demonstrator."""
+    """Return the task of examples/reach: a URDF, two modes, a demonstrator."""
     monkeypatch.chdir(REACH)
     return load_task('task.py')
 
@@ -138,25 +140,36 @@ def test_a_task_may_be_an_instance_or_a_function_and_import_files_beside_it(push
 
 
 @pytest.mark.parametrize(
-    ('change', 'told'),
+    ('change', 'reported'),
     [
-        (('class Pushed', 'class Pushed('), 'line 6'),
+        (('class Pushed', 'class Pushed('), 'line 7'),
         (('import numpy', 'import numpi'), r'numpi.* in .*push\.py, line 2'),
         (('TASK = Push', ''), "no attribute 'TASK'"),
         (('TASK = Push', 'TASK = 7'), 'found a int'),
         (('    detector = Pushed\n', ''), r'found no detector; set them in .*push\.py'),
         (('scene.yaml', 'other.yaml'), 'expected a scene file at .*other.yaml'),
         (('contract.yaml', 'other.yaml'), 'expected a contract file'),
-        (('    time_limit = 1.0', "    obstacles = ('wall',)"), 'expected a geom wall in the scene; found'),
-        (('    time_limit = 1.0', "    tool = 'nose'"), 'expected a body nose in the scene; found'),
+        (
+            ('    time_limit = 1.0', "    obstacles = ('wall',)"),
+            'expected a geom or body wall in the scene; found',
+        ),
+        (('    time_limit = 1.0', "    tool = 'nose'"), 'expected a site or body nose in the scene; found'),
+        (
+            ("return 'success'", "simulation.touched(('cart',), ('wall',))\n        return 'success'"),
+            'expected a geom or body wall in the scene; found',
+        ),
+        (
+            ('    time_limit = 1.0', '    starts = (Start(position={"finger": 0.5}),)'),
+            'finger within its limits, 0 to 0.1 m',
+        ),
         (("return 'success' if", "return 'won' if True or"), r"found 'won' and 0 of Pushed"),
         (("place('flange')[0]", "place('flange')[7]"), r'IndexError.*; correct the success detector of the task push'),
     ],
 )
-def test_a_task_that_is_wrong_is_refused_with_its_place(push, change, told):
+def test_a_task_that_is_wrong_is_refused_with_its_place(push, change, reported):
     assert change[0] in PUSH
     push.write_text(PUSH.replace(*change))
-    with pytest.raises(VddError, match=told):
+    with pytest.raises(VddError, match=reported):
         load_task(push)
 
 
@@ -176,14 +189,14 @@ def test_a_policy_period_must_be_a_whole_number_of_physics_steps(push):
         load_task(push)
 
 
-def test_a_detector_whose_way_is_none_of_the_task_is_named(push):
+def test_a_detector_whose_mode_is_not_of_the_task_is_named(push):
     class Lost(SuccessDetector):
         def judge(self, simulation: object) -> str:
             return 'running'
 
-        way = 3
+        mode = 3
 
-    with pytest.raises(ConfigurationError, match="a way from 0 to 0, or None; found 'running' and 3 of Lost"):
+    with pytest.raises(ConfigurationError, match="a mode from 0 to 0, or None; found 'running' and 3 of Lost"):
         load_task(push).judge(Lost(), load_task(push).simulation())
 
 
@@ -194,9 +207,24 @@ def test_joints_that_the_policy_does_not_command_are_held(push):
     np.testing.assert_allclose(simulation.data.qpos, [0.2, 0.03], atol=1e-6)
 
 
-def test_a_task_without_demonstrator_says_how_to_record(push):
+def test_a_task_without_demonstrator_gives_the_remedy(push):
     with pytest.raises(ConfigurationError, match='vdd record-live'):
         load_task(push).new_demonstrator(np.random.default_rng())
+
+
+def test_demonstrations_are_given_up_after_failures_without_a_success_or_after_too_many():
+    tally = DemonstrationTally('push')
+    for _ in range(19):
+        tally.fail('one')
+    with pytest.raises(SimulationError, match=r'within 20; found 20 failures and 0 successes: one \(19\), other \(1\)'):
+        tally.fail('other')
+    tally = DemonstrationTally('push', max_failures=30)
+    tally.succeed()
+    for _ in range(30):
+        tally.fail('one')
+    with pytest.raises(SimulationError, match='at most 30 failed demonstrations of push; found 31 failures and 1 '):
+        tally.fail('one')
+    assert (tally.successes, tally.failures) == (1, 31)
 
 
 def test_the_hash_of_a_scene_is_that_of_its_files_wherever_they_are(push, tmp_path):
@@ -208,11 +236,11 @@ def test_the_hash_of_a_scene_is_that_of_its_files_wherever_they_are(push, tmp_pa
     assert load_task(push).scene_hash != before
 
 
-def test_demonstrations_on_a_urdf_succeed_on_both_ways(reach):
+def test_demonstrations_on_a_urdf_succeed_in_both_modes(reach):
     contract = load_contract(reach.contract)
     shown = demonstrate(reach, contract, 6, seed=0)
     assert all(episode.success for episode in shown)
-    assert {episode.labels['way'] for episode in shown} == {'near', 'far'}
+    assert {episode.labels['mode'] for episode in shown} == {'near', 'far'}
     # A straight line meets the post, which is named by its body.
     artifactless = functools.partial(_Straight, contract)
     failed = rollout(reach, contract, artifactless, 1, seed=0)
@@ -237,7 +265,7 @@ def test_worker_processes_load_a_foreign_task_themselves(push, monkeypatch):
     student = save_student(push.parent / 'student', [[0.03]], push.parent / 'contract.yaml')
     policy = functools.partial(DistilledPolicy.load, student)
     one, two = (rollout(task, contract, policy, BATCH + 1, 0, processes) for processes in (1, 2))
-    assert one.success.all() and set(one.way) == {0}
+    assert one.success.all() and set(one.mode) == {0}
     np.testing.assert_array_equal(one.steps, two.steps)
     assert np.isnan(one.clearance).all()
 
@@ -267,7 +295,7 @@ def test_a_task_has_the_scenarios_beside_its_scene(push):
     scene = load_task(push).scene
     assert load_disturbances('windy', scene).commands.latency == 0.1
     assert not load_disturbances('late_commands', scene).is_nominal
-    with pytest.raises(ConfigurationError, match='found windy; name one of nominal'):
+    with pytest.raises(ConfigurationError, match='found windy; use one of nominal'):
         load_disturbances('windy')
 
 

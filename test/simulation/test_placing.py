@@ -1,4 +1,4 @@
-"""The Placing task: a UR5e of primitive shapes, a gripper that holds, 12 ways to put a pan into a tray."""
+"""The Placing task: a UR5e of primitive shapes, a gripper that holds, 12 modes of putting a pan into a tray."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_arm_has_the_limits_of_a_ur5e(kinematics: Kinematics):
     np.testing.assert_allclose(kinematics.velocity_limits, [np.pi] * 6 + [0.075], rtol=1e-5)
 
 
-def test_scene_is_as_the_layout_says(task: Placing):
+def test_scene_is_as_in_the_layout(task: Placing):
     model = task.simulation().model
     np.testing.assert_allclose(model.body('post').pos[:2], layout.POST)
     assert model.geom('post').size[0] == layout.POST_RADIUS
@@ -85,11 +85,11 @@ def test_arm_starts_pointing_down_above_the_pan(task: Placing, kinematics: Kinem
     np.testing.assert_allclose(np.abs(down), [0, np.sqrt(0.5), np.sqrt(0.5), 0], atol=1e-6)
 
 
-def test_one_round_of_demonstrations_takes_every_way_and_succeeds(task: Placing):
+def test_one_round_of_demonstrations_takes_every_mode_and_succeeds(task: Placing):
     episodes = demonstrate(task, load_contract('placing_cartesian'), 12, seed=1)
     assert all(episode.success for episode in episodes)
-    assert sorted(episode.labels['way'] for episode in episodes) == sorted(layout.WAY_NAMES)
-    assert len(layout.WAY_NAMES) == 12
+    assert sorted(episode.labels['mode'] for episode in episodes) == sorted(layout.MODE_NAMES)
+    assert len(layout.MODE_NAMES) == 12
     for episode in episodes:
         # The hand goes down, takes, lifts and carries, and lets go in the end.
         fingers = episode.observation[:, 3]
@@ -123,10 +123,10 @@ def _carried(task: Placing, kinematics: Kinematics, *points: tuple[float, float,
     orientation = kinematics.tool_orientation(joints)
     hand = np.array([*layout.START, layout.OPEN])
     for point in points:
-        way = np.array(point) - hand
-        steps = max(1, int(np.ceil(max(np.linalg.norm(way[:3]) / 0.010, abs(way[3]) / 0.003))))
+        motion = np.array(point) - hand
+        steps = max(1, int(np.ceil(max(np.linalg.norm(motion[:3]) / 0.010, abs(motion[3]) / 0.003))))
         for share in np.arange(1, steps + 1) / steps:
-            goal = hand + share * way
+            goal = hand + share * motion
             joints = kinematics.solve(goal[:3], orientation, joints)
             joints[-1] = goal[3]
             simulation.set_command(joints)
@@ -149,7 +149,7 @@ _TAKEN = (
 
 
 @pytest.mark.parametrize(
-    ('points', 'verdict', 'way'),
+    ('points', 'verdict', 'mode'),
     [
         # Straight through the post.
         ([*_TAKEN, (_X, 0.2, 0.16, layout.CLOSED)], 'failure', None),
@@ -177,10 +177,10 @@ _TAKEN = (
         ),
     ],
 )
-def test_referee_judges_what_became_of_the_pan(task: Placing, kinematics: Kinematics, points, verdict, way):
+def test_success_detector_judges_what_became_of_the_pan(task: Placing, kinematics: Kinematics, points, verdict, mode):
     found, success_detector = _carried(task, kinematics, *points)
     assert found == verdict
-    assert (None if success_detector.way is None else layout.WAY_NAMES[success_detector.way]) == way
+    assert (None if success_detector.mode is None else layout.MODE_NAMES[success_detector.mode]) == mode
 
 
 def test_contract_without_the_gripper_is_refused(task: Placing):

@@ -11,7 +11,7 @@ from vdd_ros.common.errors import ArtifactError, ConfigurationError
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.policy.chunk import Plan
 from vdd_ros.sim.tasks import Task, load_task
-from vdd_ros.sim.tasks.avoiding.layout import START, WAY_NAMES
+from vdd_ros.sim.tasks.avoiding.layout import MODE_NAMES, START
 from vdd_ros.validation.rollout import BATCH, rollout
 
 _VIA_Y = (-0.28, -0.14, -0.06, 0.04, 0.12, 0.22, 0.40)
@@ -22,7 +22,7 @@ _VIA_X = {
 
 
 class Guide:
-    """Knows two ways by heart and draws one of them, as an expert, at the start of each episode."""
+    """Has stored two paths and draws one of them, as an expert, at the start of each episode."""
 
     def __init__(self, horizon: int = 1) -> None:
         """Plan so many steps at a time."""
@@ -31,7 +31,7 @@ class Guide:
         self.windows: list[np.ndarray] = []
 
     def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
-        """Follow the way that lies nearer; at the start, where both meet, draw."""
+        """Follow the path that lies nearer; at the start, where both meet, draw."""
         self.batches.append(len(observation))
         self.windows.append(observation)
         xy = observation[:, -1, :2]
@@ -41,7 +41,7 @@ class Guide:
         action = np.empty((len(xy), self.horizon, 2))
         for step in range(self.horizon):
             y = xy[:, 1] + 0.01
-            x = np.array([np.interp(height, _VIA_Y, list(_VIA_X.values())[way]) for height, way in zip(y, expert)])
+            x = np.array([np.interp(height, _VIA_Y, list(_VIA_X.values())[mode]) for height, mode in zip(y, expert)])
             following = np.stack([x, y], axis=1)
             action[:, step] = following - xy
             xy = following
@@ -77,14 +77,14 @@ def contract() -> Contract:
     return load_contract('avoiding_cartesian')
 
 
-def test_planner_that_knows_two_ways_takes_both_and_succeeds(task: Task, contract: Contract):
+def test_planner_with_two_modes_uses_both_and_succeeds(task: Task, contract: Contract):
     rollouts = rollout(task, contract, Guide, 12, seed=0)
     assert rollouts.success.all()
-    assert {WAY_NAMES[way] for way in rollouts.way} == set(_VIA_X)
+    assert {MODE_NAMES[mode] for mode in rollouts.mode} == set(_VIA_X)
     for episode in range(12):
-        # Once chosen, the way is kept, and the experts tell which it was.
+        # Once chosen, the path is kept, and the experts tell which it was.
         experts = rollouts.experts[episode]
-        assert np.all(experts == experts[0]) and WAY_NAMES[rollouts.way[episode]] == list(_VIA_X)[experts[0]]
+        assert np.all(experts == experts[0]) and MODE_NAMES[rollouts.mode[episode]] == list(_VIA_X)[experts[0]]
         assert len(experts) == rollouts.steps[episode] == len(rollouts.paths[episode]) - 1
         np.testing.assert_allclose(rollouts.paths[episode][0], [*START, 0.12], atol=1e-9)
         assert rollouts.paths[episode][-1][1] > 0.35 > rollouts.paths[episode][-2][1]
@@ -99,10 +99,10 @@ def test_equal_seeds_give_equal_rollouts_whatever_the_number_of_processes(task: 
     assert progress[-1] == (episodes, episodes)
     for first, second in zip(one.paths, two.paths):
         np.testing.assert_array_equal(first, second)
-    np.testing.assert_array_equal(one.way, two.way)
-    assert not np.array_equal(one.way[:12], other.way)
-    # Twelve draws of two ways: batches that shared their chance would agree.
-    assert not np.array_equal(one.way[:12], one.way[BATCH:])
+    np.testing.assert_array_equal(one.mode, two.mode)
+    assert not np.array_equal(one.mode[:12], other.mode)
+    # Twelve draws of two paths: batches that shared their chance would agree.
+    assert not np.array_equal(one.mode[:12], one.mode[BATCH:])
 
 
 def test_planner_is_called_once_for_all_and_only_when_a_chunk_is_used_up(task: Task, contract: Contract):
@@ -115,7 +115,7 @@ def test_planner_is_called_once_for_all_and_only_when_a_chunk_is_used_up(task: T
     np.testing.assert_allclose(np.diff([window[0, -1, 1] for window in guide.windows[:5]]), 0.04, atol=1e-5)
 
 
-def test_planner_sees_the_window_that_the_contract_asks_for(task: Task, contract: Contract):
+def test_planner_sees_the_window_that_the_contract_defines(task: Task, contract: Contract):
     wide = contract.model_copy(update={'observation_horizon': 3, 'observation_stride': 2})
     guide = Guide()
     rollout(task, wide, lambda: guide, 1, seed=0)
@@ -127,7 +127,7 @@ def test_planner_sees_the_window_that_the_contract_asks_for(task: Task, contract
 
 def test_straight_on_fails_at_the_first_post(task: Task, contract: Contract):
     rollouts = rollout(task, contract, functools.partial(Constant, (0.0, 0.01)), 2, seed=0)
-    assert not rollouts.success.any() and np.all(rollouts.way == -1)
+    assert not rollouts.success.any() and np.all(rollouts.mode == -1)
     assert rollouts.paths[0][-1][1] < -0.1
     np.testing.assert_array_equal(rollouts.experts[0], -1)
 

@@ -153,28 +153,44 @@ def test_a_urdf_moves_with_its_mimic_joints_and_collision_meshes_from_packages(t
     ('old', 'new', 'named'),
     [
         ('timestep: 0.001', 'timestep: fast', r'scene.yaml, line 3; found timestep'),
-        ('stiffness: 500', 'stifness: 500', r'scene.yaml, line 8; found servos.0.stifness'),
+        (
+            'stiffness: 500',
+            'stifness: 500',
+            r'line 8; found servos.0.stifness.*mean stiffness\? known settings of servos.0: joints, ',
+        ),
         ('force: 50', 'force: -1', r'scene.yaml, line 10; found servos.0.force'),
         ('joints: [elbow, shoulder]', 'joints: []', r'line 16; found controllers.arm_controller.position.joints'),
         ('type: position', 'type: spline', r'scene.yaml, line 16'),
-        ('timestep: 0.001', 'model: arm.xml', 'model a second time'),
-        ('model: arm.xml', '', 'found none, but timestep, attachments, servos'),
+        (
+            '[elbow, shoulder]}',
+            '[elbow], activ: 1}',
+            r'line 16; .*mean active\? known settings .*: type, joints, active$',
+        ),
+        ('timestep: 0.001', 'model: arm.xml', 'model twice'),
+        ('model: arm.xml', '', 'found none, with timestep, attachments, servos'),
         ('model: arm.xml', 'model: leg.xml', 'leg.xml; found no such file'),
         ('servos:', 'servos: [', 'a scene file in .*scene.yaml, line'),
-        ('to: flange', 'to: wrist', 'site or body wrist that carries .*found flange, '),
+        ('to: flange', 'to: wrist', 'site or body wrist to attach .*found flange, '),
         ('[shoulder, elbow]', '[shoulder, knee]', 'joint knee in .*arm.xml for a servo; found shoulder, elbow'),
         ("['*']", "['leg*']", r'body leg\* in .*arm.xml'),
         ('[elbow, shoulder]', '[elbow, knee]', 'joint knee in the scene; found shoulder, elbow'),
         ('keyframe: bent', 'keyframe: straight', 'key straight in the scene; found bent'),
         ('start: {elbow', 'start: {ankle', 'joint ankle in the scene'),
+        ('elbow: 0.5', 'shoulder: 3.1', r'position of shoulder within its limits, -2.967 to 2.967 rad; found 3.1 rad'),
+        ('elbow: 0.5', 'hand_finger: 0.05', 'position of hand_finger within its limits, 0 to 0.04 m; found 0.05 m'),
     ],
 )
-def test_what_cannot_be_built_is_told_with_file_and_line_or_element(tmp_path: Path, old: str, new: str, named: str):
+def test_what_cannot_be_built_is_reported_with_file_and_line_or_element(tmp_path: Path, old: str, new: str, named: str):
     with pytest.raises(VddError, match=named):
         opened(scene(tmp_path, **{old: new}))
 
 
-def test_a_malformed_model_is_told_with_its_line(tmp_path: Path):
+def test_a_recorded_start_may_be_outside_the_limits_by_measurement_noise(tmp_path: Path):
+    simulation = opened(scene(tmp_path, **{'elbow: 0.5': 'shoulder: 2.98, hand_finger: 0.041'}))
+    assert simulation.data.joint('shoulder').qpos == pytest.approx(2.98)
+
+
+def test_a_malformed_model_is_reported_with_its_line(tmp_path: Path):
     file = scene(tmp_path)
     (tmp_path / 'arm.xml').write_text(_ARM.replace('<keyframe>', '<keyframes>\n<keyframe>'), encoding='utf-8')
     with pytest.raises(ModelError, match='arm.xml; found mismatched tag: line'):

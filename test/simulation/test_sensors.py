@@ -106,7 +106,7 @@ def test_measuring_does_not_change_the_motion_by_a_single_bit():
     np.testing.assert_array_equal(plain.data.qvel, watched.data.qvel)
 
 
-def test_readings_come_as_often_as_the_rate_says_and_as_late_as_the_latency():
+def test_readings_come_as_often_as_the_rate_and_as_late_as_the_latency():
     wrist = {'type': 'force_torque', 'site': 'flange', 'rate': 60}
     simulation, suite = mounted({'wrist': {'latency': 0.02}}, wrist=wrist)
     stamps = []

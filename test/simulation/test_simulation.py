@@ -125,6 +125,8 @@ def test_servos_settle_on_the_command_within_torque_limits_and_without_overshoot
 
 
 def test_contact_within_a_step_is_not_missed_and_is_forgotten_at_the_reset(ball: Simulation):
+    with pytest.raises(ModelError, match='a geom or body flor in the scene; found'):
+        ball.touched(('ball',), ('flor',))
     # Falls 0.1 m in 0.143 s, bounces without loss, and is in the air again at 0.25 s.
     ball.step(100_000_000)
     assert not ball.touched(('ball',), ('floor',))
@@ -139,7 +141,7 @@ def test_contact_within_a_step_is_not_missed_and_is_forgotten_at_the_reset(ball:
     assert not ball.touched(('ball',), ('floor',))
 
 
-def test_position_servo_is_told_from_other_actuators(ball: Simulation):
+def test_position_servo_is_distinguished_from_other_actuators(ball: Simulation):
     ball.set_command(np.array([0.3]))
     ball.step(3_000_000_000)
     np.testing.assert_allclose(ball.position, [0.3], atol=1e-3)
@@ -167,7 +169,7 @@ def test_picture_shows_the_rod_and_keeps_its_size():
     simulation.close()
 
 
-def test_machine_without_opengl_is_told_what_to_install():
+def test_machine_without_opengl_gets_the_remedy():
     code = (
         'from vdd_ros.sim.tasks import load_task\n'
         'from vdd_ros.common.errors import SimulationError\n'
@@ -236,3 +238,5 @@ def test_absent_parts_of_a_scene_are_named_in_the_error(panda: Simulation, tmp_p
         panda.site_position('elbow')
     with pytest.raises(ModelError, match='camera top in the scene; found none'):
         panda.render('top')
+    with pytest.raises(ModelError, match='a site or body elbow in the scene; found site: tool_point, body: world'):
+        panda.place('elbow')

@@ -91,7 +91,7 @@ def test_exclude_and_srdf_name_the_pairs_that_do_not_collide(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ('values', 'told'),
+    ('values', 'reported'),
     [
         ({'exclude': [['l1', 'l9']]}, 'a body l9 .* base, l1.* correct `exclude`'),
         ({'srdf': 'absent.srdf'}, 'an SRDF at .*absent.srdf.* correct `srdf`'),
@@ -100,9 +100,9 @@ def test_exclude_and_srdf_name_the_pairs_that_do_not_collide(tmp_path: Path):
         ({'without_collision': ['hand*']}, 'a link hand.* correct `without_collision`'),
     ],
 )
-def test_what_a_scene_names_and_the_robot_lacks_is_refused(tmp_path: Path, values: dict, told: str):
+def test_what_a_scene_names_and_the_robot_lacks_is_refused(tmp_path: Path, values: dict, reported: str):
     (tmp_path / 'other.xml').write_text('<mujoco/>')
-    with pytest.raises(ModelError, match=told):
+    with pytest.raises(ModelError, match=reported):
         _scene(tmp_path, _arm(), **values)
 
 
@@ -145,7 +145,7 @@ def test_a_link_whose_weight_is_in_what_is_fixed_to_it_is_left_as_it_is(tmp_path
     assert _scene(tmp_path, urdf, missing_mass=0.5).model.body('l3').mass < 1e-5
 
 
-def test_the_benchmark_moves_an_arm_by_yaml_alone_and_says_which_it_cannot(tmp_path: Path):
+def test_the_benchmark_moves_an_arm_by_yaml_alone_and_names_the_others(tmp_path: Path):
     (tmp_path / 'maker').mkdir()
     (tmp_path / 'maker' / 'arm.urdf').write_text(_arm())
     servos = [{'joints': ['j1', 'j2', 'j3'], 'stiffness': 2000.0, 'damping': 200.0, 'armature': 0.1}]

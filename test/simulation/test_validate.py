@@ -21,10 +21,11 @@ from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.sim.film import Film
 from vdd_ros.sim.tasks import load_task
 from vdd_ros.validation.films import worth_seeing
-from vdd_ros.validation.gate import Gate, Threshold, require
+from vdd_ros.validation.gate import require
 from vdd_ros.validation.report_file import FORMAT, read_report
 from vdd_ros.validation.rollout import Recorded, Rollouts, Timing, Trial, rollout, rollout_all
 from vdd_ros.validation.scenarios import described, load_scenarios
+from vdd_ros.validation.thresholds import Gate, Threshold
 from vdd_ros.validation.validate import Plan, validate
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -80,7 +81,7 @@ def test_report_shows_the_student_as_deployed_with_causes_and_limits_that_acted(
     assert (deployed['student']['episodes'], slow['student']['episodes']) == (4, 1)
     assert deployed['student']['causes'] == {'collision': 4} and deployed['teacher'] is None
     page = (validated / 'student.report' / 'report.html').read_text()
-    assert page.index('Why episodes failed') < page.index('4 x collision')
+    assert page.index('Causes of failure') < page.index('4 x collision')
 
 
 def test_limits_that_acted_are_counted_by_joint(validated):
@@ -106,7 +107,7 @@ def test_rules_that_avoid_a_zone_keep_the_tool_out_of_it_in_rollouts(tmp_path):
     assert left['free'] < 0.5 and left['ruled'] > 0.52
 
 
-def test_student_that_fails_is_told_so_and_does_not_come_through(validated):
+def test_student_that_fails_gets_an_error_and_does_not_come_through(validated):
     report = read_report(validated / 'student.report')
     assert not report['gate']['passes'] and 'nominal: success is 0' in report['gate']['text']
     gate = Gate(scenarios={'nominal': Threshold(success=0.5)})
@@ -116,32 +117,32 @@ def test_student_that_fails_is_told_so_and_does_not_come_through(validated):
     assert require(None, load_artifact(validated / 'student'), Deployment(), gate=lenient)
 
 
-def test_cost_sheet_says_in_words_what_the_student_costs_and_what_was_not_tested(validated):
+def test_cost_sheet_describes_what_the_student_costs_and_what_was_not_tested(validated):
     report = read_report(validated / 'student.report')
     cost, page = report['cost'], (validated / 'student.report' / 'report.html').read_text()
     lines = dict(cost['lines'])
-    assert list(lines)[:4] == ['Demonstrations', 'Training', 'Inference', 'Success and variety']
+    assert list(lines)[:4] == ['Demonstrations', 'Training', 'Inference', 'Success and modes']
     student = cost['inference']['student']
-    assert 0 < student['answer'] == report['student']['latency_us']['processor'] / 1e6
-    assert student['load'] == pytest.approx(student['answer'] / report['subject']['period'])  # one step, one answer
-    assert student['price'] == pytest.approx(2 * student['load']) and 'At 2 for an hour' in lines['Inference']
-    assert 'was not recorded' in lines['Training'] and 'The teacher was not tried' in lines['Success and variety']
-    assert lines['Tested'].startswith('13 simulated rollouts of the student in 5 worlds: nominal (4), calm (2)')
-    assert 'A real arm' in lines['Not tested'] and 'the way over ROS' in lines['Not tested']
-    assert 'the world everything' in lines['Not tested'] and 'calm' not in lines['Not tested']
+    assert 0 < student['call'] == report['student']['latency_us']['processor'] / 1e6
+    assert student['load'] == pytest.approx(student['call'] / report['subject']['period'])  # one call per step
+    assert student['price'] == pytest.approx(2 * student['load']) and 'At 2 per core and hour' in lines['Inference']
+    assert 'is unknown' in lines['Training'] and 'The teacher was not evaluated' in lines['Success and modes']
+    assert lines['Tested'].startswith('13 simulated rollouts of the student in 5 scenarios: nominal (4), calm (2)')
+    assert 'A real arm' in lines['Not tested'] and 'operation over ROS' in lines['Not tested']
+    assert 'the scenario everything' in lines['Not tested'] and 'calm' not in lines['Not tested']
     assert 'collision' in lines['Remaining risks'] and 'The gate is not passed' in lines['Remaining risks']
-    assert page.index('Cost sheet') < page.index('at 2 for an hour'.replace('at', 'At'))
+    assert page.index('Cost sheet') < page.index('At 2 per core and hour')
 
 
-def test_page_says_the_verdict_first_and_needs_no_other_file(validated):
+def test_page_starts_with_the_verdict_and_needs_no_other_file(validated):
     page = (validated / 'student.report' / 'report.html').read_text()
-    assert page.index('must not command an arm') < page.index('In every world') < page.index('The ways taken')
+    assert page.index('must not command an arm') < page.index('<h2>Scenarios') < page.index('Paths and modes')
     for source in ('src="http', 'href="', 'src="films'):
         assert source not in page
     assert page.count('src="data:') == page.count('src="')
 
 
-def test_films_are_whole_within_the_page_and_nothing_half_written_is_left(validated, tmp_path):
+def test_videos_are_whole_within_the_page_and_nothing_half_written_is_left(validated, tmp_path):
     plan = Plan(scenarios=('nominal',), episodes=1, deployed_episodes=0, ros_episodes=0, films=True)
     validate(tmp_path / 'r', plan, student=validated / 'student', progress=silent)
     assert [path.name for path in (tmp_path / 'r' / 'films').iterdir()] == ['nominal.mp4']
@@ -171,7 +172,7 @@ def test_recorded_actions_done_again_end_as_they_did(task):
     recorded = Recorded(tuple(each.observation[0] for each in shown), tuple(each.action for each in shown))
     rollouts = rollout(place, contract, recorded, 4, seed=0)
     assert rollouts.success.all()
-    assert [place.way_names[way] for way in rollouts.way] == [each.labels['way'] for each in shown]
+    assert [place.mode_names[mode] for mode in rollouts.mode] == [each.labels['mode'] for each in shown]
     assert all(np.all(experts == -1) for experts in rollouts.experts)
 
 
@@ -210,7 +211,7 @@ def test_limits_of_the_robot_hold_in_rollouts_and_are_counted():
     assert turned == pytest.approx(4 * 0.2175 * 0.035, rel=0.02)
 
 
-def test_everything_is_every_other_trouble_at_once():
+def test_everything_is_all_other_disturbances_at_once():
     for name in ('avoiding', 'placing'):
         scenarios = load_scenarios(load_task(name))
         whole = scenarios.pop('everything')
@@ -239,7 +240,7 @@ def _nothing() -> Recorded:
 
 
 def test_scenarios_are_described_in_words():
-    assert described(Disturbances()) == 'as in the model'
+    assert described(Disturbances()) == 'no disturbances'
     late = Disturbances.parse({'joint_states': {'latency': 0.03}, 'randomization': {'mass': {'between': [0.9, 1.1]}}})
     assert described(late) == 'joint states: latency 0.03 s; mass: x 0.9 to 1.1'
 
@@ -259,19 +260,19 @@ def test_rollouts_are_set_up_as_the_policy_node_is(tmp_path):
         load_deployment(file)
 
 
-def test_failures_are_shown_first_and_ways_in_turn():
+def test_failures_are_shown_first_and_modes_in_turn():
     success = np.array([True, True, False, True, True, False, False, False])
     count = len(success)
     rollouts = Rollouts(
         success=success,
-        way=np.array([0, 0, -1, 1, 2, -1, -1, -1]),
+        mode=np.array([0, 0, -1, 1, 2, -1, -1, -1]),
         steps=np.ones(count),
         clamped=np.zeros(count),
         clearance=np.zeros(count),
         paths=(),
         states=(),
         experts=(),
-        way_names=('a', 'b', 'c'),
+        mode_names=('a', 'b', 'c'),
         period=0.1,
         seconds=1.0,
     )
@@ -279,8 +280,8 @@ def test_failures_are_shown_first_and_ways_in_turn():
     assert worth_seeing(rollouts, 3) == [2, 0, 3]
 
 
-def test_pictures_of_a_film_are_all_alike_and_an_error_leaves_none(tmp_path):
-    with pytest.raises(SimulationError, match='pictures of 64 x 48'), Film(tmp_path / 'film.mp4') as film:
+def test_images_of_a_video_are_all_alike_and_an_error_leaves_none(tmp_path):
+    with pytest.raises(SimulationError, match='RGB images of 64 x 48'), Film(tmp_path / 'film.mp4') as film:
         film.add(np.zeros((48, 64, 3), dtype=np.uint8))
         film.add(np.zeros((48, 66, 3), dtype=np.uint8))
     assert not list(tmp_path.iterdir())

@@ -47,7 +47,7 @@ class AnsweringPolicy:
         """Remember the function, and from now on what was asked."""
         self.calls = 0
         self.windows: list[np.ndarray] = []
-        self.familiarity = 0.0
+        self.density = 0.0
         self.done: list[np.ndarray] = []
         self._answer = answer
 
@@ -67,8 +67,10 @@ class AnsweringPolicy:
         """Return how near each expert's chunk is to what is left of the one under way."""
         return -((experts.mean[0, :, : len(actions)] - actions) ** 2).sum(axis=(1, 2))
 
-    def signals(self, observation: np.ndarray, experts: Answer) -> dict[str, float]:
-        return {'familiarity': self.familiarity}
+    def signals(
+        self, observation: np.ndarray, experts: Answer, at_full_speed: np.ndarray | None = None
+    ) -> dict[str, float]:
+        return {'density': self.density}
 
     def likelihood(self, experts: Answer, done: np.ndarray) -> float:
         self.done.append(done)
@@ -101,11 +103,11 @@ def new_loop(policy: AnsweringPolicy, *, rules: dict | None = None, **change) ->
     )
 
 
-def run(loop: ControlLoop, first: int, count: int, *, heard: bool = True, plans: bool = True) -> list:
-    """Tick by tick [ms]: hear the arm where it was commanded, plan at once if a plan is wanted, and decide."""
+def run(loop: ControlLoop, first: int, count: int, *, received: bool = True, plans: bool = True) -> list:
+    """Tick by tick [ms]: measure the arm where it was commanded, plan at once if a plan is wanted, and decide."""
     outcomes = []
     for tick in range(first, first + count):
-        if heard:
+        if received:
             loop.observe(tick * MILLISECOND, loop.commanded)
         outcomes.append(loop.advance(tick * MILLISECOND) if plans else loop.decide(tick * MILLISECOND))
     return outcomes

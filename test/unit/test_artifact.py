@@ -14,7 +14,7 @@ from safetensors.numpy import save as save_tensors
 from vdd_ros.common.errors import ArtifactError, OutputError
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
-from vdd_ros.learning.export import export_denoiser, export_student
+from vdd_ros.learning.export import export_student, export_teacher
 from vdd_ros.learning.jobs import restored_teacher
 from vdd_ros.learning.mixture.student import Student, StudentSettings
 from vdd_ros.learning.networks import PolicyShape, TrunkSettings
@@ -61,11 +61,11 @@ def calibrated(student, tmp_path_factory):
     """The same student with a density over demonstrated windows."""
     path = tmp_path_factory.mktemp('artifacts') / 'calibrated'
     artifact = load_artifact(student)
-    familiarity = fit_density(np.random.default_rng(0).normal(size=(500, 2, 2)), np.random.default_rng(1)).arrays
-    quantiles = {name: {'train': (-9.0, -1.0)} for name in ('familiarity', 'decidedness', 'likelihood')}
+    density = fit_density(np.random.default_rng(0).normal(size=(500, 2, 2)), np.random.default_rng(1)).arrays
+    quantiles = {name: {'train': (-9.0, -1.0)} for name in ('density', 'gating_confidence', 'likelihood')}
     calibration = Calibration(levels=(0.0, 1.0), quantiles=quantiles, windows={'train': 500})
     manifest = artifact.manifest.model_copy(update={'calibration': calibration})
-    save_artifact(path, manifest, artifact.weights, artifact.network, familiarity)
+    save_artifact(path, manifest, artifact.weights, artifact.network, density)
     return path
 
 
@@ -88,7 +88,7 @@ def _student(path, **change):
     torch.manual_seed(0)
     student = Student(settings, SHAPE, torch.Generator().manual_seed(0))
     weights = {name: value.numpy() for name, value in student.state_dict().items()}
-    manifest = _manifest('student', settings.model_dump(mode='json'))
+    manifest = _manifest('student', student.settings.model_dump(mode='json'))
     save_artifact(path, manifest, weights, export_student(student, NORMALIZERS))
     return student
 
@@ -103,7 +103,7 @@ def _teacher(path, **change):
     weights = {name: value.detach().numpy() for name, value in teacher.state_dict().items()}
     training = {'sigmas': teacher.sigmas().tolist(), 'sigma_data': teacher.denoiser.sigma_data}
     manifest = _manifest('teacher', settings.model_dump(mode='json'), **training)
-    encoder, network = export_denoiser(denoiser, NORMALIZERS, SHAPE)
+    encoder, network = export_teacher(teacher, NORMALIZERS)
     save_artifact(path, manifest, weights, network, encoder=encoder)
     return teacher
 
@@ -118,7 +118,7 @@ def _teacher(path, **change):
     ],
     ids=str,
 )
-def test_the_exported_student_says_what_the_trained_one_says(tmp_path, change):
+def test_the_exported_student_equals_the_trained_one(tmp_path, change):
     student = _student(tmp_path / 'student', **change)
     window = np.random.default_rng(0).normal(0.4, 0.1, (5, 2, 2))
     policy = DistilledPolicy.load(tmp_path / 'student')
@@ -189,7 +189,7 @@ def test_experts_act_in_proportion_to_the_gating(student):
     np.testing.assert_allclose(shares, np.exp(experts.log_gating[0]), atol=0.028)
 
 
-def test_a_policy_acts_as_the_control_loop_asks_it(student):
+def test_a_policy_acts_as_called_by_the_control_loop(student):
     """One way from a window to an action: `act` draws what the planner of the node draws by the same numbers."""
     policy = DistilledPolicy.load(student)
     window = np.random.default_rng(1).normal(0.4, 0.1, (2, 2))
@@ -203,7 +203,7 @@ def test_a_policy_acts_as_the_control_loop_asks_it(student):
 
 @pytest.mark.parametrize('covariance', ['diagonal', 'full', 'low_rank'])
 @pytest.mark.parametrize('spread', [0.0, 0.7])
-def test_an_expert_acts_within_the_asked_share_of_its_own_covariance(tmp_path, covariance, spread):
+def test_an_expert_acts_within_the_configured_share_of_its_own_covariance(tmp_path, covariance, spread):
     student = Student(
         StudentSettings(experts=1, covariance=covariance, trunk=TRUNK), SHAPE, torch.Generator().manual_seed(0)
     )
@@ -264,29 +264,40 @@ def test_an_occupied_place_is_refused_and_nothing_is_left_beside_it(copied):
     assert load_artifact(copied).hash == artifact.hash
 
 
-def test_a_calibrated_artifact_tells_a_window_like_the_demonstrations_from_one_that_is_not(calibrated):
+def test_a_calibrated_artifact_distinguishes_a_window_like_the_demonstrations_from_one_that_is_not(calibrated):
     policy = DistilledPolicy.load(calibrated)
     near, far = (
         np.full((1, 2, 2), value) * NORMALIZERS.observation.scale + NORMALIZERS.observation.offset
         for value in (0.5, 5.0)
     )
     found = [policy.signals(window, policy.experts(window)) for window in (near, far)]
-    assert set(found[0]) == {'familiarity', 'decidedness'}
-    assert found[0]['familiarity'] > policy.calibration.threshold('familiarity', 0.01) > found[1]['familiarity']
-    assert all(-np.log(4) <= signals['decidedness'] <= 0 for signals in found)
+    assert set(found[0]) == {'density', 'gating_confidence'}
+    assert found[0]['density'] > policy.calibration.threshold('density', 0.01) > found[1]['density']
+    assert all(-np.log(4) <= signals['gating_confidence'] <= 0 for signals in found)
+
+
+def test_a_calibration_under_the_signal_names_of_former_versions_is_read(calibrated, tmp_path):
+    path = shutil.copytree(calibrated, tmp_path / 'former')
+    (path / artifacts.DENSITY).rename(path / 'familiarity.safetensors')
+    text = (path / artifacts.MANIFEST).read_text().replace('gating_confidence', 'decidedness')
+    (path / artifacts.MANIFEST).write_text(text.replace('density', 'familiarity'))
+    former, present = DistilledPolicy.load(path), DistilledPolicy.load(calibrated)
+    assert former.calibration == present.calibration
+    window = np.ones((1, 2, 2))
+    assert former.signals(window, former.experts(window)) == present.signals(window, present.experts(window)) != {}
 
 
 @pytest.mark.parametrize('loss', ['flipped', 'missing'])
 def test_a_damaged_density_is_noticed(calibrated, tmp_path, loss):
     path = shutil.copytree(calibrated, tmp_path / 'calibrated')
-    file = path / artifacts.FAMILIARITY
+    file = path / artifacts.DENSITY
     if loss == 'missing':
         file.unlink()
     else:
         data = bytearray(file.read_bytes())
         data[-1] ^= 1
         file.write_bytes(data)
-    with pytest.raises(ArtifactError, match=artifacts.FAMILIARITY):
+    with pytest.raises(ArtifactError, match=artifacts.DENSITY):
         load_artifact(path)
 
 
@@ -325,17 +336,17 @@ def test_a_deviation_for_the_control_loop_is_spread_as_the_expert_is(student):
     np.testing.assert_array_less(np.abs(np.cov(drawn.T) - covariance), 0.05 * np.outer(deviations, deviations))
 
 
-def spoilt(path, change=None, network=None, familiarity=None):
+def spoilt(path, change=None, network=None, density=None):
     """Alter an artifact and make its hashes agree, as another version or a person might."""
     manifest = json.loads((path / artifacts.MANIFEST).read_text())
     if network:
         model = onnx.load(str(path / artifacts.NETWORK))
         network(model.graph)
         (path / artifacts.NETWORK).write_bytes(model.SerializeToString())
-    if familiarity:
-        arrays = load_tensors((path / artifacts.FAMILIARITY).read_bytes())
-        familiarity(arrays)
-        (path / artifacts.FAMILIARITY).write_bytes(save_tensors(arrays))
+    if density:
+        arrays = load_tensors((path / artifacts.DENSITY).read_bytes())
+        density(arrays)
+        (path / artifacts.DENSITY).write_bytes(save_tensors(arrays))
     if change:
         change(manifest)
     manifest['files'] = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in manifest['files']}
@@ -375,13 +386,13 @@ def _set(place, value):
         ({'change': _set(['action_scale'], [0.005])}, 'action_offset and action_scale have 2 numbers'),
         ({'change': _set(['calibration', 'levels'], [0.0])}, 'finite quantile for each of 1 levels'),
         ({'change': _set(['calibration', 'levels'], [1.0, 0.0])}, 'levels ascend'),
-        ({'change': _set(['calibration', 'quantiles', 'familiarity'], {})}, 'quantiles of no part'),
+        ({'change': _set(['calibration', 'quantiles', 'density'], {})}, 'quantiles of no part'),
         ({'network': lambda graph: graph.output.pop()}, 'expected a network'),
         ({'network': _rename_input}, r"found one from \{'window'"),
         ({'network': lambda graph: graph.ClearField('node')}, 'a network that runs'),
-        ({'familiarity': lambda arrays: arrays.pop('centre')}, 'density .*; found no .centre'),
-        ({'familiarity': lambda arrays: arrays.update(whitening=np.eye(3))}, 'for windows of 4 numbers'),
-        ({'familiarity': lambda arrays: arrays.update(centre=arrays['centre'] * np.nan)}, 'not finite'),
+        ({'density': lambda arrays: arrays.pop('centre')}, 'density .*; found no .centre'),
+        ({'density': lambda arrays: arrays.update(whitening=np.eye(3))}, 'for windows of 4 numbers'),
+        ({'density': lambda arrays: arrays.update(centre=arrays['centre'] * np.nan)}, 'not finite'),
     ],
 )  # fmt: skip
 def test_an_artifact_whose_parts_do_not_fit_each_other_is_refused_when_it_is_loaded(calibrated, tmp_path, how, named):
@@ -406,7 +417,7 @@ def test_a_teacher_whose_parts_do_not_fit_each_other_is_refused_when_it_is_loade
         TeacherPolicy.load(path)
 
 
-def test_a_student_says_how_many_experts_it_has(tmp_path):
+def test_a_student_has_the_number_of_experts_it_has(tmp_path):
     student = Student(StudentSettings(experts=4, trunk=TRUNK), SHAPE, torch.Generator().manual_seed(0))
     student.retire([1])
     manifest = _manifest('student', student.settings.model_dump(mode='json'))

@@ -164,7 +164,7 @@ def test_actions_are_displaced_only_as_far_as_the_observation_explains_it(observ
         np.testing.assert_allclose(push @ solved, answer[:, step], atol=1e-4)
 
 
-def test_a_gripper_on_a_topic_of_its_own_is_learned_as_it_was_commanded():
+def test_a_gripper_on_a_topic_of_its_own_is_trained_as_it_was_commanded():
     contract = _robot([{'name': 'c', **ARM}], [{'name': 'a', **ARM}, GRIP])
     generator = np.random.default_rng(0)
     grip = np.where(np.arange(90) % 30 < 15, 0.0, 0.08)[:, None]

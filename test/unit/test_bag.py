@@ -109,7 +109,7 @@ def test_a_topic_under_a_namespace_is_found(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('messages', 'told'),
+    ('messages', 'reported'),
     [
         ([('/joint_states', 1, _state(1, ['a'], [1.0])), ('/arm_controller/commands', 2, _command([1.0, 2.0]))], "'b'"),
         ([('/joint_states', 1, _two([1])), ('/arm_controller/commands', 2, _command([1, 2]))], 'joint'),
@@ -117,9 +117,9 @@ def test_a_topic_under_a_namespace_is_found(tmp_path):
         ([('/joint_states', 1, _state(1, ['a', 'b'], [1.0, 2.0]))], 'messages on arm_controller/commands'),
     ],
 )
-def test_messages_that_do_not_fit_the_contract_are_refused_in_one_line(tmp_path, messages, told):
+def test_messages_that_do_not_fit_the_contract_are_refused_in_one_line(tmp_path, messages, reported):
     path = _write(tmp_path / 'bag', messages)
-    with pytest.raises(BagError, match=told) as caught:
+    with pytest.raises(BagError, match=reported) as caught:
         read_recording(path, _contract())
     assert '\n' not in str(caught.value)
 
@@ -185,7 +185,7 @@ def test_the_order_of_joints_follows_a_publisher_that_changes_its_mind(tmp_path)
 
 def test_too_few_demonstrations_are_refused_with_their_number(tmp_path):
     bags = [_whole(tmp_path / name) for name in 'abcd']
-    with pytest.raises(TrainingError, match='at least 5 demonstrations that succeeded; found 4 in .*record more'):
+    with pytest.raises(TrainingError, match='at least 5 successful demonstrations; found 4 in .*record more'):
         load_demonstrations(bags, _contract(), None, silent)
     bags.append(_whole(tmp_path / 'e'))
     assert load_demonstrations(bags, _contract(), None, silent).record.episodes == 5

@@ -78,13 +78,13 @@ def test_actions_keep_their_names():
 
 def test_what_cannot_be_decoded_is_named():
     known = definitions_of('a/msg/B', 'ros2msg', 'wstring word\n', ConversionReport(), ros1=False)
-    for data, kind, said in (
+    for data, kind, printed in (
         (b'\0\1\0\0' + bytes(8), 'a/msg/B', 'word is a wstring'),
         (b'\0\7\0\0' + bytes(8), 'std_msgs/msg/Float64', r'serialised as XCDR2 \(0x0007\), not as plain CDR'),
         (b'\0\3\0\0' + bytes(8), 'std_msgs/msg/Float64', 'parameter list CDR'),
         (b'\0\1\0\0' + bytes(8), 'a/msg/C', 'no definition of a/msg/C; give the folder of its package'),
     ):
-        with pytest.raises(Undecodable, match=said):
+        with pytest.raises(Undecodable, match=printed):
             walk(data, kind, known)
 
 
@@ -122,14 +122,16 @@ KINDS = {
 TEXT = 'float64 opening\nfloat64 force\n'
 
 
-def mcap(path: Path, *, ros1: bool = False, encoding: str = '', xcdr2: bool = False, **options: object) -> Path:
-    """Write them as one MCAP file of any layout."""
+def mcap(
+    path: Path, *, ros1: bool = False, encoding: str = '', xcdr2: bool = False, grip: str = '', **options: object
+) -> Path:
+    """Write them as one MCAP file of any layout, with a type of the gripper's messages."""
     path.mkdir(parents=True)
     with (path / 'bag_0.mcap').open('wb') as file:
         writer = Writer(file, **{'chunk_size': 2000, 'compression': CompressionType.NONE, **options})
         writer.start('ros1' if ros1 else 'ros2')
         channels = {}
-        for topic, kind in KINDS.items():
+        for topic, kind in (KINDS | ({'/gripper': grip} if grip else {})).items():
             store, version = (ROS1, 1) if ros1 else (STORE, 2)
             text = TEXT if topic == '/gripper' else store.generate_msgdef(kind, ros_version=version)[0]
             name = kind.replace('/msg/', '/') if ros1 else kind
@@ -160,12 +162,18 @@ def sqlite(path: Path) -> Path:
     return path
 
 
-def check(path: Path) -> None:
+def check(path: Path, kind: str = 'my_gripper/msg/State') -> None:
     """Read and compare every number."""
-    recording = read_recording(path, contract())
+    recording = read_recording(path, contract(kind))
     numbers = np.arange(30.0)
     np.testing.assert_array_equal(recording.streams['grip'].values[:, 0], numbers / 8)
     np.testing.assert_array_equal(recording.measured.values, np.stack([numbers, -numbers], axis=1))
+
+
+def test_the_feedback_of_an_action_is_read_like_any_message(tmp_path):
+    kind = 'my_gripper/action/Grip_FeedbackMessage'
+    assert contract(kind).topic_features[0].type == kind
+    check(mcap(tmp_path / 'bag', grip=kind), kind)
 
 
 def test_a_bag_of_ros_1_inside_of_mcap_is_read_with_its_own_types(tmp_path):
@@ -209,11 +217,11 @@ def test_what_is_not_serialised_as_plain_cdr_is_named_by_inspection_draft_and_ch
     with pytest.raises(BagError, match=f'serialised as {name}'):
         read_recording(path, contract())
     assert any(
-        re.search(rf'serialised as {name}.*record the topic by rosbag2 as plain CDR', f'{item.text}; {item.remedy}')
+        re.search(rf'serialised as {name}.*record it with rosbag2 as plain CDR', f'{item.text}; {item.remedy}')
         for item in inspect(path).findings
         if item.about == '/joint_states'
     )
-    with pytest.raises(BagError, match=rf'(?s)serialised as {name}.*record the joint states by rosbag2 as plain CDR'):
+    with pytest.raises(BagError, match=rf'(?s)serialised as {name}.*record the joint states with rosbag2 as plain CDR'):
         draft(survey(path, values=True))
     assert any(re.search(f'measured: .*serialised as {name}', item) for item in judge(path, contract()).complaints)
     assert main(['inspect', str(path)]) == 0
@@ -236,7 +244,7 @@ def test_a_topic_of_two_types_is_of_the_one_with_most_messages(tmp_path):
     with Bag(path, report) as bag:
         assert bag.topics['/value'].type == 'std_msgs/msg/Float64'
         assert sum(len(block['/value']) for block in bag.blocks(['/value']) if block) == 20
-    assert report.lost('message', '/value') == 3
+    assert report.dropped('message', '/value') == 3
 
 
 def test_an_empty_payload_on_a_topic_with_headers_is_counted_and_hurts_no_inspection(tmp_path, capsys):
@@ -253,15 +261,15 @@ def test_an_empty_payload_on_a_topic_with_headers_is_counted_and_hurts_no_inspec
         writer.add_message(channel, stamp + 1, b'', stamp + 1)
         writer.finish()
     assert main(['inspect', str(path)]) == 0
-    assert 'too short to hold a header' in ' '.join(capsys.readouterr().out.split())
+    assert 'too short for a header' in ' '.join(capsys.readouterr().out.split())
 
 
 def test_a_folder_of_bags_is_named_as_such_with_brackets_in_its_name(tmp_path, capsys):
     for name in ('one', 'two'):
         mcap(tmp_path / 'take[red]' / name)
     assert main(['inspect', str(tmp_path / 'take[red]')]) == 2
-    said = capsys.readouterr().err.replace('\n', '')
-    assert '2 folders of bags' in said and 'take[red]/*' in said
+    printed = capsys.readouterr().err.replace('\n', '')
+    assert '2 folders of bags' in printed and 'take[red]/*' in printed
 
 
 SUMMARIES = ('repeat_channels', 'repeat_schemas', 'use_statistics', 'use_summary_offsets', 'enable_crcs')

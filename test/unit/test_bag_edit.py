@@ -91,10 +91,10 @@ def test_an_edited_bag_can_be_edited_again(bag, tmp_path):
     assert (first.end - first.start, first.labels['outcome']) == (SECOND, 'success')
 
 
-def test_demonstrations_that_pauses_tell_apart_get_marks(tmp_path):
+def test_demonstrations_that_pauses_separate_get_marks(tmp_path):
     path = write_bag(tmp_path / 'bag', rows(10, 3, marked=False))
     pauses = Contract.model_validate({**CONTRACT, 'episodes': {'by': 'gaps'}})
-    with pytest.raises(BagError, match='expected marks of episodes .*--contract'):
+    with pytest.raises(BagError, match='expected episode marks .*--contract'):
         demonstrations_of(path)
     edit(path, tmp_path / 'new', pauses, drop=[2])
     (one, two) = convert(tmp_path / 'new', Contract.model_validate(CONTRACT), None, ConversionReport())
@@ -119,7 +119,7 @@ def test_bags_are_merged_in_the_order_of_their_times_and_refused_where_these_ove
     assert not (tmp_path / 'never').exists()
 
 
-def test_attachments_metadata_and_what_is_said_of_each_message_are_kept(bag, tmp_path):
+def test_attachments_metadata_and_what_is_known_of_each_message_are_kept(bag, tmp_path):
     (file,) = bag.glob('*.mcap')
     with file.open('rb') as stream:
         held = [*make_reader(stream).iter_messages(log_time_order=False)]
@@ -182,6 +182,6 @@ def test_the_commands_list_and_edit(bag, tmp_path, capsys):
     assert main(['edit', 'merge', str(bag), '--output', str(tmp_path / 'd')]) == 0
     capsys.readouterr()
     assert main(['edit', 'list', str(tmp_path / 'b')]) == 0
-    said = capsys.readouterr().out
-    assert said.count('vdd edit') == 2 and said.count('success') == 3
+    printed = capsys.readouterr().out
+    assert printed.count('vdd edit') == 2 and printed.count('success') == 3
     assert main(['edit', 'drop', str(bag), '--output', str(new), '--episodes', '1']) == 2

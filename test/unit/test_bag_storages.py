@@ -77,7 +77,7 @@ def test_a_single_file_of_a_bag_will_do(tmp_path, storage):
     path = write_bag(tmp_path / 'bag', messages(50), storage)
     suffix = 'mcap' if storage == StoragePlugin.MCAP else 'db3'
     report = check(next(path.glob(f'*.{suffix}')), 50)
-    assert not [loss for loss in report.entries if loss.kind != 'note']
+    assert not [entry for entry in report.entries if entry.kind != 'note']
 
 
 def test_a_split_bag_is_read_in_the_order_of_its_metadata(tmp_path):
@@ -96,7 +96,7 @@ def test_a_split_bag_is_read_in_the_order_of_its_metadata(tmp_path):
     (first / 'a_second.mcap').unlink()
     report = ConversionReport()
     read_recording(first, contract(), report=report)
-    assert any('a_second.mcap is listed' in str(loss) for loss in report.entries)
+    assert any('a_second.mcap is listed' in str(entry) for entry in report.entries)
 
 
 def test_a_chunk_of_lz4_is_read(tmp_path):
@@ -135,10 +135,10 @@ def test_rows_that_lie_in_the_journal_of_a_killed_recorder_are_read(tmp_path):
     report = ConversionReport()
     with Bag(killed, report) as bag:
         assert sum(len(item) for block in bag.blocks(bag.topics) for item in block.values()) == 103
-    assert any('journal' in str(loss) for loss in report.entries)
+    assert any('journal' in str(entry) for entry in report.entries)
 
 
-def test_a_type_that_nobody_knows_is_read_by_the_definition_in_the_bag(tmp_path):
+def test_a_type_that_is_not_known_is_read_by_the_definition_in_the_bag(tmp_path):
     store = get_typestore_with('my/msg/Grip', 'std_msgs/Header header\nmy/Finger[2] fingers\nstring<=10 mode\n')
     finger = store.types['my/msg/Finger']
     rows = messages(20)
@@ -163,7 +163,7 @@ def get_typestore_with(name: str, text: str):
     return store
 
 
-def test_bits_that_flip_in_a_chunk_with_a_checksum_lose_that_chunk_and_are_told_of(tmp_path):
+def test_bits_that_flip_in_a_chunk_with_a_checksum_lose_that_chunk_and_are_reported(tmp_path):
     rows = messages(2000)
     path = tmp_path / 'bag'
     with BagWriter(path, {topic: message.__msgtype__ for topic, _, message in rows}) as bag:
@@ -177,9 +177,9 @@ def test_bits_that_flip_in_a_chunk_with_a_checksum_lose_that_chunk_and_are_told_
     file.write_bytes(data)
     report = ConversionReport()
     recording = read_recording(path, contract(), report=report)
-    kinds = {loss.kind for loss in report.entries}
+    kinds = {entry.kind for entry in report.entries}
     assert 'part' in kinds and file.name in str(report.entries[0]) and 'byte' in str(report.entries[0])
-    missing = report.lost('message', '/joint_states')
+    missing = report.dropped('message', '/joint_states')
     assert missing == 2000 - len(recording.measured.stamps) > 400
 
 
@@ -196,7 +196,7 @@ def test_a_truncated_bag_gives_what_is_left_and_counts_the_rest(tmp_path, storag
     except BagError as error:
         assert str(path) in str(error) or file.name in str(error)
         return
-    assert report.lost('message', '/joint_states') == 3000 - len(recording.measured.stamps)
+    assert report.dropped('message', '/joint_states') == 3000 - len(recording.measured.stamps)
     assert report.entries
 
 
@@ -211,6 +211,6 @@ def test_messages_of_another_type_on_the_topic_are_counted(tmp_path):
     report = ConversionReport()
     recording = read_recording(path, contract(), report=report)
     assert len(recording.measured.stamps) == 10
-    (loss,) = report.entries
-    assert 'they are of type std_msgs/msg/Float64MultiArray, not sensor_msgs/msg/JointState' in str(loss)
-    assert (loss.where, loss.count, 'of other.mcap' in loss.place) == ('/joint_states', 1, True)
+    (entry,) = report.entries
+    assert 'their type is std_msgs/msg/Float64MultiArray, not sensor_msgs/msg/JointState' in str(entry)
+    assert (entry.where, entry.count, 'of other.mcap' in entry.place) == ('/joint_states', 1, True)

@@ -60,7 +60,7 @@ def test_a_consistency_model_is_the_identity_at_the_least_noise():
     assert torch.equal(reached, noisy)
 
 
-def test_consistency_distillation_learns_the_end_of_the_teachers_ode_in_one_call():
+def test_consistency_distillation_finds_the_end_of_the_teachers_ode_in_one_call():
     torch.manual_seed(0)
     settings = ConsistencySettings(trunk=TrunkSettings(width=64, depth=3), sigma_max=4.0, levels=8)
     model = ConsistencyModel(settings, SHAPE)

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_quick_run_finds_the_pictures_that_a_plain_loop_finds(tmp_path):
+def test_a_quick_run_finds_the_images_that_a_plain_loop_finds(tmp_path):
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
     command = [sys.executable, '-m', 'benchmarks.images', '--quick']
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | {'PYTHONPATH': path}, capture_output=True, text=True)

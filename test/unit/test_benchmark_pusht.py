@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.pusht import Stages, bars, quickened  # noqa: E402
+from benchmarks.pusht import NOISY, Rows, Stages, bars, quickened, run_seed  # noqa: E402
 from benchmarks.pusht_task.data import HERE, METRES, contract, observation, write_bag  # noqa: E402
-from benchmarks.pusht_task.rollout import FIRST_SEED, rollout  # noqa: E402
+from benchmarks.pusht_task.rollout import FIRST_SEED, Arena  # noqa: E402
 from vdd_ros.common.progress import silent  # noqa: E402
 from vdd_ros.data.convert import convert  # noqa: E402
 from vdd_ros.data.decode.conversion_report import ConversionReport  # noqa: E402
 from vdd_ros.learning.learning_settings import load_settings  # noqa: E402
-from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy  # noqa: E402
+from vdd_ros.policy.chunk import Plan  # noqa: E402
 
 
 class Field:
@@ -66,46 +65,84 @@ def test_the_bag_gives_back_every_state_and_action(source, tmp_path):
             np.testing.assert_allclose(episode.observation, wanted, atol=1e-12)
 
 
-def test_every_stage_goes_on_from_the_one_before_and_stops_when_told_to(source, tmp_path):
+def test_every_stage_continues_from_the_one_before_and_stops_on_request(source, tmp_path):
     write_bag(source, tmp_path / 'bag')
-    settings = quickened(load_settings(HERE / 'learning.yaml'))
-    stopped = Stages(tmp_path, settings, silent, lambda: True)
-    assert not stopped.stage('teacher') and not (tmp_path / 'teacher').exists()
-    stages = Stages(tmp_path, settings, silent, lambda: False)
-    assert all(stages.stage(name) for name in ('teacher', 'student', 'em'))
-    assert not list(tmp_path.glob('*.run/checkpoint*'))
-
-    def tell(done: int, total: int) -> None:
-        told.append((done, total))
-
-    for name, policy in (('teacher', TeacherPolicy), ('student', DistilledPolicy), ('em', DistilledPolicy)):
-        told: list[tuple[int, int]] = []
-        planner = partial(policy.load, tmp_path / name)
-        found = rollout(contract(tmp_path), planner, 32, steps=17, progress=tell, new_game=Field)
-        assert told == [(30, 32), (32, 32)]
-        assert len(found.overlap) == 32 and 0 <= found.mean <= 1
-        assert (found.steps[found.overlap < 1] == 17).all() and (found.steps[found.overlap >= 1] <= 17).all()
-
-
-class Rightwards:
-    """A policy that asks for twelve pixels to the right of where its newest stamp shows the agent."""
-
-    def act(self, observation: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return sixteen steps of it."""
-        ahead = 0.012 * np.arange(1, 17)[:, None] * [1.0, 0.0]
-        return observation[:, -1, None, :2] + ahead
+    settings = quickened(load_settings(HERE / 'learning_two_cores.yaml')).model_copy(update={'device': 'cpu'})
+    with Arena(contract(tmp_path), steps=17, new_game=Field) as arena:
+        seed, rows = tmp_path / 'seed-0', Rows(tmp_path / 'rows.json')
+        stopped = Stages(seed, tmp_path / 'bag', settings, arena, silent, lambda: True)
+        assert not run_seed(stopped, arena, rows, 0, 5, silent)
+        assert not rows.all and not (seed / 'teacher').exists()
+        stages = Stages(seed, tmp_path / 'bag', settings, arena, silent, lambda: False)
+        assert run_seed(stages, arena, rows, 0, 5, silent)
+        made = rows.all
+        assert [row['method'] for row in made] == ['teacher', 'student', NOISY, 'em', 'em_selected']
+        assert all(row['games'] == 5 and 0 <= row['overlap'] <= 1 and row['learning [s]'] > 0 for row in made)
+        assert not list(seed.glob('*.run/checkpoint*'))
+        assert {path.name for path in (seed / 'student.run').glob('labels-*')} == {
+            f'labels-{name}.safetensors' for name in ('displaced', 'visited-0', 'visited-1')
+        }
+        again = Rows(tmp_path / 'rows.json')
+        assert run_seed(stopped, arena, again, 0, 5, silent)
+        assert again.all == made
 
 
-def test_rollouts_execute_half_a_chunk_at_a_time_and_end_with_the_game(tmp_path):
-    found = rollout(contract(tmp_path), Rightwards, 4, steps=50, progress=lambda done, total: None, new_game=Field)
+def rightwards(observation: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Ask for twelve pixels to the right of where the newest stamp shows the agent, in each of sixteen steps."""
+    return observation[:, -1, None, :2] + 0.012 * np.arange(1, 17)[:, None] * [1.0, 0.0]
+
+
+def test_games_execute_half_a_chunk_at_a_time_and_end_alone(tmp_path):
+    with Arena(contract(tmp_path), steps=50, new_game=Field) as arena:
+        found = arena.test(rightwards, 4)
     starts = [Field().reset(FIRST_SEED + number)[0][0] for number in range(4)]
     assert found.steps.tolist() == [9 if start <= 412 else 50 for start in starts]
     np.testing.assert_allclose(found.overlap, [min((512 - start) / 100, 1) for start in starts])
     assert found.success == np.mean([start <= 412 for start in starts])
 
 
-def test_the_bar_holds_the_student_to_its_teacher():
-    rows = [{'method': name, 'mean_max_overlap': value} for name, value in (('teacher', 0.9), ('student', 0.88))]
-    assert [round(bar.value, 9) for bar in bars(rows)] == [0.02] and bars(rows)[0].holds
-    rows[1]['mean_max_overlap'] = 0.86
-    assert not bars(rows)[0].holds
+def test_games_in_processes_are_those_in_one_and_show_every_window(tmp_path):
+    bound, told = contract(tmp_path), []
+    seeds = range(FIRST_SEED, FIRST_SEED + 5)
+    with Arena(bound, steps=20, new_game=Field) as arena:
+        alone = arena.play(rightwards, seeds, noting=True)
+        assert arena.test(rightwards, 5).windows is None
+    with Arena(bound, 2, steps=20, new_game=Field) as arena:
+        found = arena.play(rightwards, seeds, noting=True, progress=lambda done, total: told.append((done, total)))
+        visited = arena.visit(Rightwards(), 3, seed=1)
+    for name in ('overlap', 'steps', 'windows'):
+        np.testing.assert_array_equal(getattr(found, name), getattr(alone, name))
+    assert told[-1] == (20, 20)
+    assert found.windows.shape == (5 + found.steps.sum(), 2, 10) and visited.shape[1:] == (2, 10)
+    starts = found.windows[[0, *np.cumsum(found.steps + 1)[:-1]], 0]
+    wanted = [observation(Field().reset(FIRST_SEED + number)[0]) for number in range(5)]
+    np.testing.assert_allclose(starts, wanted)
+    assert not any((visited[0, 0] == start).all() for start in starts)
+
+
+class Rightwards:
+    """The same policy, as the rounds of a distillation have it."""
+
+    def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
+        """Plan as `rightwards` does."""
+        return Plan(rightwards(observation, generator), np.full(len(observation), -1))
+
+
+def rows_of(seed: int, teacher: float, student: float, em: float, solved: float) -> list[dict]:
+    """Return rows as a run of one seed leaves them."""
+    found = {'teacher': teacher, 'student': student, NOISY: student, 'em': em - 0.1, 'em_selected': em}
+    spent = {'solved': solved, 'learning [s]': 200.0}
+    return [{'seed': seed, 'method': name, 'overlap': value, **spent} for name, value in found.items()]
+
+
+def test_the_bars_are_those_of_the_means_over_seeds_beside_the_better_em():
+    rows = rows_of(0, 0.98, 0.97, 0.93, 0.7) + rows_of(1, 0.96, 0.95, 0.94, 0.6)
+    rows.append({'seed': 0, 'method': 'inference', 'student p50 [us]': 100.0, 'teacher p50 [us]': 6000.0})
+    found = {bar.name: bar for bar in bars(rows, 'cuda')}
+    assert all(bar.holds for bar in found.values()) and len(found) == 8
+    assert found['student: overlap ahead of the better EM'].value == pytest.approx(0.025)
+    assert found['teacher and student of one seed [min]'].value == pytest.approx(400 / 60)
+    assert found['student: times as fast as its teacher in the same runtime'].value == pytest.approx(60)
+    worse = rows_of(0, 0.98, 0.95, 0.94, 0.59)
+    assert sum(not bar.holds for bar in bars(worse, 'cuda')) == 4
+    assert sum(not bar.holds for bar in bars(worse, 'cpu')) == 2

@@ -52,6 +52,16 @@ def test_a_quick_run_of_avoiding_compares_all_methods(tmp_path):
     assert (tmp_path / 'runs' / 'benchmarks' / 'avoiding.png').read_bytes().startswith(b'\x89PNG')
 
 
+def test_a_quick_run_of_learning_on_compares_the_student_of_before_and_afterwards(tmp_path):
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    command = [sys.executable, '-m', 'benchmarks.learning_on', '--quick']
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {'PYTHONPATH': path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / 'runs' / 'benchmarks' / 'learning_on.json').read_text())
+    assert [row['student'] for row in found['rows']] == ['before', 'learned on']
+    assert len(found['bars']) == 5 and found['bars'][-1]['value'] == 1.0  # all experts keep their names
+
+
 @pytest.mark.parametrize('name', TOYS)
 def test_a_normalised_toy_has_actions_of_unit_deviation_and_finds_the_same_modes(name):
     toy = TOYS[name].normalised()

@@ -38,7 +38,7 @@ def stop(velocity: float, acceleration: float, limit: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(('ramp', 'hold'), [(1, 0), (3, 0), (3, 1), (10, 40)])
-def test_a_stop_takes_the_time_and_way_of_its_closed_form(ramp, hold):
+def test_a_stop_takes_the_time_and_distance_of_its_closed_form(ramp, hold):
     """From the velocity of whole steps: jerk down for `ramp` steps, hold, jerk up for `ramp`: a trapezoid."""
     limit = ramp * JERK
     velocity = JERK * ramp * (ramp + hold)

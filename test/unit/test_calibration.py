@@ -62,29 +62,36 @@ def test_demonstrations_that_are_all_alike_have_no_outliers(usual):
 def test_one_odd_demonstration_disables_no_threshold_and_is_named(usual, where, aside):
     odd = demonstration(99, aside)
     parts = ([*USUAL, odd], HELD_OUT) if where == 'train' else (USUAL, [*HELD_OUT, odd])
-    calibration, familiarity = calibrated(*parts)
+    calibration, density = calibrated(*parts)
     # Among those that it is learned from it may be known, for better or worse; among the others it is not.
     assert calibration.outliers in ((), ('episode 99 of table',))
     assert calibration.outliers or where == 'train'
-    found = thresholds(calibration)['familiarity']
-    expected = thresholds(usual)['familiarity']
+    found = thresholds(calibration)['density']
+    expected = thresholds(usual)['density']
     reach = expected.warn - expected.stop
     assert found.slow == pytest.approx(expected.slow, abs=0.5 * reach)
     # An arm that is half as far aside, where nobody ever was, slows down and stops.
-    monitor = Monitor(OodRules({'familiarity': found}))
+    monitor = Monitor(OodRules({'density': found}))
     window = windows_of([demonstration(77, 1.5)], CONTRACT).observation / 0.3
-    levels = [monitor.update({'familiarity': value}) for value in familiarity.log_density(window)]
+    levels = [monitor.update({'density': value}) for value in density.log_density(window)]
     assert levels[-1] == 'stop'
     usually = windows_of([demonstration(78)], CONTRACT).observation / 0.3
     monitor.reset()
-    assert {monitor.update({'familiarity': value}) for value in familiarity.log_density(usually)} <= {'fine', 'warn'}
+    assert {monitor.update({'density': value}) for value in density.log_density(usually)} <= {'fine', 'warn'}
 
 
 def test_a_signal_that_does_not_depend_on_the_window_separates_nothing(usual):
-    assert usual.separation['familiarity'] > 0.95
-    assert usual.separation['decidedness'] < 0.9
+    assert usual.separation['density'] > 0.95
+    assert usual.separation['gating_confidence'] < 0.9
 
 
 def test_separation_is_the_share_of_pairs_that_are_in_order():
     assert separation(np.array([1.0, 2.0]), np.array([0.0, 1.0, 3.0])) == pytest.approx((1 + 0.5 + 1 + 1) / 6)
     assert separation(np.ones(5), np.ones(7)) == 0.5
+
+
+def test_a_part_of_which_all_is_odd_is_kept():
+    far = [demonstration(number, 30.0) for number in (98, 99)]
+    calibration, _ = calibrated(USUAL, far)
+    assert calibration.outliers == ()
+    assert calibration.windows['held_out'] == 120

@@ -15,6 +15,7 @@ from benchmarks.command_measures import limits_used, received, tool_jerk
 from benchmarks.deployed import bars_of, is_of
 from benchmarks.harness import kept_rows, write
 from vdd_ros.contract.contract import load_contract
+from vdd_ros.control.control_loop import longest_gap
 from vdd_ros.control.limits import Limits
 from vdd_ros.robot.kinematics import Kinematics
 
@@ -46,20 +47,49 @@ def test_a_single_command_uses_no_limit_but_that_of_its_place():
     assert used == {'position': 0.0, 'velocity': 0.0, 'acceleration': 0.0, 'jerk': 0.0}
 
 
-def test_lateness_is_that_of_the_gaps_and_repeated_commands_are_no_motion():
+def test_lateness_is_that_of_the_gaps():
     position = np.repeat(np.arange(6.0)[:, None], 2, axis=1)
-    sent = 10**18 + PERIOD * np.arange(6)
-    even = received(sent, position, PERIOD)
-    np.testing.assert_array_equal(even.position, position)
+    even = received(10**18 + PERIOD * np.arange(6), position, PERIOD)
+    np.testing.assert_array_equal(even.segments, [position])
     assert not even.lateness.any() and even.gaps == 0
 
-    # The third command leaves two periods late; the thread hurries, repeats it at two deadlines, and goes on.
-    hurried = np.concatenate([position[:3], position[[2, 2]], position[3:]])
-    late = 10**18 + PERIOD * np.array([0.0, 1.0, 4.0, 4.1, 4.2, 5.0, 6.0, 7.0])
-    found = received(late.astype(np.int64), hurried, PERIOD)
-    np.testing.assert_array_equal(found.position, position)
-    np.testing.assert_allclose(found.lateness / 4e-3, [0, 2, 0, 0, 0, 0, 0], atol=1e-6)
+    # The third command leaves two periods late; the two deadlines that are over by then have none.
+    late = 10**18 + PERIOD * np.array([0, 1, 4, 5, 6, 7])
+    found = received(late, position, PERIOD)
+    np.testing.assert_array_equal(found.segments, [position])
+    np.testing.assert_allclose(found.lateness / 4e-3, [0, 2, 0, 0, 0], atol=1e-6)
     assert found.gaps == 1
+
+
+def test_a_repeated_command_is_motion_that_stops_dead():
+    position = np.stack([0.004 * np.arange(50), np.zeros(50)], axis=1)
+    position[20:] -= 0.004
+    found = received(PERIOD * np.arange(50), position, PERIOD)
+    np.testing.assert_array_equal(found.segments, [position])
+    assert limits_used(found.segments[0], limits(), 0.004)['acceleration'] == pytest.approx(1.0 / 0.004 / 10.0)
+
+
+def test_commands_before_and_after_a_gap_as_long_as_a_stall_are_not_compared():
+    """Where the gap was decided on is known to a quarter of it only."""
+    position = np.stack([0.004 * np.arange(50), np.zeros(50)], axis=1)
+    for gap, rest in ((0.7, None), (0.8, 0), (1.2, 0), (1.3, 3)):
+        sent = PERIOD * np.arange(50)
+        sent[20:] += round(gap * longest_gap(PERIOD)) - PERIOD
+        segments = received(sent, position, PERIOD).segments
+        assert len(segments) == (1 if rest is None else 2)
+        assert rest is None or len(segments[1]) == 30 + rest
+
+
+def test_after_a_stall_commands_begin_at_rest_where_the_arm_stopped():
+    position = np.stack([0.004 * np.arange(50), np.zeros(50)], axis=1)
+    sent = PERIOD * np.arange(50)
+    sent[20:] += 10 * PERIOD
+    found = received(sent, position, PERIOD)
+    before, after = found.segments
+    np.testing.assert_array_equal(before, position[:20])
+    np.testing.assert_array_equal(after, position[[19, 19, 19, *range(20, 50)]])
+    # It leaves the rest at full speed at once.
+    assert limits_used(after, limits(), 0.004)['acceleration'] == pytest.approx(1.0 / 0.004 / 10.0)
 
 
 def test_a_lost_command_shows_as_a_greater_step():
@@ -68,7 +98,7 @@ def test_a_lost_command_shows_as_a_greater_step():
     sent = np.delete(PERIOD * np.arange(50), 20)
     found = received(sent, lossy, PERIOD)
     assert limits_used(position, limits(velocity=2.0), 0.004)['velocity'] == pytest.approx(1.0)
-    assert limits_used(found.position, limits(velocity=2.0), 0.004)['velocity'] == pytest.approx(2.0)
+    assert limits_used(found.segments[0], limits(velocity=2.0), 0.004)['velocity'] == pytest.approx(2.0)
 
 
 def test_jerk_is_that_of_the_tool_whatever_the_rate_of_commands():
@@ -101,7 +131,7 @@ def row(part: str, who: str, what: str, **change: object) -> dict:
     return {'part': part, 'who': who, 'student': 'abc', 'what': what, **figures, **used, **change}
 
 
-def test_every_figure_of_a_row_is_asked_for():
+def test_every_figure_of_a_row_is_required():
     lockstep = row('process', 'demo', 'lockstep', success=0.98)
     fine = [
         lockstep,

@@ -12,7 +12,7 @@ from ros_messages import MILLISECOND, command, mark, state, write_bag
 
 from vdd_ros.commands.cli import main
 from vdd_ros.commands.doctor import suffices
-from vdd_ros.commands.say import summarize
+from vdd_ros.commands.echo import summarize
 from vdd_ros.common.errors import OutputError
 from vdd_ros.common.output import claim_output
 from vdd_ros.common.settings_docs import settings_of
@@ -41,7 +41,7 @@ def bag(tmp_path, monkeypatch):
             position = [0.1 * np.sin(stamp / 1e9 + place) for place in range(len(joints))]
             rows.append(('/joint_states', stamp, state(stamp, joints, position)))
             rows.append(('/arm_controller/commands', stamp + 1, command(position)))
-        rows.append(('/episode', end, mark(end, 'end', outcome='success', way='left')))
+        rows.append(('/episode', end, mark(end, 'end', outcome='success', mode='left')))
     return write_bag(tmp_path / 'bag', rows)
 
 
@@ -76,8 +76,8 @@ def test_a_wrong_setting_is_refused_before_any_bag_is_read(name, tmp_path, capsy
 def test_the_chosen_settings_are_named_with_the_changes(tmp_path, capsys):
     words = ['train-teacher', str(tmp_path / 'nowhere'), '--output', str(tmp_path / 'output')]
     assert main([*words, '--contract', 'avoiding_joint', '--set', 'seed=5']) == 2
-    said = ' '.join(capsys.readouterr().out.split())
-    assert 'settings: learning_joint, which suit the contract avoiding_joint, seed=5' in said
+    text_of = ' '.join(capsys.readouterr().out.split())
+    assert 'settings: learning_joint, which suit the contract avoiding_joint, seed=5' in text_of
     assert main([*words, '--settings', 'learning']) == 2
     assert 'settings: learning' in capsys.readouterr().out
 
@@ -98,15 +98,15 @@ def test_an_occupied_output_is_refused_before_any_bag_is_read(tmp_path, capsys):
 
 def test_a_place_that_cannot_be_written_to_is_refused(tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(OutputError, match='a folder at'):
+    with pytest.raises(OutputError, match='a writable folder at'):
         claim_output(tmp_path / 'file' / 'output')
     assert claim_output(tmp_path / 'new' / 'output').parent.is_dir() and not list((tmp_path / 'new').iterdir())
 
 
 def test_tables_fit_80_columns_and_cut_no_number(bag, capsys):
     main(['contract', 'check', str(bag), 'avoiding_joint'])
-    said = '\n'.join(lines_of(capsys))
-    assert '/arm_controller/commands' in said and 'Float64MultiArray' in said and '…' not in said
+    text_of = '\n'.join(lines_of(capsys))
+    assert '/arm_controller/commands' in text_of and 'Float64MultiArray' in text_of and '…' not in text_of
     assert main(['inspect', str(bag), '--contract', 'avoiding_joint']) == 0
     assert '…' not in '\n'.join(lines_of(capsys))
     assert main(['edit', 'list', str(bag)]) == 0
@@ -152,3 +152,16 @@ def test_the_doctor_reports_what_is_there_and_fails_where_something_is_missing()
 def test_files_that_ship_hold_settings_that_are_known():
     for name in ('learning', 'learning_chunked', 'learning_joint'):
         assert load_settings(name) != LearningSettings()
+
+
+def test_help_whose_reader_is_gone_ends_without_a_traceback():
+    """As in `vdd --help | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = 'from vdd_ros.commands.cli import main; raise SystemExit(main(["--help"]))'
+    done = subprocess.run(
+        [sys.executable, '-c', program], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=180
+    )
+    os.close(writer)
+    assert not done.stderr
+    assert done.returncode == 2

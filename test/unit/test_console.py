@@ -9,7 +9,7 @@ from rich.console import Console
 from vdd_ros.common.console import Bars
 
 
-def told(*steps: tuple[float, float]) -> list[str]:
+def reported(*steps: tuple[float, float]) -> list[str]:
     """Return the lines that a log has of one step's (done, total)."""
     stream = io.StringIO()
     with Bars(Console(file=stream, force_terminal=False)) as bars:
@@ -18,16 +18,16 @@ def told(*steps: tuple[float, float]) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def test_a_share_is_told_in_percent():
+def test_a_share_is_given_in_percent():
     """Bytes of a bag are no steps: the total is one."""
-    lines = told((0.4, 1), (1, 1))
+    lines = reported((0.4, 1), (1, 1))
     assert lines[0].startswith('reading the demonstrations: 40% in')
     assert lines[-1].startswith('reading the demonstrations: 100% in')
 
 
 def test_steps_are_counted():
     """A line for every tenth, and the last."""
-    lines = told(*((step, 40) for step in range(1, 41)))
+    lines = reported(*((step, 40) for step in range(1, 41)))
     assert lines[0].startswith('reading the demonstrations: 4 of 40 in')
     assert lines[-1].startswith('reading the demonstrations: 40 of 40 in')
     assert 10 <= len(lines) <= 12

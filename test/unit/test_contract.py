@@ -41,7 +41,7 @@ def test_hash_changes_with_the_meaning(change):
 
 
 @pytest.mark.parametrize(
-    ('change', 'told'),
+    ('change', 'reported'),
     [
         ({'polcy_rate': 20.0}, 'known keys: .*policy_rate'),
         ({'policy_rate': -1.0}, 'policy_rate'),
@@ -51,10 +51,10 @@ def test_hash_changes_with_the_meaning(change):
         ({'robot': {'model': 'panda', 'tool': 't', 'joints': ['a', 'a']}}, 'named twice'),
     ],
 )
-def test_what_a_contract_cannot_say_is_refused_in_one_line(tmp_path, change, told):
+def test_what_a_contract_cannot_express_is_refused_in_one_line(tmp_path, change, reported):
     file = tmp_path / 'contract.yaml'
     file.write_text(yaml.safe_dump({**_values(), **change}))
-    with pytest.raises(ContractError, match=told) as caught:
+    with pytest.raises(ContractError, match=reported) as caught:
         load_contract(file)
     assert '\n' not in str(caught.value)
 
@@ -75,7 +75,7 @@ def test_a_rotation_adds_six_numbers_after_the_axes():
 
 
 @pytest.mark.parametrize(
-    ('values', 'told'),
+    ('values', 'reported'),
     [
         (_with_pose(space='joint', axes=[]), 'so does rotation'),
         (_with_pose(axes=['x', 'x']), 'named twice'),
@@ -92,12 +92,12 @@ def test_a_rotation_adds_six_numbers_after_the_axes():
         ({**_with_pose({'tool_weights': {'rotation': [1, 1, 0]}}, rotation=None), 'schema_version': 1}, 'version: 2'),
     ],
 )
-def test_a_pose_that_cannot_be_commanded_is_refused(values, told):
-    with pytest.raises(ValueError, match=told):
+def test_a_pose_that_cannot_be_commanded_is_refused(values, reported):
+    with pytest.raises(ValueError, match=reported):
         Contract.model_validate(values)
 
 
-def test_hash_knows_rotation_and_weights_and_is_as_before_without_them():
+def test_hash_depends_on_rotation_and_weights_and_is_as_before_without_them():
     plain, pose = load_contract('placing_cartesian'), Contract.model_validate(_with_pose())
     weighed = Contract.model_validate(_with_pose({'tool_weights': {'rotation': [1, 1, 0]}}))
     assert len({plain.hash, pose.hash, weighed.hash}) == 3
@@ -147,7 +147,7 @@ def _load(tmp_path, text: str) -> Contract:
     return load_contract(file)
 
 
-def test_a_contract_of_version_2_survives_the_way_through_a_manifest(tmp_path):
+def test_a_contract_of_version_2_survives_conversion_to_a_manifest(tmp_path):
     contract = _load(tmp_path, PICK)
     again = Contract.model_validate_json(contract.model_dump_json())
     assert again == contract and again.hash == contract.hash
@@ -158,18 +158,19 @@ def test_a_contract_of_version_2_survives_the_way_through_a_manifest(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('old', 'new', 'line', 'told'),
+    ('old', 'new', 'line', 'reported'),
     [
         ('force], ', 'force], sgn: 1, ', 11, 'observation.1.sgn: .*known keys: .*sign'),
+        ('policy_rate:', 'polcy_rate:', 8, 'polcy_rate: an unknown key; .*known keys: .*policy_rate'),
         ('degree', 'deg', 5, "measured.unit: .*'degree'"),
         ('delay: .05', 'delay: -1', 15, 'observation.2.align.delay'),
         ('interpolate, delay: .05', 'interpolate', 15, 'interpolating needs a delay'),
         ('mode: absolute', 'mod: absolute', 18, 'action.1.mod: .*known keys: .*mode'),
         ('joints: [finger]', 'joints: [thumb]', 18, 'thumb is no joint of the robot'),
         ('name: gripper, source: commanded', 'name: gripper, source: measured', 18, 'source to `commanded`'),
-        ('policy_rate: 20', 'policy_rate: 20\npolicy_rate: 30', 9, 'policy_rate a second time'),
+        ('policy_rate: 20', 'policy_rate: 20\npolicy_rate: 30', 9, 'policy_rate twice'),
         ('schema_version: 2', 'schema_version: 1', 4, 'set `schema_version: 2`'),
-        ('schema_version: 2', 'schema_version: 3', 1, 'schema_version'),
+        ('schema_version: 2', 'schema_version: 4', 1, 'schema_version'),
         ('[1, -1, 1]', '[1, -1]', 6, 'sign has 2 entries for 3 numbers'),
         ('[1, -1, 1]', '[1, 2, 1]', 6, 'sign is 1 or -1'),
         ('type: PoseStamped', 'type: Posture', 12, 'write package/msg/Posture'),
@@ -179,8 +180,8 @@ def test_a_contract_of_version_2_survives_the_way_through_a_manifest(tmp_path):
         ('name: pick', 'name: [', 4, "',' or ']'"),
     ],
 )
-def test_a_complaint_names_the_line(tmp_path, old, new, line, told):
-    with pytest.raises(ContractError, match=rf'contract.yaml, line {line}; .*{told}') as caught:
+def test_a_complaint_names_the_line(tmp_path, old, new, line, reported):
+    with pytest.raises(ContractError, match=rf'contract.yaml, line {line}; .*{reported}') as caught:
         _load(tmp_path, PICK.replace(old, new, 1))
     assert '\n' not in str(caught.value)
 
@@ -210,7 +211,7 @@ def test_text_that_is_no_yaml_is_refused(tmp_path):
         load_contract(file)
 
 
-def test_errors_keep_their_parts_on_the_way_between_processes():
+def test_errors_keep_their_parts_between_processes():
     error = ContractError(expected='this', found='that', remedy='do so')
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is ContractError and str(again) == str(error) and again.remedy == 'do so'

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from vdd_ros.contract.contract import Contract, load_contract
 
 DOCS = Path(__file__).parents[2] / 'docs'
-EXAMPLES = re.findall(r'```yaml\n(.*?)```', (DOCS / 'contracts.md').read_text(encoding='utf-8'), flags=re.DOTALL)
+*EXAMPLES, IMAGES, CONTROLLERS = re.findall(
+    r'```yaml\n(.*?)```', (DOCS / 'contracts.md').read_text(encoding='utf-8'), flags=re.DOTALL
+)
 
 
 @pytest.mark.parametrize('example', EXAMPLES, ids=['smallest', 'everything'])
@@ -21,6 +24,21 @@ def test_an_example_is_a_contract(tmp_path, example):
     file.write_text(example)
     contract = load_contract(file)
     assert contract.observation_size > 0 and contract.action_size > 0
+
+
+def test_the_images_of_a_camera_are_observed_beside_the_vector():
+    smallest = yaml.safe_load(EXAMPLES[0])
+    contract = Contract.model_validate({**smallest, **yaml.safe_load(IMAGES)})
+    assert [image.name for image in contract.images] == ['front']
+    assert contract.observation_size == len(smallest['robot']['joints'])
+
+
+def test_the_actions_of_several_controllers_are_actions_of_a_contract():
+    smallest = yaml.safe_load(EXAMPLES[0])
+    contract = Contract.model_validate({**smallest, **yaml.safe_load(CONTROLLERS)})
+    arm, gripper, right = contract.controllers
+    assert arm.joints == tuple(smallest['robot']['joints'])
+    assert gripper.joints == ('finger_joint',) and right.topic == 'right_arm/joint_trajectory'
 
 
 def models(annotation: Any) -> set[type[BaseModel]]:

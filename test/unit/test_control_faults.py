@@ -62,13 +62,13 @@ def test_jitter_of_the_deadlines_does_not_reach_the_arm():
     np.testing.assert_allclose(steps, np.tile([0.5e-3, 0.25e-3], (len(steps), 1)), rtol=5e-3)
 
 
-def test_age_warns_then_coasts_then_stops_under_control_and_goes_on_when_measurements_are_back():
+def test_age_warns_then_coasts_then_stops_under_control_and_continues_when_measurements_are_back():
     freshness = Freshness(60 * MILLISECOND, warn_age=30 * MILLISECOND, coast=30 * MILLISECOND)
     policy = AnsweringPolicy(lambda call, seen: np.full((8, 2), 0.006))
     rules = {'freshness': freshness, 'execution': replace(EXACT, coast_steps=7)}
     loop = started_loop(policy, rules=rules, prediction_horizon=8)
     before = run(loop, 0, 500)
-    silent = run(loop, 500, 300, heard=False)
+    silent = run(loop, 500, 300, received=False)
     assert before[-1].reason == '' and silent[20].reason == ''
     assert 'joint state 0.0' in silent[40].reason
     assert isinstance(silent[80], Command) and 'no joint state for' in silent[80].reason
@@ -87,7 +87,7 @@ def test_age_warns_then_coasts_then_stops_under_control_and_goes_on_when_measure
 def test_a_stop_for_want_of_measurements_waits_for_a_person_if_it_should():
     loop = started_loop(AnsweringPolicy(gentle), rules={'freshness': Freshness(60 * MILLISECOND, latched=True)})
     run(loop, 0, 300)
-    assert isinstance(run(loop, 300, 100, heard=False)[-1], Stop)
+    assert isinstance(run(loop, 300, 100, received=False)[-1], Stop)
     assert isinstance(run(loop, 400, 50)[-1], Stop)
     assert loop.resume(449 * MILLISECOND) is None
     assert isinstance(run(loop, 450, 50)[-1], Command)
@@ -122,7 +122,7 @@ def test_one_bad_number_of_any_expert_or_of_its_spread_stops_the_arm(bad):
     np.testing.assert_array_equal(positions_of(outcomes), 0)
 
 
-def test_a_stop_is_a_motion_and_resuming_goes_on_from_there():
+def test_a_stop_is_a_motion_and_resuming_continues_from_there():
     loop = started_loop(AnsweringPolicy(lambda call, seen: [[0.02, 0.01]]))
     before = run(loop, 0, 800)
     loop.stop('asked to')
@@ -152,7 +152,7 @@ def test_resuming_is_refused_without_measurements_and_far_from_the_command():
     assert isinstance(loop.decide(900 * MILLISECOND), Stop)
 
 
-def test_time_set_back_is_a_reset_that_goes_on_from_the_command():
+def test_time_set_back_is_a_reset_that_continues_from_the_command():
     policy = AnsweringPolicy(gentle)
     loop = started_loop(policy, observation_horizon=2)
     before = run(loop, 5000, 700)
@@ -198,17 +198,17 @@ def test_a_plan_that_breaks_a_limit_is_refused_as_a_whole_if_it_should_be():
     assert_limits_hold(from_rest(outcomes), LIMITS, 1e-3)
 
 
-def test_an_unfamiliar_place_slows_the_arm_down_then_stops_it_and_tells():
-    ood_rules = OodRules({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1, least_speed=0.25)
+def test_an_observation_out_of_distribution_slows_the_arm_down_then_stops_it_and_reports_it():
+    ood_rules = OodRules({'density': Threshold(-1.0, -2.0, -4.0)}, plans=0.1, least_speed=0.25)
     policy = AnsweringPolicy(lambda call, seen: [[0.01, 0.005]])
     loop = started_loop(policy, rules={'ood_rules': ood_rules})
     fine = run(loop, 0, 600)
-    policy.familiarity = -3.999
+    policy.density = -3.999
     slow = run(loop, 600, 2000)
     np.testing.assert_allclose(slow[-1].velocity, fine[-1].velocity * 0.25, rtol=0.02)
-    assert slow[-1].reason.startswith('out of distribution, slow: familiarity -4')
+    assert slow[-1].reason.startswith('out of distribution, slow: density -4')
     assert loop.counters().level == 'slow'
-    policy.familiarity = -5.0
+    policy.density = -5.0
     stopped = run(loop, 2600, 600)
     assert isinstance(stopped[-1], Stop) and 'out of distribution, stop' in stopped[-1].reason
     assert_limits_hold(from_rest(fine + slow + stopped), LIMITS, 1e-3)
@@ -217,13 +217,13 @@ def test_an_unfamiliar_place_slows_the_arm_down_then_stops_it_and_tells():
 
 
 def test_a_plan_is_carried_out_while_it_is_still_judged():
-    ood_rules = OodRules({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1)
+    ood_rules = OodRules({'density': Threshold(-1.0, -2.0, -4.0)}, plans=0.1)
     policy, meanwhile = AnsweringPolicy(gentle), []
     loop = started_loop(policy, rules={'ood_rules': ood_rules})
 
-    def signals(window: np.ndarray, experts: object) -> dict[str, float]:
+    def signals(window: np.ndarray, experts: object, at_full_speed: object) -> dict[str, float]:
         meanwhile.append(loop.decide(MILLISECOND))
-        return {'familiarity': -9.0}
+        return {'density': -9.0}
 
     policy.signals = signals
     loop.observe(0, np.zeros(2))
@@ -232,10 +232,10 @@ def test_a_plan_is_carried_out_while_it_is_still_judged():
     assert isinstance(loop.decide(2 * MILLISECOND), Stop)  # what the judgement says goes for the next command
 
 
-def test_or_is_only_told_of_if_that_is_what_is_wanted():
-    ood_rules = OodRules({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=0.1, acts=False)
+def test_or_is_only_reported_if_that_is_what_is_wanted():
+    ood_rules = OodRules({'density': Threshold(-1.0, -2.0, -4.0)}, plans=0.1, acts=False)
     policy = AnsweringPolicy(lambda call, seen: [[0.002, 0.001]])
-    policy.familiarity = -9.0
+    policy.density = -9.0
     outcome = run(started_loop(policy, rules={'ood_rules': ood_rules}), 0, 500)[-1]
     assert isinstance(outcome, Command) and outcome.reason.startswith('out of distribution, stop')
     np.testing.assert_allclose(outcome.velocity, [0.1, 0.05], rtol=1e-3)

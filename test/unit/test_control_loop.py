@@ -1,6 +1,6 @@
 """The control loop: what leaves, whatever the network, the arm and the clock do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from loops import EXACT, ONE_STEP
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.control.control_loop import Command, ControlLoop, Hold, Stop
+from vdd_ros.control.execution import Execution
 from vdd_ros.control.freshness import Freshness
 from vdd_ros.control.limits import Limits
 from vdd_ros.policy.routing import Routing
@@ -46,7 +47,7 @@ def _contract(**change) -> Contract:
     return Contract.model_validate({**values, **ONE_STEP, **change})
 
 
-def _loop(policy: object, **change) -> ControlLoop:
+def _loop(policy: object, execution: Execution = EXACT, **change) -> ControlLoop:
     return ControlLoop(
         _contract(**change),
         policy,
@@ -55,7 +56,7 @@ def _loop(policy: object, **change) -> ControlLoop:
         freshness=Freshness(3 * PERIOD),
         routing=Routing(),
         generator=np.random.default_rng(0),
-        execution=EXACT,
+        execution=execution,
     )
 
 
@@ -71,7 +72,26 @@ def test_the_first_command_is_anchored_at_the_measured_position():
     np.testing.assert_allclose(outcome.position, [0.31, -0.38])
 
 
-def test_between_policy_ticks_the_command_is_repeated_and_the_policy_is_not_asked():
+def test_slowed_down_in_lockstep_the_arm_passes_the_same_waypoints_with_more_commands():
+    steps = [[0.01, 0.02], [0.02, -0.01], [-0.03, 0.0]]
+    paths = {}
+    for speed in (1.0, 0.25):
+        policy = _Scripted(*steps)
+        loop = _loop(policy, execution=replace(EXACT, speed=speed))
+        loop.start(0, np.zeros(2))
+        paths[speed] = []
+        for tick in range(round(3 / speed)):
+            loop.observe(tick * PERIOD, loop.commanded)
+            outcome = loop.advance(tick * PERIOD)
+            assert isinstance(outcome, Command) and not outcome.clamped and not outcome.reason
+            paths[speed].append(outcome.position)
+        # The policy is called once for each of its steps, whatever the speed.
+        assert policy.calls == 3
+    np.testing.assert_array_equal(paths[0.25][3::4], paths[1.0])
+    np.testing.assert_allclose(np.diff(paths[0.25], axis=0)[3:7], np.tile([0.005, -0.0025], (4, 1)), atol=1e-12)
+
+
+def test_between_policy_ticks_the_command_is_repeated_and_the_policy_is_not_called():
     policy = _Scripted(0.01)
     loop = _loop(policy)
     loop.start(0, np.zeros(2))
@@ -93,7 +113,7 @@ def test_a_chunk_is_planned_once_and_consumed_step_by_step():
     assert policy.calls == 2
 
 
-def test_a_stale_state_holds_and_a_fresh_one_goes_on_without_a_jump():
+def test_a_stale_state_holds_and_a_fresh_one_continues_without_a_jump():
     loop = _loop(_Scripted(0.01))
     loop.start(0, np.zeros(2))
     loop.advance(0)
@@ -155,8 +175,8 @@ def test_whatever_happens_commands_are_finite_and_within_limits(events, first, s
     loop = _loop(policy)
     loop.start(0, np.array([first, second]))
     previous = np.array([first, second])
-    for _, _, one, two, wait, heard in events:
-        if heard:
+    for _, _, one, two, wait, received in events:
+        if received:
             loop.observe(now, np.array([one, two]))
         outcome = loop.advance(now)
         assert np.isfinite(outcome.position).all()
@@ -180,20 +200,20 @@ def test_a_command_does_not_run_away_from_a_blocked_arm():
     assert loop.counters().clamps['lag'][0] > 100
 
 
-def test_a_caller_may_ask_the_policy_about_many_arms_at_once():
+def test_a_caller_may_query_the_policy_for_many_arms_at_once():
     chunks = [[0.01, 0.02], [0.03, 0.04]], [[0.02, 0.01], [0.0, 0.01]]
     alone, together = (_loop(_Scripted(*chunks), prediction_horizon=2, action_horizon=2) for _ in range(2))
     policy = _Scripted(*chunks)
-    position, asked = np.array([0.1, 0.2]), 0
+    position, requested = np.array([0.1, 0.2]), 0
     for loop in (alone, together):
         loop.start(0, position)
     for step in range(4):
         advancing = together.advancing(step * PERIOD)
         try:
             question = next(advancing)
-            asked += 1
+            requested += 1
             assert question.window.shape == (1, 2, 4) and question.before is None
             advancing.send(policy.experts(question.window))
         except StopIteration as end:
             np.testing.assert_array_equal(end.value.position, alone.advance(step * PERIOD).position)
-    assert asked == 2
+    assert requested == 2

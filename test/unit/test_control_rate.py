@@ -140,7 +140,9 @@ def test_late_plans_are_joined_smoothly_and_the_motion_keeps_its_pace(latency):
 
 @pytest.mark.parametrize('late', [0, 1, 2, 3])
 @pytest.mark.parametrize('jitter', [0.0, 0.4])
-def test_a_policy_that_wants_full_speed_at_once_gets_as_much_as_the_limits_allow_however_late_its_plans(late, jitter):
+def test_a_policy_that_requests_full_speed_at_once_gets_as_much_as_the_limits_allow_however_late_its_plans(
+    late, jitter
+):
     """An arm with the limits of the FR3, commanded at 250 Hz by a policy that knows no beginning."""
     tight = replace(LIMITS, velocity=np.full(2, 2.6), acceleration=np.full(2, 5.0), jerk=np.full(2, 50.0))
     wanted = np.array([0.03, -0.02])
@@ -217,9 +219,9 @@ def test_an_expert_acts_with_a_share_of_its_own_spread():
     np.testing.assert_allclose(loop.last_plan.waypoints, 1e-4 * same.standard_normal((3, 2)).cumsum(axis=0), rtol=1e-12)
 
 
-def test_an_expert_that_leads_the_same_way_goes_on_and_the_arm_does_not_dither():
-    ways = np.array([[[0.002, 0.001]], [[-0.002, 0.001]]])
-    policy = AnsweringPolicy(lambda call, seen: ways)
+def test_an_expert_that_keeps_its_direction_continues_and_the_arm_does_not_dither():
+    motions = np.array([[[0.002, 0.001]], [[-0.002, 0.001]]])
+    policy = AnsweringPolicy(lambda call, seen: motions)
     experts = {
         _expert_changes(policy, Routing(direction_hysteresis=0.9)),
         _expert_changes(policy, Routing(expert_hysteresis=0.5)),
@@ -234,7 +236,7 @@ def _expert_changes(policy: AnsweringPolicy, routing: Routing) -> int:
     return int((np.diff(acting) != 0).sum())
 
 
-def test_a_plan_says_what_it_answers():
+def test_a_plan_has_its_tick():
     policy = AnsweringPolicy(gentle_ahead)
     loop = started_loop(policy, observation_horizon=2)
     run(loop, 0, 61)
@@ -244,7 +246,7 @@ def test_a_plan_says_what_it_answers():
     np.testing.assert_allclose(plan.waypoints[0] - plan.commanded, gentle(3, None)[0], atol=1e-15)
 
 
-def test_in_the_shadow_of_another_commander_the_loop_goes_on_from_what_that_one_sent():
+def test_in_the_shadow_of_another_commander_the_loop_continues_from_what_that_one_sent():
     loop = started_loop(AnsweringPolicy(lambda call, seen: [[0.01, 0.0]]))
     other = np.zeros(2)
     for tick in range(1000):

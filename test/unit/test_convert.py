@@ -57,7 +57,7 @@ def lengths(episodes: list[Episode]) -> list[int]:
 
 
 @pytest.mark.parametrize('values', [('Bool', True, False), ('String', 'run', 'idle'), ('Int32', 7, 0)])
-def test_a_topic_tells_episodes_apart(tmp_path, values):
+def test_a_topic_separates_episodes(tmp_path, values):
     kind, on, off = values
     rows = [*stretch(0, 6), flag(SECOND, kind, on), flag(2 * SECOND, kind, off), flag(4 * SECOND, kind, on)]
     signal = {'topic': 'flag', 'type': kind}
@@ -65,7 +65,7 @@ def test_a_topic_tells_episodes_apart(tmp_path, values):
     found = made(tmp_path, rows, report, episodes={'by': 'topic', 'signal': signal})
     assert lengths(found) == [20]
     assert found[0].stamps[0] == SECOND and found[0].stamps[1] == SECOND + TICK
-    assert report.lost('episode') == 1 and 'does not end' in str(report.entries[-1])
+    assert report.dropped('episode') == 1 and 'without an end' in str(report.entries[-1])
 
 
 def test_another_number_on_the_topic_is_another_episode(tmp_path):
@@ -90,17 +90,17 @@ def test_a_button_starts_and_ends_and_another_one_throws_away(tmp_path):
     assert 'discarded by the operator' in str(report.entries[-1])
 
 
-def test_a_joystick_that_says_the_same_for_long_is_read_fast_and_kept_short(tmp_path):
+def test_a_joystick_that_repeats_its_state_is_read_fast_and_kept_short(tmp_path):
     presses = [joy(number * SECOND // 100, int(number in (100, 101, 400))) for number in range(600)]
     path = write_bag(tmp_path / 'bag', sorted([*stretch(0, 6), *presses], key=lambda row: row[1]))
     rules = {'by': 'button', 'signal': {'topic': 'joy', 'type': 'Joy', 'field': 'buttons[0]'}}
     report = ConversionReport()
     recording = read_recording(path, contract(episodes=rules), report=report)
-    assert len(recording.words['signal']) <= 9 and report.read['/joy'] == 600
+    assert len(recording.signals['signal']) <= 9 and report.read['/joy'] == 600
     assert lengths(list(convert(path, contract(episodes=rules), None, ConversionReport()))) == [60]
 
 
-def test_pauses_and_rests_tell_episodes_apart_where_nothing_else_does(tmp_path):
+def test_pauses_and_rests_separate_episodes_where_nothing_else_does(tmp_path):
     rows = [*stretch(0, 2), *stretch(4 * SECOND, 3)]
     assert lengths(made(tmp_path, rows, episodes={'by': 'gaps'})) == [40, 60]
     rows = [*stretch(0, 2, speed=0), *stretch(2 * SECOND, 2), *stretch(4 * SECOND, 2, speed=0)]
@@ -135,7 +135,7 @@ def test_outcomes_and_instructions_come_along_and_short_episodes_do_not(tmp_path
     ]
     report = ConversionReport()
     assert not made(tmp_path, rows, report, name='short', episodes={**rules, 'shortest': 1.5})
-    assert report.lost('episode') == 1 + 3 and 'shorter than 1.5 s' in str(report.entries[-1])
+    assert report.dropped('episode') == 1 + 3 and 'shorter than 1.5 s' in str(report.entries[-1])
 
 
 def test_marks_may_amend_and_discard(tmp_path):
@@ -159,11 +159,11 @@ def test_marks_may_amend_and_discard(tmp_path):
     found = made(tmp_path, [*stretch(0, 8), *rows], report)
     assert [(item.index, len(item), item.success) for item in found] == [(0, 20, False), (2, 10, None)]
     assert found[0].labels == {'index': '0', 'outcome': 'failure', 'language': 'pick'}
-    told = '\n'.join(str(loss) for loss in report.entries)
-    assert 'episode 1: 1 episode dropped: discarded by the operator bumped' in told
-    assert 'marks: 2 episodes dropped: it starts, but does not end (first at 5.000 s)' in told
-    for part in ('did not start', 'a label for an episode that is not there', "not known: 'what'"):
-        assert part in told
+    reported = '\n'.join(str(entry) for entry in report.entries)
+    assert 'episode 1: 1 episode dropped: discarded by the operator bumped' in reported
+    assert 'marks: 2 episodes dropped: a start without an end (first at 5.000 s)' in reported
+    for part in ('an end without a start', 'a label for an unknown episode', "an unknown mark: 'what'"):
+        assert part in reported
 
 
 def marked(rows: list, start: float, end: float) -> list:
@@ -200,8 +200,8 @@ def test_ticks_without_a_young_message_split_an_episode_or_drop_it(tmp_path, sta
     rows = marked([*stretch(0, 2), *wrenches(times)], 0, 2)
     found = made(tmp_path, rows, report, observation=observation, episodes={'stale': stale})
     assert lengths(found) == expected
-    assert report.lost('tick') == 2 + 7 if expected else report.lost('episode') == 1
-    assert 'no force that is young enough' in str(report.entries)
+    assert report.dropped('tick') == 2 + 7 if expected else report.dropped('episode') == 1
+    assert 'no recent force' in str(report.entries)
     if expected:
         force = np.concatenate([item.observation[:, -1] for item in found])
         stamps = np.concatenate([item.stamps for item in found]) / SECOND
@@ -220,17 +220,17 @@ def test_where_no_commands_were_recorded_the_next_state_is_one(tmp_path):
     np.testing.assert_array_equal(found.action[:-1], found.observation[1:])
 
 
-def test_velocities_are_changes_per_second_or_what_the_commands_say(tmp_path):
+def test_velocities_are_changes_per_second_or_velocity_commands(tmp_path):
     rows = marked(stretch(0, 2), 0, 2)
     (delta,) = made(tmp_path, rows)
     (velocity,) = made(tmp_path, rows, name='v', action_mode='velocity')
     np.testing.assert_allclose(velocity.action, delta.action / 0.05)
     observation = [{'name': 'measured', 'source': 'measured', 'space': 'joint'}]
-    (told,) = made(
+    (reported,) = made(
         tmp_path, rows, name='t', observation=observation, action_mode='velocity', commanded={'quantity': 'velocity'}
     )
     (absolute,) = made(tmp_path, rows, name='a', action_mode='absolute')
-    np.testing.assert_array_equal(told.action, absolute.action)
+    np.testing.assert_array_equal(reported.action, absolute.action)
 
 
 def test_a_gripper_on_a_topic_of_its_own_is_commanded_beside_the_arm(tmp_path):
@@ -241,7 +241,7 @@ def test_a_gripper_on_a_topic_of_its_own_is_commanded_beside_the_arm(tmp_path):
     report = ConversionReport()
     (found,) = made(tmp_path, marked([*stretch(0, 2), *grips], 0, 2), report, **further)
     np.testing.assert_allclose(found.action[:, 2], np.arange(40) / 10)
-    assert not report.lost('tick')
+    assert not report.dropped('tick')
 
 
 def test_a_bag_that_is_cut_piece_by_piece_gives_the_same_episodes(tmp_path):
@@ -310,7 +310,7 @@ def test_all_parts_of_a_demonstration_lie_on_one_side_of_the_held_out_split(tmp_
     again = load_demonstrations([*bags, bags[0]], split, None, silent, held_out=0.2)
     train, held_out = (set(part.observation[:, -1, 4]) for part in (again.train, again.held_out))
     assert not train & held_out and again.record.episodes == 20
-    with pytest.raises(TrainingError, match='at least 5 demonstrations that succeeded; found 4'):
+    with pytest.raises(TrainingError, match='at least 5 successful demonstrations; found 4'):
         load_demonstrations([split_bag(tmp_path / 'few', 0, 4)], split, None, silent)
 
 
@@ -319,13 +319,13 @@ def test_what_arrives_too_late_for_the_live_policy_is_noted(tmp_path):
     rows = [(topic, stamp + 60 * MILLISECOND * (topic == '/joint_states'), row) for topic, stamp, row in rows]
     report = ConversionReport()
     made(tmp_path, rows, report)
-    assert [(loss.where, loss.count) for loss in report.entries] == [('measured', 100)]
+    assert [(entry.where, entry.count) for entry in report.entries] == [('measured', 100)]
     patient = ConversionReport()
     made(tmp_path, rows, patient, name='b', measured={'align': {'latency': 0.06}})
-    assert [(loss.kind, loss.why, loss.count) for loss in patient.entries] == [('tick', 'no joint state yet', 1)]
+    assert [(entry.kind, entry.why, entry.count) for entry in patient.entries] == [('tick', 'no joint state yet', 1)]
 
 
-def test_an_account_says_in_few_lines_what_befell_many_episodes():
+def test_a_conversion_report_gives_in_few_lines_what_is_common_to_many_episodes():
     report = ConversionReport()
     report.add('message', '/a', 'it is empty', 2, 'byte 7')
     report.add('note', '/a', 'odd')

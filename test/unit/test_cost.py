@@ -15,17 +15,17 @@ from vdd_ros.validation.cost import cost_sheet
 from vdd_ros.validation.latency import Latency
 
 CONTRACT = Contract.model_validate({**load_contract('avoiding_cartesian').model_dump(mode='json'), 'policy_rate': 20.0})
-RATES = {'episodes': 200, 'ways': 3, 'entropy': 0.8, 'success_interval': (0.9, 0.97), 'causes': {'collision': 8}}
+RATES = {'episodes': 200, 'modes': 3, 'entropy': 0.8, 'success_interval': (0.9, 0.97), 'causes': {'collision': 8}}
 REPORT = {
     'scenarios': [
         {
             'name': 'nominal',
-            'student': {**RATES, 'success': 0.94, 'way_counts': (100, 88, 0, 1)},
-            'teacher': {**RATES, 'success': 0.95, 'ways': 4, 'entropy': 0.9},
+            'student': {**RATES, 'success': 0.94, 'mode_counts': (100, 88, 0, 1)},
+            'teacher': {**RATES, 'success': 0.95, 'modes': 4, 'entropy': 0.9},
         },
         {'name': 'joint_states', 'student': {**RATES, 'success': 0.7, 'success_interval': (0.6, 0.8)}, 'teacher': None},
     ],
-    'way_names': ['a', 'b', 'c', 'd'],
+    'mode_names': ['a', 'b', 'c', 'd'],
     'ros': {'episodes': 20},
     'failures': {},
     'gate': {'passes': True, 'text': ''},
@@ -52,21 +52,21 @@ def test_costs_follow_from_processor_time_rate_and_price(tmp_path):
         core_price=0.5,
         shipped=['nominal', 'joint_states', 'obstacle_shift'],
     )
-    assert sheet.answers_per_second == 10.0
+    assert sheet.calls_per_second == 10.0
     assert sheet.demonstration_hours == pytest.approx(student.manifest.data.windows / 20 / 3600)
     assert sheet.inference['student'].load == pytest.approx(10 * 150e-6)
     assert sheet.inference['student'].price == pytest.approx(10 * 150e-6 * 0.5)
     assert sheet.inference['teacher_eager'].load == pytest.approx(3.0)
     lines = dict(sheet.lines)
     assert 'The student took 2.5 h on Linux, 8 cores, a GPU.' in lines['Training']
-    assert 'for the teacher was not recorded' in lines['Training']
-    assert '150 us of processor time' in lines['Inference'] and 'At 0.5 for an hour of one core' in lines['Inference']
+    assert 'for the teacher is unknown' in lines['Training']
+    assert '150 us of processor time' in lines['Inference'] and 'At 0.5 per core and hour' in lines['Inference']
     assert 'in the same runtime takes 20 times as much' in lines['Inference']
-    assert 'takes 2e+03 times as much: 300.000% of one core, 1.5 an hour; it cannot keep up' in lines['Inference']
-    assert '94.0% of 200 rollouts' in lines['Success and variety'] and '-1.0% success' in lines['Success and variety']
-    assert '-0.10 entropy' in lines['Success and variety']
+    assert 'takes 2e+03 times as much: 300.000% of one core, 1.5 per hour; it cannot keep up' in lines['Inference']
+    assert '94.0% of 200 rollouts' in lines['Success and modes'] and '-1.0% success' in lines['Success and modes']
+    assert '-0.10 entropy' in lines['Success and modes']
     assert lines['Tested'].startswith('400 simulated rollouts') and '20 more over ROS' in lines['Tested']
-    assert 'the world obstacle shift' in lines['Not tested'] and 'as it is deployed' in lines['Not tested']
+    assert 'the scenario obstacle shift' in lines['Not tested'] and 'as deployed' in lines['Not tested']
     risks = lines['Remaining risks']
-    assert 'up to 10.0% of the episodes fail in the nominal world, and up to 40.0% in the worst one' in risks
-    assert 'collision (16)' in risks and '1 of 4 ways' in risks and 'monitoring is disabled' in risks
+    assert 'up to 10.0% of the episodes fail in the nominal scenario, and up to 40.0% in the worst one' in risks
+    assert 'collision (16)' in risks and '1 of 4 modes' in risks and 'monitoring is disabled' in risks

@@ -30,7 +30,7 @@ def _recording(ticks: int = 6, start: int = 1_000_000_000, chunks: int = 7) -> R
     values = np.stack([np.arange(len(measured)), -np.arange(len(measured))], axis=1).astype(float)
     commanded = start + np.arange(ticks) * PERIOD
     commands = np.stack([100.0 + np.arange(ticks), 200.0 + np.arange(ticks)], axis=1)
-    end = EpisodeMark(int(measured[-1]), 'end', {'outcome': 'success', 'way': 'x'})
+    end = EpisodeMark(int(measured[-1]), 'end', {'outcome': 'success', 'mode': 'x'})
     return Recording(Stream(measured, values), Stream(commanded, commands), (EpisodeMark(start, 'start', {}), end))
 
 
@@ -74,7 +74,7 @@ def test_commands_of_an_earlier_episode_are_not_seen():
 def test_outcome_and_labels_come_along():
     (episode,) = episodes_of(_recording(), _contract(), None)
     assert episode.success is True
-    assert episode.labels['way'] == 'x'
+    assert episode.labels['mode'] == 'x'
 
 
 def test_a_recording_without_marks_is_refused():
@@ -128,7 +128,7 @@ def test_arrays_that_do_not_follow_the_contract_are_refused(observation, action,
         windows_of([Episode(np.ones((5, observation)), done, bag='a', index=7)], _contract())
 
 
-def test_windows_that_do_not_follow_the_contract_are_not_learned_from():
+def test_windows_that_do_not_follow_the_contract_are_not_used_for_training():
     good = windows_of([Episode(np.ones((5, 4)), np.ones((5, 2)))], _contract())
     record = DataRecord(bags={}, episodes=1, windows=5)
     longer = _contract(prediction_horizon=3)

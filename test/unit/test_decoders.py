@@ -120,11 +120,11 @@ def test_what_is_not_taken_in_is_counted_with_its_reason():
     data = [good, b'', good[:40], some, nan, other, bytes(late), good]
     found = decode(contract(), data, 'measured', report)
     assert len(found.values) == 2 and report.read == {'it': 3}
-    told = {loss.why: (loss.kind, loss.count) for loss in report.entries}
-    assert told.pop('messages that do not speak of what is wanted') == ('note', 1)
-    assert set(told.values()) == {('message', 1)} and len(told) == 5
-    for part in ('empty', 'bytes that are left', "no joint 'b' among a", 'not finite', 'no time'):
-        assert any(part in why for why in told), part
+    reported = {entry.why: (entry.kind, entry.count) for entry in report.entries}
+    assert reported.pop('messages without the requested fields') == ('note', 1)
+    assert set(reported.values()) == {('message', 1)} and len(reported) == 5
+    for part in ('empty', 'in the remaining', "no joint 'b' among a", 'not finite', 'stamp is invalid'):
+        assert any(part in why for why in reported), part
 
 
 def test_units_signs_scales_and_offsets_bring_a_robot_to_radians():
@@ -276,7 +276,7 @@ def test_depth_is_in_metres_and_forgets_what_is_unknown():
     np.testing.assert_allclose(values([image(metres, '32FC1')], type='Image', image=shape), [[0.0, 3.0]])
 
 
-def test_compressed_pictures_are_what_their_pixels_are():
+def test_compressed_images_are_what_their_pixels_are():
     buffer = io.BytesIO()
     Pillow.fromarray(PIXELS).save(buffer, 'PNG')
     content = np.frombuffer(buffer.getvalue(), np.uint8)
@@ -294,18 +294,18 @@ def test_compressed_pictures_are_what_their_pixels_are():
 
 
 @pytest.mark.parametrize(
-    ('data', 'told'),
+    ('data', 'reported'),
     [
         (image(PIXELS, 'nv12'), 'encoding'),
         (image(PIXELS[..., 0], 'rgb8'), 'bytes for'),
         (image(np.zeros((2, 2), np.float32), '32FC1'), 'no colours'),
     ],
 )
-def test_an_image_that_cannot_be_is_counted(data, told):
+def test_an_image_that_cannot_be_is_counted(data, reported):
     report = ConversionReport()
     bound = contract(type='Image', image={'height': 1, 'width': 1, 'color': 'rgb'})
     assert not len(decode(bound, [data], report=report).values)
-    assert told in str(report.entries[0])
+    assert reported in str(report.entries[0])
 
 
 def cloud(points: np.ndarray, rows: int = 1, padding: int = 0, code: str = '<f4', row_step: int | None = None) -> bytes:
@@ -347,14 +347,14 @@ def test_a_cloud_of_one_row_may_leave_the_step_of_rows_out():
 
 
 @pytest.mark.parametrize(
-    ('rows', 'padding', 'row_step', 'told'),
+    ('rows', 'padding', 'row_step', 'reported'),
     [(2, 0, 64, 'bytes for 2 rows of 64'), (2, 0, 96, 'bytes for 2 rows of 96'), (0, 0, 0, 'without points')],
 )
-def test_a_cloud_whose_rows_cannot_be_is_counted(rows, padding, row_step, told):
+def test_a_cloud_whose_rows_cannot_be_is_counted(rows, padding, row_step, reported):
     report = ConversionReport()
     data = cloud(np.ones((10 if rows else 0, 3)), max(rows, 1), padding, row_step=row_step)
     assert not len(decode(contract(type='PointCloud2', points=3), [data], report=report).values)
-    assert told in str(report.entries[0])
+    assert reported in str(report.entries[0])
 
 
 def transform(parent: str, child: str, x: float, angle: float) -> object:
@@ -397,7 +397,7 @@ def test_commands_by_header_are_refused_where_there_is_none():
 @pytest.mark.parametrize('kind', ['u1', 'u2'])
 @pytest.mark.parametrize('source', [(5, 7), (6, 8), (1, 1), (300, 2), (3, 400), (37, 61)])
 @pytest.mark.parametrize('target', [(1, 1), (2, 3), (6, 8), (5, 7), (9, 20)])
-def test_pictures_of_any_size_are_averaged_over_whole_pixels(kind, source, target):
+def test_images_of_any_size_are_averaged_over_whole_pixels(kind, source, target):
     pixels = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (*source, 1), endpoint=True).astype(kind)
     pixels[:2] = np.iinfo(kind).max
     shape = Image(height=target[0], width=target[1], color='gray')

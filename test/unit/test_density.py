@@ -38,7 +38,7 @@ def test_windows_off_the_ring_are_unfamiliar(fitted, radius):
     assert (off < np.quantile(seen, 0.01)).mean() > 0.99
 
 
-def test_motion_the_wrong_way_round_the_ring_is_unfamiliar(fitted):
+def test_motion_in_the_wrong_direction_on_the_ring_is_out_of_distribution(fitted):
     windows = ring(4000, np.random.default_rng(0))
     threshold = np.quantile(fitted.log_density(windows), 0.01)
     assert (fitted.log_density(windows[:, ::-1]) < threshold).mean() > 0.9
@@ -53,7 +53,7 @@ def test_noise_of_the_normalisers_least_unit_on_what_never_varied_is_no_novelty(
     assert (fitted.log_density(noisy) < threshold).mean() < 0.01
 
 
-def test_it_survives_the_way_through_arrays(fitted):
+def test_it_survives_conversion_to_arrays(fitted):
     again = ObservationDensity.from_arrays(
         {name: value.copy() for name, value in fitted.arrays.items()}, len(fitted.whitening)
     )
@@ -65,3 +65,12 @@ def test_few_windows_make_few_centres():
     fitted = fit_density(ring(7, np.random.default_rng(0)), np.random.default_rng(1))
     assert len(fitted.centre) <= 7
     assert np.isfinite(fitted.log_density(ring(7, np.random.default_rng(2)))).all()
+
+
+def test_a_density_of_scaled_windows_is_one_of_unscaled_windows():
+    generator = np.random.default_rng(0)
+    window, offset, scale = ring(500, generator), np.array([1.0, -2.0, 0.0, 3.0]), np.array([0.1, 2.0, 1.0, 5.0])
+    fitted = fit_density((window.reshape(-1, 4) - offset).reshape(-1, 2, 2) / scale.reshape(2, 2), generator)
+    unscaled = fitted.of_unscaled(offset, scale)
+    expected = fitted.log_density((window.reshape(-1, 4) - offset).reshape(-1, 2, 2) / scale.reshape(2, 2))
+    np.testing.assert_allclose(unscaled.log_density(window), expected)

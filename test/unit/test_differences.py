@@ -38,7 +38,7 @@ def episodes() -> list[Episode]:
     """Demonstrations whose observation is the action that follows."""
     chance = np.random.default_rng(0)
     return [
-        Episode(way, way, True, {}, index=place) for place in range(3) if (way := chance.normal(size=(400, 2))).any()
+        Episode(path, path, True, {}, index=place) for place in range(3) if (path := chance.normal(size=(400, 2))).any()
     ]
 
 
@@ -50,14 +50,14 @@ def test_a_student_that_does_as_shown_differs_in_nothing(contract, episodes):
     assert [row[:3] for row in found.drawn.by_expert()] == [(0, 1.0, 0.0)]
 
 
-def test_each_expert_is_told_by_its_share_and_its_error_in_each_number(contract, episodes):
+def test_each_expert_is_described_by_its_share_and_its_error_in_each_number(contract, episodes):
     found = shadow(TwoWays(0.25, 0.5), contract, episodes, np.random.default_rng(0))
     (first, kept, none, errors), (second, other, relative, others) = found.drawn.by_expert()
     assert (first, second) == (0, 1) and other == pytest.approx(0.25, abs=0.04) and kept == pytest.approx(1 - other)
     assert none == 0 and not errors.any()
     np.testing.assert_allclose(others, [0.5, 0.0])
-    usual = found.drawn.usual
-    assert relative == pytest.approx(0.5 / usual[0] / np.sqrt(2))
+    typical = found.drawn.typical
+    assert relative == pytest.approx(0.5 / typical[0] / np.sqrt(2))
     x, y = found.drawn.by_number()
     assert x[1] == pytest.approx(0.5 * other) and x[2] == 0 and x[3] == pytest.approx(0.5)
     assert y[1:4] == (0, 0, 0)

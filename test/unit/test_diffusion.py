@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 from oracles import random_mixture, repeated, seeded, sigma_points
-from torch import nn
+from torch import Tensor, nn
 
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.learning.diffusion import samplers
@@ -24,9 +24,9 @@ from vdd_ros.learning.diffusion.noise import (
     lognormal,
     loguniform,
     sigma_of_alphabar,
-    stratified,
 )
 from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
+from vdd_ros.learning.draws import Draws
 from vdd_ros.learning.networks import PolicyShape, TrunkSettings
 from vdd_ros.learning.training import DescentSettings, SingleLoss, Windows, fit
 
@@ -77,7 +77,7 @@ def test_a_sampler_converges_with_its_order(sampler, order):
     assert slopes == pytest.approx([order, order], abs=0.15)
 
 
-def test_a_sampler_makes_the_calls_it_says():
+def test_a_sampler_makes_the_stated_number_of_calls():
     start = standard(4, 2)
     for name, calls in (('euler', 16), ('heun', 15), ('ancestral', 16)):
         teacher = Teacher(TeacherSettings(sampler=name, calls=calls, trunk=TrunkSettings(width=4)), SHAPE)
@@ -188,6 +188,49 @@ def test_the_loss_of_noise_prediction_is_the_squared_error_of_the_noise():
     torch.testing.assert_close(denoising_loss(denoiser, action, observation, sigma, noise), expected)
 
 
+def correlated() -> tuple[Tensor, Tensor, Tensor]:
+    """Return actions whose numbers are correlated, with their mean and covariance."""
+    action = standard(4000, 4) @ torch.tensor(
+        [[2.0, 1.9, 0.1, 0.0], [0.0, 0.1, 0.0, 0.1], [0.0, 0.0, 0.5, 0.4], [0.0, 0.0, 0.0, 0.05]], dtype=torch.float64
+    ) + torch.tensor([1.0, -2.0, 0.0, 0.3], dtype=torch.float64)
+    return action, action.mean(dim=0), action.mT.cov()
+
+
+def test_along_principal_axes_a_silent_network_is_the_posterior_mean_of_a_normal_distribution():
+    shape = PolicyShape(1, 1, 4, 2)
+    denoiser = Denoiser(TrunkSettings(width=8), shape, principal_axes=True).double()
+    action, mean, covariance = correlated()
+    denoiser.fit_axes(action)
+    noisy, observation = 3 * standard(7, 4, seed=1), torch.zeros(7, 1, 1, dtype=torch.float64)
+    for sigma in (0.02, 0.5, 8.0):
+        level = torch.tensor(sigma, dtype=torch.float64)
+        gain = covariance @ torch.linalg.inv(covariance + sigma**2 * torch.eye(4, dtype=torch.float64))
+        expected = mean + (noisy - mean) @ gain.mT
+        torch.testing.assert_close(denoiser(noisy, level, observation), expected, rtol=0, atol=1e-9)
+
+
+def test_principal_axes_are_kept_with_the_weights_and_give_the_conditional_mean():
+    torch.manual_seed(0)
+    shape, trunk = PolicyShape(1, 3, 4, 2), TrunkSettings(width=8)
+    denoiser = Denoiser(trunk, shape, principal_axes=True).double()
+    nn.init.normal_(denoiser.head.weight)
+    nn.init.normal_(denoiser.head.bias)
+    denoiser.fit_axes(correlated()[0])
+    restored = Denoiser(trunk, shape, principal_axes=True).double()
+    restored.load_state_dict(denoiser.state_dict())
+    observation, level = standard(5, 1, 3), torch.tensor(8.0, dtype=torch.float64)
+    expected = denoiser(torch.zeros(5, 4, dtype=torch.float64), level, observation)
+    torch.testing.assert_close(restored(torch.zeros(5, 4, dtype=torch.float64), level, observation), expected)
+    features, head = restored.conditional_mean(8.0)
+    torch.testing.assert_close(head(features(observation)), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('change', [{'process': 'ddpm'}, {'process': 'flow'}, {'trunk': {'kind': 'unet'}}])
+def test_principal_axes_are_refused_where_they_mean_nothing(change: dict):
+    with pytest.raises(ValueError, match='principal_axes suits process: edm'):
+        TeacherSettings.model_validate({'principal_axes': True, **change})
+
+
 def test_a_karras_grid_runs_from_high_to_low_and_ends_at_zero():
     grid = karras_grid(5, 0.02, 8.0)
     assert grid[0].item() == pytest.approx(8.0) and grid[-2].item() == pytest.approx(0.02) and grid[-1] == 0
@@ -215,7 +258,7 @@ def test_noise_levels_of_training_have_the_distribution_they_name():
     assert upper.log().item() == pytest.approx(math.log(0.5) + 0.7, abs=1e-5)  # a normal's one deviation
 
 
-def test_a_discrete_teacher_tells_the_velocity_of_the_variance_preserving_process():
+def test_a_discrete_teacher_predicts_the_velocity_of_the_variance_preserving_process():
     """``v = sqrt(alphabar) eps - sqrt(1 - alphabar) a`` (Salimans and Ho 2022), but for its sign, and weighed alike."""
     teacher = Teacher(TeacherSettings(process='ddpm'), SHAPE).double()
     sigma, clean, noise = teacher.sigmas()[:-1, None].expand(-1, 5), standard(16, 5, 2), standard(16, 5, 2, seed=1)
@@ -250,7 +293,7 @@ def test_flow_matching_is_the_straight_path_between_action_and_noise():
     torch.testing.assert_close(reached, path)
 
 
-def test_flow_matching_learns_all_times_of_the_path_alike():
+def test_flow_matching_is_trained_at_all_times_of_the_path_alike():
     teacher = Teacher(TeacherSettings(process='flow', sigma_min=0.01, sigma_max=99.0), SHAPE)
     sigma = teacher.training_sigma(torch.linspace(0, 1, 101, dtype=torch.float64))
     time = sigma / (1 + sigma)
@@ -258,7 +301,7 @@ def test_flow_matching_learns_all_times_of_the_path_alike():
 
 
 def test_stratified_numbers_fall_one_into_each_stratum():
-    numbers = stratified(100, seeded())
+    numbers = Draws(seeded()).stratified(100)
     assert (numbers * 100).long().sort().values.tolist() == list(range(100))
     assert not torch.equal(numbers.sort().values, numbers)
 
@@ -273,7 +316,7 @@ def test_ddpm_levels_rise_from_little_noise_to_more_than_the_data(schedule):
 def test_calls_that_a_sampler_cannot_make_are_refused():
     with pytest.raises(ConfigurationError, match='odd number of calls for heun; found 16; set calls to 15'):
         Teacher(TeacherSettings(sampler='heun', calls=16), SHAPE).sigmas()
-    with pytest.raises(ConfigurationError, match='at most one call for each of 8 steps; found 9 calls'):
+    with pytest.raises(ConfigurationError, match='at most 8 calls, one per step; found 9 calls'):
         Teacher(TeacherSettings(process='ddpm', steps=8, calls=9), SHAPE).sigmas()
 
 

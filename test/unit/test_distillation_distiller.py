@@ -93,7 +93,7 @@ def test_the_papers_scheme_moves_experts_and_gating_by_optimisers_of_their_own()
     assert steps == {'experts': {6}, 'gating': {3}}
 
 
-def test_coverage_fades_in_proportion_to_what_is_left_and_stays_if_told_to():
+def test_coverage_fades_in_proportion_to_what_is_left_and_stays_on_request():
     def after_one_step(**coverage):
         torch.manual_seed(0)
         model = Student(StudentSettings(trunk=TrunkSettings(width=8, depth=1), experts=3), SHAPE, seeded(2))

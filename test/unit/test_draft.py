@@ -47,7 +47,7 @@ def test_joints_are_put_into_the_order_of_the_controller_by_what_they_do(tmp_pat
     assert (verdict.complaints, verdict.tally.training, verdict.tally.ticks, verdict.unused) == ((), 1, 40, ())
 
 
-def test_where_no_commands_were_recorded_the_next_state_counts_and_pauses_tell_episodes_apart(tmp_path):
+def test_where_no_commands_were_recorded_the_next_state_counts_and_pauses_separate_episodes(tmp_path):
     later = [(topic, stamp + 10 * SECOND, message) for topic, stamp, message in arm(commands=False)]
     for _, _, message in later:
         message.header.stamp.sec += 10
@@ -98,6 +98,7 @@ def test_what_else_was_recorded_is_there_as_a_comment_that_can_be_taken(tmp_path
     contract = Contract.model_validate(taken)
     names = {feature.name for feature in contract.topic_features}
     assert names == {'camera_image', 'tf', 'twist', 'sizes'}
+    assert [feature.name for feature in contract.images] == ['camera_image']
     assert contract.episodes.language.topic == 'task'
 
 
@@ -122,7 +123,7 @@ def test_a_bag_without_joint_states_is_answered_with_what_is_in_it(tmp_path):
         draft(survey(path, values=True))
 
 
-def test_everything_that_does_not_fit_is_told_at_once(tmp_path):
+def test_everything_that_does_not_fit_is_reported_at_once(tmp_path):
     contract, _, _ = drafted(tmp_path, arm())
     observation = [
         *contract.model_dump(mode='json')['observation'],
@@ -132,11 +133,11 @@ def test_everything_that_does_not_fit_is_told_at_once(tmp_path):
     changed = {'observation': observation, 'measured': {'rate': 500.0, 'align': {'max_age': 0.001}}}
     changed['robot'] = {**contract.model_dump(mode='json')['robot'], 'joints': ['elbow', 'wrist', 'thumb']}
     verdict = check(tmp_path / 'bag', Contract.model_validate({**contract.model_dump(mode='json'), **changed}))
-    told = '\n'.join(verdict.complaints)
-    assert "measured: 400 messages dropped: no joint 'thumb'" in told
-    assert 'force: expected one topic wrench in' in told
-    assert 'load: expected std_msgs/msg/Float64 on arm/commands' in told
-    assert 'found std_msgs/msg/Float64MultiArray' in told
+    reported = '\n'.join(verdict.complaints)
+    assert "measured: 400 messages dropped: no joint 'thumb'" in reported
+    assert 'force: expected one topic wrench in' in reported
+    assert 'load: expected std_msgs/msg/Float64 on arm/commands' in reported
+    assert 'found std_msgs/msg/Float64MultiArray' in reported
     assert not verdict.tally.training
 
 
@@ -144,7 +145,7 @@ def test_rates_and_delays_are_compared_with_what_the_contract_expects(tmp_path):
     contract, _, _ = drafted(tmp_path, arm())
     values = {**contract.model_dump(mode='json'), 'policy_rate': 1000.0, 'measured': {'rate': 500.0}}
     (measured, commanded) = check(tmp_path / 'bag', Contract.model_validate(values)).fits
-    assert '100 messages a second, not 500' in measured.complaints[0]
+    assert '100 messages per second, not 500' in measured.complaints[0]
     assert 'set `latency: 0.002`' in measured.remarks[0]
     assert (measured.read, measured.dropped, commanded.read) == (400, 0, 80)
 
@@ -196,7 +197,7 @@ FINGERS = ('left_finger', 'right_finger')
     lambda stamp: state(stamp, (), ()),
     lambda stamp: state(stamp, ('wheel_l', 'wheel_r'), (), (1.0, 1.0)),
 ], ids=['gripper', 'empty', 'wheels'])  # fmt: skip
-def test_joints_are_those_of_all_messages_whoever_publishes_first(tmp_path, also):
+def test_joints_are_those_of_all_messages_for_any_order_of_publishers(tmp_path, also):
     rows = moved(lambda stamp, values: [also(stamp), state(stamp, JOINTS, values)])
     contract, text, verdict = drafted(tmp_path, rows)
     assert_learnable(contract, verdict)
@@ -229,7 +230,7 @@ def test_streams_whose_headers_hold_no_time_count_by_their_reception(tmp_path):
 def test_headers_of_another_clock_count_by_their_reception_unless_all_have_that_clock(tmp_path):
     clock = 1_699_999_995 * SECOND
     contract, text, verdict = drafted(tmp_path, moved(clock=clock), 'mixed')
-    assert contract.measured.stamp == 'receive' and 'of another clock' in text
+    assert contract.measured.stamp == 'receive' and 'use another clock' in text
     assert_learnable(contract, verdict)
 
     def simulated(stamp, values):
@@ -270,7 +271,7 @@ def test_every_joint_counts_in_the_unit_that_its_numbers_show(tmp_path):
         lambda stamp, values: command([*values, grip(stamp)]),
     )
     contract, text, _ = drafted(tmp_path, rows, 'percent')
-    assert contract.robot.joints == names and 'gripper counts 0 to 100: percent' in text
+    assert contract.robot.joints == names and 'gripper is 0 to 100: percent' in text
     assert contract.measured.factor == contract.commanded.factor == (1.0, 1.0, 1.0, 0.01)
     degrees = 180 / np.pi
     rows = moved(

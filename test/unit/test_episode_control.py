@@ -11,18 +11,18 @@ from vdd_ros.nodes.recorder.episode_control import EpisodeControl, Mark, PreRoll
 SECOND = 1_000_000_000
 
 
-def said(mark: Mark) -> tuple[str, int, dict[str, str]]:
+def printed(mark: Mark) -> tuple[str, int, dict[str, str]]:
     """Return a mark as plain values."""
     return mark.kind, mark.index, dict(mark.labels)
 
 
 def test_episodes_are_numbered_and_carry_outcome_and_instruction():
     control = EpisodeControl('pick the cup')
-    assert said(control.start()) == ('start', 0, {'language': 'pick the cup'})
-    assert said(control.stop('success')) == ('end', 0, {'outcome': 'success', 'language': 'pick the cup'})
+    assert printed(control.start()) == ('start', 0, {'language': 'pick the cup'})
+    assert printed(control.stop('success')) == ('end', 0, {'outcome': 'success', 'language': 'pick the cup'})
     assert control.act('label', 'pick the spoon')[0].labels == {'language': 'pick the spoon'}
-    assert said(control.start()) == ('start', 1, {'language': 'pick the spoon'})
-    assert said(control.stop()) == ('end', 1, {'language': 'pick the spoon'})
+    assert printed(control.start()) == ('start', 1, {'language': 'pick the spoon'})
+    assert printed(control.stop()) == ('end', 1, {'language': 'pick the spoon'})
     assert control.outcomes == {'success': 1, 'unlabelled': 1}
 
 
@@ -31,7 +31,7 @@ def test_an_outcome_after_the_end_amends_the_last_episode_and_its_count():
     control.start()
     control.stop()
     mark, answer = control.act('failure')
-    assert said(mark) == ('label', 0, {'outcome': 'failure'})
+    assert printed(mark) == ('label', 0, {'outcome': 'failure'})
     assert 'episode 0' in answer
     assert +control.outcomes == {'failure': 1}
 
@@ -42,7 +42,7 @@ def test_an_episode_is_discarded_while_it_runs_or_after_it_and_only_once(running
     control.start()
     if not running:
         control.stop('success')
-    assert said(control.discard()) == ('discard', 0, {'reason': 'discarded by the operator'})
+    assert printed(control.discard()) == ('discard', 0, {'reason': 'discarded by the operator'})
     assert not control.running
     assert +control.outcomes == {'discarded': 1}
     with pytest.raises(InterfaceError, match='episode 0 discarded already'):
@@ -52,8 +52,8 @@ def test_an_episode_is_discarded_while_it_runs_or_after_it_and_only_once(running
 
 def test_what_makes_no_sense_is_refused_with_the_remedy():
     control = EpisodeControl()
-    for action, told in (('stop', 'start one first'), ('success', 'start one first'), ('discard', 'none yet')):
-        with pytest.raises(InterfaceError, match=told):
+    for action, reported in (('stop', 'start one first'), ('success', 'start one first'), ('discard', 'none yet')):
+        with pytest.raises(InterfaceError, match=reported):
             control.act(action)
     control.start()
     with pytest.raises(InterfaceError, match='found episode 0; stop or discard it first'):
@@ -88,9 +88,9 @@ def test_an_instruction_before_the_first_episode_holds_for_it():
 
 def test_marks_that_others_make_are_counted_on():
     control = EpisodeControl()
-    control.heard('start', 4)
+    control.on_mark('start', 4)
     assert control.running and not control.own
-    control.heard('end', 4)
+    control.on_mark('end', 4)
     assert control.start().index == 5 and control.own
 
 

@@ -34,7 +34,7 @@ def test_actions_of_the_mixture_itself_are_calibrated_however_much_its_experts_o
 
 
 @pytest.mark.parametrize('width', [0.5, 2.0])
-def test_covariances_of_the_wrong_width_are_told_by_their_calibration(width):
+def test_covariances_of_the_wrong_width_are_identified_by_their_calibration(width):
     truth, action = drawn_from(random_mixture('diagonal', batch=1, experts=1, size=2))
     student = GaussianMixture(truth.log_gating, truth.mean, DiagonalCovariance(width * truth.covariance.scale))
     for share in (0.5, 0.9):
@@ -102,7 +102,7 @@ def test_the_energy_score_has_no_bias_with_few_samples():
     assert score.mean().item() == pytest.approx(expected, abs=4 * score.std().item() / math.sqrt(COUNT))
 
 
-def test_the_energy_distance_is_nothing_between_equals_and_tells_others_apart():
+def test_the_energy_distance_is_nothing_between_equals_and_separates_others():
     mixture = random_mixture('full', batch=50, experts=3, size=2)
     ours, theirs = drawn(mixture, 60, seeded(3)), drawn(mixture, 60, seeded(4))
     assert energy_distance(ours, theirs).mean().item() == pytest.approx(0, abs=0.02)

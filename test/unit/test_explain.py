@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 from html.parser import HTMLParser
@@ -21,7 +22,7 @@ from vdd_ros.policy.labels import Label, Labels, default_colour, load_labels, sa
 from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.validation.explain import summarise
-from vdd_ros.validation.recorded import answered_episodes
+from vdd_ros.validation.recorded import predicted_episodes
 
 CONTRACT = load_contract('avoiding_cartesian')
 KINEMATICS = Kinematics.from_contract(CONTRACT)
@@ -54,7 +55,7 @@ def folder(tmp_path_factory) -> Path:
 
 def test_each_action_is_attributed_to_the_expert_that_would_have_done_it(folder):
     policy = DistilledPolicy.load(folder / 'student')
-    episodes = answered_episodes(policy, [folder / 'bag'], KINEMATICS, lambda *_: None)
+    episodes = predicted_episodes(policy, [folder / 'bag'], KINEMATICS, lambda *_: None)
     along_x, along_y, backwards = summarise(policy.contract, episodes, KINEMATICS)
     ticks = [len(each) for each in episodes]
     assert len(episodes) == 2 and min(ticks) >= 28
@@ -68,7 +69,7 @@ def test_each_action_is_attributed_to_the_expert_that_would_have_done_it(folder)
             made = (path[-1] - path[0])[:2]
             np.testing.assert_allclose(made[number], policy.contract.prediction_horizon * STEP, atol=2 * STEP)
             assert abs(made[1 - number]) < 1e-3
-    assert backwards.share < 1e-6 and not backwards.recorded and backwards.acts == 'hardly ever'
+    assert backwards.share < 1e-6 and not backwards.recorded and backwards.acts == 'rarely'
     np.testing.assert_allclose(episodes[0].tool[:, :2], KINEMATICS.tool_position(episodes[0].joints)[:, :2])
 
 
@@ -106,6 +107,42 @@ def test_experts_are_named_and_the_page_shows_them_in_one_file(folder, tmp_path,
     assert main(['label', str(student), '1']) == 0 and 'no expert has a name' in capsys.readouterr().out
     assert main(['label', str(student), '3', 'fourth']) == 2
     assert 'expected an expert from 0 to 2; found 3' in capsys.readouterr().err
+
+
+def test_films_show_the_typical_demonstrations_of_every_expert_in_its_colour(folder, tmp_path):
+    imageio = pytest.importorskip('imageio_ffmpeg')
+    student, target = tmp_path / 'student', tmp_path / 'page.html'
+    shutil.copytree(folder / 'student', student)
+    assert main(['label', str(student), '1', 'to the left', '--colour', '#ff00ff']) == 0
+    assert main(['explain', str(student), str(folder / 'bag'), '--html', str(target), '--video']) == 0
+    films = re.findall(r'<video src="data:video/mp4;base64,([^"]+)"', target.read_text())
+    assert len(films) == 2
+    (tmp_path / 'film.mp4').write_bytes(base64.b64decode(films[1]))
+    frames = imageio.read_frames(str(tmp_path / 'film.mp4'))
+    size = next(frames)['source_size']
+    assert size == (320, 240)
+    pictures = [np.frombuffer(each, np.uint8).reshape(240, 320, 3).astype(int) for each in frames]
+    edge = pictures[1][1:3, 40:280].reshape(-1, 3).mean(axis=0)
+    assert edge[1] < 60 and edge[0] > 200 and edge[2] > 200
+    assert len(pictures) > 10 and np.ptp(pictures[1][20:-20, 20:-20], axis=(0, 1)).min() > 50
+    path = [(each[20:-20, 20:-20][..., [0, 2]].min(axis=-1) - each[20:-20, 20:-20, 1] > 60).sum() for each in pictures]
+    assert np.median(path) > 10, path
+
+
+def test_films_show_the_scene_of_a_task_that_is_only_in_a_file(folder, tmp_path, capsys):
+    pytest.importorskip('imageio_ffmpeg')
+    (tmp_path / 'mine.py').write_text(
+        'from vdd_ros.sim.tasks.avoiding.task import TASK as Avoiding\n'
+        'class TASK(Avoiding):\n    def draw(self, axes):\n        print("drawn by the file")\n'
+    )
+    student = save_student(tmp_path / 'student', [[STEP, 0.0], [0.0, STEP]], change={'name': 'mine'})
+    command = ['explain', str(student), str(folder / 'bag'), '--html', str(tmp_path / 'page.html'), '--video']
+    assert main(command) == 2
+    reported = ' '.join(capsys.readouterr().err.split())
+    assert 'expected a task for the contract mine; found none' in reported and '--task FILE.py' in reported
+    assert main([*command, '--task', str(tmp_path / 'mine.py')]) == 0
+    assert 'drawn by the file' in capsys.readouterr().out
+    assert len(re.findall('data:video/mp4', (tmp_path / 'page.html').read_text())) == 2
 
 
 def test_labels_are_bound_to_their_artifact(folder, tmp_path):

@@ -91,7 +91,7 @@ def test_a_normalizer_of_rows_is_that_of_their_numbers():
 
 
 @pytest.mark.parametrize('index', [torch.tensor([4, 0, 0]), slice(1, 3)])
-def test_windows_on_a_device_hold_each_picture_once_and_give_the_normalised_numbers(index):
+def test_windows_on_a_device_hold_each_image_once_and_give_the_normalised_numbers(index):
     shared = [SIXTEEN[0], SIXTEEN[0], SIXTEEN[1], SIXTEEN[0], SIXTEEN[1]]
     rows = Rows([*ROWS.parts, Frames(shared, 3), Frames([*EIGHT[:4], np.full(3, 0.5)], 3)])
     windows = RowWindows(rows, PLACES)
@@ -126,7 +126,7 @@ ALIGNMENTS = [
 
 @given(st.lists(st.integers(0, 40), max_size=9), st.lists(st.integers(0, 60), min_size=1, max_size=9))
 @pytest.mark.parametrize('alignment', ALIGNMENTS, ids=str)
-def test_pictures_are_aligned_as_their_numbers_are(alignment, stamps, ticks):
+def test_images_are_aligned_as_their_numbers_are(alignment, stamps, ticks):
     stamps, ticks = np.sort(np.array(stamps, dtype=np.int64)), np.array(ticks, dtype=np.int64)
     pictures = np.random.default_rng(0).integers(0, 255, (len(stamps), 3)).astype(np.uint8)
     expected, stale = aligned(stamps, pictures / 255, ticks, alignment)
@@ -160,7 +160,7 @@ def camera(stamp: int, number: int) -> tuple:
 CAMERA = {'name': 'camera', 'topic': 'camera', 'type': 'Image', 'image': {'height': 24, 'width': 64, 'color': 'rgb'}}
 
 
-def test_an_episode_with_pictures_takes_a_fraction_of_its_dense_numbers(tmp_path):
+def test_an_episode_with_images_takes_a_fraction_of_its_dense_numbers(tmp_path):
     seconds = 10
     rows = [*stretch(0, seconds), *(camera(SECOND * number // 10, number) for number in range(10 * seconds))]
     rows += [('/episode', 0, mark(0, 'start')), ('/episode', seconds * SECOND, mark(seconds * SECOND, 'end'))]
@@ -217,7 +217,7 @@ BROKEN = (4, 33, 34, 35, 67)
 
 
 @pytest.mark.parametrize('by', RULES)
-def test_only_pictures_that_a_tick_needs_are_decoded_and_a_damaged_one_counts_as_if_it_never_came(tmp_path, by):
+def test_only_images_that_a_tick_needs_are_decoded_and_a_damaged_one_counts_as_if_it_never_came(tmp_path, by):
     rows = [*stretch(0, 3), *stretch(4 * SECOND, 3)]
     rows += [jpeg(SECOND * number // 30, number, whole=number not in BROKEN) for number in range(90)]
     rows += [jpeg(4 * SECOND + SECOND * number // 30, 100 + number) for number in range(90)]
@@ -236,10 +236,10 @@ def test_only_pictures_that_a_tick_needs_are_decoded_and_a_damaged_one_counts_as
         report = ConversionReport()
         found.append([*convert(path, bound, None, report, waiting=waiting)])
         assert all(isinstance(row, np.ndarray) for item in found[-1] for row in item.observation.parts[-1].rows)
-        dropped.append(report.lost('message'))
+        dropped.append(report.dropped('message'))
         assert report.read['/camera'] == 180 - dropped[-1]
         # A tick that found the first damaged picture needs the one before.
-        assert {loss.why.partition(':')[0] for loss in report.entries if loss.kind == 'message'} <= {'no JPEG or PNG'}
+        assert {item.why.partition(':')[0] for item in report.entries if item.kind == 'message'} <= {'no JPEG or PNG'}
     assert dropped[0] == len(BROKEN) and dropped[-1] == 1  # of 33, 34 and 35 the first is needed, the others are not
     for other in found[1:]:
         for one, two in zip(found[0], other, strict=True):
@@ -257,14 +257,14 @@ def joints() -> list:
     return contract().model_dump(mode='json')['observation']
 
 
-def test_a_stream_without_a_single_whole_picture_is_refused_with_the_reason(tmp_path):
+def test_a_stream_without_a_single_whole_image_is_refused_with_the_reason(tmp_path):
     rows = [*stretch(0, 2), *(jpeg(SECOND * number // 30, number, whole=False) for number in range(60))]
     path = write_bag(tmp_path / 'bag', sorted(rows, key=lambda row: row[1]))
     with pytest.raises(BagError, match='60 messages dropped: no JPEG or PNG'):
         [*convert(path, contract(episodes={'by': 'bag'}, observation=[*joints(), SEEN]), None, ConversionReport())]
 
 
-def test_a_picture_that_stands_at_the_begin_of_what_is_kept_is_a_whole_one():
+def test_an_image_that_is_at_the_begin_of_what_is_kept_is_a_whole_one():
     track = Track('it', 1, pictures=True)
     for number, good in enumerate((True, False, False, True)):
         values = np.empty((1, 1), dtype=object)

@@ -30,7 +30,7 @@ def test_the_worst_stream_decides_and_is_named():
     assert level == 'stop' and reason.startswith('no camera for')
 
 
-def test_a_stream_that_was_never_heard_stops_the_arm():
+def test_a_stream_without_a_message_stops_the_arm():
     assert _judge(1000, 1000) == ('stop', 'no camera yet')
     assert _judge(1000, camera=1000) == ('stop', 'no joint state yet')
 
@@ -46,10 +46,10 @@ def test_streams_too_far_apart_coast_then_stop():
     assert _judge(1000, 1000, 1000 - 181)[0] == 'stop'
 
 
-def test_a_straggler_is_dropped_and_time_set_back_voids_what_was_heard():
+def test_a_straggler_is_dropped_and_time_set_back_voids_earlier_messages():
     measurements = Measurements(RULES)
     measurements.anchor(1000, np.zeros(2))
-    measurements.hear('camera', 1000)
+    measurements.on_message('camera', 1000)
     assert measurements.observe(950, np.ones(2)) and measurements.out_of_order == 1
     np.testing.assert_array_equal(measurements.position, 0)
     assert measurements.observe(1000, np.full(2, np.nan)) and measurements.not_finite == 1

@@ -12,10 +12,11 @@ from vdd_ros.common.errors import ConfigurationError, GateError
 from vdd_ros.contract.contract import load_contract
 from vdd_ros.control.deployment import Deployment
 from vdd_ros.policy.artifact import Artifact, DataRecord, Manifest, load_artifact, save_artifact
-from vdd_ros.validation.gate import Gate, Override, Threshold, find_report, load_gate, require
+from vdd_ros.validation.gate import Override, find_report, require
 from vdd_ros.validation.judgement import judge
 from vdd_ros.validation.outcomes import Outcomes, outcomes_of, path_length, root_mean_square_jerk
 from vdd_ros.validation.report_file import FORMAT, sealed
+from vdd_ros.validation.thresholds import Gate, Threshold, load_gate
 
 GATE = Gate(
     scenarios={'nominal': Threshold(episodes=10, success=0.8, success_low=0.5, entropy=0.5, near_miss=0.001)},
@@ -24,12 +25,12 @@ GATE = Gate(
 )
 
 
-def outcomes(successes: int, episodes: int = 20, *, ways: int = 4, clearance: float = 0.01) -> Outcomes:
-    """Return episodes of which the first succeed, on all ways in turn."""
+def outcomes(successes: int, episodes: int = 20, *, modes: int = 4, clearance: float = 0.01) -> Outcomes:
+    """Return episodes of which the first succeed, in all modes in turn."""
     number = np.arange(episodes)
     return Outcomes(
         success=number < successes,
-        way=np.where(number < successes, number % ways, -1),
+        mode=np.where(number < successes, number % modes, -1),
         seconds=np.full(episodes, 3.0),
         path=np.full(episodes, 0.7),
         jerk=np.full(episodes, 20.0),
@@ -49,7 +50,7 @@ def report(artifact: Artifact, **scenarios: Outcomes) -> dict:
             'deployment': Deployment().fingerprint,
         },
         'deployment': Deployment().model_dump(mode='json'),
-        'way_names': ['a', 'b', 'c', 'd'],
+        'mode_names': ['a', 'b', 'c', 'd'],
         'scenarios': [
             {'name': name, 'student': {'outcomes': each.values()}, 'teacher': None}
             for name, each in (scenarios or {'nominal': outcomes(18)}).items()
@@ -93,7 +94,7 @@ def write(path: Path, values: dict) -> Path:
 
 def test_verdict_holds_for_the_deployment_parameters_of_the_validation_alone(artifact, tmp_path):
     write(tmp_path / 'student.report', report(artifact))
-    with pytest.raises(GateError, match='found max_lag 0.4 instead of 0.5; validate with these ones'):
+    with pytest.raises(GateError, match='found max_lag 0.4 instead of 0.5; validate with these parameters'):
         require(None, artifact, Deployment(max_lag=0.4), gate=GATE)
     assert not require(None, artifact, Deployment(operating_mode='slow'), gate=GATE).overridden
 
@@ -107,7 +108,7 @@ def test_changed_contents_of_a_limits_file_are_another_deployment(artifact, tmp_
     write(tmp_path / 'student.report', values)
     assert not require(None, artifact, deployment, gate=GATE).overridden
     limits.write_text('joint_limits: {joint1: {has_velocity_limits: true, max_velocity: 2.0}}')
-    with pytest.raises(GateError, match='other contents of joint_limits or rules'):
+    with pytest.raises(GateError, match='different contents of joint_limits or rules'):
         require(None, artifact, deployment, gate=GATE)
 
 
@@ -119,27 +120,27 @@ def test_artifact_with_a_passing_report_of_its_own_comes_through(artifact, tmp_p
 
 
 @pytest.mark.parametrize(
-    ('scenarios', 'told'),
+    ('scenarios', 'reported'),
     [
         ({'nominal': outcomes(15)}, 'success is 0.75'),
         ({'nominal': outcomes(9, 9)}, 'episodes is 9'),
-        ({'nominal': outcomes(8, 10)}, 'lower end of the interval'),
-        ({'nominal': outcomes(18, ways=1)}, 'entropy is 0,'),
+        ({'nominal': outcomes(8, 10)}, 'lower end of the success interval'),
+        ({'nominal': outcomes(18, modes=1)}, 'entropy is 0,'),
         ({'nominal': outcomes(18, clearance=0.0002)}, 'near miss is 0.0002'),
         ({'nominal': outcomes(18, clearance=np.nan)}, 'near miss was not measured'),
         ({'other': outcomes(18)}, 'nominal: success was not measured'),
         ({'nominal': outcomes(18), 'windy': outcomes(9)}, 'windy: success is 0.45'),
     ],
 )
-def test_what_does_not_reach_a_threshold_is_named(artifact, tmp_path, scenarios, told):
-    with pytest.raises(GateError, match=told):
+def test_what_does_not_reach_a_threshold_is_named(artifact, tmp_path, scenarios, reported):
+    with pytest.raises(GateError, match=reported):
         require(write(tmp_path / 'r', report(artifact, **scenarios)), artifact, Deployment(), gate=GATE)
 
 
 def test_slow_answers_do_not_pass(artifact, tmp_path):
     values = report(artifact)
     values['latency_us']['student_plan']['p99'] = 18_000.0
-    with pytest.raises(GateError, match=r'latency, of the policy period is 0\.514'):
+    with pytest.raises(GateError, match=r'latency / policy period is 0\.514'):
         require(write(tmp_path / 'r', values), artifact, Deployment(), gate=GATE)
 
 
@@ -151,7 +152,7 @@ def test_student_far_behind_its_teacher_does_not_pass(artifact):
     assert judge(values, Gate(scenarios={'nominal': Threshold(behind_teacher=0.11)})).passes
 
 
-def test_gate_that_asks_nothing_lets_nothing_through(artifact):
+def test_gate_without_requirements_passes_nothing(artifact):
     assert not judge(report(artifact), Gate()).passes
 
 
@@ -179,37 +180,37 @@ def test_what_is_no_report_is_refused(artifact, tmp_path, text):
         require(tmp_path / 'report.json', artifact, Deployment(), gate=GATE)
 
 
-@pytest.mark.parametrize('missing', ['scenarios', 'way_names', 'latency_us'])
+@pytest.mark.parametrize('missing', ['scenarios', 'mode_names', 'latency_us'])
 def test_report_that_lacks_something_is_refused(artifact, tmp_path, missing):
     values = {name: value for name, value in report(artifact).items() if name != missing}
     with pytest.raises(GateError, match='validate again'):
         require(write(tmp_path / 'r', values), artifact, Deployment(), gate=GATE)
 
 
-def test_artifact_without_a_report_is_refused_and_told_how_to_get_one(artifact):
+def test_artifact_without_a_report_is_refused_with_the_remedy(artifact):
     assert find_report(artifact.path) is None
     with pytest.raises(GateError, match='vdd validate --student'):
         require(None, artifact, Deployment(), gate=GATE)
 
 
-def test_person_who_gives_name_and_reason_is_obeyed_and_written_down(artifact, tmp_path):
+def test_override_with_name_and_reason_passes_and_is_logged(artifact, tmp_path):
     for reason in ('a demonstration', 'another'):
         passage = require(None, artifact, Deployment(), gate=GATE, override=Override('Ada', reason))
-        assert passage.overridden and 'Ada' in passage.text and 'found none beside it' in passage.text
+        assert passage.overridden and 'Ada' in passage.text and 'found none beside the artifact' in passage.text
     entries = [json.loads(line) for line in (tmp_path / 'student.overrides.jsonl').read_text().splitlines()]
     assert [entry['reason'] for entry in entries] == ['a demonstration', 'another']
-    assert entries[0]['artifact'] == artifact.hash and 'none beside it' in entries[0]['refusal']
+    assert entries[0]['artifact'] == artifact.hash and 'none beside the artifact' in entries[0]['refusal']
 
 
 @pytest.mark.parametrize('override', [Override('', 'why'), Override('Ada', '  ')])
 def test_override_without_name_or_reason_is_refused(artifact, tmp_path, override):
-    with pytest.raises(GateError, match='the name of who lets this policy through'):
+    with pytest.raises(GateError, match='name and reason of the override'):
         require(None, artifact, Deployment(), gate=GATE, override=override)
     assert not list(tmp_path.glob('*.jsonl'))
 
 
 def test_override_that_cannot_be_written_down_is_none(artifact, tmp_path):
-    with pytest.raises(GateError, match='write the override down'):
+    with pytest.raises(GateError, match='a writable log of overrides'):
         require(
             None,
             artifact,
@@ -226,7 +227,18 @@ def test_passing_artifact_needs_no_override_and_none_is_written(artifact, tmp_pa
     assert not list(tmp_path.glob('*.jsonl'))
 
 
-def test_gate_that_ships_asks_for_nominal_and_for_everything_at_once():
+def test_a_misspelt_threshold_lists_the_thresholds_of_a_scenario(tmp_path):
+    file = tmp_path / 'gate.yaml'
+    file.write_text('scenarios:\n  nominal: {sucess: 0.5}\n')
+    with pytest.raises(ConfigurationError) as caught:
+        load_gate(file)
+    assert 'gate.yaml, line 2; found scenarios.nominal.sucess: an unknown setting; did you mean success?' in str(
+        caught.value
+    )
+    assert 'known settings of scenarios.nominal: episodes, ' in str(caught.value)
+
+
+def test_shipped_gate_requires_nominal_and_for_everything_at_once():
     gate = load_gate()
     assert {'nominal', 'everything'} <= gate.scenarios.keys()
     assert gate.scenarios['nominal'].success >= 0.95 and gate.others is not None

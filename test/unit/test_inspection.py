@@ -85,7 +85,7 @@ def test_streams_are_measured_without_a_contract(bag):
     assert not found.episodes and not found.joints
 
 
-def test_with_a_contract_demonstrations_and_joints_are_measured_and_what_was_dropped_is_told(bag):
+def test_with_a_contract_demonstrations_and_joints_are_measured_and_what_was_dropped_is_reported(bag):
     found = inspect(bag, load_contract('avoiding_joint'))
     assert [episode.index for episode in found.episodes] == [0, 1]
     assert [(span.success, bool(span.dropped)) for span in found.spans] == [(True, False)] * 2 + [(True, True)]
@@ -134,20 +134,20 @@ class _Page(HTMLParser):
 def test_the_command_shows_a_table_and_writes_one_whole_page(bag, tmp_path, capsys):
     page = tmp_path / 'report.html'
     assert main(['inspect', str(bag), '--contract', 'avoiding_joint', '--html', str(page)]) == 0
-    said = ' '.join(capsys.readouterr().out.split())
+    printed = ' '.join(capsys.readouterr().out.split())
     for text in (
         '2 success, 1 discarded; 2 for training',
         '/joint_states',
         'joint7',
-        'length [s]',
+        'duration [s]',
         '1 gap in episodes',
     ):
-        assert text in said
+        assert text in printed
     read = _Page()
     read.feed(page.read_text(encoding='utf-8'))
     assert not read.open and not read.loaded
     assert len(read.images) == 6 and all(re.match(r'data:image/(png|svg\+xml);base64,', item) for item in read.images)
-    assert 'dropped the <cup>' in read.text and 'What stands out' in read.text
+    assert 'dropped the <cup>' in read.text and 'Findings' in read.text
     assert not list(tmp_path.glob('.*'))
 
 

@@ -74,7 +74,7 @@ def _write(folder: Path, text: str) -> Path:
     return file
 
 
-def test_a_urdf_says_hard_and_soft_limits_of_which_the_stricter_count(tmp_path):
+def test_a_urdf_has_hard_and_soft_limits_of_which_the_stricter_count(tmp_path):
     found = urdf_joint_limits(_write(tmp_path, _URDF))
     assert found['shoulder'] == JointLimit(-1.9, 2.0, 1.5, 3.0, 50.0)
     assert found['wheel'] == JointLimit(velocity=3.0)

@@ -136,7 +136,7 @@ def test_solve_stays_where_it_is_when_it_is_there(panda: Kinematics):
     np.testing.assert_array_equal(panda.solve(panda.tool_position(_HOME), panda.tool_orientation(_HOME), _HOME), _HOME)
 
 
-def test_solve_takes_the_shortest_way(panda: Kinematics):
+def test_solve_takes_the_nearest_solution(panda: Kinematics):
     """To first order the change lies in the row space of the Jacobian: nothing moves that does not move the tool."""
     start, step = _HOME, 1e-4
     found = panda.solve(panda.tool_position(start) + [0, step, 0], _DOWN, start)
@@ -152,7 +152,7 @@ def test_solve_takes_the_shortest_way(panda: Kinematics):
     assert np.linalg.norm(found - start) > step
 
 
-def test_solve_knows_nothing_of_former_calls(panda: Kinematics):
+def test_solve_does_not_depend_on_former_calls(panda: Kinematics):
     near, far = np.array([0.4, 0.1, 0.4]), np.array([0.5, -0.3, 0.2])
     first = panda.solve(near, _DOWN, _HOME)
     panda.solve(far, _DOWN, first)
@@ -185,7 +185,7 @@ def test_position_of_what_was_solved_is_that_of_an_instance_that_solved_nothing(
         np.testing.assert_array_equal(panda.tool_orientation(found), fresh.tool_orientation(found))
 
 
-def test_position_that_was_asked_for_is_the_caller_s_own(panda: Kinematics):
+def test_position_that_was_requested_is_the_caller_s_own(panda: Kinematics):
     joints = _HOME + 0.123
     first = panda.tool_position(joints)
     kept = first.copy()
@@ -204,7 +204,11 @@ def test_solve_comes_as_near_as_it_can_to_what_is_out_of_reach(panda: Kinematics
     assert np.all((found >= panda.lower) & (found <= panda.upper))
     distance = np.linalg.norm(panda.tool_position([_HOME, found]) - target, axis=1)
     assert distance[1] < distance[0] - 0.3
-    assert not solution.reached and solution.distance == pytest.approx(distance[1]) and 'short' in solution.reason
+    assert (
+        not solution.reached
+        and solution.distance == pytest.approx(distance[1])
+        and 'away from its pose' in solution.reason
+    )
     with pytest.raises(ReachError, match='mm'):
         panda.solve(target, _DOWN, _HOME)
 
@@ -336,7 +340,7 @@ def test_joints_that_mimic_each_other_in_a_circle_are_named(tmp_path: Path):
     text = _serial_arm(tmp_path, ['0 0 1', '0 1 0', '0 1 0'], '<mimic joint="j2"/>').read_text()
     first, second, third = text.partition('<joint name="j2" type="revolute">')
     (tmp_path / 'circle.urdf').write_text(first + second + '<mimic joint="j3"/>' + third)
-    with pytest.raises(ModelError, match='a circle of j2, j3'):
+    with pytest.raises(ModelError, match='a cycle of j2, j3'):
         Kinematics(tmp_path / 'circle.urdf', 'tool', ['j1'])
     (tmp_path / 'odd.urdf').write_text(text.replace('<mimic joint="j2"/>', '<mimic joint="j2" multiplier="half"/>'))
     with pytest.raises(ModelError, match='odd.urdf'):
@@ -364,8 +368,8 @@ def test_near_a_singularity_no_joint_turns_farther_than_it_may_in_the_time(panda
         start = _HOME + generator.normal(scale=0.02, size=7)
         start[[3, 5]] = [-0.08, 0.02]  # stretched, and the wrist straight
         start = np.clip(start, panda.lower, panda.upper)
-        way = generator.normal(size=3)
-        position = panda.tool_position(start) + 0.003 * way / np.linalg.norm(way)
+        direction = generator.normal(size=3)
+        position = panda.tool_position(start) + 0.003 * direction / np.linalg.norm(direction)
         pose = position, panda.tool_orientation(start)
         most = max(most, np.abs(panda.nearest(*pose, start).joints - start).max())
         solution = panda.nearest(*pose, start, allowed)
@@ -373,7 +377,7 @@ def test_near_a_singularity_no_joint_turns_farther_than_it_may_in_the_time(panda
         # As near as that permits: never farther than by standing still.
         assert solution.distance + solution.angle <= 0.003 + 1e-9
         if solution.slowed:
-            assert 'faster' in solution.reason and not solution.reached
+            assert 'exceed the joint speed' in solution.reason and not solution.reached
     assert most > 0.5  # without the bound, 3 mm ask for this
 
 
@@ -431,3 +435,9 @@ def test_unfit_model_is_named_in_the_error(tmp_path: Path, text: str | None, too
         file.write_text(text, encoding='utf-8')
     with pytest.raises(ModelError, match=named):
         Kinematics(file, tool, joints)
+
+
+def test_a_prismatic_joint_has_positions_in_metres(tmp_path):
+    (tmp_path / 'arm.xml').write_text(_WITH_FINGER)
+    arm = Kinematics(tmp_path / 'arm.xml', 'tip', ['first', 'finger'])
+    assert arm.units_of(['finger', 'first', 'absent']) == ('m', 'rad', 'rad or m')

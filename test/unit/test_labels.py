@@ -56,7 +56,7 @@ def test_labels_are_samples_of_the_teacher_at_their_windows():
     assert deviation.std(dim=0).tolist() == pytest.approx([STD, STD], rel=0.06)
 
 
-def test_labels_are_kept_and_nobody_is_asked_again(tmp_path):
+def test_labels_are_kept_and_the_teacher_is_not_called_again(tmp_path):
     first = Labels(GaussianTeacher(), 0, tmp_path)
     first.add('some', torch.zeros(5, 2, 1))
     first.add('more', torch.ones(5, 2, 1))
@@ -77,7 +77,7 @@ def test_every_other_window_is_displaced_alike_at_all_of_its_stamps():
     assert found[1::2, 0].std().item() == pytest.approx(0.2, rel=0.05)
 
 
-def test_a_student_of_labels_knows_what_nobody_demonstrated():
+def test_a_student_of_labels_covers_what_was_not_demonstrated():
     """It learns nothing of wrong demonstrations, and all of the teacher at displaced windows."""
     torch.manual_seed(0)
     teacher = GaussianTeacher()
@@ -95,12 +95,12 @@ def test_a_student_of_labels_knows_what_nobody_demonstrated():
     )
     learner = Distiller(student, teacher.score, source, settings, labels)
     fit(learner, iterations=600, generator=seeded(6))
-    asked = torch.linspace(-1.5, 1.5, 9)[:, None, None].expand(-1, 2, 1)
+    requested = torch.linspace(-1.5, 1.5, 9)[:, None, None].expand(-1, 2, 1)
     with torch.no_grad():
-        mixture = student(asked)
+        mixture = student(requested)
         mean = (mixture.log_gating.exp()[..., None] * mixture.mean).sum(dim=1)
         spread = (mixture.log_gating.exp()[..., None] * (mixture.covariance.variance() + mixture.mean**2)).sum(dim=1)
-    assert (mean - teacher.mean(asked)).abs().max() < 0.2
+    assert (mean - teacher.mean(requested)).abs().max() < 0.2
     assert (spread - mean**2).sqrt().mean().item() == pytest.approx(STD, rel=0.15)
 
 

@@ -53,7 +53,7 @@ def learned(tmp_path_factory):
     return folder
 
 
-def test_a_student_records_what_it_is_worth_without_a_simulator(learned):
+def test_a_student_records_its_metrics_without_a_simulator(learned):
     metrics = load_artifact(learned / 'student').manifest.metrics
     experts = int(metrics['experts'])
     usage = [metrics.pop(f'usage_{expert}') for expert in range(experts)]
@@ -129,8 +129,8 @@ def test_an_interrupted_training_that_is_resumed_makes_the_very_same_weights(lea
             return train_teacher(demonstrations(), tmp_path / 'it', settings, silent, **how)
         return distill(demonstrations(), learned / 'teacher', tmp_path / 'it', settings, silent, **how)
 
-    asked = []
-    assert learn(lambda: asked.append(None) or len(asked) == 13, False) is None
+    requested = []
+    assert learn(lambda: requested.append(None) or len(requested) == 13, False) is None
     assert [item.name for item in tmp_path.iterdir()] == ['it.run']
     (stopped,) = read_runs([tmp_path])
     assert stopped['status'] == 'stopped' and stopped['seconds'] > 0
@@ -163,7 +163,7 @@ class Table:
         return np.concatenate(seen)
 
 
-def test_windows_that_are_visited_in_simulation_are_labelled_and_a_resumed_distillation_goes_on_bit_for_bit(
+def test_windows_that_are_visited_in_simulation_are_labelled_and_a_resumed_distillation_continues_bit_for_bit(
     learned, tmp_path
 ):
     """Stopped before, between and after rounds; no round is simulated twice."""
@@ -201,7 +201,7 @@ def test_windows_that_are_visited_in_simulation_are_labelled_and_a_resumed_disti
         np.testing.assert_array_equal(resumed.weights[part], value)
 
 
-def test_what_is_begun_anew_keeps_the_run_before(learned, tmp_path):
+def test_what_is_started_again_keeps_the_run_before(learned, tmp_path):
     settings = LearningSettings.parse(SETTINGS)
     for _ in range(2):
         assert train_teacher(demonstrations(), tmp_path / 'it', settings, silent, cancelled=lambda: True) is None
@@ -222,10 +222,10 @@ def test_data_that_are_not_finite_end_in_an_error_and_leave_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_student_knows_what_its_signals_are_over_the_demonstrations(learned):
+def test_a_student_stores_its_signals_over_the_demonstrations(learned):
     policy, windows = DistilledPolicy.load(learned / 'student'), demonstrations()
     for part, arrays in (('train', windows.train), ('held_out', windows.held_out)):
-        found = {'familiarity': [], 'decidedness': [], 'likelihood': []}
+        found = {'density': [], 'gating_confidence': [], 'likelihood': []}
         for observation, action in zip(arrays.observation, arrays.action[:, 0]):
             experts = policy.experts(observation[None])
             for signal, value in policy.signals(observation[None], experts).items():
@@ -238,7 +238,7 @@ def test_a_student_knows_what_its_signals_are_over_the_demonstrations(learned):
             np.testing.assert_allclose(calibration.quantiles[signal][part], expected, rtol=1e-3, atol=1e-3)
 
 
-def test_thresholds_are_those_of_the_part_that_is_less_at_home(learned):
+def test_thresholds_are_those_of_the_part_that_is_less_in_distribution(learned):
     calibration = DistilledPolicy.load(learned / 'student').calibration
     for signal, parts in calibration.quantiles.items():
         for share in (0.01, 0.5):
@@ -270,7 +270,7 @@ def test_shipped_settings_are_found_by_name_and_start_students_where_measured(na
         assert load_settings() == settings
 
 
-def test_a_student_is_learned_under_displacements_of_its_own_and_its_teacher_is_not(tmp_path):
+def test_a_student_is_trained_under_displacements_of_its_own_and_its_teacher_is_not(tmp_path):
     calm = {'displacement': 0.5, 'memory_noise': 0.1}
     both = LearningSettings.parse({**SETTINGS, 'student_augmentation': calm})
     one = LearningSettings.parse({**SETTINGS, 'augmentation': calm})

@@ -16,10 +16,13 @@ from vdd_ros.common.errors import BagError, OutputError, TrainingError
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.data.convert import convert
 from vdd_ros.data.decode.conversion_report import ConversionReport
+from vdd_ros.data.decode.frames import Frames
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.lerobot import lerobot_tables as tables
 from vdd_ros.data.lerobot.lerobot import columns_of, export_episodes
+from vdd_ros.data.lerobot.lerobot_dataset import Dataset
 from vdd_ros.data.lerobot.lerobot_import import import_dataset
+from vdd_ros.data.lerobot.lerobot_tables import FileLimits
 
 JOINTS = ['a', 'b']
 CAMERA = {
@@ -121,7 +124,7 @@ def test_tasks_are_a_pandas_frame_with_the_words_as_its_index(contract, tmp_path
     assert [item['name'] for item in pandas['columns']] == ['task_index', 'task']
 
 
-def test_every_episode_tells_where_it_is_and_what_its_numbers_are(contract, tmp_path):
+def test_every_episode_has_its_place_and_its_values(contract, tmp_path):
     episodes = demonstrations()
     export_episodes(episodes, contract, tmp_path / 'set')
     rows = pq.read_table(tmp_path / 'set' / 'meta' / 'episodes' / 'chunk-000' / 'file-000.parquet').to_pylist()
@@ -156,18 +159,19 @@ def test_statistics_of_all_are_those_of_the_joined_numbers(contract, tmp_path):
     assert set(stats) == {column.key for column in columns_of(contract)}
 
 
-def test_a_large_dataset_is_split_into_files_and_comes_back_whole(contract, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, 'DATA_MEGABYTES', 0)
-    monkeypatch.setattr(tables, 'CHUNK_FILES', 2)
-    export_episodes(demonstrations(), contract, tmp_path / 'set')
+def test_a_large_dataset_is_split_into_files_and_comes_back_whole(contract, tmp_path):
+    limits = FileLimits(data_megabytes=1e-6, files_in_chunk=2)
+    export_episodes(demonstrations(), contract, tmp_path / 'set', limits=limits)
     files = sorted(
         str(path.relative_to(tmp_path / 'set' / 'data')) for path in (tmp_path / 'set' / 'data').rglob('*.*')
     )
     assert files == ['chunk-000/file-000.parquet', 'chunk-000/file-001.parquet', 'chunk-001/file-000.parquet']
     assert import_dataset(tmp_path / 'set', tmp_path / 'back').frames == 24
+    with pytest.raises(OutputError, match='data_megabytes above 0; found 0'):
+        FileLimits(data_megabytes=0)
 
 
-def test_numbers_pictures_words_and_outcomes_come_back(contract, tmp_path):
+def test_numbers_images_words_and_outcomes_come_back(contract, tmp_path):
     episodes = demonstrations()
     export_episodes(episodes, contract, tmp_path / 'set')
     found = import_dataset(tmp_path / 'set', tmp_path / 'back')
@@ -177,10 +181,30 @@ def test_numbers_pictures_words_and_outcomes_come_back(contract, tmp_path):
     for before, after in zip(episodes, back):
         np.testing.assert_array_equal(after.action, before.action.astype(np.float32))
         numbers = before.observation[:, [0, 1, 38]].astype(np.float32)
-        np.testing.assert_array_equal(after.observation[:, :3], numbers)
-        np.testing.assert_allclose(after.observation[:, 3:], before.observation[:, 2:38], atol=1e-6)
+        np.testing.assert_array_equal(after.observation, numbers)
+        pixels = np.rint(255 * before.observation[:, 2:38])
+        np.testing.assert_array_equal(np.stack(after.images['front'].rows), pixels)
         assert after.success == before.success
         assert dict(before.labels).items() <= dict(after.labels).items()
+
+
+def test_images_beside_the_vector_arrive_and_depth_in_metres(contract, tmp_path):
+    values = contract.model_dump(mode='json') | {'schema_version': 3}
+    depth = {'name': 'far', 'topic': 'far', 'type': 'Image', 'image': {'height': 2, 'width': 2, 'color': 'depth'}}
+    contract = Contract.model_validate(values | {'observation': [*values['observation'], depth]})
+    chance = np.random.default_rng(0)
+    colours = chance.integers(0, 256, (5, 36), dtype=np.uint8)
+    far = chance.integers(0, 3000, (5, 4)).astype(np.int16)
+    images = {'front': Frames(list(colours), 36), 'far': Frames(list(far), 4)}
+    export_episodes([Episode(np.ones((5, 3)), np.ones((5, 2)), images=images)], contract, tmp_path / 'set')
+    found = Dataset(tmp_path / 'set')
+    (episode,) = found.episodes()
+    np.testing.assert_array_equal(np.stack(list(episode.pictures['observation.images.front'])).reshape(5, -1), colours)
+    np.testing.assert_allclose(episode.numbers['observation.far'], far / 1000, atol=1e-6)
+    assert not found.report.entries
+    assert set(json.loads((tmp_path / 'set/meta/stats.json').read_text())) == {
+        *('observation.state', 'observation.images.front', 'observation.far', 'action')
+    }
 
 
 def test_a_dataset_is_written_whole_or_not_at_all(contract, tmp_path):
@@ -240,7 +264,7 @@ def foreign(path: Path, *, names: object = None, version: str = 'v3.0', drop: in
     return path
 
 
-def test_a_dataset_of_others_becomes_a_bag_to_learn_from_films_included(tmp_path):
+def test_a_dataset_of_others_becomes_a_bag_to_train_on_videos_included(tmp_path):
     names = {'motors': ['pan.pos', 'lift.pos', 'elbow.pos', 'flex.pos', 'roll.pos', 'gripper.pos']}
     found = import_dataset(foreign(tmp_path / 'set', names=names), tmp_path / 'bag')
     contract = load_contract(found.contract)
@@ -249,9 +273,9 @@ def test_a_dataset_of_others_becomes_a_bag_to_learn_from_films_included(tmp_path
     first, second = convert(found.bag, contract, None, report)
     assert not report.entries
     assert (len(first), len(second), second.labels['language']) == (10, 12, 'do 1')
-    np.testing.assert_array_equal(second.observation[:, :6], np.arange(10, 22)[:, None] + np.arange(6) / 8)
-    np.testing.assert_array_equal(second.action, second.observation[:, :6] + 1)
-    brightness = 255 * second.observation[:, 6:].mean(axis=1)
+    np.testing.assert_array_equal(second.observation, np.arange(10, 22)[:, None] + np.arange(6) / 8)
+    np.testing.assert_array_equal(second.action, second.observation + 1)
+    brightness = np.stack(second.images['top'].rows).mean(axis=1)
     np.testing.assert_allclose(brightness, 10 * np.arange(10, 22), atol=3)
 
 
@@ -269,19 +293,25 @@ def test_the_stand_in_for_a_robot_is_a_model_with_such_joints(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('change', 'told'),
+    ('change', 'reported'),
     [
-        (lambda path: (path / 'meta' / 'info.json').unlink(), 'a LeRobot dataset at .*; found no meta/info.json'),
-        (lambda path: (path / 'meta' / 'info.json').write_text('{'), 'found no meta/info.json that can be read'),
-        (lambda path: (path / 'data' / 'chunk-000' / 'file-000.parquet').unlink(), 'copy the dataset again'),
-        (lambda path: (path / 'data' / 'chunk-000' / 'file-000.parquet').write_bytes(b'x'), 'copy the dataset again'),
+        (
+            lambda path: (path / 'meta' / 'info.json').unlink(),
+            'a LeRobot dataset at .*; found no readable meta/info.json',
+        ),
+        (lambda path: (path / 'meta' / 'info.json').write_text('{'), 'found no readable meta/info.json'),
+        (lambda path: (path / 'data' / 'chunk-000' / 'file-000.parquet').unlink(), 'copy the complete dataset again'),
+        (
+            lambda path: (path / 'data' / 'chunk-000' / 'file-000.parquet').write_bytes(b'x'),
+            'copy the complete dataset again',
+        ),
         (lambda path: (path / 'meta' / 'episodes' / 'chunk-000' / 'file-000.parquet').unlink(), 'tables in'),
     ],
 )
-def test_a_damaged_dataset_is_refused_with_what_to_do(tmp_path, change, told):
+def test_a_damaged_dataset_is_refused_with_what_to_do(tmp_path, change, reported):
     path = foreign(tmp_path / 'set')
     change(path)
-    with pytest.raises(BagError, match=told):
+    with pytest.raises(BagError, match=reported):
         import_dataset(path, tmp_path / 'bag')
 
 
@@ -299,8 +329,8 @@ def test_the_commands_go_there_and_back(tmp_path, capsys):
     contract = str(tmp_path / 'bag.yaml')
     words = ['dataset', 'export', str(tmp_path / 'bag'), '--contract', contract, '--output', str(tmp_path / 'again')]
     assert main(words) == 0
-    said = ' '.join(capsys.readouterr().out.split())
-    assert 'wrote 2 episodes, 22 frames to' in said and 'wrote 2 episodes to' in said
+    printed = ' '.join(capsys.readouterr().out.split())
+    assert 'wrote 2 episodes, 22 frames to' in printed and 'wrote 2 episodes to' in printed
     table = pq.read_table(tmp_path / 'again' / 'data' / 'chunk-000' / 'file-000.parquet')
     np.testing.assert_array_equal(table['action'].to_pylist(), 1 + np.arange(22)[:, None] + np.arange(6) / 8)
     assert main(words) == 2

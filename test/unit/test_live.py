@@ -41,8 +41,8 @@ def episodes(tmp_path_factory: pytest.TempPathFactory) -> list[Episode]:
     path = write_rows(tmp_path_factory.mktemp('rich') / 'bag', ROWS, compression='zstd', chunk=100_000)
     found = list(convert(path, rich_contract(), None, report))
     assert len(found) == 2 and min(map(len, found)) > 40
-    assert not [loss for loss in report.entries if loss.kind in ('message', 'part', 'episode')], report.entries
-    assert any((loss.where, loss.why) == ('object', 'stamps that go back: sorted') for loss in report.entries)
+    assert not [entry for entry in report.entries if entry.kind in ('message', 'part', 'episode')], report.entries
+    assert any((entry.where, entry.why) == ('object', 'stamps not in order: sorted') for entry in report.entries)
     return found
 
 
@@ -62,7 +62,7 @@ def test_every_feature_of_every_tick_is_equal_bit_for_bit(episodes):
             found, stale = live.observation(tick, None)
             assert not stale
             assert found.tobytes() == episode.observation[number].tobytes()
-    assert not live.report.lost('message')
+    assert not live.report.dropped('message')
 
 
 def test_an_arm_that_commands_itself_observes_the_same(episodes):
@@ -101,7 +101,7 @@ def test_a_stream_that_ceases_is_named(episodes):
 def test_what_is_no_message_is_counted_and_changes_nothing():
     live = streams(rich_contract())
     live.take('load', 1, b'\0\1\0\0short')
-    assert live.report.lost('message', 'load') == 1
+    assert live.report.dropped('message', 'load') == 1
     assert 'load' in live.at(2).stale
 
 
@@ -117,7 +117,7 @@ class _Recorded:
         return SimpleNamespace(log_gating=np.zeros((1, 1)), mean=np.zeros(self._shape))
 
 
-def test_the_control_loop_sees_the_streams_and_holds_while_one_is_silent(episodes):
+def test_the_control_loop_sees_the_streams_and_holds_while_one_has_no_messages(episodes):
     contract = rich_contract()
     live, policy = streams(contract, arm=False), _Recorded(contract)
     wide = np.full(7, 100.0)
@@ -136,7 +136,11 @@ def test_the_control_loop_sees_the_streams_and_holds_while_one_is_silent(episode
     first, second = episode.stamps[:2].tolist()
     loop.start(first, episode.observation[0, :7])
     outcome = loop.advance(first)
-    assert isinstance(outcome, Hold) and 'young enough of grip, force, object' in outcome.reason and not policy.windows
+    assert (
+        isinstance(outcome, Hold)
+        and 'no recent message of grip, force, object' in outcome.reason
+        and not policy.windows
+    )
     for topic, received, _, data in ROWS:
         if topic in live.topics and received <= second:
             live.take(topic, received, data)

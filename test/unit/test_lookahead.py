@@ -44,10 +44,10 @@ class Arm:
         self.now = 0
         self.loop.start(0, track.positions[0])
 
-    def tick(self, after: int = PERIOD, heard: bool = True):
+    def tick(self, after: int = PERIOD, received: bool = True):
         """Let some time pass."""
         self.now += after
-        if heard:
+        if received:
             self.loop.observe(self.now, self.loop.commanded)
         return self.loop.advance(self.now)
 
@@ -110,11 +110,11 @@ def test_a_stop_is_a_short_trajectory_that_decelerates_at_once():
 
 
 @pytest.mark.parametrize('missed', [1, 4, 10, 40, 500])
-def test_after_missed_ticks_commands_go_on_from_where_the_last_trajectory_has_led(missed):
+def test_after_missed_ticks_commands_continue_from_where_the_last_trajectory_has_led(missed):
     arm = Arm()
     for _ in range(80):
         before = arm.tick().window
-    output = arm.tick((missed + 1) * PERIOD, heard=missed < 10)
+    output = arm.tick((missed + 1) * PERIOD, received=missed < 10)
     led = before.commands[min(before.newest + missed, len(before.commands) - 1)]
     window = output.window
     assert window.stamp == before.stamp + (missed + 1) * PERIOD
@@ -142,7 +142,7 @@ def test_without_measurements_it_decelerates_and_in_lockstep_two_waypoints_are_s
     arm = Arm()
     for _ in range(80):
         arm.tick()
-    held = [arm.tick(heard=False) for _ in range(30)]
+    held = [arm.tick(received=False) for _ in range(30)]
     assert isinstance(held[-1], Hold) and not held[-1].moving
     loop = new_loop(
         AnsweringPolicy(lambda call, seen: [[0.01, 0.0]]), rules={'control_period': 20 * MILLISECOND, 'horizon': 0.1}
@@ -158,7 +158,7 @@ def test_without_measurements_it_decelerates_and_in_lockstep_two_waypoints_are_s
 
 
 @pytest.mark.parametrize('seed', range(6))
-def test_whatever_happens_the_commands_of_every_window_keep_the_limits_and_go_on_from_those_before(seed):
+def test_whatever_happens_the_commands_of_every_window_keep_the_limits_and_continue_from_those_before(seed):
     """Bursts, missed ticks, silence, stops and an arm that is somewhere else."""
     arm, generator = Arm(), np.random.default_rng(seed)
     path: dict[int, np.ndarray] = {}
@@ -171,7 +171,7 @@ def test_whatever_happens_the_commands_of_every_window_keep_the_limits_and_go_on
         elif fault == 'resume':
             arm.loop.resume(arm.now)
         gap = {'burst': 1000, 'late': int(generator.integers(1, 60) * 5 * MILLISECOND)}.get(fault, PERIOD)
-        window = arm.tick(gap, heard=fault != 'silence').window
+        window = arm.tick(gap, received=fault != 'silence').window
         for order, limit in ((1, LIMITS.velocity), (2, LIMITS.acceleration), (3, LIMITS.jerk)):
             assert (np.abs(np.diff(window.commands, order, axis=0)) <= limit * 0.01**order + 1e-12).all()
         for place in range(window.newest + 1):

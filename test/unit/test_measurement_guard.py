@@ -140,7 +140,7 @@ def test_after_a_stall_motion_begins_from_rest_within_the_limits(gap):
     arm = Arm()
     before = arm.run(600)[-1].position
     arm.now += gap * MILLISECOND
-    first = arm.loop.advance(arm.now)  # before any joint state is heard
+    first = arm.loop.advance(arm.now)  # before any joint state arrives
     commands = np.array([before, before, before, first.position, *(each.position for each in arm.run(600))])
     acceleration = np.abs(np.diff(commands, 2, axis=0)) / 1e-6
     assert (acceleration <= LIMITS.acceleration + 1e-6).all()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from vdd_ros.validation.metrics import expert_usage, normalised_entropy, summarise, way_counts, wilson_interval
+from vdd_ros.validation.metrics import expert_usage, mode_counts, normalised_entropy, summarise, wilson_interval
 from vdd_ros.validation.rollout import Rollouts
 
 
@@ -27,10 +27,10 @@ def test_entropy_is_that_of_the_closed_form(counts: list[int], entropy: float):
     assert normalised_entropy(np.array(counts)) == pytest.approx(entropy, abs=1e-15)
 
 
-def test_ways_of_failures_do_not_count():
-    way = np.array([0, 1, 1, 2, -1])
+def test_modes_of_failures_do_not_count():
+    mode = np.array([0, 1, 1, 2, -1])
     success = np.array([True, True, True, False, True])
-    np.testing.assert_array_equal(way_counts(way, success, 4), [1, 2, 0, 0])
+    np.testing.assert_array_equal(mode_counts(mode, success, 4), [1, 2, 0, 0])
 
 
 @pytest.mark.parametrize(('successes', 'trials'), [(1, 3), (470, 480), (20, 40)])
@@ -55,25 +55,25 @@ def test_expert_usage_is_a_share_of_all_steps():
     np.testing.assert_array_equal(expert_usage((), 2), [0, 0])
 
 
-def _rollouts(success: list[bool], way: list[int], steps: list[int]) -> Rollouts:
+def _rollouts(success: list[bool], mode: list[int], steps: list[int]) -> Rollouts:
     return Rollouts(
         success=np.array(success),
-        way=np.array(way),
+        mode=np.array(mode),
         steps=np.array(steps),
         clamped=np.array([1] * len(steps)),
         clearance=np.linspace(0.01, 0.04, len(steps)),
         paths=tuple(np.linspace(0, count, count + 1)[:, None] * [0.01, 0, 0] for count in steps),
         states=tuple(np.zeros((count + 1, 7)) for count in steps),
         experts=tuple(np.arange(count) % 2 for count in steps),
-        way_names=('a', 'b', 'c', 'd'),
+        mode_names=('a', 'b', 'c', 'd'),
         period=0.1,
         seconds=1.0,
     )
 
 
-def test_summary_speaks_of_successful_rollouts():
+def test_summary_counts_successful_rollouts():
     summary = summarise(_rollouts([True, True, False, False], [0, 3, 1, -1], [10, 20, 2, 4]), experts=2)
-    assert (summary.episodes, summary.success, summary.ways, summary.way_counts) == (4, 0.5, 2, (1, 0, 0, 1))
+    assert (summary.episodes, summary.success, summary.modes, summary.mode_counts) == (4, 0.5, 2, (1, 0, 0, 1))
     assert summary.entropy == pytest.approx(0.5)
     assert summary.mean_seconds == pytest.approx(1.5) and summary.mean_path == pytest.approx(0.15)
     assert summary.nearest_miss == 0.01 and summary.near_miss == pytest.approx(0.0105)
@@ -86,7 +86,7 @@ def test_summary_speaks_of_successful_rollouts():
 
 def test_summary_of_nothing_but_failures_is_honest():
     summary = summarise(_rollouts([False], [-1], [3]))
-    assert (summary.success, summary.entropy, summary.ways, summary.expert_usage) == (0.0, 0.0, 0, ())
+    assert (summary.success, summary.entropy, summary.modes, summary.expert_usage) == (0.0, 0.0, 0, ())
     assert all(
         math.isnan(getattr(summary, name)) for name in ('mean_seconds', 'mean_path', 'nearest_miss', 'near_miss')
     )

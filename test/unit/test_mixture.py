@@ -10,6 +10,7 @@ import torch
 from oracles import random_mixture, seeded, sigma_points
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
+from vdd_ros.learning.mixture.covariance import FullCovariance, factorized
 from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
 
 FORMS = ['diagonal', 'full', 'low_rank']
@@ -134,6 +135,19 @@ def test_nothing_breaks_a_million_deviations_away_in_single_precision(form):
     torch.testing.assert_close(single.log_responsibility(action).exp().sum(dim=-1), torch.ones(3))
 
 
+def test_a_distance_beyond_single_precision_leaves_responsibilities_and_gradients_finite():
+    cholesky = torch.eye(3).expand(2, 3, 3).clone()
+    cholesky[:, 1:, 0] = -1.0
+    cholesky = (cholesky * torch.tensor([1e-12, 1e-12, 1e-12])).requires_grad_()
+    gating = torch.tensor([0.25, 0.75]).log()
+    mixture = GaussianMixture(gating, torch.zeros(2, 3), FullCovariance(cholesky))
+    action = torch.full((3,), 1e9)
+    assert torch.isinf(mixture.covariance.mahalanobis(action - mixture.mean)).all()
+    torch.testing.assert_close(mixture.log_responsibility(action).exp(), torch.tensor([0.5, 0.5]))
+    mixture.log_prob(action).backward()
+    assert cholesky.grad.isfinite().all()
+
+
 def test_selecting_experts_keeps_their_densities_exactly_and_renormalises_the_gating():
     mixture = random_mixture()
     kept = torch.tensor([0, 2])
@@ -155,3 +169,20 @@ def test_the_gating_entropy_of_an_even_gating_is_log_of_the_experts_and_of_a_sur
     gating = torch.tensor([[0.25] * 4, [1.0, 0.0, 0.0, 0.0]], dtype=torch.float64).log()
     entropy = GaussianMixture(gating, mixture.mean, mixture.covariance).gating_entropy()
     torch.testing.assert_close(entropy, torch.tensor([math.log(4), 0.0], dtype=torch.float64))
+
+
+def test_a_covariance_that_is_singular_by_rounding_alone_has_a_factor():
+    """A wide one of many dimensions in float32: the smallest eigenvalue is below the rounding errors of the largest."""
+    half = torch.randn(50, 84, 42, generator=seeded(0))
+    narrow = half @ half.mT + 1e-7 * torch.eye(84)
+    assert (torch.linalg.cholesky_ex(narrow).info != 0).all()
+    narrow.requires_grad_()
+    found = factorized(narrow)
+    assert (found @ found.mT - narrow).abs().max() < 1e-4 * narrow.max()
+    (gradient,) = torch.autograd.grad(found.square().sum(), narrow)
+    assert gradient.isfinite().all()
+
+    sound = torch.eye(84).expand(2, 84, 84)
+    torch.testing.assert_close(factorized(sound), sound, rtol=0, atol=0)
+    mixed = torch.stack([torch.eye(84), -torch.eye(84)])
+    assert factorized(mixed)[0].equal(torch.eye(84)) and factorized(mixed)[1].isnan().all()

@@ -35,7 +35,7 @@ def test_every_parameter_of_a_student_shapes_its_likelihood(form, gating_trunk):
     assert not [name for name, value in model.named_parameters() if value.grad is None or not value.grad.any()]
 
 
-def test_experts_start_apart_and_as_wide_as_they_are_told():
+def test_experts_start_apart_and_as_wide_as_configured():
     model = student(mean_init_std=2.0, initial_scale=0.7, scale_floor=0.1)
     biases = model.mean_head.bias.view(4, 3)
     assert torch.cdist(biases, biases).fill_diagonal_(torch.inf).min() > 0.5
@@ -46,7 +46,7 @@ def test_experts_start_apart_and_as_wide_as_they_are_told():
     torch.testing.assert_close(scale, torch.full_like(scale, 0.7))
 
 
-def test_a_uniform_gating_gives_every_expert_the_same_say():
+def test_a_uniform_gating_gives_every_expert_the_same_probability():
     gating = student(gating='uniform')(windows()[0]).log_gating.exp()
     torch.testing.assert_close(gating, torch.full_like(gating, 0.25))
 
@@ -56,6 +56,13 @@ def test_scales_never_fall_below_their_floor():
     with torch.no_grad():
         model.scale_head.bias.fill_(-1000)
     assert model(windows()[0]).covariance.variance().min() >= 0.05**2
+
+
+@pytest.mark.parametrize(('size', 'form'), [(16, 'full'), (17, 'diagonal')])
+def test_covariances_of_many_values_are_diagonal_by_default(size, form):
+    shape = PolicyShape(observation_size=2, observation_horizon=1, action_size=size)
+    student = Student(StudentSettings(trunk=TrunkSettings(width=8, depth=1)), shape, seeded())
+    assert StudentSettings().covariance == 'auto' and student.settings.covariance == form
 
 
 @pytest.mark.parametrize('form', ['diagonal', 'full', 'low_rank'])
@@ -72,12 +79,12 @@ def test_retiring_experts_leaves_the_density_of_the_others_as_it_was(form):
 
 def test_the_last_expert_cannot_be_retired():
     model = student()
-    with pytest.raises(ConfigurationError, match='at least one living expert'):
+    with pytest.raises(ConfigurationError, match='at least one active expert'):
         model.retire(range(4))
     assert model.alive.all()
 
 
-def test_settings_survive_the_way_through_a_manifest():
+def test_settings_survive_conversion_to_a_manifest():
     settings = StudentSettings(trunk=TrunkSettings(kind='transformer', width=24, heads=3), experts=5, rank=2)
     assert StudentSettings.parse(settings.model_dump(mode='json')) == settings
 

@@ -90,7 +90,7 @@ def test_a_query_attends_as_a_last_token_would():
     torch.testing.assert_close(torch.cat([advanced, query[:, None]], dim=1), expected, rtol=1e-10, atol=1e-10)
 
 
-def test_differences_leave_the_newest_stamp_and_tell_how_far_the_older_ones_are_from_it():
+def test_differences_leave_the_newest_stamp_and_give_how_far_the_older_ones_are_from_it():
     window = torch.tensor([[[1.0, 2.0], [4.0, 8.0]]])
     encoded = WindowEncoder(TrunkSettings(window='difference', difference_scale=10.0))(window)
     assert encoded.tolist() == [[[-30.0, -60.0], [4.0, 8.0]]]
@@ -165,12 +165,12 @@ def test_window_noise_level_and_every_step_reach_the_answer_of_a_network_over_ch
 
 
 def test_a_student_cannot_have_a_network_over_chunks():
-    with pytest.raises(ConfigurationError, match='only teachers'):
+    with pytest.raises(ConfigurationError, match='for teachers only'):
         build_trunk(CHUNKS['unet'], STEPS)
 
 
 def test_a_kernel_without_a_middle_is_refused():
-    with pytest.raises(ConfigurationError, match='a kernel of 4 steps has no middle'):
+    with pytest.raises(ConfigurationError, match='a kernel size of 4 is not odd'):
         TrunkSettings.parse({'kind': 'unet', 'kernel': 4})
 
 

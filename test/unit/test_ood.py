@@ -9,11 +9,11 @@ from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.control.ood import Monitor, OodRules, Threshold, thresholds
 from vdd_ros.policy.artifact import Calibration
 
-RULES = OodRules({'familiarity': Threshold(-1.0, -2.0, -4.0)}, plans=1e-3, hysteresis=0.1, least_speed=0.2)
+RULES = OodRules({'density': Threshold(-1.0, -2.0, -4.0)}, plans=1e-3, hysteresis=0.1, least_speed=0.2)
 """So short a memory that each plan counts alone."""
 
 
-def _levels(ood_rules: OodRules, values: list[float], name: str = 'familiarity') -> list[str]:
+def _levels(ood_rules: OodRules, values: list[float], name: str = 'density') -> list[str]:
     monitor = Monitor(ood_rules)
     return [monitor.update({name: value}) for value in values]
 
@@ -31,31 +31,31 @@ def test_speed_falls_from_slow_to_stop():
     monitor = Monitor(RULES)
     speeds = []
     for value in (0.0, -1.9, -2.0 - 1e-9, -3.0, -4.0):
-        monitor.update({'familiarity': value})
+        monitor.update({'density': value})
         speeds.append(monitor.speed)
     np.testing.assert_allclose(speeds, [1, 1, 1, 0.6, 0.2], atol=1e-6)
 
 
 def test_signals_are_averaged_over_plans():
     monitor = Monitor(OodRules(RULES.thresholds, plans=5.0))
-    monitor.update({'familiarity': 0.0})
+    monitor.update({'density': 0.0})
     for _ in range(5):
-        monitor.update({'familiarity': -7.0})
-    np.testing.assert_allclose(monitor.values['familiarity'], -7 * (1 - np.exp(-1)))
+        monitor.update({'density': -7.0})
+    np.testing.assert_allclose(monitor.values['density'], -7 * (1 - np.exp(-1)))
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
 def test_a_signal_that_is_not_finite_stops_and_leaves_no_such_value_behind(bad):
     monitor = Monitor(RULES)
-    assert monitor.update({'familiarity': bad}) == 'stop'
-    assert np.isfinite(monitor.values['familiarity'])
-    assert monitor.update({'familiarity': 0.0}) == 'fine'
+    assert monitor.update({'density': bad}) == 'stop'
+    assert np.isfinite(monitor.values['density'])
+    assert monitor.update({'density': 0.0}) == 'fine'
 
 
 def test_one_spike_however_deep_weighs_no_more_than_the_worst_that_counts():
     monitor = Monitor(OodRules(RULES.thresholds, plans=20.0))
-    monitor.update({'familiarity': 0.0})
-    assert monitor.update({'familiarity': -1e9}) == 'fine'
+    monitor.update({'density': 0.0})
+    assert monitor.update({'density': -1e9}) == 'fine'
 
 
 def test_what_has_no_threshold_is_not_watched_and_the_worst_signal_decides():
@@ -65,11 +65,11 @@ def test_what_has_no_threshold_is_not_watched_and_the_worst_signal_decides():
     assert 'two' in monitor.complaint() and 'one' not in monitor.complaint()
 
 
-def test_levels_can_be_told_without_acting_on_them():
+def test_levels_can_be_reported_without_acting_on_them():
     monitor = Monitor(OodRules(RULES.thresholds, plans=1e-3, acts=False))
-    assert monitor.update({'familiarity': -9.0}) == 'stop'
+    assert monitor.update({'density': -9.0}) == 'stop'
     assert monitor.speed == 1.0 and not monitor.stops
-    assert monitor.update({'familiarity': 0.0}) == 'fine'
+    assert monitor.update({'density': 0.0}) == 'fine'
 
 
 def test_thresholds_come_from_the_demonstrations():
@@ -80,15 +80,15 @@ def test_thresholds_come_from_the_demonstrations():
     assert found == {'likelihood': Threshold(-2.5, -4.0, -6.0)}
 
 
-def test_a_signal_that_does_not_tell_what_is_unlike_the_demonstrations_is_not_watched():
+def test_a_signal_that_does_not_distinguish_what_is_unlike_the_demonstrations_is_not_watched():
     levels, values = (0.0, 0.5, 1.0), {'train': (-3.0, 0.0, 2.0)}
     calibration = Calibration(
         levels=levels,
-        quantiles={'familiarity': values, 'decidedness': values, 'likelihood': values},
+        quantiles={'density': values, 'gating_confidence': values, 'likelihood': values},
         windows={'train': 9},
-        separation={'familiarity': 0.97, 'decidedness': 0.6},
+        separation={'density': 0.97, 'gating_confidence': 0.6},
     )
-    assert set(thresholds(calibration)) == {'familiarity', 'likelihood'}
+    assert set(thresholds(calibration)) == {'density', 'likelihood'}
 
 
 @pytest.mark.parametrize('unfit', [(-2, -1, -3), (-1, -2, -np.inf), (np.nan, -1, -2)])

@@ -49,10 +49,10 @@ class Arm:
         self.period, self.now, self.position = period, 1_000_000_000, np.array(position, dtype=float)
         self.loop.start(self.now, self.position)
 
-    def tick(self, heard: bool = True):
+    def tick(self, received: bool = True):
         """Let one period pass."""
         self.now += self.period
-        if heard:
+        if received:
             self.loop.observe(self.now, self.position)
         outcome = self.loop.advance(self.now)
         self.position = outcome.position
@@ -146,14 +146,14 @@ def test_a_jump_in_the_recording_is_no_jump_of_the_arm():
 
 
 def test_commands_of_another_arm_are_refused_before_anything_moves():
-    with pytest.raises(ConfigurationError, match='commands from -1.000 to 1.000 rad for joint 1; found -1.200'):
+    with pytest.raises(ConfigurationError, match='commands from -1.000 to 1.000 .rad or m. for joint 1; found -1.200'):
         Arm(track=Track(STAMPS, TRACK.positions * [1.0, 12.0]))
 
 
-def test_without_joint_states_it_holds_and_then_goes_on_from_there():
+def test_without_joint_states_it_holds_and_then_continues_from_there():
     arm = Arm()
     commands = [arm.tick().position for _ in range(65)]
-    held = [arm.tick(heard=False) for _ in range(60)]
+    held = [arm.tick(received=False) for _ in range(60)]
     assert isinstance(held[-1], Hold) and not held[-1].moving and 'no joint state' in held[-1].reason
     time = arm.playback.played
     assert 0 < arm.playback.share < 1

@@ -48,7 +48,7 @@ def test_factors_turn_actions_into_changes_of_the_command():
     np.testing.assert_array_equal(change_factors(_contract(('delta', 'delta'), True)), [1.0] * 4)
 
 
-def test_window_shows_what_decoding_says_of_the_ticks_that_the_contract_names():
+def test_window_shows_the_decoded_values_of_the_ticks_that_the_contract_names():
     values = load_contract('placing_cartesian').model_dump(mode='json')
     joints = values['robot']['joints']
     observation = [
@@ -147,7 +147,7 @@ def test_a_rotation_is_restored_from_columns_that_were_pushed_off_it():
         np.testing.assert_allclose(np.abs(from_six_dimensional(scaled) @ each), 1, atol=1e-12)
 
 
-def test_steps_end_before_the_first_that_is_out_of_reach_and_say_why():
+def test_steps_end_before_the_first_that_is_out_of_reach_and_give_the_reason():
     contract = _contract(('delta', 'absolute'), True)
     policy_interface = PolicyInterface(contract, Kinematics.from_contract(contract))
     policy_interface.anchor(_START)
@@ -162,7 +162,7 @@ def test_steps_end_before_the_first_that_is_out_of_reach_and_say_why():
     assert not policy_interface.waypoints(-actions[:3], steps.joints[-1]).fault
 
 
-def test_a_step_that_asks_for_too_fast_a_joint_is_shortened_and_says_so():
+def test_a_step_that_needs_too_fast_a_joint_is_shortened_and_reports_it():
     contract = _contract(('delta', 'absolute'), True)
     kinematics = Kinematics.from_contract(contract)
     policy_interface = PolicyInterface(contract, kinematics)
@@ -170,7 +170,7 @@ def test_a_step_that_asks_for_too_fast_a_joint_is_shortened_and_says_so():
     steps = policy_interface.waypoints(np.array([[0.0, 0.3, 0.0, 0.03]]), _START)
     allowed = kinematics.step_limits(contract.period / 1e9)
     assert np.all(np.abs(steps.joints[0] - _START)[:6] <= allowed[:6] + 1e-12)
-    assert 'faster' in steps.slowed and not steps.fault
+    assert 'exceed the joint speed' in steps.slowed and not steps.fault
     moved = kinematics.tool_position(steps.joints[0]) - kinematics.tool_position(_START)
     assert moved[1] > 0.05 and np.abs(moved[[0, 2]]).max() < moved[1]
 

@@ -35,7 +35,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, f
     return folder, example('arrays_to_student')(folder, teacher_updates=60, student_updates=60, episodes=40)
 
 
-def test_arrays_become_a_policy_that_knows_both_ways_round_the_obstacle(learned):
+def test_arrays_become_a_policy_that_covers_both_modes_around_the_obstacle(learned):
     folder, figures = learned
     assert figures['experts'] >= 2 and np.isfinite(list(figures.values())).all()
     # Before the obstacle: up or down, and forward either way.
@@ -145,7 +145,7 @@ def test_log_prob_is_the_density_of_the_mixture_in_the_units_of_the_contract(lea
         np.testing.assert_allclose(policy.log_prob(window[0], action[0]), policy.log_prob(window, action)[0], rtol=1e-5)
 
 
-def test_without_a_generator_a_policy_acts_by_the_mean_of_the_likeliest_expert(learned):
+def test_without_a_generator_a_policy_acts_by_the_mean_of_the_most_probable_expert(learned):
     policy, window = load_policy(learned[0] / 'student'), np.full((2, 2), 0.3)
     experts = policy.experts(window[None])
     np.testing.assert_array_equal(policy.act(window), experts.mean[0, experts.log_gating[0].argmax()])
@@ -282,5 +282,5 @@ def test_an_error_in_a_settings_file_names_its_line(tmp_path):
     ):
         LearningSettings.read(file)
     file.write_text('seed: 1\nseed: 2\n', encoding='utf-8')
-    with pytest.raises(ConfigurationError, match='settings.yaml, line 2; found seed a second time'):
+    with pytest.raises(ConfigurationError, match='settings.yaml, line 2; found seed twice'):
         LearningSettings.read(file)

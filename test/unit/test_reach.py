@@ -43,7 +43,7 @@ def _run(answer, milliseconds: int, seconds: float, start: np.ndarray = _HOME) -
 
 
 @pytest.mark.parametrize('milliseconds', [5, 35])
-def test_an_arm_that_is_led_out_of_reach_comes_to_rest_and_says_how_far_it_was_asked(milliseconds):
+def test_an_arm_that_is_led_out_of_reach_comes_to_rest_and_reports_the_distance(milliseconds):
     outcomes, limits, kinematics = _run(lambda call, seen: [[0.003, 0.0]], milliseconds, 9)
     end = outcomes[-1]
     assert isinstance(end, Hold) and not end.moving
@@ -56,15 +56,15 @@ def test_an_arm_that_is_led_out_of_reach_comes_to_rest_and_says_how_far_it_was_a
         assert_limits_hold(commands, limits, milliseconds / 1000)
 
 
-def test_it_goes_on_by_itself_when_a_later_plan_is_within_reach():
+def test_it_resumes_automatically_when_a_later_plan_is_within_reach():
     outcomes, _, _ = _run(lambda call, seen: [[2.0, 0.0] if 20 <= call < 60 else [0.0, 1e-3]], 5, 6)
     kinds = [type(outcome) for outcome in outcomes]
     first = kinds.index(Hold, 20)
     assert kinds[-1] is Command and Command in kinds[first:]
 
 
-def test_a_joint_that_would_have_to_be_too_fast_is_named_while_the_arm_goes_on():
+def test_a_joint_that_would_have_to_be_too_fast_is_named_while_the_arm_continues():
     outcomes, _, _ = _run(lambda call, seen: [[0.0, 0.08 if call == 5 else 0.0]], 35, 1)
-    told = [outcome.reason for outcome in outcomes if 'faster' in outcome.reason]
-    assert told and all('joint1' in reason for reason in told)
+    reported = [outcome.reason for outcome in outcomes if 'exceed the joint speed' in outcome.reason]
+    assert reported and all('joint1' in reason for reason in reported)
     assert all(isinstance(outcome, Command) for outcome in outcomes)

@@ -114,7 +114,7 @@ def test_a_bag_that_lacks_its_metadata_alone_gets_it(tmp_path):
     assert yaml.safe_load((path / 'metadata.yaml').read_text()) == yaml.safe_load(before)
 
 
-def test_a_damaged_chunk_is_told_of_with_its_messages_and_left_out(tmp_path):
+def test_a_damaged_chunk_is_reported_with_its_messages_and_left_out(tmp_path):
     path = _write(tmp_path / 'bag')
     file = _file(path)
     data = bytearray(file.read_bytes())
@@ -198,14 +198,14 @@ def test_other_encodings_attachments_metadata_and_unknown_records_are_copied_unc
     }  # fmt: skip
 
 
-def test_files_beside_and_what_metadata_says_of_compression_are_kept(tmp_path):
+def test_files_beside_and_compression_in_the_metadata_are_kept(tmp_path):
     path = _write(tmp_path / 'bag')
     (path / 'notes').mkdir()
     (path / 'notes' / 'day.txt').write_text('sunny')
     information = yaml.safe_load((path / 'metadata.yaml').read_text())
-    told = information['rosbag2_bagfile_information']
-    told |= {'compression_format': 'zstd', 'compression_mode': 'MESSAGE', 'custom_data': {'robot': 'left'}}
-    told['topics_with_message_count'][0]['topic_metadata']['offered_qos_profiles'] = 'reliable'
+    reported = information['rosbag2_bagfile_information']
+    reported |= {'compression_format': 'zstd', 'compression_mode': 'MESSAGE', 'custom_data': {'robot': 'left'}}
+    reported['topics_with_message_count'][0]['topic_metadata']['offered_qos_profiles'] = 'reliable'
     (path / 'metadata.yaml').write_text(yaml.safe_dump(information))
     _file(path).write_bytes(_file(path).read_bytes()[: scan(_file(path)).chunks[1][1]])
     found = recover(path)
@@ -218,13 +218,26 @@ def test_files_beside_and_what_metadata_says_of_compression_are_kept(tmp_path):
     assert new['message_count'] == 2 * CHUNK
 
 
+@pytest.mark.parametrize('version', [5, 9])
+def test_what_a_careless_tool_has_left_empty_in_the_metadata_does_not_make_the_recovered_bag_unreadable(
+    tmp_path, version
+):
+    path = _write(tmp_path / 'bag')
+    empty = dict.fromkeys(('topics_with_message_count', 'compression_format', 'compression_mode', 'custom_data'))
+    information = {'version': version, 'storage_identifier': '', 'relative_file_paths': [_file(path).name], **empty}
+    (path / 'metadata.yaml').write_text(yaml.safe_dump({'rosbag2_bagfile_information': information}))
+    _file(path).write_bytes(_file(path).read_bytes()[: scan(_file(path)).chunks[1][1]])
+    with AnyReader([recover(path).path]) as reader:
+        assert sum(1 for _ in reader.messages()) == 2 * CHUNK
+
+
 def test_a_file_that_another_recorder_still_writes_is_refused(tmp_path):
     path = _write(tmp_path / 'bag')
     whole = _file(path).read_bytes()
     with _file(path).open('wb') as growing:
         growing.write(whole[:-1000])
         growing.flush()
-        with pytest.raises(BagError, match='found one that grows; stop the recorder'):
+        with pytest.raises(BagError, match='found one that is being written; stop the recorder'):
             recover(path)
         growing.write(whole[-1000:])
     assert _file(path).read_bytes() == whole
@@ -236,7 +249,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused_and_leaves_nothing(tmp_
     file = _file(path)
     whole = file.read_bytes()
     file.write_bytes(whole[:-1000])
-    with pytest.raises(BagError, match='found one that grows'):
+    with pytest.raises(BagError, match='found one that is being written'):
         recover(path, progress=lambda share: share > 0.9 and file.write_bytes(whole))
     assert sorted(item.name for item in tmp_path.iterdir()) == ['bag']
 
@@ -252,7 +265,7 @@ def test_an_mcap_file_on_its_own_is_recovered_beside_it(tmp_path):
 
 def test_an_occupied_output_is_refused(tmp_path):
     path = _write(tmp_path / 'bag')
-    with pytest.raises(OutputError, match='something there'):
+    with pytest.raises(OutputError, match='already there; choose another path'):
         recover(path, path)
 
 
@@ -273,15 +286,15 @@ def test_a_killed_writer_leaves_all_that_it_flushed_and_a_living_one_is_left_alo
     path = tmp_path / 'bag'
     command = [sys.executable, '-c', WRITER, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
-        said = [process.stdout.readline()]
-        while int(said[-1]) < 1000:
-            said.append(process.stdout.readline())
+        printed = [process.stdout.readline()]
+        while int(printed[-1]) < 1000:
+            printed.append(process.stdout.readline())
         with pytest.raises(BagError, match='being recorded; stop the recorder'):
             settle(path)
         assert settle_all(tmp_path, path) == []
         process.kill()
-        said += [line for line in process.stdout if line.endswith('\n')]
-        flushed = int(said[-1])
+        printed += [line for line in process.stdout if line.endswith('\n')]
+        flushed = int(printed[-1])
     found = settle(path)
     assert found.path == path and found.messages >= flushed
     assert _stamps(path) == list(range(found.messages))
@@ -330,7 +343,7 @@ def test_a_full_disk_ends_in_an_error_and_a_bag_of_what_it_took(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))  # to a process, as good as a disk that is full
     try:
         writer.open()
-        with pytest.raises(OutputError, match='room for the bag .* make room'):
+        with pytest.raises(OutputError, match='disk space for the bag .* free disk space'):
             while True:
                 writer.write('/words', written, b'\x00\x01\x00\x00' + noise)
                 written += 1
@@ -349,14 +362,15 @@ def test_a_type_that_is_not_of_ros_needs_its_definition(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_tells_what_it_cut_and_what_is_left(tmp_path, capsys):
+def test_the_command_reports_what_it_cut_and_what_is_left(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '500')  # no path is divided
     path = _write(tmp_path / 'bag')
     file = _file(path)
     file.write_bytes(file.read_bytes()[:-1000])
     assert main(['recover', str(path)]) == 0
-    said = ' '.join(capsys.readouterr().out.split())
-    assert 'bag_0.mcap: ' in said and 'breaks off' in said and 'messages over 0.0 s' in said
-    assert f'{path}_recovered: ' in said and f'{path} is unchanged' in said
+    printed = ' '.join(capsys.readouterr().out.split())
+    assert 'bag_0.mcap: ' in printed and 'truncated' in printed and 'messages over 0.0 s' in printed
+    assert f'{path}_recovered: ' in printed and f'{path} is unchanged' in printed
     assert main(['recover', str(tmp_path / 'none')]) == 2
     assert 'found nothing there' in capsys.readouterr().err
 

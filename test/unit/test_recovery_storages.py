@@ -19,6 +19,7 @@ from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
+from benchmarks.recovery import readable
 from vdd_ros.commands.cli import main
 from vdd_ros.common.errors import BagError
 from vdd_ros.data.bag.bag import Bag
@@ -66,20 +67,6 @@ def ros1(path: Path, compression: str) -> Path:
             topic, item = message(number)
             bag.write(connections[topic], 10**9 + number, bytes(STORE.cdr_to_ros1(cdr(item), KINDS[topic])))
     return path
-
-
-def readable(path: Path) -> Counter:
-    """Count the messages that this package reads of a bag."""
-    found: Counter = Counter()
-    try:
-        with Bag(path) as bag:
-            for block in bag.blocks(bag.topics):
-                for topic, messages in block.items():
-                    for index in range(len(messages)):
-                        found[topic, int(messages.received[index]), messages.data(index)] += 1
-    except BagError:
-        return Counter()
-    return found
 
 
 def foreign(path: Path) -> Counter:
@@ -210,7 +197,7 @@ def test_a_bag_of_ros_1_that_was_never_closed_is_indexed(tmp_path, compression, 
     active.write_bytes(data[: end - 100])
     assert main(['recover', str(active)]) == 0
     target = tmp_path / 'run_recovered.bag'
-    assert f'{target}: ' in capsys.readouterr().out.replace('\n', '')
+    assert f'{target}:' in ''.join(capsys.readouterr().out.split())  # wherever the line is broken
     found = readable(target)
     assert found == foreign(target) and not found - readable(path)
     assert found.total() >= COUNT - 30  # those of the last chunk, whose end is missing
@@ -249,7 +236,7 @@ def test_a_compressed_file_is_recovered_as_a_plain_one(tmp_path, capsys):
     assert after and not after - before and foreign(found.path) == after
     file.write_bytes(zstandard.ZstdCompressor().compress(plain)[:-2000])
     found = recover(path)
-    assert 'can be decompressed to' in found.damages[0][1].reason
+    assert 'bytes can be decompressed' in found.damages[0][1].reason
     assert not readable(path) - readable(found.path) and readable(found.path)
     assert sorted(item.name for item in tmp_path.iterdir()) == ['bag', 'bag_recovered', 'bag_recovered_2']
 
@@ -265,7 +252,7 @@ def chunked(path: Path) -> Path:
     return path
 
 
-def test_a_chunk_with_a_wrong_checksum_is_dropped_and_said_to_the_message_or_kept_on_demand(tmp_path, capsys):
+def test_a_chunk_with_a_wrong_checksum_is_dropped_and_counted_by_message_or_kept_on_demand(tmp_path, capsys):
     path = chunked(tmp_path / 'bag')
     (file,) = path.glob('*.mcap')
     data = bytearray(file.read_bytes())
@@ -306,7 +293,7 @@ def test_of_a_chunk_that_cannot_be_opened_to_its_end_the_beginning_can_be_kept(t
 def test_a_file_of_another_kind_is_refused_by_name(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(bytes(100))
-    with pytest.raises(BagError, match=r'(?s)\.mcap, \.db3, \.bag.*a file of another kind'):
+    with pytest.raises(BagError, match=r'(?s)\.mcap, \.db3, \.bag.*another file type'):
         recover(path)
-    with pytest.raises(BagError, match=r'(?s)\.mcap, \.db3, \.bag.*a file of another kind'):
+    with pytest.raises(BagError, match=r'(?s)\.mcap, \.db3, \.bag.*another file type'):
         Bag(path)

@@ -1,4 +1,4 @@
-"""Which expert acts: rules, exact renormalisation, and keeping to one way."""
+"""Which expert acts: rules, exact renormalisation, and keeping to one mode."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_forbidding_all_experts_is_refused():
         Routing(forbidden=frozenset({0, 1})).choose(np.zeros(2), 0.5)
 
 
-def test_the_likeliest_expert_acts_if_asked_for():
+def test_the_most_probable_expert_acts_if_configured():
     assert Routing('likeliest').choose(np.log([0.2, 0.7, 0.1]), 0.99) == 1
 
 
@@ -57,12 +57,12 @@ def test_pinning_an_expert_that_there_is_not_is_refused():
         Routing(pinned=5).choose(GATING, 0.5)
 
 
-def test_by_default_every_plan_draws_anew():
+def test_by_default_every_plan_draws_again():
     routing = Routing()
     assert [routing.choose(GATING, uniform, present=1) for uniform in (0.1, 0.6, 0.9)] == [0, 1, 2]
 
 
-def test_the_acting_expert_goes_on_while_it_is_likely_enough_beside_the_best():
+def test_the_acting_expert_continues_while_it_is_likely_enough_beside_the_best():
     routing = Routing(expert_hysteresis=0.5)
     assert routing.choose(GATING, 0.1, present=2) == 2
     assert routing.choose(GATING, 0.1, present=1) == 0
@@ -70,14 +70,14 @@ def test_the_acting_expert_goes_on_while_it_is_likely_enough_beside_the_best():
     assert routing.choose(GATING, 0.6, present=None) == 1
 
 
-def test_or_while_it_leads_the_same_way():
+def test_or_while_it_keeps_its_direction():
     routing = Routing(direction_hysteresis=0.9)
     assert routing.choose(GATING, 0.1, present=1, cosine=0.95) == 1
     assert routing.choose(GATING, 0.1, present=1, cosine=0.5) == 0
     assert routing.choose(GATING, 0.1, present=1, cosine=None) == 0
 
 
-def test_an_acting_expert_that_is_forbidden_or_gone_does_not_go_on():
+def test_an_acting_expert_that_is_forbidden_or_gone_does_not_continue():
     assert Routing(expert_hysteresis=0.0, forbidden=frozenset({1})).choose(GATING, 0.1, present=1) == 0
     assert Routing(expert_hysteresis=0.0).choose(GATING, 0.1, present=8) == 0
 

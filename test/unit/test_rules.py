@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from loops import (
     LIMITS,
     AnsweringPolicy,
@@ -74,7 +75,7 @@ def test_rules_hold_where_their_conditions_do(tmp_path, place, expected):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-def test_rules_add_to_what_the_parameters_say(tmp_path):
+def test_rules_add_to_the_parameters(tmp_path):
     base = Routing(mode='likeliest', forbidden=frozenset({0}), preferred={1: 2.0}, direction_hysteresis=0.5)
     rules = load_rules(written(tmp_path, RULES), CARTESIAN, base)
     there = rules.at(at(0.5, 0.2)).routing
@@ -229,8 +230,8 @@ def test_a_fault_in_a_rule_is_found_on_loading_with_its_line(tmp_path, rule, com
         ('zones:\n  a: {x: [1, 0]}\nrules: []', 'line 2.*lower bound'),
         ('zones:\n  a b: {x: [0, 1]}\nrules: []', "line 2.*'a b'"),
         ('parameters: {a: [1]}\nrules: []', 'line 1.*parameters.a'),
-        ('rules: []\nrules: []', 'rules a second time'),
-        ('rules:\n- {name: a}\n- {name: a}', "'a' a second time in .*line 3"),
+        ('rules: []\nrules: []', 'rules twice'),
+        ('rules:\n- {name: a}\n- {name: a}', "'a' twice in .*line 3"),
     ],
 )
 def test_a_fault_beside_the_rules_is_found_too(tmp_path, text, complaint):
@@ -309,6 +310,40 @@ def test_a_condition_that_cannot_be_evaluated_stops_the_arm_and_is_named(tmp_pat
     assert re.search(r'cannot be evaluated: ratio .*line 3.*division', rules.at(at(0.0, 0.0)).refusal(5))
     rules = rules_of(tmp_path, 'rules: [{when: tool.z > 0.1, pin: 1}]')
     assert 'unknown without kinematics' in rules.at(at(0.0, 0.0)).refusal(5)
+
+
+NUMBERS = [-np.inf, -1.0, np.nextafter(0.3, 0), 0.3, np.nextafter(0.3, 1), 0.5, np.nextafter(0.5, 1), np.inf, np.nan]
+
+
+@pytest.mark.parametrize(
+    ('when', 'oracle'),
+    [
+        ('commanded.x > 0.3', lambda x, y: x > 0.3),
+        ('commanded.x >= 0.3', lambda x, y: x >= 0.3),
+        ('commanded.x < 0.3', lambda x, y: x < 0.3),
+        ('commanded.x <= 0.3', lambda x, y: x <= 0.3),
+        ('commanded.x == 0.3', lambda x, y: x == 0.3),
+        ('0.3 < commanded.x', lambda x, y: x > 0.3),
+        ('commanded.x > 0.3 and commanded.x <= 0.5', lambda x, y: 0.3 < x <= 0.5),
+        ('commanded.x > 0.5 and commanded.x < 0.3', lambda x, y: False),
+        ('commanded.x > 0.3 and commanded.y < 0.5', lambda x, y: x > 0.3 and y < 0.5),
+        ('not (commanded.x > 0.3 and commanded.y < 0.5)', lambda x, y: not (x > 0.3 and y < 0.5)),
+        ('commanded.x > 0.3 or commanded.y < 0.5', lambda x, y: x > 0.3 or y < 0.5),
+        (
+            'zone.box and commanded.x >= 0.3 and time > 1 and commanded.y < 0.5',
+            lambda x, y: x <= 0.3 and y >= -1 and x >= 0.3 and y < 0.5,
+        ),
+        ([{'feature': 'commanded', 'entry': 'x', 'above': 0.3, 'below': 0.5}], lambda x, y: 0.3 < x < 0.5),
+    ],
+    ids=lambda value: 'oracle' if callable(value) else str(value),
+)
+def test_bounds_hold_to_the_last_bit_and_never_for_what_is_no_number(tmp_path, when, oracle):
+    text = yaml.safe_dump({'zones': {'box': {'x': [None, 0.3], 'y': [-1, None]}}, 'rules': [{'when': when, 'pin': 1}]})
+    rules = rules_of(tmp_path, text)
+    for x in NUMBERS:
+        for y in NUMBERS:
+            found = rules.at(at(x, y, time=2.0, tool_pose=lambda x=x, y=y: (x, y, 0.0, 0.0, 0.0, 0.0)))
+            assert found.rules == (('rule 1',) if oracle(x, y) else ()), (x, y)
 
 
 TERMS = {

@@ -5,26 +5,32 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
-from vdd_ros.common.errors import ArtifactError
+from vdd_ros.common.errors import ArtifactError, ConfigurationError
 from vdd_ros.learning.export import export_student
 from vdd_ros.learning.mixture.student import Student, StudentSettings
 from vdd_ros.learning.networks import PolicyShape, TrunkSettings
 from vdd_ros.policy.experts import ActionNoise, choose, choose_one, covariance_of
 from vdd_ros.policy.normalization import Normalizer, Normalizers
-from vdd_ros.policy.runtime import Network
+from vdd_ros.policy.runtime import PROVIDERS, Network
 
 SHAPE = PolicyShape(observation_horizon=2, observation_size=3, action_size=2)
 NORMALIZERS = Normalizers(Normalizer(np.zeros(3), np.ones(3)), Normalizer(np.zeros(2), np.ones(2)))
 
 
+def export() -> bytes:
+    """Return a small student as a model."""
+    settings = StudentSettings(experts=3, trunk=TrunkSettings(width=16, depth=2))
+    return export_student(Student(settings, SHAPE, torch.Generator().manual_seed(0)), NORMALIZERS)
+
+
 @pytest.fixture(scope='module')
 def network():
     """A small student."""
-    settings = StudentSettings(experts=3, trunk=TrunkSettings(width=16, depth=2))
-    return Network(export_student(Student(settings, SHAPE, torch.Generator().manual_seed(0)), NORMALIZERS))
+    return Network(export())
 
 
 @pytest.fixture
@@ -62,6 +68,21 @@ def test_each_of_many_threads_gets_the_answer_to_its_own_question(network, windo
 def test_what_is_no_network_is_refused_with_where_it_comes_from():
     with pytest.raises(ArtifactError, match='expected a network that runs at here'):
         Network(b'nothing', name='here')
+
+
+MISSING = [name for name, (wanted, _) in PROVIDERS.items() if wanted not in onnxruntime.get_available_providers()]
+
+
+@pytest.mark.parametrize('provider', MISSING)
+def test_a_provider_that_is_not_installed_is_refused_with_the_package_that_has_it(provider):
+    wanted, package = PROVIDERS[provider]
+    with pytest.raises(ConfigurationError, match=f'{wanted} for provider={provider}.*install {package} in place of'):
+        Network(export(), provider=provider)
+
+
+def test_an_unknown_provider_is_refused():
+    with pytest.raises(ConfigurationError, match='one of cpu, cuda, openvino.*found tpu'):
+        Network(export(), provider='tpu')
 
 
 def test_one_window_draws_the_expert_that_it_would_draw_among_many():

@@ -8,7 +8,7 @@ from oracles import seeded
 from torch import nn
 
 from vdd_ros.learning.selection import Selection, SelectionSettings
-from vdd_ros.learning.training import DescentSettings, SingleLoss, Windows, fit
+from vdd_ros.learning.training import Checkpoint, DescentSettings, Monitoring, SingleLoss, Windows, fit
 from vdd_ros.learning.verdict import verdict_of
 
 FINE = {
@@ -86,10 +86,8 @@ def trained(checkpoint=None, stop: int | None = None, resume: bool = False) -> t
         chosen,
         iterations=100,
         generator=seeded(),
-        watcher=selection,
-        report_every=1,
-        checkpoint=checkpoint,
-        resume=resume,
+        monitoring=Monitoring(watcher=selection, every=1),
+        checkpoint=None if checkpoint is None else Checkpoint(checkpoint, resume=resume),
         cancelled=lambda: steps.append(None) or len(steps) == stop,
     )
     return selection, done
@@ -126,14 +124,14 @@ def test_a_student_without_fault_gets_a_verdict_that_names_none():
 @pytest.mark.parametrize(
     ('change', 'found'),
     [
-        ({'calibration_90': 0.32}, 'too narrow: regions that should hold 90 %'),
-        ({'calibration_50': 0.7}, 'too wide: regions that should hold 50 %'),
-        ({'energy_score': 1.3}, 'behind its teacher'),
+        ({'calibration_90': 0.32}, 'too narrow: regions for 90 %'),
+        ({'calibration_50': 0.7}, 'too wide: regions for 50 %'),
+        ({'energy_score': 1.3}, 'worse than its teacher'),
     ],
 )
 def test_a_fault_is_named_with_a_remedy(change, found):
     (sentence,) = verdict_of({**FINE, **change}, watched([0, 1, 1])[0])
-    assert found in sentence and 'help' in sentence
+    assert found in sentence and '; use ' in sentence
 
 
 def test_a_student_that_forgets_what_it_never_saw_overfits():
@@ -141,7 +139,7 @@ def test_a_student_that_forgets_what_it_never_saw_overfits():
     assert sentence.startswith(
         'overfits: held-out log-likelihood was best (-54.0 nat) after 2 updates and -98.0 after 4'
     )
-    assert 'the weights of update 2 are kept' in sentence
+    assert 'the weights of update 2 are used' in sentence
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def ring_windows(count: int = 4000) -> Windows:
 def test_every_expert_begins_at_what_the_teacher_makes_of_pure_noise(process, kind):
     trunk = TRUNK.model_copy(update={'kind': kind})
     teacher, pupil = trained(process, trunk), student(trunk)
-    start_from_teacher(pupil, teacher.denoiser, ring_windows(600), seeded())
+    start_from_teacher(pupil, teacher, ring_windows(600), seeded())
     window = torch.randn(5, 2, 3, generator=seeded())
     with torch.no_grad():
         expected = teacher.denoiser(torch.zeros(5, 2), torch.tensor(5.0), window)
@@ -49,7 +49,7 @@ def test_every_expert_begins_at_what_the_teacher_makes_of_pure_noise(process, ki
 
 
 @pytest.mark.parametrize('kind', ['narrower', 'deeper', 'transformer'])
-def test_a_trunk_of_another_make_learns_where_the_teacher_is_on_average(kind):
+def test_a_trunk_of_another_make_finds_where_the_teacher_is_on_average(kind):
     """Whichever of the two is no plain stack of layers of the other's size."""
     attentive = TrunkSettings(kind='transformer', width=8, depth=1)
     changed = {'narrower': TRUNK.model_copy(update={'width': 24}), 'deeper': TRUNK.model_copy(update={'depth': 3})}
@@ -59,7 +59,7 @@ def test_a_trunk_of_another_make_learns_where_the_teacher_is_on_average(kind):
     for _ in range(2 if kind == 'narrower' else 1):  # once is enough to see that learning repeats itself
         torch.manual_seed(0)
         pupils.append(student(trunk))
-        start_from_teacher(pupils[-1], teacher.denoiser, windows, seeded())
+        start_from_teacher(pupils[-1], teacher, windows, seeded())
     with torch.no_grad():
         expected = teacher.denoiser(torch.zeros_like(windows.action), torch.tensor(5.0), windows.observation)
         mean, *again = (pupil(windows.observation).mean for pupil in pupils)

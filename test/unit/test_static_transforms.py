@@ -48,5 +48,5 @@ def test_every_tick_is_usable_whatever_the_stamp_of_a_static_transform(tmp_path,
     path = write_bag(tmp_path / 'bag', sorted(rows, key=lambda row: row[1]))
     report = ConversionReport()
     (episode,) = convert(path, Contract.model_validate(CONTRACT), None, report)
-    assert report.lost('tick') == 0
+    assert report.dropped('tick') == 0
     np.testing.assert_allclose(episode.observation[:, 0], 1.0 + np.arange(40) * 0.005, atol=1e-12)

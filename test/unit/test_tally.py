@@ -40,8 +40,8 @@ def rows(seconds: int, pauses: tuple[tuple[float, float], ...] = ()) -> list:
 def marked(begin: float, last: str, index: int, **labels: str) -> list:
     """An episode of one second, by its start and how it ends."""
     stamps = SECOND + round(begin * SECOND), 2 * SECOND + round(begin * SECOND)
-    said = zip(stamps, ('start', last), ({}, labels))
-    return [('/episode', at, mark(at, event, index=str(index), **more)) for at, event, more in said]
+    printed = zip(stamps, ('start', last), ({}, labels))
+    return [('/episode', at, mark(at, event, index=str(index), **more)) for at, event, more in printed]
 
 
 @pytest.fixture(scope='module')
@@ -67,8 +67,8 @@ def test_every_demonstration_is_counted_once_whatever_became_of_it(bag):
     assert (tally.success, tally.failure, tally.unlabelled, tally.discarded, tally.unusable) == (1, 1, 1, 2, 1)
     assert str(tally) == '1 success, 1 failure, 1 without outcome, 2 discarded, 1 unusable'
     assert (tally.training, tally.parts) == (2, 4) and tally.ticks == sum(item.ticks for item in found.episodes)
-    texts = [str(loss) for loss in found.report.entries]
-    assert not any('does not end' in text for text in texts)
+    texts = [str(entry) for entry in found.report.entries]
+    assert not any('without an end' in text for text in texts)
     assert any('episode 1: 1 episode dropped: discarded by the operator slipped' in text for text in texts)
 
 
@@ -76,7 +76,7 @@ def test_an_episode_that_is_discarded_while_it_runs_ends_with_its_discard(bag):
     report = ConversionReport()
     episodes = [*convert(bag, Contract.model_validate(CONTRACT), None, report)]
     assert [episode.index for episode in episodes] == [0, 2, 3]
-    assert report.lost('episode') == 3
+    assert report.dropped('episode') == 3
 
 
 @pytest.mark.parametrize('stale', ['split', 'drop'])
@@ -93,4 +93,4 @@ def test_ticks_before_the_first_message_of_a_stream_split_and_drop_nothing(tmp_p
     report = ConversionReport()
     (episode,) = convert(path, Contract.model_validate(values), None, report)
     assert len(episode) in (99, 98) and 'part' not in episode.labels
-    assert {loss.why for loss in report.entries if loss.kind == 'tick'} == {'no object yet'}
+    assert {entry.why for entry in report.entries if entry.kind == 'tick'} == {'no object yet'}

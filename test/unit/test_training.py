@@ -12,7 +12,7 @@ from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
 from vdd_ros.learning.distillation.distiller import Distiller, DistillerSettings
 from vdd_ros.learning.mixture.student import Student, StudentSettings
 from vdd_ros.learning.networks import PolicyShape, TrunkSettings
-from vdd_ros.learning.training import Descent, DescentSettings, Ema, SingleLoss, Windows, fit
+from vdd_ros.learning.training import Checkpoint, Descent, DescentSettings, Ema, Monitoring, SingleLoss, Windows, fit
 
 SHAPE = PolicyShape(observation_horizon=1, observation_size=2, action_size=2)
 
@@ -71,21 +71,21 @@ def resumed(build, stop: int, checkpoint):
         iterations=24,
         generator=seeded(3),
         ema=Ema(first.module, 0.99),
-        checkpoint=checkpoint,
+        checkpoint=Checkpoint(checkpoint),
         cancelled=lambda: done.append(None) or len(done) == stop,
     )
     second, again = build(), seeded(99)
     for parameter in second.module.parameters():
         torch.nn.init.ones_(parameter)
     ema = Ema(second.module, 0.99)
-    assert fit(second, iterations=24, generator=again, ema=ema, checkpoint=checkpoint, resume=True) == 24
+    assert fit(second, iterations=24, generator=again, ema=ema, checkpoint=Checkpoint(checkpoint, resume=True)) == 24
     assert ema.updates == average.updates == 24
     return everything(whole, average, generator), everything(second, ema, again)
 
 
 # Experts are reviewed after 5, 10, 15 and 20 steps: moved in the first half, retired in the second.
 @pytest.mark.parametrize('stop', [4, 5, 11, 17])
-def test_a_resumed_distillation_goes_on_bit_for_bit_whatever_was_moved_or_retired(tmp_path, stop):
+def test_a_resumed_distillation_continues_bit_for_bit_whatever_was_moved_or_retired(tmp_path, stop):
     for expected, found in zip(*resumed(distiller, stop, tmp_path / 'checkpoint.safetensors'), strict=True):
         assert torch.equal(expected, found)
 
@@ -98,15 +98,14 @@ def test_that_distillation_moves_experts_first_and_retires_some_later():
         learner,
         iterations=24,
         generator=seeded(3),
-        report=lambda *_: alive.append(int(learner.module.alive.sum())),
-        report_every=1,
+        monitoring=Monitoring(lambda *_: alive.append(int(learner.module.alive.sum())), every=1),
     )
     assert moves and max(moves) < 10
     assert alive[9] == 6 and alive[-1] < 6
 
 
 @pytest.mark.parametrize('process', ['edm', 'ddpm'])
-def test_a_resumed_teacher_goes_on_bit_for_bit(tmp_path, process):
+def test_a_resumed_teacher_continues_bit_for_bit(tmp_path, process):
     for expected, found in zip(*resumed(lambda: teaching(process), 11, tmp_path / 'it.safetensors'), strict=True):
         assert torch.equal(expected, found)
 
@@ -116,7 +115,7 @@ def test_a_cancelled_training_stops_at_once_and_leaves_one_whole_file(tmp_path):
         regression(),
         iterations=100,
         generator=seeded(),
-        checkpoint=tmp_path / 'run' / 'checkpoint.safetensors',
+        checkpoint=Checkpoint(tmp_path / 'run' / 'checkpoint.safetensors'),
         cancelled=lambda: True,
     )
     assert done == 1
@@ -125,9 +124,9 @@ def test_a_cancelled_training_stops_at_once_and_leaves_one_whole_file(tmp_path):
 
 def test_a_checkpoint_of_another_build_is_refused(tmp_path):
     checkpoint = tmp_path / 'checkpoint.safetensors'
-    fit(distiller(), iterations=1, generator=seeded(), checkpoint=checkpoint)
+    fit(distiller(), iterations=1, generator=seeded(), checkpoint=Checkpoint(checkpoint))
     with pytest.raises(ConfigurationError, match='a checkpoint of this training'):
-        fit(distiller(experts=3), iterations=2, generator=seeded(), checkpoint=checkpoint, resume=True)
+        fit(distiller(experts=3), iterations=2, generator=seeded(), checkpoint=Checkpoint(checkpoint, resume=True))
 
 
 @pytest.mark.parametrize('content', [None, b'', b'not a checkpoint at all'])
@@ -135,8 +134,8 @@ def test_an_absent_or_damaged_checkpoint_is_refused(tmp_path, content):
     checkpoint = tmp_path / 'checkpoint.safetensors'
     if content is not None:
         checkpoint.write_bytes(content)
-    with pytest.raises(ConfigurationError, match='start afresh'):
-        fit(regression(), iterations=2, generator=seeded(), checkpoint=checkpoint, resume=True)
+    with pytest.raises(ConfigurationError, match='start again'):
+        fit(regression(), iterations=2, generator=seeded(), checkpoint=Checkpoint(checkpoint, resume=True))
 
 
 def test_a_loss_that_is_not_finite_raises_and_keeps_the_last_good_weights(tmp_path):
@@ -151,9 +150,9 @@ def test_a_loss_that_is_not_finite_raises_and_keeps_the_last_good_weights(tmp_pa
     learner = SingleLoss(learner.module, diverging, windows(), batch=16, descent=DescentSettings())
     checkpoint = tmp_path / 'checkpoint.safetensors'
     with pytest.raises(TrainingError, match='finite loss.*lower the learning rate'):
-        fit(learner, iterations=20, generator=seeded(), checkpoint=checkpoint, checkpoint_every=5)
+        fit(learner, iterations=20, generator=seeded(), checkpoint=Checkpoint(checkpoint, every=5))
     assert all(parameter.isfinite().all() for parameter in learner.module.parameters())
-    assert fit(learner, iterations=20, generator=seeded(), checkpoint=checkpoint, resume=True) == 20
+    assert fit(learner, iterations=20, generator=seeded(), checkpoint=Checkpoint(checkpoint, resume=True)) == 20
     # The failure of the eighth step is found when the tenth is to be saved; all after the fifth are done again.
     assert len(calls) == 10 + 15
 
@@ -171,7 +170,8 @@ def test_a_teacher_that_answers_in_nan_ends_distilling_and_the_student_keeps_its
 
 def test_progress_is_reported_now_and_then_and_at_the_end():
     reports = []
-    fit(regression(), iterations=7, generator=seeded(), report=lambda *report: reports.append(report), report_every=3)
+    monitoring = Monitoring(lambda *report: reports.append(report), every=3)
+    fit(regression(), iterations=7, generator=seeded(), monitoring=monitoring)
     assert [(done, total) for done, total, _ in reports] == [(3, 7), (6, 7), (7, 7)]
     assert all(set(metrics) == {'loss', 'gradient'} for *_, metrics in reports)
 
@@ -195,7 +195,7 @@ def test_an_average_forgets_fast_while_young_and_slowly_when_old():
 @pytest.mark.parametrize(
     ('decay', 'rates'), [('constant', [1, 1, 1]), ('linear', [1, 0.5, 0]), ('cosine', [1, 0.5, 0])]
 )
-def test_the_step_size_rises_then_falls_as_told(decay, rates):
+def test_the_step_size_rises_then_falls_as_configured(decay, rates):
     settings = DescentSettings(learning_rate=1.0, warmup=0.2, decay=decay)
     found = [settings.rate(torch.tensor(progress)).item() for progress in (0.1, 0.2, 0.6, 1.0)]
     assert found == pytest.approx([0.5, *rates], abs=1e-6)

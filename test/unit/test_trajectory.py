@@ -82,6 +82,18 @@ def test_smoothing_takes_away_what_alternates_and_keeps_what_lasts():
         np.testing.assert_allclose(inner, gain * steps[10:30, 0], atol=3e-4)
 
 
+@pytest.mark.parametrize(('count', 'smoothing', 'overshoot'), [(4, 1.5, 0.148), (9, 3.0, 0.131), (4, 0.0, 0.0)])
+def test_a_step_of_the_waypoints_is_overshot_by_what_the_smoothing_and_the_length_of_plans_give(
+    count, smoothing, overshoot
+):
+    state, reached = REST, []
+    for _ in range(150):  # a plan at every tick, each to where the one before led, too
+        state = _waypoints(np.ones((count, 2)), state, smoothing=smoothing).state(PERIOD)
+        reached.append(state.position[0])
+    assert max(reached) - 1 == pytest.approx(overshoot, abs=1e-3)
+    assert reached[-1] == pytest.approx(1, abs=1e-6)
+
+
 def test_followed_at_the_pace_a_plan_keeps_the_limits_and_its_path():
     steps = _steps(4, 8)
     plan = _waypoints(steps, smoothing=1.0)
@@ -95,7 +107,7 @@ def test_followed_at_the_pace_a_plan_keeps_the_limits_and_its_path():
     assert (velocity < LIMITS.velocity).all() and len(times) * seconds > plan.rest
 
 
-def test_where_a_plan_ends_it_goes_on_for_a_period_and_then_brakes_at_half_of_the_limit():
+def test_where_a_plan_ends_it_continues_for_a_period_and_then_brakes_at_half_of_the_limit():
     steps = np.arange(1, 4)[:, None] * [0.02, 0.05]
     plan = _waypoints(steps, State(np.zeros(2), np.array([0.02, 0.05]) / PERIOD, np.zeros(2)))
     np.testing.assert_allclose(plan.state(plan.end + PERIOD).position, [0.08, 0.2], atol=1e-12)
@@ -149,7 +161,7 @@ def test_a_delay_is_made_good_gently_and_a_long_one_is_given_up():
     np.testing.assert_allclose(clock.time, 8.1, atol=4e-3)
 
 
-def test_a_plan_never_runs_faster_than_is_asked_for_though_its_limits_become_narrow():
+def test_a_plan_never_runs_faster_than_is_requested_though_its_limits_become_narrow():
     """At rest the pace may change at will, and in motion hardly: a change under way must not lead beyond."""
     clock, speeds = PlanClock(4e-3), []
     limits = [(0.5, 700.0, 7000.0)] * 3 + [(1.0, 700.0, 7000.0)] * 2 + [(1.0, 10.0, 100.0)] * 100
@@ -172,7 +184,7 @@ def test_speed_changes_gradually_and_scales_the_plans_time():
     np.testing.assert_allclose(clock.time - before, 0.25, rtol=1e-6)
 
 
-def test_a_plan_to_where_no_command_comes_ends_all_the_same_and_policy_ticks_go_on():
+def test_a_plan_to_where_no_command_comes_ends_all_the_same_and_policy_ticks_continue():
     # The second joint is to go half a radian beyond its position limit: the clock of the plan must not wait for it.
     limits = Limits(
         np.full(2, -3.0),

@@ -1,4 +1,4 @@
-"""Draft a contract from a bag, and check a bag against one."""
+"""Draft a contract from a bag, and check a bag against a contract."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import tyro
 from rich.markup import escape
 from rich.table import Table
 
+from vdd_ros.commands.echo import echo, out
 from vdd_ros.commands.reading import ReadsBags
-from vdd_ros.commands.say import out, say
 from vdd_ros.common.console import Bars, table
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ class Init(ReadsBags):
     bag: Annotated[Path, tyro.conf.Positional]
     """The bag: rosbag2 (MCAP or sqlite3) or ROS 1."""
     output: Path | None = None
-    """Path of the contract; default: printed."""
+    """Path of the contract; by default the contract is printed."""
     model: Path | None = None
-    """MJCF or URDF of the arm: identifies the joints of the arm in the bag, and their units by its limits."""
+    """MJCF or URDF of the arm. It identifies the joints of the arm in the bag, and their units by the joint limits."""
     tool: str = ''
     """Link or site of the tool."""
 
@@ -49,7 +49,7 @@ class Init(ReadsBags):
 
             model = Model(str(self.model), self.tool, joint_ranges(self.model))
         with Bars(out) as bars:
-            found = survey(self.bag, progress=lambda share: bars('read', round(100 * share), 100, {}), values=True)
+            found = survey(self.bag, progress=lambda share: bars('read', share, 1, {}), values=True)
         text = draft(found, model)
         if output is None:
             out.print(text, end='', markup=False, highlight=False, soft_wrap=True)
@@ -57,23 +57,23 @@ class Init(ReadsBags):
         aside = output.with_name(f'.{output.name}.partial')
         aside.write_text(text, encoding='utf-8')
         aside.replace(output)
-        given = '' if model is not None and self.tool else ' name the model of the arm and its tool,'
-        say(f'wrote {output};{given} then: vdd contract check {self.bag} {output}')
+        given = '' if model is not None and self.tool else ' add the model of the arm and its tool,'
+        echo(f'wrote {output};{given} then: vdd contract check {self.bag} {output}')
 
 
 @dataclass(frozen=True)
 class Check(ReadsBags):
-    """Check whether a policy can be learned from a bag with a contract.
+    """Check whether a policy can be trained on a bag with a contract.
 
     Loads the robot model and reads the bag as training does. Shows each stream with messages, rate, longest pause and
-    delay, the demonstrations, and all dropped data with the reason. Exits with 1 if training would fail or learn
-    nothing: a stream or the model is missing, clocks do not match, ticks are unusable, actions are constant.
+    delay, the demonstrations, and all dropped data with the reason. Exits with 1 if training would fail: a stream or
+    the model is missing, clocks do not match, too few ticks are usable, or actions are constant.
     """
 
     bag: Annotated[Path, tyro.conf.Positional]
     """The bag: rosbag2 (MCAP or sqlite3) or ROS 1."""
     contract: Annotated[str, tyro.conf.Positional]
-    """The contract: a YAML file, or the name of one that ships."""
+    """The contract: a YAML file, or the name of a shipped contract."""
 
     def run(self) -> int:
         """Run the command."""
@@ -87,31 +87,31 @@ class Check(ReadsBags):
                 self.bag,
                 contract,
                 lambda: Kinematics.from_contract(contract),
-                lambda share: bars('read', round(100 * share), 100, {}),
+                lambda share: bars('read', share, 1, {}),
             )
         out.print(_table(verdict))
         for fit in verdict.fits:
             for remark in fit.remarks:
-                say(f'{fit.stream}: {remark}')
+                echo(f'{fit.stream}: {remark}')
         for line in verdict.report.lines():
-            say(line)
+            echo(line)
         if verdict.unused:
-            say(f'not used: {", ".join(verdict.unused)}')
+            echo(f'not used: {", ".join(verdict.unused)}')
         for remark in verdict.remarks:
-            say(remark)
+            echo(remark)
         found = verdict.tally
-        say(f'demonstrations: {found}; {found.training} for training')
-        say(f'{found.ticks} ticks at {contract.policy_rate:g} Hz in {found.parts} parts without a gap')
+        echo(f'demonstrations: {found}; {found.training} for training')
+        echo(f'{found.ticks} ticks at {contract.policy_rate:g} Hz in {found.parts} parts without a gap')
         for complaint in verdict.complaints:
             out.print(f'[bold red]does not fit:[/] {escape(complaint)}', highlight=False)
         if not verdict.complaints:
-            out.print('[bold green]the bag fits the contract: a policy can be learned from it[/]', highlight=False)
+            out.print('[bold green]the bag fits the contract: a policy can be trained on it[/]', highlight=False)
         return 1 if verdict.complaints else 0
 
 
 @dataclass(frozen=True)
 class ContractCommand:
-    """Draft a contract from a bag, and check a bag against one."""
+    """Draft a contract from a bag, and check a bag against a contract."""
 
     action: (
         Annotated[Init, tyro.conf.subcommand('init', prefix_name=False)]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from vdd_ros.commands.echo import echo, out
 from vdd_ros.commands.reading import ReadsBags
-from vdd_ros.commands.say import out, say
 from vdd_ros.common.console import Bars
 from vdd_ros.common.output import claim_output
 
@@ -34,11 +34,11 @@ class Export(ReadsBags):
     output: Path
     """The dataset to write: a folder that does not exist yet."""
     contract: str = 'avoiding_cartesian'
-    """How topics become observations and actions: a YAML file, or the name of one that ships."""
+    """Contract, which defines observations and actions: a YAML file, or the name of a shipped contract."""
     failures: bool = False
     """Also export failed demonstrations."""
-    video: Literal['h264', 'av1'] | None = None
-    """Codec for images as films, which are smaller and lossy; default: PNG."""
+    video: Literal['h264', 'av1', 'lossless'] | None = None
+    """Codec for images as videos, which are smaller; h264 and av1 are lossy. Default: PNG images."""
 
     def run(self) -> None:
         """Run the command."""
@@ -54,8 +54,8 @@ class Export(ReadsBags):
             report = ConversionReport()
             count = export_episodes(self._kept(found, report), contract, self.output, video=self.video)
         for line in report.lines():
-            say(f'left out: {line}')
-        say(f'wrote {count} episodes to {self.output}')
+            echo(f'dropped: {line}')
+        echo(f'wrote {count} episodes to {self.output}')
 
     def _kept(self, bags: Iterable[Converted], report: ConversionReport) -> Iterator[Episode]:
         """Yield the episodes to write, and record the others and all dropped data."""
@@ -65,15 +65,15 @@ class Export(ReadsBags):
                 if self.failures or episode.success is not False:
                     yield episode
                 else:
-                    report.add('episode', bag.bag, 'it failed (--failures writes it)', 1, f'episode {episode.index}')
+                    report.add('episode', bag.bag, 'failed (--failures includes it)', 1, f'episode {episode.index}')
 
 
 @dataclass(frozen=True)
 class Import:
     """Import a LeRobot dataset (version 3) as a bag, with a contract.
 
-    Learn from the bag as from any other: vdd train-teacher OUTPUT --contract OUTPUT.yaml --output teacher. Without
-    --model a placeholder robot is used: a policy can be learned, but it cannot command an arm.
+    Train on the bag as on any other: vdd train-teacher OUTPUT --contract OUTPUT.yaml --output teacher. Without --model,
+    a placeholder robot is used: a policy can be trained, but cannot command an arm.
     """
 
     dataset: Annotated[Path, tyro.conf.Positional]
@@ -94,10 +94,10 @@ class Import:
             found = import_dataset(
                 self.dataset, self.output, model=self.model, progress=lambda done: bars('import', done, total, {})
             )
-        for loss in found.report.entries:
-            say(f'note: {loss}' if loss.kind == 'note' else f'left out: {loss}')
-        say(f'wrote {found.episodes} episodes, {found.frames} frames to {found.bag}')
-        say(f'the contract {found.contract} is a draft: look through it')
+        for entry in found.report.entries:
+            echo(f'note: {entry}' if entry.kind == 'note' else f'dropped: {entry}')
+        echo(f'wrote {found.episodes} episodes, {found.frames} frames to {found.bag}')
+        echo(f'the contract {found.contract} is a draft: review it')
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vdd_ros.commands.say import out, summarize
+from vdd_ros.commands.echo import out, summarize
 from vdd_ros.commands.settings import LearningOptions
 from vdd_ros.common.console import Bars, Interruption
 from vdd_ros.common.output import claim_output
@@ -19,18 +19,18 @@ class Demo(LearningOptions):
     """
 
     output: Path = Path('runs/demo')
-    """Folder for all results; must not exist, unless --resume."""
+    """Folder for all results; it must not exist, except with --resume."""
     task: str = 'avoiding'
     """The task: avoiding (a rod past posts), placing (a pan into a tray, by an arm with a gripper), or FILE.py."""
     contract: str = ''
     """Contract; default: that of the task. avoiding_cartesian moves the tool point, avoiding_joint commands the
-    joints, which is harder. The same holds for placing_cartesian and placing_joint."""
+    joints, which is harder; placing_cartesian and placing_joint correspondingly."""
     episodes: int = 288
     """Number of demonstrations."""
     rollouts: int = 480
-    """Rollouts of teacher and student in process."""
+    """Number of rollouts of teacher and student, each in process."""
     ros_episodes: int = 20
-    """Rollouts of the student over ROS."""
+    """Number of rollouts of the student over ROS."""
     seed: int = 0
     """Seed of demonstrations and rollouts."""
     resume: bool = False
@@ -38,7 +38,7 @@ class Demo(LearningOptions):
 
     def run(self) -> None:
         """Run the command."""
-        from vdd_ros.commands.pipeline import demo
+        from vdd_ros.commands.pipeline import DemoPlan, demo
         from vdd_ros.contract.contract import load_contract
         from vdd_ros.sim.tasks import load_task
 
@@ -46,18 +46,7 @@ class Demo(LearningOptions):
         if not self.resume:
             claim_output(self.output)
         settings = self.chosen(load_contract(contract))
+        plan = DemoPlan(contract, self.task, self.episodes, self.rollouts, self.ros_episodes, self.seed)
         with Bars(out) as bars:
-            report = demo(
-                self.output,
-                task=self.task,
-                contract=contract,
-                episodes=self.episodes,
-                rollouts=self.rollouts,
-                ros_episodes=self.ros_episodes,
-                settings=settings,
-                seed=self.seed,
-                resume=self.resume,
-                progress=bars,
-                interruption=Interruption(),
-            )
+            report = demo(self.output, plan, settings, bars, resume=self.resume, interruption=Interruption())
         summarize(report, self.output)

@@ -17,7 +17,7 @@ from typing import Literal
 
 from rich.markup import escape
 
-from vdd_ros.commands.say import out
+from vdd_ros.commands.echo import out
 from vdd_ros.common.domain import DISCOVERY_VARIABLES, domain_environment, private_domain, used_ports
 from vdd_ros.common.errors import VddError
 
@@ -32,7 +32,7 @@ _PURPOSES: dict[str, tuple[Purpose, ...]] = {
     'video': (),
     'datasets': (),
 }
-"""Purposes of the extras; all others are optional."""
+"""Purposes of the extras; all other extras are optional."""
 _REQUIREMENT = re.compile(r'(?P<name>[\w.-]+)(\[[^\]]*\])?(?P<versions>[^;]*)(;(?P<marker>.*))?')
 _EXTRA = re.compile(r'extra\s*==\s*[\'"]([\w-]+)[\'"]')
 _STYLES = {'ok': 'green', 'note': 'yellow', 'missing': 'bold red'}
@@ -44,7 +44,7 @@ _PATIENCE = 30.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: `ok`; `note`, what works but could be better; `missing`, with the purposes that lack it."""
+    """One line of the result: `ok`; `note` for possible improvements; `missing`, with the affected purposes."""
 
     level: Literal['ok', 'note', 'missing']
     subject: str
@@ -114,6 +114,8 @@ def _packages() -> Iterator[Finding]:
     groups: dict[str, list[tuple[str, str]]] = {name: [] for name in _PURPOSES}
     for line in lines:
         match = _REQUIREMENT.fullmatch(line)
+        if match is None:
+            continue
         extra = _EXTRA.search(match['marker'] or '')
         group = extra[1] if extra else ''
         if group in groups:
@@ -159,7 +161,8 @@ def suffices(version: str, specifiers: str) -> bool:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.match(r'\d+(\.\d+)*', version)[0].split('.'))
+    match = re.match(r'\d+(\.\d+)*', version)
+    return () if match is None else tuple(int(part) for part in match[0].split('.'))
 
 
 def _installed(name: str) -> str | None:
@@ -200,7 +203,7 @@ def _real_time() -> Iterator[Finding]:
 
 
 def _domain() -> Iterator[Finding]:
-    """Look at the ROS domain of the environment, without taking part in it."""
+    """Check the ROS domain of the environment, without joining it."""
     text = os.environ.get('ROS_DOMAIN_ID', '').strip() or '0'
     if not text.isdecimal() or int(text) > 232:
         yield Finding(
@@ -208,7 +211,7 @@ def _domain() -> Iterator[Finding]:
         )
         return
     ports = used_ports(int(text))
-    there = f'{len(ports)} UDP ports in use by participants on this host' if ports else 'nobody on this host'
+    there = f'{len(ports)} UDP ports in use by participants on this host' if ports else 'no participants on this host'
     leading = [f'{name}={os.environ[name]}' for name in DISCOVERY_VARIABLES if os.environ.get(name)]
     yield Finding('ok', 'ROS domain', f'{text}, {there}{"".join(f", {item}" for item in leading)}')
 

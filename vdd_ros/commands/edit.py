@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from rich.markup import escape
 
-from vdd_ros.commands.say import out, say
+from vdd_ros.commands.echo import echo, out
 from vdd_ros.common.console import table
 from vdd_ros.common.output import claim_output
 
@@ -28,7 +28,7 @@ class _Bag:
     bag: Annotated[Path, tyro.conf.Positional]
     """The bag: rosbag2 as MCAP."""
     contract: str | None = None
-    """Contract that divides the bag into demonstrations: a YAML file, or the name of one that ships. Default: the
+    """Contract that divides the bag into demonstrations: a YAML file, or the name of a shipped contract. Default: the
     marks of the recorder."""
 
 
@@ -42,8 +42,8 @@ class List(_Bag):
 
         found = demonstrations_of(self.bag, _loaded(self.contract))
         first = found.spans[0].start if found.spans else 0
-        texts = ('outcome', 'labels', 'left out')
-        rows = table('', '', 'starts [s]', 'length [s]', *texts, texts=texts)
+        texts = ('outcome', 'labels', 'dropped')
+        rows = table('', '', 'start [s]', 'duration [s]', *texts, texts=texts)
         for number, span in enumerate(found.spans):
             labels = ', '.join(f'{key}={text}' for key, text in span.labels.items() if key not in ('index', 'outcome'))
             times = f'{(span.start - first) / 1e9:.2f}', f'{(span.end - span.start) / 1e9:.2f}'
@@ -64,9 +64,9 @@ class _Output(_Bag):
         contract = _loaded(self.contract)
         edit(self.bag, self.output, contract, **changes)
         count = len(demonstrations_of(self.bag, contract).spans)
-        say(f'wrote {self.output}: {count} demonstrations, every message as it was')
+        echo(f'wrote {self.output}: {count} demonstrations, all messages unchanged')
         if contract is not None and contract.episodes.by != 'marks':
-            say(f'its demonstrations are marked on {contract.topics.episode}: set `episodes: {{by: marks}}`')
+            echo(f'its demonstrations are marked on {contract.topics.episode}: set `episodes: {{by: marks}}`')
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Drop(_Output):
     """Remove demonstrations."""
 
     episodes: tuple[int, ...] = tyro.MISSING
-    """Their numbers."""
+    """Numbers of the demonstrations."""
 
     def run(self) -> None:
         """Run the command."""
@@ -86,7 +86,7 @@ class Trim(_Output):
     """Remove the beginning and the end of demonstrations."""
 
     episodes: tuple[int, ...] = tyro.MISSING
-    """Their numbers."""
+    """Numbers of the demonstrations."""
     begin: float = 0.0
     """Duration to remove from the beginning [s]."""
     end: float = 0.0
@@ -102,7 +102,7 @@ class Relabel(_Output):
     """Change outcome or instruction of demonstrations."""
 
     episodes: tuple[int, ...] = tyro.MISSING
-    """Their numbers."""
+    """Numbers of the demonstrations."""
     outcome: str = ''
     """success, failure, or any other word; default: unchanged."""
     language: str = ''
@@ -128,14 +128,15 @@ class Merge:
         from vdd_ros.data.bag.bag_edit import merge
 
         claim_output(self.output)
-        say(f'wrote {self.output}: {merge(self.bags, self.output)} messages of {len(self.bags)} bags')
+        echo(f'wrote {self.output}: {merge(self.bags, self.output)} messages of {len(self.bags)} bags')
 
 
 @dataclass(frozen=True)
 class EditCommand:
     """List, drop, trim, relabel and merge demonstrations after recording.
 
-    Originals stay unchanged: a new bag is written, with every message of the old one, and with marks for the changes.
+    Original bags stay unchanged: a new bag is written, with all messages of the original, and with marks that record
+    the changes.
     """
 
     action: (

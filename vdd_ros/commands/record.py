@@ -11,7 +11,7 @@ from typing import Annotated
 
 import tyro
 
-from vdd_ros.commands.say import beside, out, say
+from vdd_ros.commands.echo import beside, echo, out
 from vdd_ros.common.console import Bars
 
 
@@ -20,15 +20,17 @@ class Record:
     """Record scripted demonstrations of a task into a bag.
 
     Starts the simulated arm (mujoco_bridge), a scripted demonstrator that commands it over ROS, and the recorder, in a
-    private ROS domain. Needs rclpy: a ROS installation, or the wheels of the extra `ros`.
+    private ROS domain. Needs rclpy: a ROS installation, or the wheels of the extra `ros`. A contract with images is
+    recorded without ROS, with EGL: the simulation waits for each image.
     """
 
     output: Path
     """The bag to write: a folder that does not exist yet."""
     task: str = 'avoiding'
-    """The task: avoiding, avoiding_starts, placing, an entry point, FILE.py or MODULE:ATTRIBUTE."""
+    """The task: avoiding, avoiding_seen, avoiding_starts, placing, placing_seen, an entry point, FILE.py or
+    MODULE:ATTRIBUTE."""
     contract: str = ''
-    """Contract whose topics are recorded: a YAML file, or the name of one that ships; default: that of the task."""
+    """Contract whose topics are recorded: a YAML file, or the name of a shipped contract; default: that of the task."""
     episodes: int = 288
     """Number of successful demonstrations."""
     seed: int = 0
@@ -48,31 +50,31 @@ class Record:
                 logs=beside(self.output, 'logs'),
                 progress=bars,
             )
-        say(f'recorded {self.output}')
+        echo(f'recorded {self.output}')
 
 
 @dataclass(frozen=True)
 class RecordLive:
-    """Record demonstrations on a robot, episode by episode, by the keys of this terminal.
+    """Record demonstrations on a robot, episode by episode, controlled by keys in this terminal.
 
-    Runs the recorder on the ROS graph of your robot (ROS_DOMAIN_ID) and draws a line that says how fast each topic
-    comes, which episode runs, and how long the disk will last.
+    Runs the recorder on the ROS graph of your robot (ROS_DOMAIN_ID). A status line shows the rate of each topic, the
+    current episode, and the remaining recording time of the disk.
 
         space, s   start an episode; stop it
-        y, n       end it as a success, a failure (after its end: amend it)
-        d          discard it, while it runs or after
-        l          say in words what is demonstrated; holds until something else is said
-        q          quit; the bag is whole then
+        y, n       end the episode as a success, a failure (after its end: correct its outcome)
+        d          discard the episode, while it runs or afterwards
+        l          set the language instruction; it stays valid until it is changed
+        q          quit and close the bag
 
-    The moments before a start belong to the episode (--pre-roll); between episodes nothing else is kept, unless
-    --continuous. A crash costs the last half second; `vdd recover`, or the next recording, makes a bag of the rest.
-    Look at what you have with `vdd inspect`.
+    A short time before the start belongs to the episode (--pre-roll). Messages between episodes are only recorded with
+    --continuous. A crash loses the last half second; `vdd recover`, or the next recording, recovers the rest. Inspect
+    the result with `vdd inspect`.
     """
 
     output: Annotated[Path, tyro.conf.Positional]
     """The bag to write: a folder that does not exist yet."""
     contract: str = 'avoiding_joint'
-    """Contract whose topics are recorded: a YAML file, or the name of one that ships."""
+    """Contract whose topics are recorded: a YAML file, or the name of a shipped contract."""
     topics: tuple[str, ...] = ()
     """Further topics to record, of any type."""
     language: str = ''
@@ -85,7 +87,7 @@ class RecordLive:
     """Whether the robot is simulated, with stamps in simulated time."""
 
     def run(self) -> None:
-        """Run the command: this process becomes the recorder, so that keys and Ctrl-C reach it."""
+        """Run the command: this process becomes the recorder, and therefore receives keys and Ctrl-C."""
         values = {
             'output': str(self.output),
             'contract': self.contract,

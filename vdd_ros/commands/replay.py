@@ -14,8 +14,8 @@ import tyro
 from rich.markup import escape
 from rich.table import Table
 
+from vdd_ros.commands.echo import beside, echo, out
 from vdd_ros.commands.reading import ReadsBags
-from vdd_ros.commands.say import beside, out, say
 from vdd_ros.common.console import Bars, table
 from vdd_ros.common.errors import ConfigurationError
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from vdd_ros.validation.differences import Shadowed
 
 _NUMBERS = 5
-"""Action entries in a table of experts: as many as fit into 80 columns."""
+"""Number of action entries in a table of experts, limited by 80 columns."""
 
 
 @dataclass(frozen=True)
 class Replay(ReadsBags):
     """Replay a recorded episode: on the simulated arm, on your robot, or against a policy.
 
-    --simulate plays its commands in MuJoCo, on the robot of the contract, and reports the result. --robot plays them on
-    the robot of this ROS graph: after the preflight, slowly to the start of the episode, then at --speed, within the
-    limits of the model and of --deployment; Ctrl-C, ~/stop and ~/estop brake. --student computes the actions of a
-    policy at every tick of every episode, and reports the differences by action entry and expert, without robot and
-    ROS.
+    --simulate plays the recorded commands in MuJoCo, on the robot of the contract, and reports the result. --robot
+    plays them on the robot of this ROS graph. After the preflight, the robot moves slowly to the start of the episode,
+    then at --speed, within the limits of the model and of --deployment. Ctrl-C, ~/stop and ~/estop brake. --student
+    computes the actions of a policy at every tick of every episode, and reports the differences by action entry and
+    expert, without robot and ROS.
     """
 
     bag: Annotated[Path, tyro.conf.Positional]
     """The bag."""
     contract: str = 'avoiding_cartesian'
-    """Contract of the bag: a YAML file, or the name of one that ships; with --student, that of the student."""
+    """Contract of the bag: a YAML file, or the name of a shipped contract; with --student, that of the student."""
     episode: int = 0
     """Number of the episode, from 0; -1 is the last."""
     simulate: bool = False
@@ -52,31 +52,32 @@ class Replay(ReadsBags):
     task: str = ''
     """With --simulate: the task, as for `vdd validate`; default: that of the contract, if there is one."""
     scene: str = ''
-    """With --simulate: scene file with the robot of the contract; default: made from the robot model."""
+    """With --simulate: scene file with the robot of the contract; by default generated from the robot model."""
     controller: str = ''
     """With --robot: the position controller with the topic NAME/commands; default: commands topic of the contract."""
     deployment: Path | None = None
-    """With --robot: parameters of the policy node, such as config/robots/ur5e.yaml; those of the arm are used."""
+    """With --robot: parameter file of the policy node, such as config/robots/ur5e.yaml, whose arm parameters are
+    used."""
     speed: float = 1.0
-    """With --robot: speed as a multiple of that of the recording."""
+    """With --robot: speed as a multiple of the recorded speed."""
     seed: int = 0
-    """With --student: seed of the choice of experts."""
+    """With --student: random seed for the choice of experts."""
 
     def run(self) -> None:
         """Run the command."""
-        asked = [self.simulate, self.robot, self.student is not None]
-        if sum(asked) != 1:
+        modes = [self.simulate, self.robot, self.student is not None]
+        if sum(modes) != 1:
             raise ConfigurationError(
                 expected='one of --simulate, --robot and --student',
-                found=f'{sum(asked)} of them',
-                remedy='say where the episode is to be played, or whom to ask',
+                found=f'{sum(modes)} of them',
+                remedy='choose where to replay the episode, or a student to compare with',
             )
         if self.simulate:
             self._simulate()
         elif self.robot:
             self._play()
         elif self.student is not None:
-            self._ask(self.student)
+            self._compare(self.student)
 
     def _simulate(self) -> None:
         from vdd_ros.validation.simulated_replay import replay_simulated
@@ -88,11 +89,11 @@ class Replay(ReadsBags):
             task=self.task,
             scene=self.scene,
             logs=beside(self.bag, 'logs'),
-            report=say,
+            report=echo,
         )
 
     def _play(self) -> None:
-        """Become the node, so that Ctrl-C reaches it."""
+        """Become the node, which then receives Ctrl-C."""
         values = {
             **self._deployed(),
             'bag': str(self.bag),
@@ -117,13 +118,13 @@ class Replay(ReadsBags):
         shared = {row.name for row in PARAMETERS} | {'operating_mode'}
         if values.get('operating_mode') == 'shadow':
             raise ConfigurationError(
-                expected='stage slow or full for an episode that is played on a robot',
+                expected='operating_mode slow or full for replay on a robot',
                 found='shadow',
                 remedy=f'change it in {self.deployment}',
             )
         return {name: value for name, value in values.items() if name in shared}
 
-    def _ask(self, student: Path) -> None:
+    def _compare(self, student: Path) -> None:
         from functools import partial
 
         from vdd_ros.data.demonstrations import converted
@@ -141,20 +142,20 @@ class Replay(ReadsBags):
                 contract,
                 episodes,
                 np.random.default_rng(self.seed),
-                lambda share: bars('shadow', round(100 * share), 100, {}),
+                lambda share: bars('shadow', share, 1, {}),
             )
         out.print(_by_number(result))
         for first in range(0, len(result.drawn.names), _NUMBERS):
             out.print(_by_expert(result, slice(first, first + _NUMBERS)))
         worst = np.argsort(result.by_episode())[::-1][:5]
         listed = ', '.join(f'{episodes[place].index} ({result.by_episode()[place]:.2f})' for place in worst)
-        say(f'{len(result.drawn)} ticks of {len(episodes)} episodes; farthest from all experts: {listed}')
+        echo(f'{len(result.drawn)} ticks of {len(episodes)} episodes; farthest from all experts: {listed}')
 
 
 def _by_number(result: Shadowed) -> Table:
     """Print the differences between the student's and the demonstrated actions, by action entry."""
-    columns = ('bias', 'median', '95 %', 'nearest median', 'nearest 95 %', 'usual step')
-    found = table('what the student would have done, less what was done', '', *columns)
+    columns = ('bias', 'median', '95 %', 'nearest median', 'nearest 95 %', 'typical step')
+    found = table('actions of the student minus recorded actions', '', *columns)
     for drawn, near in zip(result.drawn.by_number(), result.nearest.by_number()):
         values = (*drawn[1:4], *near[2:4], drawn[4])
         found.add_row(escape(drawn[0]), *(f'{value:.4g}' for value in values))
@@ -164,7 +165,7 @@ def _by_number(result: Shadowed) -> Table:
 def _by_expert(result: Shadowed, numbers: slice) -> Table:
     """Print the differences by expert, for some action entries."""
     names = result.drawn.names[numbers]
-    found = table('experts', 'expert', 'drawn', 'nearest', 'error [usual]', *names)
+    found = table('experts', 'expert', 'drawn', 'nearest', 'error [typical]', *names)
     near_by_expert = {row[0]: row for row in result.nearest.by_expert()}
     for expert, share, relative, errors in result.drawn.by_expert():
         near = near_by_expert.get(expert)

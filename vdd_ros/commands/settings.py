@@ -1,4 +1,4 @@
-"""The settings of learning: chosen by a command, and shown with their docstrings."""
+"""The training settings: chosen by a command, and listed with their docstrings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from vdd_ros.commands.say import out, say
+from vdd_ros.commands.echo import echo, out
 
 if TYPE_CHECKING:
     from vdd_ros.contract.contract import Contract
@@ -20,37 +20,37 @@ _WIDTH = 80
 
 @dataclass(frozen=True, kw_only=True)
 class LearningOptions:
-    """What commands that learn share: which settings, and changes of single ones."""
+    """Common options of training commands: a settings file, and changes of single settings."""
 
     settings: Path | None = None
-    """How to learn: a YAML file, or a shipped one by name: learning_chunked, learning_joint, learning (single steps).
-    By default the one that suits the contract."""
+    """Training settings: a YAML file, or shipped settings: learning_chunked, learning_joint, learning (single steps).
+    By default the shipped settings that suit the contract."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Change one setting, such as teacher.trunk.width=512; can be given several times. `vdd settings` lists all."""
+    """Change one setting, such as teacher.trunk.width=512; can be repeated. `vdd settings` lists all."""
 
     def chosen(self, contract: Contract) -> LearningSettings:
-        """Return the settings for a contract, and say which they are."""
+        """Return the settings for a contract, and print their source."""
         from vdd_ros.learning.learning_settings import load_settings, preset
 
         name = preset(contract)
         found = load_settings(self.settings or name).changed(self.set)
         source = f'{self.settings}' if self.settings is not None else f'{name}, which suit the contract {contract.name}'
-        say(f'settings: {source}{"".join(f", {change}" for change in self.set)}')
+        echo(f'settings: {source}{"".join(f", {change}" for change in self.set)}')
         return found
 
 
 @dataclass(frozen=True)
 class SettingsCommand:
-    """List the settings of learning: name, type, value and meaning of each.
+    """List the training settings: name, type, value and meaning of each.
 
-    Change one for a run with --set NAME=VALUE, or several in a YAML file for --settings.
+    Change a single setting of a run with --set NAME=VALUE, or several in a YAML file for --settings.
     """
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Only settings whose names begin so, or contain it: teacher, trunk, iterations."""
+    """Only settings whose names start with or contain one of these: teacher, trunk, iterations."""
     settings: Path | None = None
-    """Show the values of a YAML file, or of a shipped one by name: learning, learning_chunked, learning_joint. By
-    default those that hold where a file says nothing."""
+    """Show the values of a YAML file, or of shipped settings: learning, learning_chunked, learning_joint. Default: the
+    values that apply without a file."""
 
     def run(self) -> None:
         """Run the command."""
@@ -64,8 +64,8 @@ class SettingsCommand:
         if not shown:
             groups = sorted({item.name.partition('.')[0] for item in listed})
             raise ConfigurationError(
-                expected=f'the name of a setting, or a part of one, in place of {", ".join(self.names)}',
-                found='none that contains it',
+                expected=f'the name of a setting, or a part of one, instead of {", ".join(self.names)}',
+                found='no match',
                 remedy=f'the groups are {", ".join(groups)}',
             )
         for item in shown:

@@ -1,4 +1,4 @@
-"""What a person sees while a job runs in a terminal: a bar for each step, with rate and time left."""
+"""Progress display of a job in a terminal: one bar per step, with rate and remaining time."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from rich.table import Table
 from rich.text import Text
 
 LABELS = {
-    'record': 'demonstrating and recording',
+    'record': 'recording demonstrations',
     'read': 'reading the demonstrations',
     'recover': 'recovering the bag',
-    'inspect': 'looking at the bag',
-    'shadow': 'asking the student',
+    'inspect': 'inspecting the bag',
+    'shadow': 'evaluating the student',
     'import': 'importing the dataset',
     'teacher': 'training the teacher',
-    'labels': 'labelling by the teacher',
-    'rounds': 'acting in simulation',
+    'labels': 'labelling with the teacher',
+    'rounds': 'rolling out in simulation',
     'student': 'distilling the student',
     'em': 'fitting by likelihood (EM)',
     'teacher export': 'exporting the teacher',
     'student export': 'exporting the student',
     'teacher rollouts': 'rolling out the teacher',
     'student rollouts': 'rolling out the student',
-    'recorded rollouts': 'doing recorded actions again',
+    'recorded rollouts': 'replaying recorded actions',
     'films': 'filming',
     'ros': 'rolling out over ROS',
     'latency': 'measuring latency',
@@ -39,18 +39,18 @@ LABELS = {
 
 
 def table(title: str, first: str, *others: str, texts: Sequence[str] = ()) -> Table:
-    """Return a table that fits 80 columns where its numbers allow it.
+    """Return a table that fits 80 columns if its numbers permit.
 
     Parameters
     ----------
     title
-        Above it; may be empty.
+        Title above the table; may be empty.
     first
-        Heading of the first column, whose texts are folded where they are too long.
+        Heading of the first column, whose texts are wrapped.
     others
-        Headings of the others: numbers, on the right. A space in a heading is where it may be broken.
+        Headings of the other columns: numbers, right aligned. Headings can wrap at spaces.
     texts
-        Those of the others that hold texts, too.
+        The other columns that contain texts.
 
     """
     made = Table(
@@ -71,10 +71,10 @@ def table(title: str, first: str, *others: str, texts: Sequence[str] = ()) -> Ta
 
 
 class Bars:
-    """A `Progress` that draws bars; use it as a context."""
+    """A `Progress` that draws bars; use it as a context manager."""
 
     def __init__(self, console: Console) -> None:
-        """Draw on a console; where that is no terminal, a line for every tenth of a step."""
+        """Draw on a console; without a terminal, print a line for every tenth of a step."""
         self._console = console
         self._tasks: dict[str, TaskID] = {}
         self._done = 0.0
@@ -93,19 +93,19 @@ class Bars:
     def __call__(self, step: str, done: float, total: float, metrics: Mapping[str, float]) -> None:
         """Advance the bar of a step."""
         if step not in self._tasks:
-            self._tell()
+            self._print_progress()
             self._done = 0.0
             self._tasks[step] = self._progress.add_task(LABELS.get(step, step), total=total, metrics='')
         task = self._tasks[step]
-        told = self._console.is_terminal or done >= total or int(10 * done / total) == int(10 * self._done / total)
+        shown = self._console.is_terminal or done >= total or int(10 * done / total) == int(10 * self._done / total)
         self._done = done
         text = '  '.join(f'{name.replace("_", " ")} {value:.4g}' for name, value in metrics.items())
         self._progress.update(task, completed=done, total=total, metrics=text)
-        if not told:
-            self._tell()
+        if not shown:
+            self._print_progress()
 
-    def _tell(self) -> None:
-        """Where bars cannot be drawn, say in a line how far the present step is."""
+    def _print_progress(self) -> None:
+        """Print the progress of the current step in a line, where bars cannot be drawn."""
         if self._console.is_terminal or not self._progress.tasks:
             return
         task = self._progress.tasks[-1]
@@ -121,14 +121,14 @@ class Bars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the bars as they are."""
+        """Stop drawing; the bars remain."""
         if self._console.is_terminal:
             self._progress.stop()
-        self._tell()
+        self._print_progress()
 
 
 def _amount(task: Task) -> str:
-    """Say how much is done; where steps are not counted, the total is one."""
+    """Return the amount done; steps without a count have a total of one."""
     return f'{task.completed:.0%}' if task.total == 1 else f'{task.completed:g} of {task.total:g}'
 
 
@@ -144,36 +144,36 @@ class _Rate(ProgressColumn):
 
 
 class Interruption:
-    """Ctrl-C as a question: `asked` tells whether it came, so that training can save before it stops.
+    """Handles Ctrl-C as a request to stop, which lets training save a checkpoint first.
 
-    A second Ctrl-C is not a question.
+    A second Ctrl-C interrupts immediately.
     """
 
     def __init__(self) -> None:
-        """Not asked yet."""
-        self.asked = False
+        """Start without a request."""
+        self.requested = False
 
     def __call__(self) -> bool:
-        """Tell whether to stop; what `training.fit` asks."""
-        return self.asked
+        """Return whether a stop was requested; called by `training.fit`."""
+        return self.requested
 
     def __enter__(self) -> Interruption:
-        """Listen to SIGINT and SIGTERM."""
+        """Handle SIGINT and SIGTERM."""
         self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number in self._before:
-            signal.signal(number, self._ask)
+            signal.signal(number, self._request)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Restore what was there, and pass the interruption on."""
+        """Restore the previous handlers, and raise the interruption."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if self.asked and kind is None:
+        if self.requested and kind is None:
             raise KeyboardInterrupt
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True

@@ -1,4 +1,4 @@
-"""A ROS domain for one simulation: no other run, no robot and no other host takes part in it."""
+"""A private ROS domain for one simulation, separate from other runs, robots and hosts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from contextlib import closing, contextmanager
 from vdd_ros.common.errors import InterfaceError
 
 DOMAINS = range(1, 102)
-"""Private domains: beyond 101 the ports of a domain reach into those that the system hands out; 0 is the default of
-every robot."""
+"""Private domains. The ports of domains above 101 overlap with ephemeral ports; 0 is the default domain of all
+robots."""
 
 _FIRST_PORT, _PORTS = 7400, 250
-"""The ports of a domain by the RTPS standard: `_PORTS` for each from `_FIRST_PORT` on."""
+"""Ports of a domain by the RTPS standard: `_PORTS` per domain, from `_FIRST_PORT` on."""
 _LOCK = _PORTS - 1
-"""Which port of a domain its holder binds: the last, which the 120th participant of one host would take."""
+"""Port of a domain that its holder binds: the last one, of the 120th participant on a host."""
 DISCOVERY_VARIABLES = (
     'ROS_LOCALHOST_ONLY',
     'ROS_STATIC_PEERS',
@@ -31,18 +31,18 @@ DISCOVERY_VARIABLES = (
     'FASTDDS_ENVIRONMENT_FILE',
     'CYCLONEDDS_URI',
 )
-"""Variables that lead discovery beyond this host, or into another domain."""
+"""Variables that extend discovery beyond this host, or select another domain."""
 
 _turns = itertools.count(random.SystemRandom().randrange(len(DOMAINS)))
 
 
 @contextmanager
 def private_domain() -> Iterator[int]:
-    """Hold a domain in which nobody takes part, and which no other run on this host gets meanwhile.
+    """Reserve a domain without participants; no other run on this host uses it at the same time.
 
-    It is never that of the environment (`ROS_DOMAIN_ID`), nor one that this process has had lately. The lock is a UDP
-    port of the domain itself: it holds wherever the participants would meet, for every user and in every container of
-    the host's network, and is released when the process ends, however it ends.
+    The domain differs from that of the environment (`ROS_DOMAIN_ID`) and from those recently used by this process. A
+    UDP port of the domain serves as the lock. The lock is therefore valid for all users and containers in the network
+    of the host, and is released when the process ends for any reason.
 
     Raises
     ------
@@ -65,15 +65,15 @@ def private_domain() -> Iterator[int]:
     raise InterfaceError(
         expected=f'a free ROS domain among {DOMAINS.start} to {DOMAINS.stop - 1}',
         found='participants or other runs in all of them',
-        remedy='end some of them',
+        remedy='stop some of them',
     )
 
 
 def used_ports(domain: int) -> list[int]:
-    """Return the UDP ports of a domain that participants on this host have bound; that of its lock is not among them.
+    """Return the UDP ports of a domain bound by participants on this host, without the lock port of the domain.
 
-    This finds every participant that speaks RTPS over UDP by its default ports (Fast DDS, Cyclone DDS, Connext) at
-    once, where discovery takes up to some seconds.
+    The ports show every participant that uses RTPS over UDP with default ports (Fast DDS, Cyclone DDS, Connext)
+    immediately, while discovery takes seconds.
     """
     first = _FIRST_PORT + domain * _PORTS
     found = []
@@ -87,19 +87,19 @@ def used_ports(domain: int) -> list[int]:
 
 
 def domain_settings(domain: int) -> Mapping[str, str | None]:
-    """Return the variables of a process that takes part in a private domain, by name; None: it is not set."""
+    """Return the environment variables of a process in a private domain; None: not set."""
     settings: dict[str, str | None] = {
         **dict.fromkeys(DISCOVERY_VARIABLES),
         'ROS_DOMAIN_ID': str(domain),
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
     }
-    if os.environ.get('ROS_DISTRO') == 'humble':  # the last distribution that does not know the range
+    if os.environ.get('ROS_DISTRO') == 'humble':  # the last distribution without the discovery range
         settings['ROS_LOCALHOST_ONLY'] = '1'
     return settings
 
 
 def domain_environment(domain: int) -> dict[str, str]:
-    """Return the whole environment of a process that takes part in a private domain: this one's, but for that."""
+    """Return the complete environment of a process in a private domain."""
     environment = {'AMENT_PREFIX_PATH': sys.prefix, **os.environ}
     _set(environment, domain_settings(domain))
     return environment
@@ -107,7 +107,7 @@ def domain_environment(domain: int) -> dict[str, str]:
 
 @contextmanager
 def in_domain(domain: int) -> Iterator[None]:
-    """Let this process, and those that it starts meanwhile, take part in a private domain: changes `os.environ`."""
+    """Put this process, and the processes that it starts inside the context, in a private domain, by `os.environ`."""
     settings = domain_settings(domain)
     before = {name: os.environ.get(name) for name in settings}
     _set(os.environ, settings)
@@ -126,7 +126,7 @@ def _set(environment: MutableMapping[str, str], settings: Mapping[str, str | Non
 
 
 def _bound(port: int) -> socket.socket | None:
-    """Return a socket that is bound to a UDP port of this host, or None where another has it."""
+    """Return a socket bound to a UDP port of this host, or None if the port is in use."""
     probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         probe.bind(('127.0.0.1', port))

@@ -1,4 +1,4 @@
-"""Where figures were measured: a figure without its machine and versions says little."""
+"""Time, machine and versions of a measurement."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LIBRARIES = ('vdd_ros', 'numpy', 'torch', 'onnxruntime', 'mujoco', 'daqp', 'ros
 
 
 def environment() -> dict[str, Any]:
-    """Return when, on what machine and with which versions this runs: ``created``, ``machine`` and ``versions``."""
+    """Return time, machine and package versions of this process: ``created``, ``machine`` and ``versions``."""
     return {
         'created': datetime.now(timezone.utc).isoformat(timespec='seconds'),
         'machine': {

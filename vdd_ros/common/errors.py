@@ -1,10 +1,12 @@
-"""The errors of vdd_ros: a message says what was expected, what was found, and the remedy."""
+"""The errors of vdd_ros: a message gives the expected value, the found value, and the remedy."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
 
 
 class VddError(Exception):
-    """What a user can put right; every command line and node reports it in one line."""
+    """An error that a user can correct, such as a wrong setting; commands and nodes report its message in one line."""
 
     def __init__(self, *, expected: str, found: str, remedy: str) -> None:
         """Compose the one-line message from its three parts."""
@@ -14,20 +16,36 @@ class VddError(Exception):
         self.remedy = remedy
 
     def __reduce__(self) -> tuple:
-        """Let worker processes hand an error to their parent."""
+        """Make the error picklable, for worker processes."""
         return functools.partial(type(self), expected=self.expected, found=self.found, remedy=self.remedy), ()
 
 
+@contextlib.contextmanager
+def remedied(kind: type[VddError], *, expected: str, remedy: str) -> Iterator[None]:
+    """Convert an `OSError` to an error of class ``kind``, whose message gives the reason of the `OSError` as found.
+
+    Raises
+    ------
+    VddError
+        An `OSError` was raised inside the context.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        raise kind(expected=expected, found=error.strerror or str(error), remedy=remedy) from error
+
+
 class ContractError(VddError, ValueError):
-    """A contract, or something that should follow one, does not."""
+    """A contract is invalid, or data do not match it."""
 
 
 class BagError(VddError, ValueError):
-    """A bag is absent, unreadable, or lacks what the contract asks for."""
+    """A bag is missing or unreadable, or lacks topics of the contract."""
 
 
 class ArtifactError(VddError, ValueError):
-    """An artifact is absent, damaged, or of another contract."""
+    """An artifact is missing, damaged, or belongs to another contract."""
 
 
 class ConfigurationError(VddError, ValueError):
@@ -35,28 +53,28 @@ class ConfigurationError(VddError, ValueError):
 
 
 class OutputError(VddError, ValueError):
-    """An output path is occupied or cannot be written."""
+    """An output path exists or cannot be written."""
 
 
 class TrainingError(VddError, RuntimeError):
-    """Learning cannot go on: too little data, or a loss that is not finite."""
+    """Training cannot continue: too little data, or a loss that is not finite."""
 
 
 class ModelError(VddError, ValueError):
-    """A robot or scene model is absent, malformed, or lacks an element."""
+    """A robot or scene model is missing or malformed, or lacks an element."""
 
 
 class ReachError(VddError, ValueError):
-    """The tool of an arm cannot be brought to a pose."""
+    """A tool pose cannot be reached."""
 
 
 class SimulationError(VddError, RuntimeError):
-    """The simulation cannot go on."""
+    """The simulation cannot continue."""
 
 
 class InterfaceError(VddError, RuntimeError):
-    """A peer on the ROS graph is absent, silent, or says what it should not."""
+    """A peer on the ROS graph is missing, does not respond, or sends invalid data."""
 
 
 class GateError(VddError, RuntimeError):
-    """A policy has not shown in simulation what it must before it may move an arm."""
+    """A policy has not passed the validation required to command an arm."""

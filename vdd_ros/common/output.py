@@ -1,37 +1,45 @@
-"""Where results go: a free place, whose folder is there."""
+"""Checks of output paths."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
-from vdd_ros.common.errors import OutputError
+from vdd_ros.common.errors import OutputError, remedied
 
 
 def claim_output(path: str | Path) -> Path:
-    """Check that an output path is free and that its parent can be written to, which is made if need be.
+    """Check that an output path is free and its parent folder writable; the parent is created if necessary.
 
     Raises
     ------
     OutputError
-        Something is there, or the parent cannot be made or written to.
+        The path exists, or its parent cannot be created or written.
 
     """
     path = Path(path)
     if path.exists():
         raise OutputError(
             expected=f'a free place at {path}',
-            found='something there already',
+            found='an existing file or folder',
             remedy='choose another path or remove it',
         )
-    try:
+    with remedied(OutputError, expected=f'a writable folder at {path.parent}', remedy='choose another path'):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
-    except OSError as error:
-        raise OutputError(
-            expected=f'a folder at {path.parent} that can be written to',
-            found=str(error.strerror),
-            remedy='choose another path',
-        ) from error
     return path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file atomically: readers find either the complete file or the previous one.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written to.
+
+    """
+    aside = path.with_name(f'.{path.name}.partial')
+    aside.write_text(text, encoding='utf-8')
+    aside.replace(path)

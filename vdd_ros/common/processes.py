@@ -1,4 +1,4 @@
-"""Nodes as child processes on a ROS graph of their own: what `ros2 launch` does where there is one."""
+"""Run nodes as child processes in a private ROS graph, without `ros2 launch`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,26 +18,27 @@ from types import TracebackType
 from vdd_ros.common.domain import domain_environment, private_domain
 from vdd_ros.common.errors import InterfaceError
 
-Value = str | int | float | bool
+Value = str | int | float | bool | Sequence[str] | Sequence[int]
 DOMAIN_FILE = 'ros_domain'
-"""File in the log folder with the number of the domain, for `ROS_DOMAIN_ID` of a person who wants to look in."""
+"""File in the log folder with the domain number, for inspection with `ROS_DOMAIN_ID`."""
 FOUND = 'also in this domain: '
-"""What a line of the node `domain_check` begins with that names a participant."""
+"""Beginning of a line of the node `domain_check` that names a participant."""
 _GRACE = 20.0
 _PARENT_DEATH_SIGNAL = 1
+_REPORTED = re.compile(r'^expected (?P<expected>.+?); found (?P<found>.+); (?P<remedy>.+?)$')
 _LOG_LINE = re.compile(r'^\[(?P<level>[A-Z]+)\] \[[\d.]+\] \[(?P<node>[^\]]*)\]: (?P<text>.*)$')
 
 
 class NodeGraph:
-    """A few nodes, started together and ended together, in a private domain of this host (`vdd_ros.common.domain`).
+    """Nodes that are started and stopped together, in a private domain of this host (`vdd_ros.common.domain`).
 
-    Whatever `ROS_DOMAIN_ID` says, the nodes meet each other and nobody else: a simulated arm has the topics of a real
-    one. Use it as a context: whatever happens inside, no process outlives it. Nodes are ended in the reverse order of
-    starting, by SIGINT, and killed only if they do not react to it.
+    The nodes are isolated from other nodes regardless of `ROS_DOMAIN_ID`, because a simulated arm has the same topics
+    as the real arm. Use the graph as a context manager: all processes end with the context. Nodes are stopped in
+    reverse order with SIGINT, and killed only if they do not react.
     """
 
     def __init__(self, log_folder: Path) -> None:
-        """Claim a domain; every node's output goes to a file of its own in ``log_folder``, as does the domain's number.
+        """Reserve a domain. The output of every node, and the domain number, are written to files in ``log_folder``.
 
         Raises
         ------
@@ -60,7 +61,7 @@ class NodeGraph:
     def start(
         self, node: str, parameters: Mapping[str, Value], *, listen: Callable[[str], None] | None = None
     ) -> _NodeProcess:
-        """Start a node of this package with parameters; ``listen`` is told every line that it logs."""
+        """Start a node of this package with parameters; ``listen`` is called with every line that the node logs."""
         arguments = [f'{name}:={_yaml(value)}' for name, value in parameters.items()]
         command = [sys.executable, '-m', 'vdd_ros.entry', node, '--ros-args']
         command += [word for argument in arguments for word in ('-p', argument)]
@@ -70,12 +71,12 @@ class NodeGraph:
         return process
 
     def wait(self, node: str, poll: float = 0.1) -> None:
-        """Wait until a node has finished its job.
+        """Wait until a node has finished.
 
         Raises
         ------
         InterfaceError
-            It, or another node of the graph, ended in an error; the message is what that node said last.
+            The node, or another node of the graph, ended with an error; the message is its last output.
 
         """
         while self._nodes[node].code is None:
@@ -85,26 +86,26 @@ class NodeGraph:
         self._nodes[node].check()
 
     def __enter__(self) -> NodeGraph:
-        """Look into the domain, and return itself.
+        """Check that the domain has no participants.
 
         Raises
         ------
         InterfaceError
-            Others take part in the domain; they are named, and no node of this graph was started.
+            The domain has other participants, which are listed. No node was started.
 
         """
         with ExitStack() as failed:
             failed.push(self.__exit__)
             self._log_folder.mkdir(parents=True, exist_ok=True)
             (self._log_folder / DOMAIN_FILE).write_text(f'{self.domain}\n', encoding='utf-8')
-            self._refuse_company()
+            self._check_participants()
             failed.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End every node that still runs, the last started first."""
+        """Stop all running nodes in reverse order."""
         for process in reversed(self._nodes.values()):
             process.end()
         self._claim.close()
@@ -112,7 +113,7 @@ class NodeGraph:
             for process in self._nodes.values():
                 process.check()
 
-    def _refuse_company(self) -> None:
+    def _check_participants(self) -> None:
         found: list[str] = []
 
         def listen(line: str) -> None:
@@ -124,14 +125,14 @@ class NodeGraph:
         self._nodes.pop('domain_check').end()
         if found:
             raise InterfaceError(
-                expected=f'nobody else in ROS domain {self.domain}, where a simulation is about to start',
+                expected=f'no other participants in ROS domain {self.domain}',
                 found=', '.join(found),
-                remedy='end them, or start again: every run takes another domain',
+                remedy='stop them, or start again: every run uses another domain',
             )
 
 
 class _NodeProcess:
-    """One child process and the thread that reads what it says."""
+    """One child process and the thread that reads its output."""
 
     def __init__(
         self,
@@ -152,7 +153,7 @@ class _NodeProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its nodes in order
+            start_new_session=True,  # Ctrl-C reaches only the parent, which stops its nodes in order
             preexec_fn=_dying_with_parent(),  # noqa: PLW1509 - one call of a loaded library
         )
         self._reader = threading.Thread(target=self._read, name=f'output of {name}', daemon=True)
@@ -164,25 +165,26 @@ class _NodeProcess:
         return self._process.poll()
 
     def join(self, seconds: float) -> None:
-        """Wait a while for the end."""
+        """Wait up to a time for the end."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return
 
     def check(self) -> None:
-        """Raise what the node said if it ended in an error."""
+        """Raise an error with the output of the node if it failed."""
         if self.code in (None, 0):
             return
         self._reader.join(timeout=2)
-        raise InterfaceError(
-            expected=f'{self.name} to run',
-            found=self._reason() or f'exit code {self.code}',
-            remedy=f'all that it said is in {self._log}',
-        )
+        reason, log = self._reason(), f'see the log {self._log}'
+        if (reported := _REPORTED.match(reason)) is not None:
+            # An error of this package: its parts are passed on, instead of an error within an error.
+            parts = reported.groupdict()
+            raise InterfaceError(**{**parts, 'remedy': f'{parts["remedy"]}; {log}'})
+        raise InterfaceError(expected=f'{self.name} to run', found=reason or f'exit code {self.code}', remedy=log)
 
     def end(self) -> None:
-        """Ask for the end, insist if that does not help, and wait for the last words."""
+        """Stop the node, kill it if it does not react, and read the remaining output."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             if self.code is not None:
                 break
@@ -193,7 +195,7 @@ class _NodeProcess:
 
     def _read(self) -> None:
         with self._log.open('w', encoding='utf-8') as file:
-            for line in self._process.stdout:
+            for line in self._process.stdout or ():
                 file.write(line)
                 file.flush()
                 match = _LOG_LINE.match(line.rstrip())
@@ -208,14 +210,16 @@ class _NodeProcess:
 
 
 def _dying_with_parent() -> Callable[[], object] | None:
-    """Return what asks Linux, in a child, to end it when its parent is gone, even if that was killed."""
+    """Return a function that makes Linux end a child process together with its parent."""
     if sys.platform != 'linux':
         return None
-    # Looked up before the fork: between fork and exec a child had better not load anything.
+    # Looked up before the fork: loading a library between fork and exec is unsafe.
     return functools.partial(ctypes.CDLL(None).prctl, _PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _yaml(value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f'[{", ".join(map(_yaml, value))}]'
     return repr(value) if isinstance(value, (int, float)) else f'"{value}"'

@@ -1,4 +1,4 @@
-"""Documentation of settings: name, type, range, default and docstring of every one, read from their models."""
+"""Documentation of settings: name, type, range, default and docstring, read from the models."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Setting:
     """One setting."""
 
     name: str
-    """With dots, from the top: ``teacher.trunk.width``."""
+    """Full dotted name: ``teacher.trunk.width``."""
     kind: str
     """Type and range in words."""
     default: str
-    """In YAML; empty where it is required."""
+    """Default value in YAML; empty for required settings."""
     text: str
-    """Its docstring, on one line."""
+    """Docstring of the setting, on one line."""
 
 
 def settings_of(model: BaseModel, prefix: str = '') -> Iterator[Setting]:
-    """Yield every single setting of a group, with the values that the group has as defaults; groups are entered."""
+    """Yield every setting of a group recursively, with the values of the group as defaults."""
     texts = attribute_docstrings(type(model))
     for name, field in type(model).model_fields.items():
         value, inner = getattr(model, name), model_of(field.annotation)
@@ -44,7 +44,7 @@ def settings_of(model: BaseModel, prefix: str = '') -> Iterator[Setting]:
 
 
 def attribute_docstrings(kind: type) -> dict[str, str]:
-    """Return the docstrings below the attributes of a class and of its bases, each on one line."""
+    """Return the docstrings of the attributes of a class and its bases, each on one line."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if not issubclass(base, BaseModel) or base is BaseModel:
@@ -68,7 +68,7 @@ def type_text(field: FieldInfo) -> str:
 
 
 def yaml_text(value: Any) -> str:
-    """Write a value as YAML has it, on one line."""
+    """Return a value as YAML on one line."""
     if value is PydanticUndefined:
         return ''
     if value is None:

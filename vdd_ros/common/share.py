@@ -1,4 +1,4 @@
-"""Where the files that ship with the package lie: configuration, launch files, models."""
+"""Locate the files that ship with the package: configuration, launch files, models."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 def share_path(*parts: str) -> Path:
     """Return the path of a shipped file such as ``share_path('config', 'gate.yaml')``.
 
-    Looked for in the source tree, then in the share folder of a ROS installation, then in that of the environment
-    that python runs in. The first that exists wins; if none does, the last candidate is returned for the caller to
-    report.
+    The source tree, the share folder of a ROS installation, and the share folder of the Python environment are
+    searched. The result is the first existing path, or the last candidate if none exists.
     """
     candidates = [_PACKAGE.parent.joinpath(*parts)]
     try:
@@ -30,6 +29,6 @@ def share_path(*parts: str) -> Path:
 
 
 def model_path(model: str) -> Path:
-    """Return the file of a robot or scene: a path as it is, or the bare name of a model that ships."""
+    """Return the file of a robot or scene model: a path, or the name of a shipped model."""
     path = Path(model)
     return path if path.suffix else _PACKAGE / 'sim' / 'models' / f'{model}.xml'

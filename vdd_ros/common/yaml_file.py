@@ -1,4 +1,4 @@
-"""YAML with places: every error about a file names its line."""
+"""YAML documents with line numbers for error messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vdd_ros.common.errors import ConfigurationError, VddError
 
 
 class Document:
-    """The values of a YAML file, and where in it each of them stands."""
+    """The values of a YAML file, with the line of each value."""
 
     def __init__(
         self,
@@ -22,25 +22,25 @@ class Document:
         loader: type[yaml.SafeLoader] = yaml.SafeLoader,
         what: str = 'YAML',
     ) -> None:
-        """Read a text.
+        """Parse a text.
 
         Parameters
         ----------
         file
-            Its name in errors.
+            File name for errors.
         text
-            What it holds.
+            The content.
         error
-            Raised as which kind of error.
+            Type of the errors raised.
         loader
-            A safe loader, with tags of its own if need be.
+            A safe loader, with custom tags if necessary.
         what
-            What the text should be, for errors.
+            Description of the expected content, for errors.
 
         Raises
         ------
         VddError
-            The text is no YAML, or a key stands twice in one mapping: YAML itself would drop the first in silence.
+            The text is not valid YAML, or a key occurs twice in a mapping (PyYAML would silently drop the first value).
 
         """
         self.file, self._error = file, error
@@ -48,7 +48,7 @@ class Document:
             reader = loader(text)
             try:
                 self._root = reader.get_single_node()
-                self._refuse_twins(self._root)
+                self._check_unique_keys(self._root)
                 self.values: Any = None if self._root is None else reader.construct_document(self._root)
             finally:
                 reader.dispose()
@@ -61,7 +61,7 @@ class Document:
             ) from problem
 
     def line(self, path: Sequence[str | int]) -> int | None:
-        """Return the line, from 0, of the deepest entry on a path that is there; parts that are not are passed over."""
+        """Return the line, from 0, of the deepest existing entry on a path; missing parts are skipped."""
         node, line = self._root, None
         for part in path:
             found = _child(node, part)
@@ -70,10 +70,10 @@ class Document:
         return line
 
     def place(self, line: int | None) -> str:
-        """Return how to name a line, counted from 0, or the file where none is known."""
+        """Return the description of a line, counted from 0, or of the file if the line is unknown."""
         return f'{self.file}' if line is None else f'{self.file}, line {line + 1}'
 
-    def _refuse_twins(self, node: yaml.Node | None) -> None:
+    def _check_unique_keys(self, node: yaml.Node | None) -> None:
         waiting, seen = [node], set()
         while waiting:
             node = waiting.pop()
@@ -87,9 +87,9 @@ class Document:
                 for key, value in node.value:
                     if key.value in keys:
                         raise self._error(
-                            expected=f'every key once in {self.place(key.start_mark.line)}',
-                            found=f'{key.value} a second time',
-                            remedy='keep one of the two',
+                            expected=f'distinct keys in {self.place(key.start_mark.line)}',
+                            found=f'{key.value} twice',
+                            remedy='remove one of them',
                         )
                     keys.add(key.value if isinstance(key.value, str) else repr(key.value))
                     waiting.append(value)
@@ -108,18 +108,18 @@ def read_document(
     Parameters
     ----------
     file
-        Its path.
+        Path of the file.
     what
-        What it should hold, for errors: ``settings``.
+        Description of the expected content, for errors: ``settings``.
     error, loader
-        As for `Document`.
+        See `Document`.
     remedy
-        What to do where there is no such file.
+        Remedy if the file does not exist.
 
     Raises
     ------
     VddError
-        The file cannot be read, is no YAML, or has a key twice.
+        The file cannot be read, is not valid YAML, or has a duplicate key.
 
     """
     try:
@@ -128,7 +128,7 @@ def read_document(
         raise error(expected=f'{what} at {file}', found=str(problem.strerror), remedy=remedy) from problem
     except UnicodeDecodeError as problem:
         raise error(
-            expected=f'{what} as text in UTF-8 at {file}', found=str(problem), remedy='save the file as UTF-8'
+            expected=f'{what} in UTF-8 at {file}', found=str(problem), remedy='save the file as UTF-8'
         ) from problem
     return Document(file, text, error, loader, what)
 

@@ -1,19 +1,21 @@
-"""The contract: how topics and fields become observations and actions, for bag, simulator and robot alike."""
+"""The contract: how topics and fields become observations and actions, equally for bags, simulator and robot."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from vdd_ros.common.errors import ContractError
 from vdd_ros.common.share import share_path
 from vdd_ros.common.yaml_file import Document
 from vdd_ros.contract.contract_file import complaint, misplaced
-from vdd_ros.contract.contract_rules import SINCE_2, complaints
+from vdd_ros.contract.contract_rules import JOINT_TYPES, SINCE_2, complaints
 from vdd_ros.contract.episode_rules import Episodes, Signal
 from vdd_ros.contract.features import ActionMode, Alignment, Axis, Frozen, Image, JointStream, TopicFeature
 
@@ -64,8 +66,8 @@ Weight = Annotated[float, Field(ge=0, le=1)]
 class ToolWeights(Frozen):
     """Weight of each axis of the tool pose in inverse kinematics.
 
-    An arm of fewer than six joints cannot reach a whole pose. 1: the axis must be reached. 0: the axis is free.
-    Between: the axis is approached where the axes of weight 1 leave freedom.
+    An arm with fewer than six joints cannot reach every pose. 1: the axis must be reached. 0: the axis is free.
+    Between 0 and 1: the axis is approached as far as the axes with weight 1 permit.
     """
 
     position: tuple[Weight, Weight, Weight] = (1.0, 1.0, 1.0)
@@ -83,8 +85,9 @@ class ToolWeights(Frozen):
 class Robot(Frozen):
     """The arm: its model, its tool and its joints."""
 
-    model: str
-    """MJCF or URDF file. A path, or the name of a model that ships with the package. Empty for plain arrays."""
+    model: str = ''
+    """MJCF or URDF file. A path, or the name of a model that ships with the package. Without it, nodes that command the
+    arm read the URDF from the topic `robot_description`, and data has no features in tool space."""
     tool: str
     """Site (MJCF) or link (URDF) that defines the tool frame."""
     joints: tuple[str, ...] = Field(min_length=1)
@@ -110,11 +113,32 @@ class Topics(Frozen):
     """diagnostic_msgs/DiagnosticArray with the start and end marks of each demonstration."""
 
 
+@dataclass(frozen=True)
+class Controller:
+    """A controller of some joints: its topic and its messages."""
+
+    name: str
+    """Name of the action that commands the controller; empty for the arm, which several actions may command."""
+    topic: str
+    type: str
+    joints: tuple[str, ...]
+    """Joints of the contract that the controller moves."""
+    names: tuple[str, ...]
+    """Names of these joints in the messages of the controller and in the joint states."""
+    places: slice
+    """Indices of these joints among the joints of the contract."""
+    reading: JointStream | TopicFeature
+    """Conversion of the numbers in the controller's messages to joint values."""
+    measured: bool
+    """Whether the joint states contain these joints. If not, they are assumed to be at their commanded positions."""
+
+
 class Contract(Frozen):
     """Observation, action and policy rate, defined by topics and fields. Artifacts are bound to the contract's hash."""
 
-    schema_version: Literal[1, 2] = 1
-    """2 if the contract uses any key marked *since version 2*. Contracts of version 1 keep their meaning and hash."""
+    schema_version: Literal[1, 2, 3] = 1
+    """2 if the contract uses any key marked *since version 2*. 3: images are separate arrays with all their pixels, not
+    numbers of the observation vector. Contracts of older versions keep their meaning and hash."""
     name: str
     """Name of the contract."""
     robot: Robot
@@ -173,16 +197,17 @@ class Contract(Frozen):
         policy_rate: float = 10.0,
         name: str = 'arrays',
     ) -> Contract:
-        """Return the contract of plain arrays: the shapes alone, without a robot and without topics.
+        """Return a contract for plain arrays: it defines shapes only, and has neither a robot nor topics.
 
-        A policy of such a contract learns, acts and is evaluated like any other, but no robot node accepts it.
+        A policy for such a contract can be trained, used and evaluated like any other, but no robot node accepts it.
 
         Parameters
         ----------
         observation_size, action_size
-            Numbers in the observation and in the action of one time step.
+            Number of values in the observation and in the action of one time step.
         observation_horizon, prediction_horizon, action_horizon
-            Steps in a window, in a predicted chunk, and those of it that are executed. Default: the whole chunk.
+            Number of time steps in a window, of actions in a predicted chunk, and of executed actions of a chunk. By
+            default the whole chunk is executed.
         policy_rate
             Rate of the time steps [Hz].
         name
@@ -230,18 +255,89 @@ class Contract(Frozen):
 
     @property
     def has_robot(self) -> bool:
-        """Whether it describes a robot; a contract of plain arrays does not."""
-        return bool(self.robot.model)
+        """Whether the contract describes a robot; false for plain arrays."""
+        return bool(self.robot.model or self.robot.tool)
 
     @property
     def actions(self) -> tuple[Feature | TopicFeature, ...]:
-        """Every feature of the action, that of the arm first; an action is their numbers side by side."""
+        """All features of the action, starting with that of the arm; an action is their concatenation."""
         return (self.action, *self.further_actions)
 
     @property
+    def needs_model(self) -> bool:
+        """Whether data of this contract needs the robot model, since a feature is in tool space."""
+        return any(feature.space == 'tool' for feature in (*self.observation, *self.actions))
+
+    @property
     def topic_features(self) -> tuple[TopicFeature, ...]:
-        """The features of the observation that are read from topics of their own."""
-        return tuple(feature for feature in self.observation if isinstance(feature, TopicFeature))
+        """The features of the observation that are decoded from their own topics.
+
+        Commands of this contract's controllers are excluded, since a policy observes the commands that it sends itself.
+        """
+        found = (feature for feature in self.observation if isinstance(feature, TopicFeature))
+        return tuple(feature for feature in found if self.controller_of(feature) is None)
+
+    @property
+    def controllers(self) -> tuple[Controller, ...]:
+        """The controller of the arm, then one controller for each action with its own topic.
+
+        Actions that do not command joint positions, such as the pose of a tool, have no controller.
+        """
+        joints = self.robot.joints
+        names = self.commanded.names or joints
+        kind = self.commanded.type or JOINT_TYPES['commanded']
+        found = [Controller('', self.topics.commands, kind, joints, names, slice(0, len(joints)), self.commanded, True)]
+        begin = len(joints)
+        for feature in self.further_actions:
+            if isinstance(feature, TopicFeature) and feature.commands_positions:
+                size = feature.size
+                unnamed = (feature.name,) if size == 1 else tuple(f'{feature.name}_{place}' for place in range(size))
+                names, places = feature.joints or unnamed, slice(begin, begin + size)
+                measured = bool(feature.joints)
+                found.append(
+                    Controller(feature.name, feature.topic, feature.type, names, names, places, feature, measured)
+                )
+                begin += size
+        return tuple(found)
+
+    @property
+    def joints(self) -> tuple[str, ...]:
+        """All commanded joints: those of the robot, then those of further controllers, such as a gripper.
+
+        If an action has no joint names, its numbers are named after the action.
+        """
+        return tuple(joint for controller in self.controllers for joint in controller.joints)
+
+    @property
+    def measured_joints(self) -> np.ndarray:
+        """Which of `joints` the joint states contain, shape (joint,) bool."""
+        return np.concatenate([np.full(len(each.joints), each.measured) for each in self.controllers])
+
+    def observes(self, controller: Controller) -> bool:
+        """Return whether the policy observes the commands of a further controller."""
+        found = (feature for feature in self.observation if isinstance(feature, TopicFeature))
+        return any(self.controller_of(feature) == controller for feature in found)
+
+    def controller_of(self, feature: TopicFeature) -> Controller | None:
+        """Return the controller whose commands are the given feature of observation or action; None without one."""
+        for controller in self.controllers[1:]:
+            if isinstance(controller.reading, TopicFeature) and _as_read(controller.reading) == _as_read(feature):
+                return controller
+        return None
+
+    @property
+    def images(self) -> tuple[TopicFeature, ...]:
+        """The images that are separate from the observation vector; empty before version 3."""
+        if self.schema_version < 3:
+            return ()
+        return tuple(feature for feature in self.topic_features if feature.image is not None)
+
+    @property
+    def arrays(self) -> tuple[TopicFeature, ...]:
+        """The images and point clouds that are separate from the observation vector; empty before version 3."""
+        if self.schema_version < 3:
+            return ()
+        return tuple(item for item in self.topic_features if item.image is not None or item.points is not None)
 
     @property
     def period(self) -> int:
@@ -249,15 +345,16 @@ class Contract(Frozen):
         return round(NANOSECONDS / self.policy_rate)
 
     def width(self, feature: Feature | TopicFeature) -> int:
-        """Return how many numbers a feature has."""
+        """Return the number of values of a feature in the vector; 0 for images and point clouds of version 3."""
         if isinstance(feature, TopicFeature):
-            return feature.size
+            beside = feature.image is not None or feature.points is not None
+            return 0 if self.schema_version >= 3 and beside else feature.size
         return len(self.parts_of(feature))
 
     def parts_of(self, feature: Feature) -> tuple[str, ...]:
-        """Return what each number of a feature of the arm is: a joint, an axis, or `turn xx` for an entry of a matrix.
+        """Return the name of each value of an arm feature: a joint, an axis, or `turn xx` for an entry of a matrix.
 
-        The orientation of the tool is the first two columns of its matrix, one after the other.
+        The orientation of the tool is given by the first two columns of its rotation matrix, column 1 before column 2.
         """
         if feature.space == 'joint':
             return self.joints_of(feature)
@@ -265,38 +362,40 @@ class Contract(Frozen):
         return feature.axes + turns
 
     def joints_of(self, feature: Feature) -> tuple[str, ...]:
-        """Return the joints that a feature in joint space is made of."""
+        """Return the joints of a feature in joint space."""
         return feature.joints or self.robot.joints
 
     def mode_of(self, feature: Feature | TopicFeature) -> ActionMode:
-        """Return what the numbers of an action's feature mean."""
+        """Return the action mode of an action feature."""
         return feature.mode or self.action_mode
 
     @property
     def observation_size(self) -> int:
-        """Numbers in the observation of one stamp."""
+        """Number of values in the observation of one time step, without images and point clouds of version 3."""
         return sum(self.width(feature) for feature in self.observation)
 
     @property
     def action_size(self) -> int:
-        """Numbers in the action of one step."""
+        """Number of values in the action of one step."""
         return sum(self.width(feature) for feature in self.actions)
 
     @property
     def span(self) -> int:
-        """Policy periods from the oldest to the newest stamp of one observation."""
+        """Policy periods from the oldest to the newest time step of an observation window."""
         return (self.observation_horizon - 1) * self.observation_stride
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the contract's meaning: equal for equal contracts, whatever the YAML looks like."""
+        """SHA-256 of the contract's meaning: equal for equal contracts, regardless of the format of the YAML file."""
         meaning = self.model_dump(mode='json')
-        # Keys that came later count where they say something: artifacts made before keep their hash.
+        # Keys of later versions count only where they are set: artifacts made before keep their hash.
         if self.robot.tool_weights == ToolWeights():
             del meaning['robot']['tool_weights']
         for feature in (*meaning['observation'], meaning['action'], *meaning['further_actions']):
             if feature['rotation'] is None:
                 del feature['rotation']
+            if self.schema_version < 3 and feature.get('image'):
+                del feature['image']['crop'], feature['image']['resize']
         if self.schema_version == 1:  # as it was hashed before there was a version 2
             for name in SINCE_2:
                 del meaning[name]
@@ -306,18 +405,23 @@ class Contract(Frozen):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _as_read(feature: TopicFeature) -> TopicFeature:
+    """Return how the numbers of a feature are read, whatever it is called and for."""
+    return feature.model_copy(update={'name': '', 'mode': None, 'align': Alignment(), 'rate': None})
+
+
 def load_contract(path: str | Path) -> Contract:
     """Read a contract from YAML.
 
     Parameters
     ----------
     path
-        A file, or the bare name of a contract that ships with the package (``avoiding_cartesian``).
+        A file, or the name of a contract that ships with the package (``avoiding_cartesian``).
 
     Raises
     ------
     ContractError
-        The file is absent, is not YAML, or says something that a contract cannot say; with the line where it is said.
+        The file is absent, is not YAML, or has an invalid value. The message names the line of that value.
 
     """
     file = Path(path)

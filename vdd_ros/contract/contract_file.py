@@ -1,4 +1,4 @@
-"""Errors in contract files: each names the line."""
+"""Errors in contract files; each error names the line."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from vdd_ros.common.errors import ContractError
+from vdd_ros.common.settings import first_error
 from vdd_ros.common.yaml_file import Document
 
 
 def complaint(
     document: Document, error: ValidationError, models: Mapping[str, type[BaseModel]], whole: type[BaseModel]
 ) -> ContractError:
-    """Say in one line what is wrong with the values of a contract, and in which line of its file.
+    """Return the first validation error of a contract as a one-line error that names the line of the file.
 
-    ``models`` are the parts of ``whole`` by the key, or the tag of a union, that they stand under.
+    ``models`` contains the models of the parts of ``whole``, by their key or, in unions, their tag.
     """
-    first = error.errors()[0]
+    first = first_error(error)
     path = list(first.get('ctx', {}).get('path', first['loc']))
-    known = ''
+    known, what = '', first['msg'].removeprefix('Value error, ')
     if first['type'] == 'extra_forbidden':
+        what = 'an unknown key'
         model = next((models[part] for part in reversed(path[:-1]) if part in models), whole)
         known = f' (known keys: {", ".join(model.model_fields)})'
     if len(path) > 2 and path[2] in ('arm', 'topic') and isinstance(path[1], int):
@@ -34,11 +36,11 @@ def complaint(
     name = '.'.join(str(part) for part in path) or 'the contract'
     return ContractError(
         expected=f'a valid contract in {document.place(document.line(path))}',
-        found=f'{name}: {first["msg"].removeprefix("Value error, ")}',
+        found=f'{name}: {what}',
         remedy=f'correct that entry{known}',
     )
 
 
 def misplaced(text: str, *path: str | int) -> PydanticCustomError:
-    """Return what a validator of a whole raises to complain of one of its parts."""
+    """Return the error that a model validator raises about one of its parts, at ``path`` relative to the model."""
     return PydanticCustomError('misplaced', '{text}', {'text': text, 'path': path})

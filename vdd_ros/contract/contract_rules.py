@@ -1,4 +1,4 @@
-"""What the parts of a contract owe to each other: each rule yields what is wrong, and the entry where it is."""
+"""Consistency rules between the parts of a contract: each rule yields problems, and the entries that have them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ if TYPE_CHECKING:
 Complaint = tuple[str, tuple[str | int, ...]]
 
 SINCE_2 = ('measured', 'commanded', 'further_actions', 'episodes')
-"""The keys of a contract that came with version 2."""
+"""The keys of a contract that exist since version 2."""
+
+_LARGEST = 256
+"""Maximum number of rows and columns of images before version 3."""
 
 JOINT_TYPES = {'measured': 'sensor_msgs/msg/JointState', 'commanded': 'std_msgs/msg/Float64MultiArray'}
-"""What the streams of the arm's joints are of, unless a contract says otherwise."""
+"""Default message types of the two streams of joint values."""
 
 
 def complaints(contract: Contract) -> Iterator[Complaint]:
-    """Yield everything about a contract that does not go together."""
+    """Yield every inconsistency in a contract: a text, and the path of the entry."""
     yield from _actions(contract)
     yield from _features(contract)
+    yield from _controllers(contract)
     yield from _tool(contract)
     for name in ('measured', 'commanded'):
         yield from _joint_stream(contract, name)
@@ -31,6 +35,7 @@ def complaints(contract: Contract) -> Iterator[Complaint]:
         yield 'a command is held until the next one', ('commanded', 'align', 'method')
     if contract.measured.source != 'topic' or contract.measured.quantity != 'position':
         yield 'source and quantity go with `commanded`, and only with it', ('measured',)
+    yield from _images(contract)
     if contract.schema_version == 1 and (path := _newer_than_version_1(contract)):
         yield 'this came with version 2 of contracts: set `schema_version: 2`', path
 
@@ -46,10 +51,10 @@ def _actions(contract: Contract) -> Iterator[Complaint]:
     for *path, feature in _listed(contract):
         if path[0] != 'observation' and feature.source == 'measured':
             yield 'the action is what is commanded: set action.source to `commanded`', (*path, 'source')
-        told = contract.commanded.quantity == 'velocity' and feature.source == 'commanded'
-        if told and (path[0] == 'observation' or contract.mode_of(feature) != 'velocity'):
-            yield 'commands say velocities: they are an action of mode `velocity`, and are not observed', tuple(path)
-        if told and feature.space == 'tool':
+        by_velocity = contract.commanded.quantity == 'velocity' and feature.source == 'commanded'
+        if by_velocity and (path[0] == 'observation' or contract.mode_of(feature) != 'velocity'):
+            yield 'velocity commands are an action of mode `velocity` and cannot be observed', tuple(path)
+        if by_velocity and feature.space == 'tool':
             yield 'velocities of joints do not make one of the tool: set `space: joint`', (*path, 'space')
     if contract.action_horizon > contract.prediction_horizon:
         text = f'action_horizon {contract.action_horizon} exceeds prediction_horizon {contract.prediction_horizon}'
@@ -75,6 +80,48 @@ def _features(contract: Contract) -> Iterator[Complaint]:
             yield f'{", ".join(strange)} is no joint of the robot', (*path, 'joints')
         if path[0] == 'observation' and (feature.source, contract.commanded.source) == ('commanded', 'measured'):
             yield 'nothing was recorded of commands, so they cannot be observed', (*path, 'source')
+
+
+def _controllers(contract: Contract) -> Iterator[Complaint]:
+    """Each joint and each topic has one controller; joints of plain numbers are named only where they are commanded."""
+    known, topics = list(contract.robot.joints), [contract.topics.commands]
+    for place, feature in enumerate(contract.further_actions):
+        if not isinstance(feature, TopicFeature) or (controller := contract.controller_of(feature)) is None:
+            continue
+        path = ('further_actions', place)
+        if twice := [joint for joint in controller.joints if joint in known]:
+            yield f'{", ".join(twice)} is commanded by another controller, too', (*path, 'joints')
+        if feature.topic in topics:
+            yield f'another controller is commanded on {feature.topic}, too', (*path, 'topic')
+        known += controller.joints
+        topics.append(feature.topic)
+        states = contract.measured.type or JOINT_TYPES['measured']
+        if feature.joints and types.kind(states) != 'joints':
+            yield f'joint states of {states} have no names, so they measure no {feature.joints[0]}', (*path, 'joints')
+    for place, feature in enumerate(contract.observation):
+        if not isinstance(feature, TopicFeature) or not feature.joints or types.kind(feature.type) != 'scalars':
+            continue
+        if contract.controller_of(feature) is None:
+            yield 'joints of plain numbers go with an action that commands them', ('observation', place, 'joints')
+
+
+def _images(contract: Contract) -> Iterator[Complaint]:
+    for *path, feature in _listed(contract):
+        if not isinstance(feature, TopicFeature) or (feature.image is None and feature.points is None):
+            continue
+        image = feature.image
+        if contract.schema_version >= 3:
+            if path[0] != 'observation':
+                yield 'images and point clouds are observed, not commanded', tuple(path)
+            if feature.align.method == 'interpolate':
+                yield 'images and point clouds can only be held, or the nearest one taken', (*path, 'align')
+        elif image is None:
+            continue
+        elif image.crop is not None or image.resize != 'stretch' or max(image.height, image.width) > _LARGEST:
+            text = f'crop, resize and more than {_LARGEST} pixels came with version 3 of contracts'
+            yield f'{text}: set `schema_version: 3`', (*path, 'image')
+    if contract.arrays and not contract.observation_size:
+        yield 'beside images an observation has numbers: add the measured joints', ('observation',)
 
 
 def _tool(contract: Contract) -> Iterator[Complaint]:

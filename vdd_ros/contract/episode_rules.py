@@ -26,7 +26,7 @@ class Signal(Frozen):
 
     @property
     def by_header(self) -> bool:
-        """Whether it counts from the stamp of its header on."""
+        """Whether the header stamp is the time of a message; otherwise the time of reception is."""
         return self.stamp == 'header' or (self.stamp is None and bool(types.has_header(self.type)))
 
 
@@ -39,7 +39,7 @@ class Episodes(Frozen):
     between two pauses of the joint states longer than `gap`. `motion`: from the time when a joint is faster than
     `speed` until all joints rest for `rest`. `bag`: the whole bag is one demonstration."""
     signal: Signal | None = None
-    """Topic for `by: topic`, button for `by: button`. A number is on while it is not 0, and another number starts
+    """Topic for `by: topic`, button for `by: button`. A number is on while it is not 0; a different number starts
     another episode. A word is on unless it is one of `idle`."""
     idle: tuple[str, ...] = ('', 'end', 'stop', 'idle', 'false', '0')
     """Words that mean that no episode runs."""
@@ -58,7 +58,7 @@ class Episodes(Frozen):
     success: tuple[str, ...] = ('success', 'succeeded', 'true', '1', '1.0')
     """Outcomes that count as success. Failed episodes are excluded from training."""
     language: Signal | None = None
-    """Value with the instruction in words: the newest message by the end of the episode."""
+    """Value with the instruction in words: the last message before the end of the episode."""
     stale: Literal['split', 'drop'] = 'split'
     """Treatment of an episode that has ticks without a valid message of some stream: the episode is split at these
     ticks, or dropped."""

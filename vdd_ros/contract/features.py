@@ -33,17 +33,18 @@ class Alignment(Frozen):
     """Selection of the message that represents a stream at a tick. Messages after the tick are never used."""
 
     method: Literal['hold', 'nearest', 'interpolate'] = 'hold'
-    """`hold`: the newest message. `nearest`: the message nearest to the tick minus `delay`. `interpolate`: linear
-    interpolation between the two messages around the tick minus `delay`."""
+    """`hold`: the last message before the tick. `nearest`: the message nearest to the tick minus `delay`.
+    `interpolate`: linear interpolation between the two messages around the tick minus `delay`."""
     max_age: Annotated[float, Field(gt=0)] | None = None
     """Maximum message age [s]. Ticks with only older messages are excluded from training; the live arm holds."""
     tolerance: Annotated[float, Field(gt=0)] | None = None
-    """Maximum distance of the `nearest` message from the wanted time [s]."""
+    """Maximum distance of the `nearest` message from the tick minus `delay` [s]."""
     delay: Annotated[float, Field(ge=0)] = 0.0
     """Delay of `nearest` and `interpolate` behind the tick [s], about one period of the stream."""
     latency: Annotated[float, Field(ge=0)] = 0.0
-    """Time from the stamp of a message until it is available to the policy [s]. At least the transport delay, so that
-    training uses no message that the live policy would not have yet. `vdd contract check` reports the measured one."""
+    """Time from the stamp of a message until the message is available to the policy [s]. Choose at least the transport
+    delay, so training uses no message that the live policy would not have yet. `vdd contract check` reports the
+    measured latency."""
 
     @model_validator(mode='after')
     def _goes_together(self) -> Alignment:
@@ -77,13 +78,13 @@ class Reading(Frozen):
 
     @property
     def factor(self) -> tuple[float, ...]:
-        """What the numbers of a message are multiplied with: one for all, or one for each."""
+        """Total factor on the numbers of a message: one for all numbers, or one for each."""
         size = max(len(self.sign), len(self.scale))
         signs, scales = (item if len(item) > 1 else item * size for item in (self.sign, self.scale))
         return tuple(sign * scale * UNITS[self.unit] for sign, scale in zip(signs, scales))
 
     def unfit(self, size: int) -> str | None:
-        """Say which of sign, scale and offset is neither one number nor one for each of ``size``; None if all fit."""
+        """Return which of sign, scale and offset has neither 1 nor ``size`` values; None if all of them fit."""
         for name in ('sign', 'scale', 'offset'):
             if len(getattr(self, name)) not in (1, size):
                 return f'{name} has {len(getattr(self, name))} entries for {size} numbers'
@@ -106,20 +107,65 @@ class JointStream(Reading):
     """Meaning of the commands. With `velocity` the mode of the action is `velocity`. Only for commands."""
 
 
-class Image(Frozen):
-    """Size and colour of an image feature. Images are reduced by averaging; row-major, colours last."""
+Share = Annotated[float, Field(ge=0, le=1)]
 
-    height: Annotated[int, Field(ge=1, le=256)]
-    """Rows after reduction [pixels]."""
-    width: Annotated[int, Field(ge=1, le=256)]
-    """Columns after reduction [pixels]."""
+
+class Image(Frozen):
+    """Size and colour of an image feature.
+
+    In version 3 an image is an array, separate from the observation vector: uint8 for colours, int16 [mm] for depth.
+    In versions 1 and 2 its pixels are values of the observation vector, row-major, colours last.
+    """
+
+    height: Annotated[int, Field(ge=1, le=1024)]
+    """Rows after reduction [pixels]; at most 256 before version 3."""
+    width: Annotated[int, Field(ge=1, le=1024)]
+    """Columns after reduction [pixels]; at most 256 before version 3."""
     color: Literal['rgb', 'gray', 'depth']
     """`rgb` and `gray` in [0, 1]. `depth` in metres, 0 where unknown."""
+    crop: tuple[Share, Share, Share, Share] | None = None
+    """Part of the camera's image that is used: top, left, height and width as shares of the image, such as
+    `[0, 0.125, 1, 0.75]` for the central square of 4:3. Default: the whole image. Since version 3."""
+    resize: Literal['stretch', 'cover'] = 'stretch'
+    """Reduction by averaging. `stretch`: the whole crop, at any aspect ratio. `cover`: the largest central part of the
+    crop that has the aspect ratio of `width` and `height`. Since version 3."""
+
+    @model_validator(mode='after')
+    def _crop_lies_within(self) -> Image:
+        if self.crop is not None:
+            top, left, height, width = self.crop
+            if not (height and width) or top + height > 1 + 1e-9 or left + width > 1 + 1e-9:
+                raise ValueError('crop is top, left, height and width within an image of height 1 and width 1')
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return 3 if self.color == 'rgb' else 1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, columns and channels."""
+        return self.height, self.width, self.channels
 
     @property
     def size(self) -> int:
-        """How many numbers it makes."""
-        return self.height * self.width * (3 if self.color == 'rgb' else 1)
+        """Number of values of the image."""
+        return self.height * self.width * self.channels
+
+    def window(self, rows: int, columns: int) -> tuple[int, int, int, int]:
+        """Return the used part of a camera image as first row, first column, number of rows, number of columns."""
+        top, left, height, width = self.crop or (0.0, 0.0, 1.0, 1.0)
+        first, start = min(int(top * rows), rows - 1), min(int(left * columns), columns - 1)
+        high, wide = (
+            max(1, min(round(height * rows), rows - first)),
+            max(1, min(round(width * columns), columns - start)),
+        )
+        if self.resize == 'cover':
+            kept = min(high, max(1, round(wide * self.height / self.width)))
+            side = min(wide, max(1, round(high * self.width / self.height)))
+            first, start, high, wide = first + (high - kept) // 2, start + (wide - side) // 2, kept, side
+        return first, start, high, wide
 
 
 class TopicFeature(Reading):
@@ -135,14 +181,17 @@ class TopicFeature(Reading):
     """Paths of the numbers in the message: `wrench.force.x`, a whole `wrench.force` or `pose.orientation`, `data[2]`,
     `data[0:7]`. For joint states: `position`, `velocity`, `effort`. Default: the main content of the type."""
     joints: tuple[str, ...] = ()
-    """Names of the joints. Only for JointState and JointTrajectory."""
+    """Names of the joints. Only for JointState and JointTrajectory, and for actions whose messages are plain numbers:
+    the joints that these numbers command. The joint states measure these joints under the same names."""
     frames: tuple[str, ...] = ()
     """Frame chain, from the reference frame to the target frame. Only for TFMessage. Static transforms come from
     `<topic>_static` and are valid at any time."""
     image: Image | None = None
     """Size and colour after reduction. Only for Image and CompressedImage."""
     points: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Number of points that are kept, evenly distributed over the cloud [m]. Only for PointCloud2."""
+    """Number of points that are kept, evenly distributed over the cloud [m]. Only for PointCloud2. Since version 3 the
+    points are an array, separate from the observation vector: int16 [mm], at most 32.767 m from the origin along each
+    axis."""
     rotation: Literal['quaternion', '6d'] = '6d'
     """Representation of an orientation: the first two columns of its rotation matrix (Zhou et al., CVPR 2019), or
     x y z w with w not negative."""
@@ -170,7 +219,8 @@ class TopicFeature(Reading):
     def _says_which_numbers(self) -> TopicFeature:
         kind = types.kind(self.type)
         for key, wanted in (('joints', 'joints'), ('frames', 'frames'), ('image', 'image'), ('points', 'points')):
-            if (kind == wanted) != bool(getattr(self, key)):
+            named = key == 'joints' and kind == 'scalars' and bool(types.position_paths(self.type, len(self.joints)))
+            if (kind == wanted) != bool(getattr(self, key)) and not named:
                 raise ValueError(f'{self.type} goes {"without" if kind != wanted else "with"} `{key}`')
         if kind == 'frames' and len(self.frames) < 2:
             raise ValueError('a chain has at least two frames')
@@ -182,7 +232,11 @@ class TopicFeature(Reading):
             raise ValueError(f'{self.type} has no header to stamp by')
         if self.axes:
             raise ValueError('axes go with `space: tool`, and only with it')
-        turned = any(types.is_orientation(path) for path in self.fields or types.default_fields(self.type))
+        if self.joints and len(self.paths) != len(self.joints) * (1 if kind == 'scalars' else len(self.read_fields)):
+            raise ValueError(f'{len(self.paths)} numbers in `fields` for {len(self.joints)} joints')
+        if len(set(self.joints)) != len(self.joints):
+            raise ValueError(f'a joint is named twice in {list(self.joints)}')
+        turned = any(types.is_orientation(path) for path in self.read_fields)
         plain = (self.unit, self.sign, self.scale, self.offset) == ('si', (1.0,), (1.0,), (0.0,))
         if (turned or kind in ('image', 'frames')) and not plain:
             raise ValueError('unit, sign, scale and offset go with plain numbers: put them into a feature of their own')
@@ -193,16 +247,43 @@ class TopicFeature(Reading):
         return self
 
     @property
+    def read_fields(self) -> tuple[str, ...]:
+        """The `fields`, or by default the main content of the message type."""
+        if self.fields:
+            return self.fields
+        if self.joints and self.type in types.ARRAYS:
+            return (f'data[0:{len(self.joints)}]',)
+        return types.default_fields(self.type)
+
+    @property
     def paths(self) -> tuple[str, ...]:
-        """Every number that is read, by its path; of joints, by field and place among `joints`."""
-        fields = self.fields or types.default_fields(self.type)
+        """Path of every number that is read; for messages with joint names, the field and the index among `joints`."""
+        fields = self.read_fields
         if types.kind(self.type) == 'joints':
             return tuple(f'{field}[{place}]' for field in fields for place in range(len(self.joints)))
-        return tuple(path for field in fields for path in types.expand(field))
+        return tuple(path for field in fields for path in types.expand(field, self.type))
+
+    @property
+    def commands_positions(self) -> bool:
+        """Whether the feature, as an action, commands joint positions: all numbers of a command message, each once."""
+        if types.kind(self.type) == 'joints':
+            return self.read_fields == ('position',)
+        wanted = types.position_paths(self.type, self.size)
+        return bool(wanted) and sorted(self.paths) == sorted(wanted)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, columns and channels of an image; for a point cloud the number of points, 1 and 3."""
+        return self.image.shape if self.image is not None else (self.points or 0, 1, 3)
+
+    @property
+    def is_distance(self) -> bool:
+        """Whether the array contains distances, int16 [mm], as depth images and point clouds do."""
+        return self.points is not None or (self.image is not None and self.image.color == 'depth')
 
     @property
     def size(self) -> int:
-        """How many numbers the feature has."""
+        """Number of values of the feature."""
         turned = 6 if self.rotation == '6d' else 4
         if self.frames:
             return 3 + turned
@@ -210,7 +291,7 @@ class TopicFeature(Reading):
             return self.image.size
         if self.points is not None:
             return 3 * self.points
-        quaternions = sum(types.is_orientation(field) for field in self.fields or types.default_fields(self.type))
+        quaternions = sum(types.is_orientation(field) for field in self.read_fields)
         return len(self.paths) + quaternions * (turned - 4)
 
 

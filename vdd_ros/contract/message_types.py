@@ -1,4 +1,4 @@
-"""What is known of message types by their names alone: which carry a header, and which numbers they are for."""
+"""Properties of message types that are known by name: whether they have a header, and their main numeric fields."""
 
 from __future__ import annotations
 
@@ -56,11 +56,18 @@ _VECTORS = {
     *('position', 'translation', 'point', 'vector', 'force', 'torque', 'linear', 'angular'),
     *('angular_velocity', 'linear_acceleration'),
 }
+ARRAYS = {_FULL[name] for name in ('Float64MultiArray', 'Float32MultiArray')}
+"""Types whose content is one array of numbers, `data`."""
+GRIPPER_COMMAND = 'control_msgs/msg/GripperCommand'
+_NUMBERS = {_FULL[name] for name in 'Float64 Float32 Int32 Int64 UInt8 Bool'.split()}
 _SLICE = re.compile(r'^(.*)\[(\d+):(\d+)\]$')
 
 
 def full_name(name: object) -> object:
-    """Return the full name of a type: ``JointState`` and ``sensor_msgs/JointState`` are sensor_msgs/msg/JointState."""
+    """Return the full name of a type: ``JointState`` and ``sensor_msgs/JointState`` are sensor_msgs/msg/JointState.
+
+    A name of three parts is a full name, such as ``some_package/action/Grip_FeedbackMessage`` for an action's feedback.
+    """
     if not isinstance(name, str):
         return name
     parts = name.split('/')
@@ -68,31 +75,51 @@ def full_name(name: object) -> object:
         if name not in _FULL:
             raise ValueError(f'{name} is no type that is known by its short name: write package/msg/{name}')
         return _FULL[name]
-    return f'{parts[0]}/msg/{parts[-1]}'
+    return name if len(parts) > 2 else f'{parts[0]}/msg/{parts[1]}'
 
 
 def has_header(name: str) -> bool | None:
-    """Tell whether a type begins with a header; None of one that is not known here."""
+    """Return whether a message type begins with a header; None for unknown types."""
     return name not in _HEADLESS if name in _FULL.values() else None
 
 
 def kind(name: str) -> Kind:
-    """Tell how a type gives its numbers."""
+    """Return the kind of content of a message type; `scalars` for unknown types."""
     return _KINDS.get(name, 'scalars')
 
 
 def default_fields(name: str) -> tuple[str, ...]:
-    """Return what a type is for, as paths; nothing where that is not plain."""
+    """Return the paths of the main content of a message type; empty for types without an obvious main content."""
     return _FIELDS.get(name.rpartition('/')[2], ()) if name in _FULL.values() else ()
 
 
+def position_paths(name: str, size: int) -> tuple[str, ...]:
+    """Return the paths of the positions in a message that commands ``size`` positions.
+
+    For messages with joint names this is `position`. The result is empty for types that cannot command ``size``
+    positions.
+    """
+    if name in ARRAYS:
+        return tuple(f'data[{place}]' for place in range(size))
+    if kind(name) == 'joints':
+        return ('position',)
+    if size == 1 and name in _NUMBERS:
+        return ('data',)
+    return ('position',) if size == 1 and name == GRIPPER_COMMAND else ()
+
+
 def is_orientation(path: str) -> bool:
-    """Tell whether a path is that of a whole quaternion."""
+    """Return whether a path refers to a whole quaternion."""
     return path.rpartition('.')[2] in _ORIENTATIONS
 
 
-def expand(path: str) -> tuple[str, ...]:
-    """Return the paths of the single numbers that a path stands for: a vector, a quaternion, a slice, or itself."""
+def expand(path: str, name: str = '') -> tuple[str, ...]:
+    """Return the paths of all numbers to which a path refers: those of a vector, a quaternion or a slice, or itself.
+
+    ``name`` is the message type, since the same path can differ: the `position` of a gripper command is one number.
+    """
+    if name == GRIPPER_COMMAND:
+        return (path,)
     last = path.rpartition('.')[2]
     if last in _ORIENTATIONS:
         return tuple(f'{path}.{axis}' for axis in 'xyzw')

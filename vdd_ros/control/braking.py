@@ -1,7 +1,7 @@
-"""Closed forms of braking for one joint, by which every command leaves a stop within the limits.
+"""Closed-form braking of one joint, used to keep a stop within the limits possible after every command.
 
 Everything here is for one joint and in *steps*: positions in rad, velocities in rad/step, accelerations in rad/step^2,
-jerk in rad/step^3. A command follows from the one before by
+jerk in rad/step^3. A command follows from the previous command by
 
     a' = a + j,    v' = v + a',    p' = p + v',        |j| <= J,  |a| <= A,  |v| <= V,
 
@@ -22,9 +22,9 @@ def velocity_to_come(acceleration: float, jerk: float) -> float:
 
 
 def greatest_acceleration(headroom: float, jerk: float) -> float:
-    """Return the maximum next acceleration for which the velocity can still stay within ``headroom`` of the present.
+    """Return the maximum next acceleration such that the velocity rises by at most ``headroom`` in total.
 
-    The inverse of `velocity_to_come`: with ``a`` as returned, ``a + velocity_to_come(a, jerk) == headroom``.
+    The result ``a`` satisfies ``a + velocity_to_come(a, jerk) == headroom``.
     """
     if headroom <= 0:
         return 0.0
@@ -54,10 +54,10 @@ def braking_acceleration(velocity: float, acceleration: float, limit: float, jer
 
 
 def stopping_extent(velocity: float, acceleration: float, limit: float, jerk: float) -> tuple[float, float]:
-    """Return upper bounds of the distances that the quickest stop moves backward and forward; both are at least zero.
+    """Return upper bounds on how far the quickest stop moves backward and forward [rad]; both are at least zero.
 
-    The bound is that of a stop in continuous time plus one step of delay. `test_braking.py` compares it with the stop
-    by `braking_acceleration`.
+    The bounds are those of a stop in continuous time plus one step of delay. `test_braking.py` compares them with the
+    stop by `braking_acceleration`.
     """
     if velocity_at_ease(velocity, acceleration, jerk) >= 0:
         forth = _forward_extent(velocity, acceleration, limit, jerk)

@@ -1,9 +1,9 @@
-"""Conditions of rules: parsed and type-checked by the library rule-engine, then compiled to Python in doubles.
+"""Conditions of rules: parsed and type-checked by the library rule-engine, then evaluated by functions in doubles.
 
 rule-engine evaluates its syntax tree in decimal arithmetic, at about 9 us for a condition of three comparisons. The
 control loop evaluates twenty rules within 30 us. The tree is therefore translated once, when the rules are loaded, into
-one Python expression. What has no exact counterpart in doubles (dates, regular expressions over groups, comprehensions,
-bit operations) is refused by name.
+nested functions. Operations without an exact counterpart in doubles (dates, regular expressions over groups,
+comprehensions, bit operations) are refused by name.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf, nextafter
+from operator import itemgetter
 from typing import Any
 
 import rule_engine
@@ -18,34 +20,83 @@ from rule_engine import ast
 from rule_engine.types import DataType
 
 TOOL = ('x', 'y', 'z', 'roll', 'pitch', 'yaw')
-"""Attributes of the symbol `tool`: position [m] and orientation [rad], in the order of the tuple that is evaluated."""
+"""Attributes of the symbol `tool` in the order of a state: position [m], then roll, pitch and yaw [rad]."""
 
 _IDENTIFIER = re.compile(r'[a-zA-Z_][a-zA-Z0-9_]*')
-_COMPARISONS = {'eq': '==', 'ne': '!=', 'gt': '>', 'ge': '>=', 'lt': '<', 'le': '<='}
-_ARITHMETIC = {'add': '+', 'sub': '-', 'mul': '*', 'tdiv': '/'}
-_MATCHES = {'eq_fzm': ('match', 'is not'), 'eq_fzs': ('search', 'is not'), 'ne_fzm': ('match', 'is')}
-_MATCHES |= {'ne_fzs': ('search', 'is')}
+
+State = Sequence[Any]
+"""Values of all symbols: time [s], names of the acting and the likeliest expert, tool pose as `TOOL`, parameters,
+entries of the observation."""
+Value = Callable[[State], Any]
+"""Evaluates a part of a condition in a state."""
+Bounds = Sequence[tuple[float | None, float | None]]
+"""Lower and upper bound of a zone along x, y and z [m]; None: unbounded."""
+Box = Mapping[int, tuple[float, float]]
+"""Lowest and highest value, by index in the state."""
+
+_SYMBOLS = {'time': 0, 'acting': 1, 'likeliest': 2}
+"""Places of symbols in the state."""
+_POSE = len(_SYMBOLS)
+"""Place of the tool pose in the state."""
+_PARAMETERS = _POSE + len(TOOL)
+"""Place of the first parameter in the state."""
+_NO_POSE = (0.0,) * len(TOOL)
+_SYMBOL_NODES = (ast.GetAttributeExpression, ast.GetItemExpression, ast.SymbolExpression)
+"""Nodes of the syntax tree that refer to a value of the state, or to a zone."""
+_ARITHMETIC = ('add', 'sub', 'mul', 'tdiv')
+_OPERATORS: dict[str, Callable[[Value, Value], Value]] = {
+    'eq': lambda left, right: lambda state: left(state) == right(state),
+    'ne': lambda left, right: lambda state: left(state) != right(state),
+    'gt': lambda left, right: lambda state: left(state) > right(state),
+    'ge': lambda left, right: lambda state: left(state) >= right(state),
+    'lt': lambda left, right: lambda state: left(state) < right(state),
+    'le': lambda left, right: lambda state: left(state) <= right(state),
+    'add': lambda left, right: lambda state: left(state) + right(state),
+    'sub': lambda left, right: lambda state: left(state) - right(state),
+    'mul': lambda left, right: lambda state: left(state) * right(state),
+    'tdiv': lambda left, right: lambda state: left(state) / right(state),
+    'and': lambda left, right: lambda state: left(state) and right(state),
+    'or': lambda left, right: lambda state: left(state) or right(state),
+}
+_WITH_LITERAL: dict[str, Callable[[int, Any], Value]] = {
+    'eq': lambda place, literal: lambda state: state[place] == literal,
+    'ne': lambda place, literal: lambda state: state[place] != literal,
+    'add': lambda place, literal: lambda state: state[place] + literal,
+    'sub': lambda place, literal: lambda state: state[place] - literal,
+    'mul': lambda place, literal: lambda state: state[place] * literal,
+    'tdiv': lambda place, literal: lambda state: state[place] / literal,
+}
+"""The same for a symbol on the left and a literal on the right, the common case, in one call instead of three."""
+_INTERVALS: dict[str, Callable[[float], tuple[float, float]]] = {
+    'gt': lambda literal: (nextafter(literal, inf), inf),
+    'ge': lambda literal: (literal, inf),
+    'lt': lambda literal: (-inf, nextafter(literal, -inf)),
+    'le': lambda literal: (-inf, literal),
+}
+"""The doubles, from the lowest to the highest, for which a symbol compared with a literal holds."""
+_MATCHES = {'eq_fzm': ('match', True), 'eq_fzs': ('search', True), 'ne_fzm': ('match', False)}
+_MATCHES |= {'ne_fzs': ('search', False)}
 
 
 class ConditionError(ValueError):
-    """What is wrong with a condition, in one line."""
+    """An invalid condition; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What the conditions of one file of rules may refer to."""
+    """The symbols that conditions of one rule file may use."""
 
     entries: Mapping[str, Sequence[str]]
-    """By feature, the names of the numbers of the observation, in the order of the contract."""
-    zones: Mapping[str, str]
-    """By zone, the Python expression over the tool pose ``t`` that is true inside."""
+    """Names of the entries of each feature of the observation, in the order of the contract."""
+    zones: Mapping[str, Bounds]
+    """Boxes by zone name."""
     parameters: Mapping[str, float | str | bool]
-    """By parameter, its default value."""
+    """Default value of each parameter."""
     experts: Collection[str] | None
-    """Names and numbers of the experts; None where the student is not known, and names are not checked."""
+    """Names and numbers of the experts; None if the student is unknown, so expert names are not checked."""
 
     def names(self) -> list[str]:
-        """Return what a condition may refer to, for messages."""
+        """Return the names of all symbols, for error messages."""
         found = []
         for feature, entries in self.entries.items():
             if _named(feature, entries):
@@ -74,14 +125,18 @@ class Vocabulary:
             'likeliest': DataType.STRING,
         }
 
-    def column(self, feature: str, entry: int) -> int:
-        """Return the place of a number in the observation."""
-        before = 0
+    def place(self, feature: str, entry: int) -> int:
+        """Return the index in the state of an entry of the observation."""
+        before = _PARAMETERS + len(self.parameters)
         for name, entries in self.entries.items():
             if name == feature:
                 return before + entry
             before += len(entries)
         raise KeyError(feature)
+
+    def place_of_parameter(self, name: str) -> int:
+        """Return the index of a parameter in the state."""
+        return _PARAMETERS + list(self.parameters).index(name)
 
 
 def _named(feature: str, entries: Sequence[str]) -> bool:
@@ -89,24 +144,34 @@ def _named(feature: str, entries: Sequence[str]) -> bool:
 
 
 @dataclass(frozen=True)
-class Code:
-    """A condition as a Python expression."""
+class Predicate:
+    """A translated condition."""
 
-    text: str
-    """Over ``o`` (observation), ``t`` (tool pose), ``p`` (parameters), ``time``, ``acting`` and ``likeliest``."""
-    patterns: Mapping[str, re.Pattern[str]]
-    """Regular expressions that it refers to, by variable."""
+    holds: Value
+    """Returns whether the condition holds in a state."""
     uses_tool: bool
-    """Whether it refers to the tool pose."""
+    """Whether the condition uses the tool pose."""
 
 
-def translate(text: str, vocabulary: Vocabulary, number: int = 0) -> Code:
-    """Parse and check a condition, and translate it; ``number`` is its place among those that are compiled together.
+def state_of(
+    observation: Sequence[float],
+    pose: Sequence[float],
+    parameters: Sequence[Any],
+    time: float,
+    acting: str,
+    likeliest: str,
+) -> State:
+    """Return the values of all symbols as one sequence; ``pose`` may be empty if no condition uses the tool pose."""
+    return [time, acting, likeliest, *(pose or _NO_POSE), *parameters, *observation]
+
+
+def translate(text: str, vocabulary: Vocabulary) -> Predicate:
+    """Parse and check a condition, and translate it.
 
     Raises
     ------
     ConditionError
-        It is malformed, refers to what does not exist, compares different types, or is not true or false.
+        The condition is malformed, uses an unknown symbol, compares different types, or is not a truth value.
 
     """
     context = rule_engine.Context(type_resolver=vocabulary.types())
@@ -120,70 +185,134 @@ def translate(text: str, vocabulary: Vocabulary, number: int = 0) -> Code:
     found = statement.expression
     if found.result_type != DataType.BOOLEAN:
         raise ConditionError('not a condition: it is neither true nor false')
-    translator = _Translator(vocabulary, number)
-    return Code(translator.of(found), translator.patterns, translator.uses_tool)
+    translator = _Translator(vocabulary)
+    return Predicate(translator.of(found), translator.uses_tool)
 
 
-def compile_all(codes: Sequence[Code]) -> Callable[..., int]:
-    """Return a function that tells which conditions hold, as a bit mask; the first condition is the lowest bit.
+def ranges(bounds: Sequence[tuple[int, float | None, float | None]]) -> Predicate:
+    """Return a condition that holds while values of the state are inside their bounds.
 
-    Its arguments are the observation (a list), the tool pose (a sequence as `TOOL`), the values of the parameters by
-    name, the time [s], and the names of the acting and of the likeliest expert.
+    Each bound is an index in the state, a lower and an upper bound; None means unbounded.
     """
-    names: dict[str, Any] = {}
-    terms = []
-    for number, code in enumerate(codes):
-        names |= code.patterns
-        terms.append(f'({1 << number} if {code.text} else 0)')
-    source = f'lambda o, t, p, time, acting, likeliest: {" | ".join(terms) or "0"}'
-    # No text of the file of rules comes in: every part of the source is a template of this module, a finite number, the
-    # place of a number, or the repr of a string, and no builtin but abs can be named.
-    return eval(compile(source, '<rules>', 'eval'), {'__builtins__': {}, 'abs': abs, **names})
+    box: Box = {}
+    for place, lower, upper in bounds:
+        if lower is not None:
+            box = _intersected(box, {place: _INTERVALS['gt'](lower)})
+        if upper is not None:
+            box = _intersected(box, {place: _INTERVALS['lt'](upper)})
+    return Predicate(_within(box), uses_tool=False)
+
+
+def together(predicates: Sequence[Predicate]) -> Callable[[State], int]:
+    """Return a function that evaluates all conditions to a bit mask; the first condition is the lowest bit."""
+    bits = tuple((1 << number, predicate.holds) for number, predicate in enumerate(predicates))
+
+    def mask(state: State) -> int:
+        found = 0
+        for bit, holds in bits:
+            if holds(state):
+                found |= bit
+        return found
+
+    return mask
+
+
+def _box_of(bounds: Bounds) -> Box:
+    ends = {
+        _POSE + axis: (-inf if low is None else low, inf if high is None else high)
+        for axis, (low, high) in enumerate(bounds)
+    }
+    return {place: both for place, both in ends.items() if both != (-inf, inf)}
+
+
+def _intersected(one: Box, other: Box) -> Box:
+    both = dict(one)
+    for place, (low, high) in other.items():
+        before = both.get(place, (-inf, inf))
+        both[place] = max(low, before[0]), min(high, before[1])
+    return both
+
+
+def _within(box: Box) -> Value:
+    """Return the condition that all values lie in their intervals: one call for up to three of them."""
+    terms = [(place, *ends) for place, ends in box.items()]
+    if not terms:
+        return lambda state: True
+    (place, low, high), *rest = terms
+    if not rest:
+        return lambda state: low <= state[place] <= high
+    (second, low_2, high_2), *rest = rest
+    if not rest:
+        return lambda state: low <= state[place] <= high and low_2 <= state[second] <= high_2
+    (third, low_3, high_3), *rest = rest
+    if not rest:
+        return lambda state: (
+            low <= state[place] <= high and low_2 <= state[second] <= high_2 and low_3 <= state[third] <= high_3
+        )
+    three, others = _within(dict(list(box.items())[:3])), _within(dict(list(box.items())[3:]))
+    return lambda state: three(state) and others(state)
 
 
 class _Translator:
-    def __init__(self, vocabulary: Vocabulary, number: int) -> None:
-        self._vocabulary, self._number = vocabulary, number
-        self.patterns: dict[str, re.Pattern[str]] = {}
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._boxes: dict[Value, Box] = {}
+        """The conditions that only test whether values lie in intervals: joined by `and`, they are one of them."""
         self.uses_tool = False
 
-    def of(self, node: Any) -> str:
-        """Return the Python expression of a node of the syntax tree."""
+    def of(self, node: Any) -> Value:
+        """Return the function of a node of the syntax tree."""
         for kind, translate_node in _NODES:
             if isinstance(node, kind):
                 return translate_node(self, node)
         raise ConditionError(f'{type(node).__name__.removesuffix("Expression")} is not available in rules')
 
-    def _logic(self, node: Any) -> str:
+    def _logic(self, node: Any) -> Value:
         for side in (node.left, node.right):
             _require(side, DataType.BOOLEAN, f'a condition on each side of `{node.type}`')
-        return f'({self.of(node.left)} {node.type} {self.of(node.right)})'
+        left, right = self.of(node.left), self.of(node.right)
+        if node.type == 'and' and left in self._boxes and right in self._boxes:
+            return self._boxed(_intersected(self._boxes[left], self._boxes[right]))
+        return _OPERATORS[node.type](left, right)
 
-    def _comparison(self, node: Any) -> str:
+    def _boxed(self, box: Box) -> Value:
+        test = _within(box)
+        self._boxes[test] = box
+        return test
+
+    def _comparison(self, node: Any) -> Value:
         if node.left.result_type != node.right.result_type:
             raise ConditionError('values of different types are compared')
         if node.left.result_type not in (DataType.FLOAT, DataType.STRING, DataType.BOOLEAN):
             raise ConditionError('only numbers, strings and booleans can be compared')
         for side, other in ((node.left, node.right), (node.right, node.left)):
             self._check_expert(side, other)
-        return f'({self.of(node.left)} {_COMPARISONS[node.type]} {self.of(node.right)})'
+        return self._operation(node)
 
-    def _match(self, node: Any) -> str:
+    def _match(self, node: Any) -> Value:
         if not isinstance(node.right, ast.StringExpression):
             raise ConditionError('a regular expression is a string in the rule itself')
-        function, test = _MATCHES[node.type]
-        variable = f'pattern_{self._number}_{len(self.patterns)}'
-        self.patterns[variable] = re.compile(node.right.value)
-        return f'({variable}.{function}({self.of(node.left)}) {test} None)'
+        function, wanted = _MATCHES[node.type]
+        find, text = getattr(re.compile(node.right.value), function), self.of(node.left)
+        return lambda state: (find(text(state)) is not None) == wanted
 
-    def _arithmetic(self, node: Any) -> str:
+    def _arithmetic(self, node: Any) -> Value:
         for side in (node.left, node.right):
             _require(side, DataType.FLOAT, 'numbers in arithmetic')
         if node.type not in _ARITHMETIC:
             raise ConditionError('only + - * / are available in rules')
-        return f'({self.of(node.left)} {_ARITHMETIC[node.type]} {self.of(node.right)})'
+        return self._operation(node)
 
-    def _contains(self, node: Any) -> str:
+    def _operation(self, node: Any) -> Value:
+        """Return the function of a comparison or of arithmetic."""
+        place = self._place(node.left) if isinstance(node.left, _SYMBOL_NODES) else None
+        if place is None or not isinstance(node.right, ast.LiteralExpressionBase):
+            return _OPERATORS[node.type](self.of(node.left), self.of(node.right))
+        if node.type in _INTERVALS:
+            return self._boxed({place: _INTERVALS[node.type](_literal(node.right))})
+        return _WITH_LITERAL[node.type](place, _literal(node.right))
+
+    def _contains(self, node: Any) -> Value:
         if not isinstance(node.container, ast.ArrayExpression | ast.SetExpression):
             raise ConditionError('`in` needs a list of values in the rule itself, such as ["a", "b"]')
         members = list(node.container.value)
@@ -191,64 +320,69 @@ class _Translator:
             if not isinstance(member, ast.LiteralExpressionBase) or member.result_type != node.member.result_type:
                 raise ConditionError('`in` needs a list of values of the same type')
             self._check_expert(node.member, member)
-        return f'({self.of(node.member)} in ({"".join(f"{self.of(member)}, " for member in members)}))'
+        member, values = self.of(node.member), tuple(map(_literal, members))
+        return lambda state: member(state) in values
 
-    def _unary(self, node: Any) -> str:
+    def _unary(self, node: Any) -> Value:
+        value = self.of(node.right)
         if node.type == 'not':
             _require(node.right, DataType.BOOLEAN, 'a condition after `not`')
-            return f'(not {self.of(node.right)})'
+            return lambda state: not value(state)
         _require(node.right, DataType.FLOAT, 'a number after `-`')
-        return f'(-{self.of(node.right)})'
+        return lambda state: -value(state)
 
-    def _ternary(self, node: Any) -> str:
+    def _ternary(self, node: Any) -> Value:
         _require(node.condition, DataType.BOOLEAN, 'a condition before `?`')
         if node.case_true.result_type != node.case_false.result_type:
             raise ConditionError('values of different types on both sides of `:`')
-        return f'({self.of(node.case_true)} if {self.of(node.condition)} else {self.of(node.case_false)})'
+        condition, then, otherwise = self.of(node.condition), self.of(node.case_true), self.of(node.case_false)
+        return lambda state: then(state) if condition(state) else otherwise(state)
 
-    def _call(self, node: Any) -> str:
+    def _call(self, node: Any) -> Value:
         function = node.function
         if not isinstance(function, ast.SymbolExpression) or function.name != 'abs' or len(node.arguments) != 1:
             raise ConditionError('the only function in rules is $abs')
-        return f'abs({self.of(node.arguments[0])})'
+        value = self.of(node.arguments[0])
+        return lambda state: abs(value(state))
 
-    def _literal(self, node: Any) -> str:
-        if node.result_type == DataType.FLOAT:
-            value = float(node.value)
-            if not -1e300 < value < 1e300:
-                raise ConditionError('numbers in rules are finite')
-            return repr(value)
-        return repr(node.value)
+    def _literal(self, node: Any) -> Value:
+        value = _literal(node)
+        return lambda state: value
 
-    def _attribute(self, node: Any) -> str:
+    def _symbol(self, node: Any) -> Value:
+        place = self._place(node)
+        return self._boxed(_box_of(self._vocabulary.zones[node.name])) if place is None else itemgetter(place)
+
+    def _place(self, node: Any) -> int | None:
+        """Return the place of a symbol in the state; None for a zone, which is no single value."""
+        if isinstance(node, ast.GetAttributeExpression):
+            return self._place_of_attribute(node)
+        if isinstance(node, ast.GetItemExpression):
+            return self._place_of_item(node)
+        if node.name not in _SYMBOLS or node.scope is not None:
+            known = ', '.join(self._vocabulary.names())
+            raise ConditionError(f'{node.name} is no value by itself (known: {known})')
+        return _SYMBOLS[node.name]
+
+    def _place_of_attribute(self, node: Any) -> int | None:
         if not isinstance(node.object, ast.SymbolExpression) or node.safe:
             raise ConditionError(f'attribute {node.name} of a value is not available in rules')
-        symbol = node.object.name
-        if symbol == 'tool':
+        symbol, name = node.object.name, node.name
+        if symbol in ('tool', 'zone'):
             self.uses_tool = True
-            return f't[{TOOL.index(node.name)}]'
-        if symbol == 'zone':
-            self.uses_tool = True
-            return self._vocabulary.zones[node.name]
+            return _POSE + TOOL.index(name) if symbol == 'tool' else None
         if symbol == 'parameter':
-            return f'p[{node.name!r}]'
-        entry = list(self._vocabulary.entries[symbol]).index(node.name)
-        return f'o[{self._vocabulary.column(symbol, entry)}]'
+            return self._vocabulary.place_of_parameter(name)
+        return self._vocabulary.place(symbol, list(self._vocabulary.entries[symbol]).index(name))
 
-    def _item(self, node: Any) -> str:
+    def _place_of_item(self, node: Any) -> int:
         container, item = node.container, node.item
         if not isinstance(container, ast.SymbolExpression) or not isinstance(item, ast.FloatExpression):
             raise ConditionError('an index is a whole number in the rule itself')
         entries, entry = self._vocabulary.entries[container.name], item.value
         if entry != int(entry) or not 0 <= entry < len(entries):
             raise ConditionError(f'{container.name} has the entries 0 to {len(entries) - 1}, not {entry}')
-        return f'o[{self._vocabulary.column(container.name, int(entry))}]'
-
-    def _symbol(self, node: Any) -> str:
-        if node.name not in ('time', 'acting', 'likeliest') or node.scope is not None:
-            known = ', '.join(self._vocabulary.names())
-            raise ConditionError(f'{node.name} is no value by itself (known: {known})')
-        return node.name
+        return self._vocabulary.place(container.name, int(entry))
 
     def _check_expert(self, symbol: Any, value: Any) -> None:
         known = self._vocabulary.experts
@@ -258,12 +392,22 @@ class _Translator:
             raise ConditionError(f'no expert is named {value.value!r} (known: {", ".join(known)})')
 
 
+def _literal(node: Any) -> Any:
+    """Return the value of a literal, a number as a double."""
+    if node.result_type != DataType.FLOAT:
+        return node.value
+    value = float(node.value)
+    if not -1e300 < value < 1e300:
+        raise ConditionError('numbers in rules are finite')
+    return value
+
+
 def _require(node: Any, kind: Any, expected: str) -> None:
     if node.result_type != kind:
         raise ConditionError(f'expected {expected}')
 
 
-_NODES: tuple[tuple[Any, Callable[[_Translator, Any], str]], ...] = (
+_NODES: tuple[tuple[Any, Callable[[_Translator, Any], Value]], ...] = (
     (ast.LogicExpression, _Translator._logic),
     (ast.FuzzyComparisonExpression, _Translator._match),
     (ast.ComparisonExpression, _Translator._comparison),
@@ -273,7 +417,5 @@ _NODES: tuple[tuple[Any, Callable[[_Translator, Any], str]], ...] = (
     (ast.TernaryExpression, _Translator._ternary),
     (ast.FunctionCallExpression, _Translator._call),
     ((ast.FloatExpression, ast.StringExpression, ast.BooleanExpression), _Translator._literal),
-    (ast.GetAttributeExpression, _Translator._attribute),
-    (ast.GetItemExpression, _Translator._item),
-    (ast.SymbolExpression, _Translator._symbol),
+    (_SYMBOL_NODES, _Translator._symbol),
 )

@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.common.errors import ConfigurationError, InterfaceError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.control_output import Command, ControlOutput, Counters, Hold, PlanRecord, Stop
 from vdd_ros.control.execution import Execution
@@ -19,19 +19,20 @@ from vdd_ros.control.measurement_guard import MeasurementGuard
 from vdd_ros.control.ood import OodRules
 from vdd_ros.control.plan_buffer import PlanBuffer, PlanSource, Streams
 from vdd_ros.control.plan_follower import InterpolatingFollower, LockstepFollower, PlanFollower
-from vdd_ros.control.planner import Asking, Planner, Proposal, Student, answered
+from vdd_ros.control.planner import Planner, PlanningRules, PolicyCoroutine, Proposal, Student, Tick, run_with
 from vdd_ros.control.policy_interface import Kinematics
 from vdd_ros.control.rules import Rules
 from vdd_ros.control.start_gate import Approach, StartGate
+from vdd_ros.control.supervision import Supervision
 from vdd_ros.control.tracker import Tracker
-from vdd_ros.control.trajectory import settling
+from vdd_ros.control.trajectory import State, settling
 from vdd_ros.policy.routing import Choice, Routing
 
 _SETTLES = 0.95
-"""Maximum factor by which a disturbance of the motion may change from plan to plan."""
+"""Maximum factor between the disturbances of the motion at successive plans; see `settling`."""
 
 STALL = 20_000_000
-"""Gap between two commands after which the arm is assumed to be at rest [ns], as libfranka does."""
+"""Gap between two commands after which the arm is assumed to be at rest [ns]; libfranka assumes the same."""
 
 
 def longest_gap(period: int) -> int:
@@ -40,10 +41,12 @@ def longest_gap(period: int) -> int:
 
 
 class ControlLoop:
-    """Returns a safe output at every call of `decide`, while plans are computed in parallel.
+    """Computes safe commands at control rate from plans and measurements: one output for every call of `decide`.
 
-    All methods except `plan` are cheap and belong to one thread, or to several threads under one lock. `plan` takes as
-    long as the policy; it may run in a separate thread without that lock.
+    Plans can be computed in parallel.
+
+    All methods except `plan` are cheap. Call them from one thread, or from several threads under one lock. `plan` takes
+    as long as the policy, and may run in a separate thread without that lock.
 
     If commands leave at the policy rate (*lockstep*), each command is exactly a waypoint, and `advance` plans before it
     decides.
@@ -68,105 +71,160 @@ class ControlLoop:
         plan_follower: PlanFollower | None = None,
         guard: MeasurementGuard | None = None,
         horizon: float = 0.0,
+        supervision: Supervision | None = None,
     ) -> None:
         """Assemble a loop that is not started.
 
         Parameters
         ----------
         contract, policy
-            Observation and action of the policy, and the policy; None if plans come from another source.
+            The contract, and a policy for this contract; None if plans come from another source.
         kinematics
             Required for contracts in tool space; used only by `plan`.
         limits, freshness, routing, execution, start_gate, ood_rules
-            The rules. Without `ood_rules` the arm neither slows down nor stops for out-of-distribution observations.
+            Rules for commands and plans. Without `ood_rules` the arm neither slows down nor stops for
+            out-of-distribution observations.
         generator
             Random generator for experts and action noise; required with a policy.
         control_period
             Time between commands [ns]; None: the policy period, which is lockstep.
         streams
-            Topic features; while one is unknown, no plan is made.
-        source, pursuit
-            Where plans come from, and how they are carried out; None: from the policy, along a smooth motion.
+            Topic features. While a feature has no value, no plan is made.
+        source, plan_follower
+            Source of plans and their execution; None: plans of the policy, executed as a smooth motion, or as single
+            waypoints in lockstep.
         guard
-            Stops the arm on implausible measurements, and if it does not follow; None: all measurements are accepted.
+            Stops the arm on implausible measurements, and if the arm does not follow its commands; None: all
+            measurements are accepted.
         horizon
-            For a trajectory controller: each output has a `CommandWindow` that follows the plan for so long [s], then
+            For a trajectory controller: time [s] that the `CommandWindow` of each output follows the plan before it
             stops. 0 for a position controller.
+        supervision
+            The arm holds while the enabling device is released, or if a plan leaves the workspace. None: no
+            enabling device is required, and no workspace is checked.
 
         Raises
         ------
         ConfigurationError
-            Commands leave faster than plans, and chunks are too short for a stable motion.
+            The control rate is above the policy rate, and chunks are too short for a stable motion.
 
         """
+        self._contract = contract
         self._period = contract.period if control_period is None else control_period
         self.is_lockstep = self._period >= contract.period
         """Whether every command is a waypoint."""
         self._seconds = self._period / NANOSECONDS
         self._limits, self._freshness, self._gate = limits, freshness, start_gate
         if source is None:
-            rules = {'limits': limits, 'routing': routing, 'execution': execution, 'ood_rules': ood_rules}
-            source = Planner(contract, policy, kinematics, **rules, generator=generator, lockstep=self.is_lockstep)
-            if not self.is_lockstep:
-                _check_settles(contract, source)
+            rules = PlanningRules(limits, routing, execution, ood_rules, supervision)
+            source = self._planner(contract, policy, kinematics, rules, generator)
         self._source = source
         self._tracker = Tracker(limits, self._seconds)
-        if plan_follower is None:
-            blend = execution.blend * contract.period / NANOSECONDS
-            lockstep = self.is_lockstep
-            plan_follower = (
-                LockstepFollower(contract.period)
-                if lockstep
-                else InterpolatingFollower(self._period, contract.period, blend)
-            )
-        self._plan_follower = plan_follower
+        self._plan_follower = self._follower(contract, execution) if plan_follower is None else plan_follower
         self._measurements = Measurements(freshness)
+        self._supervision = supervision
         self._guard, self._newest, self._doubt = guard, (0, np.zeros(0)), ''
+        measured = contract.measured_joints
+        self._unmeasured = None if measured.all() else ~measured
         self._gives_in, self._return = False, None
         self._lookahead = Lookahead(self._period, horizon, lockstep=self.is_lockstep) if horizon else None
         self._plan_buffer = PlanBuffer(self._source, contract.span, streams)
         self._started = self._approached = False
         self._decided: int | None = None
-        """Time of the newest command [ns]."""
+        """Time of the last command [ns]."""
+        self.repeats = False
+        """Whether the last output repeats the previous one, because less than half a period had passed."""
         self._latched: str | None = 'not started'
         self._refused = self._remark = ''
         self._goes_on = False
-        """Whether the newest output follows the plan."""
+        """Whether the last output follows the plan."""
         self._expert, self._stepped, self._outdated, self._rejected, self._resets = -1, 0, 0, 0, 0
         self._begin(0)
 
+    def _planner(
+        self,
+        contract: Contract,
+        policy: Student | None,
+        kinematics: Kinematics | None,
+        rules: PlanningRules,
+        generator: np.random.Generator | None,
+    ) -> Planner:
+        """Return the planner of a policy, at the rate of this loop; error as for the loop."""
+        planner = Planner(contract, policy, kinematics, rules, generator=generator, lockstep=self.is_lockstep)
+        if not self.is_lockstep:
+            _check_settles(contract, planner)
+        return planner
+
+    def _follower(self, contract: Contract, execution: Execution) -> PlanFollower:
+        """Return a plan follower that commands the waypoints alone in lockstep, else a smooth motion through them."""
+        if self.is_lockstep:
+            return LockstepFollower(contract.period, execution.speed)
+        return InterpolatingFollower(self._period, contract.period, execution.blend * contract.period / NANOSECONDS)
+
     @property
     def commanded(self) -> np.ndarray:
-        """The newest command, shape (joint,) [rad]; empty before `start`."""
+        """The last command, shape (joint,) [rad]; empty before `start`."""
         return self._tracker.position if self._started else np.zeros(0)
 
     @property
     def moving(self) -> bool:
-        """Whether the commands are not at rest."""
+        """Whether the commands still move."""
         return self._tracker.moving
 
     @property
     def wants_plan(self) -> bool:
-        """Whether it is time to call `plan`."""
+        """Whether a plan is due, so `plan` should be called."""
         return self._plan_buffer.wants_plan
 
     @property
     def last_plan(self) -> PlanRecord | None:
-        """The newest plan."""
+        """The last plan."""
         return self._source.record
 
     @property
     def routing(self) -> Routing | Rules:
-        """How experts are chosen; only where a policy plans."""
+        """The rules for the choice of experts; only available if a policy plans."""
         return self._source.routing
 
     @property
     def choice(self) -> Choice | None:
-        """How the expert of the newest plan was chosen; None before the first plan, and where no policy plans."""
+        """The choice of the expert of the last plan; None before the first plan, and if no policy plans."""
         return self._source.choice
 
+    def placed(self, stamp: int, position: np.ndarray) -> np.ndarray:
+        """Return the start position, shape (joint,) [rad], with values for all joints without a known position.
+
+        ``position``, measured at ``stamp`` [ns], is NaN for joints of further controllers without measurement. These
+        joints start at the position of the first plan. This requires that their action mode is `absolute`, and that the
+        policy does not observe their command.
+
+        Raises
+        ------
+        InterfaceError
+            The first plan depends on an unknown position, or cannot be made.
+
+        """
+        unknown = np.isnan(position)
+        if not unknown.any():
+            return position
+        for controller in self._contract.controllers[1:]:
+            mode = self._contract.mode_of(controller.reading)
+            leads_on = mode != 'absolute' or self._contract.observes(controller)
+            if unknown[controller.places].any() and (controller.measured or leads_on):
+                raise InterfaceError(
+                    expected=f'a position of {", ".join(controller.joints)}, from which the policy continues',
+                    found=f'no command on {controller.topic} yet, and nothing measures it',
+                    remedy='command it once before the activation; or name its `joints` in the contract, which joint '
+                    'states then measure, and learn anew',
+                )
+        known = np.where(unknown, 0.0, position)
+        still = np.zeros(len(known))
+        tick = Tick(0, 0, stamp, 0.0, known, known, State(known, still, still))
+        first = run_with(self._plan_buffer.trying(tick), self._source.experts).steps[0]
+        return np.where(unknown, np.clip(first, self._limits.lower, self._limits.upper), position)
+
     def start(self, stamp: int, position: np.ndarray) -> None:
-        """Start the policy at ``stamp`` [ns] with the arm at its measured position, shape (joint,) [rad]."""
+        """Start the policy with the arm at rest at ``position``, shape (joint,) [rad], measured at ``stamp`` [ns]."""
         self._trust(stamp, position)
         self._tracker.reset(position)
         if self._lookahead is not None:
@@ -190,28 +248,31 @@ class ControlLoop:
         self._latched = reason
 
     def resume(self, now: int) -> str | None:
-        """End a stop: go on from the present command at ``now`` [ns]. Return None, or why that is refused."""
+        """End a stop and continue from the last command at ``now`` [ns]; return None, or the reason for a refusal."""
         if self._doubt:
             return self._doubt
         if self._started and self._guard is not None and self._latched is not None:
-            self._trust(*self._newest)  # whoever resumes has seen where the arm is
+            self._trust(*self._newest)  # the operator who resumes has seen the arm
         level, reason = self._measurements.judge(now) if self._started else ('stop', 'not started')
         if level in ('coast', 'stop'):
             return reason
-        if (lag := np.abs(self._tracker.position - self._measurements.position).max()) > self._limits.lag:
-            return f'the arm is {lag:.3g} rad from the command; start anew'
+        lag = np.abs(self._tracker.position - self._measurements.position)
+        if (lag > self._limits.lag).any():
+            return f'the arm is {lag[lag > self._limits.lag].max():.3g} rad from the command; start anew'
         self._latched = None
         self._begin(now)
         return None
 
     def observe(self, stamp: int, position: np.ndarray) -> None:
-        """Take in a measured position, shape (joint,) [rad], of ``stamp`` [ns].
+        """Process a measured position, shape (joint,) [rad], taken at ``stamp`` [ns].
 
-        Not taken in is what is not finite, and what comes out of order. A stamp that is older than the newest by more
-        than the freshness rule's ``max_age`` says that time has been set back: everything seen before is void. With a
-        guard, what is not finite holds the arm until a sound measurement comes, and a position where it cannot be stops
-        it.
+        Measurements that are not finite or out of order are dropped. A stamp that is older than the last one by more
+        than the ``max_age`` of `Freshness` means that time was reset: all earlier measurements are then discarded. With
+        a guard, a measurement that is not finite holds the arm until a valid one arrives, and an implausible position
+        stops the arm. Joints without measurement are assumed to be at their commanded positions.
         """
+        if self._unmeasured is not None and self._started:
+            position = np.where(self._unmeasured, self._tracker.position, position)
         if self._guard is not None and self._started:
             if not np.isfinite(position).all():
                 joint = int((~np.isfinite(position)).argmax())
@@ -227,29 +288,37 @@ class ControlLoop:
             self._rewind(stamp)
 
     def distrust(self, reason: str) -> None:
-        """Hold the arm until a sound measurement comes: the newest one was none."""
+        """Hold the arm until a valid measurement arrives, because the last one was invalid."""
         if self._guard is not None:
             self._doubt = reason
 
-    def hear(self, stream: str, stamp: int) -> None:
-        """Note that another stream was heard, with ``stamp`` [ns]."""
-        if not self._measurements.hear(stream, stamp):
+    def on_message(self, stream: str, stamp: int) -> None:
+        """Record that a message of another stream arrived, with ``stamp`` [ns]."""
+        if not self._measurements.on_message(stream, stamp):
             self._rewind(stamp)
 
+    def on_enabling(self, held: bool, stamp: int) -> None:
+        """Process a message of the enabling device that arrived at ``stamp`` [ns]; ignored without supervision."""
+        if self._supervision is not None:
+            self._supervision.device.on_message(held, stamp)
+
     def replace_policy(self, policy: Student, ood_rules: OodRules | None = None) -> None:
-        """Plan by another policy of the same contract, and by its thresholds, from the next plan on."""
+        """Use another policy of the same contract, and its OOD rules, from the next plan on."""
         self._source.replace(policy, ood_rules)
 
     def replace_routing(self, routing: Routing | Rules) -> None:
-        """Choose experts by other rules from the next plan on."""
+        """Use another routing from the next plan on."""
         self._source.routing = routing
 
-    def follow(self, position: np.ndarray) -> None:
-        """In the shadow of another commander: take what it sent, shape (joint,) [rad], for the newest command."""
-        self._tracker.follow(position)
+    def follow(self, position: np.ndarray, places: slice = slice(None)) -> None:
+        """Use a command of another node as the last command, in shadow mode.
+
+        ``position`` contains the joints with indices ``places``, those of one controller; shape (joint,) [rad].
+        """
+        self._tracker.follow(position, places)
 
     def counters(self) -> Counters:
-        """Return what was counted so far."""
+        """Return a snapshot of all counters."""
         measured = self._measurements
         return Counters(
             missed=self._plan_buffer.missed + self._outdated,
@@ -266,30 +335,30 @@ class ControlLoop:
         )
 
     def plan(self) -> bool:
-        """Make a plan if one is wanted; return whether it was. Raises what the policy raises."""
-        return answered(self._plan_buffer.planning(), self._source.experts)
+        """Make a plan if one is due, and return whether it was due; raises the errors of the policy."""
+        return run_with(self._plan_buffer.planning(), self._source.experts)
 
-    def planning(self) -> Asking[bool]:
-        """Do as `plan` does, but let the caller query the policy, and deliver its answer when it likes."""
+    def planning(self) -> PolicyCoroutine[bool]:
+        """Plan as `plan` does, as a coroutine: the caller queries the policy and sends its output."""
         return self._plan_buffer.planning()
 
     def advance(self, now: int) -> ControlOutput:
-        """Plan if it is time to, then decide: all in one thread."""
-        return answered(self.advancing(now), self._source.experts)
+        """Plan if a plan is due, then return the output of `decide`; for use in one thread."""
+        return run_with(self.advancing(now), self._source.experts)
 
-    def advancing(self, now: int) -> Asking[ControlOutput]:
-        """Do as `advance` does, but let the caller ask the policy: about the windows of many arms at once."""
+    def advancing(self, now: int) -> PolicyCoroutine[ControlOutput]:
+        """Advance as `advance` does, as a coroutine: the caller can query the policy for many arms at once."""
         if self._latched is None:
             self._note_tick(now, self._measurements.judge(now)[0])
             yield from self._plan_buffer.planning()
         return self.decide(now)
 
     def decide(self, now: int) -> ControlOutput:
-        """Return what to send at ``now`` [ns]; to be called once for each control period, and always sent.
+        """Return the output for ``now`` [ns]; call once per control period.
 
-        Never waits for a plan. Called again before half a period has passed, it repeats the command: a thread that woke
-        up late must not hurry the arm. `Hold` while measurements are too old or no plan is there; `Stop` before
-        `start`, after `stop`, and when the policy answers with what is not finite.
+        Never waits for a plan. A call within half a period of the previous one repeats the command (`repeats`), since a
+        thread that woke up late must not speed up the arm. The output is `Hold` while measurements are too old or no
+        plan is available. It is `Stop` before `start`, after `stop`, and after a policy output that is not finite.
         """
         if not self._started:
             return Stop(np.zeros(0), np.zeros(0), np.zeros(0), self._latched, moving=False)
@@ -298,7 +367,7 @@ class ControlLoop:
             self._rewind(now)
         # By the commands themselves: joint states that set the time back are no gap between commands.
         gap = 0 if self._decided is None else now - self._decided
-        self._decided = now
+        self._decided, self.repeats = now, True
         if self._lookahead is not None and not self.is_lockstep:
             self._go_on(now)
         elif not self.is_lockstep and gap > longest_gap(self._period):
@@ -318,7 +387,7 @@ class ControlLoop:
             self._guard.pause()
 
     def _go_on(self, now: int) -> None:
-        """Follow the arm along the trajectory that it was sent, where ticks have not come in time."""
+        """Advance along the trajectory that was sent to the controller, after control steps were missed."""
         missed = (2 * (now - self._stepped) + self._period) // (2 * self._period) - 1
         if missed < 1:
             return
@@ -331,16 +400,16 @@ class ControlLoop:
         self._stepped += missed * self._period
 
     def _onward(self, *, copied: bool = False) -> Iterator[np.ndarray]:
-        """Yield the commands that follow if nothing is heard: by the plan for the horizon, then the quickest stop.
+        """Yield the commands that follow without new messages: by the plan for the horizon, then the quickest stop.
 
         They are those of the loop itself, or of copies.
         """
         tracker, follower = self._tracker, self._plan_follower
-        way = self._return if self._return is not None or not self._goes_on else self._approach
+        approach = self._return if self._return is not None or not self._goes_on else self._approach
         if copied:
-            tracker, follower, way = tracker.copy(), follower.copy(), None if way is None else way.copy()
-        for _ in range(self._lookahead.steps if self._goes_on or way is not None else 0):
-            target = follower.next(self._period, self._source.speed, tracker) if way is None else way.next()
+            tracker, follower, approach = tracker.copy(), follower.copy(), None if approach is None else approach.copy()
+        for _ in range(self._lookahead.steps if self._goes_on or approach is not None else 0):
+            target = follower.next(self._period, self._source.speed, tracker) if approach is None else approach.next()
             if target is None:
                 break
             yield tracker.step(target, self._measurements.position)
@@ -355,11 +424,12 @@ class ControlLoop:
         self._now = now
         if self._latched is None:
             level, reason = self._measurements.judge(now)
-            if self._guard is not None and (self._doubt or level != 'fresh'):
+            doubt = self._doubt or ('' if self._supervision is None else self._supervision.device.missing(now))
+            if self._guard is not None and (doubt or level != 'fresh'):
                 self._guard.pause()
-            if self._doubt:
+            if doubt:
                 self._drop()
-                return self._rest(Hold, self._doubt)
+                return self._rest(Hold, doubt)
             if level == 'stop' and not self._freshness.latched:
                 self._drop()
                 return self._rest(Hold, reason)
@@ -376,7 +446,7 @@ class ControlLoop:
         return self._follow(reason)
 
     def _follow(self, reason: str) -> ControlOutput:
-        """Go on by the plan."""
+        """Continue with the plan."""
         elapsed = self._now - self._stepped
         if self._approach is not None:
             return self._creep(elapsed, reason)
@@ -413,7 +483,7 @@ class ControlLoop:
         return kind(tracker.position, tracker.velocity, tracker.acceleration, reason, tracker.moving)
 
     def _creep(self, elapsed: int, reason: str) -> ControlOutput:
-        """Approach the start slowly; once there, begin."""
+        """Approach the start slowly, and begin the plan on arrival."""
         tracker = self._tracker
         if 2 * elapsed >= self._period:
             tracker.step(self._approach.next(), self._measurements.position)
@@ -428,10 +498,11 @@ class ControlLoop:
         if self._lookahead is not None:
             self._lookahead.note(self._tracker.position)
         smooth = self._lookahead is not None and not self.is_lockstep
+        self.repeats = False
         self._stepped = self._stepped + self._period if smooth else self._now
 
     def _take(self) -> None:
-        """Go on by a plan that has arrived, if it may be."""
+        """Continue with a plan that has arrived, if it is permitted."""
         proposal = self._plan_buffer.take()
         if proposal is None:
             return
@@ -441,10 +512,15 @@ class ControlLoop:
         self._refused = proposal.broken and f'plan refused: {proposal.broken}'
         if proposal.broken:
             self._rejected += 1
-            self._plan_buffer.void()
+            if proposal.halts:
+                self._drop()
+            else:
+                self._plan_buffer.void()
             return
         if self._first:
             distance = np.abs(proposal.steps[0] - self._tracker.position)
+            if self._unmeasured is not None:
+                distance[self._unmeasured] = 0.0
             if distance.max() > self._gate.threshold:
                 self._meet_far_start(proposal, distance)
                 return
@@ -458,21 +534,20 @@ class ControlLoop:
             return
         self._approached = True
         here, goal = self._tracker.position, proposal.steps[0]
+        if self._unmeasured is not None:
+            goal = np.where(self._unmeasured, here, goal)
         self._approach = Approach(self._limits, self._seconds, here, goal, self._gate.speed)
 
     def _note_tick(self, now: int, level: str) -> None:
-        """Write down what is known at a policy tick, for the planner; what is too old is not planned from."""
+        """Store the values at a policy tick for the planner; no plan is made from values that are too old."""
         if level in ('fresh', 'warn') and self._approach is None and self._plan_follower.tick(now):
-            plan_follower, measured, commanded = (
-                self._plan_follower,
-                self._measurements.position,
-                self._tracker.position,
-            )
-            start = plan_follower.reference(self._tracker)
-            self._refused = self._plan_buffer.note(now, plan_follower.time, measured, commanded, start) or self._refused
+            follower, measured, commanded = self._plan_follower, self._measurements.position, self._tracker.position
+            start, speed = follower.reference(self._tracker), follower.speed
+            refused = self._plan_buffer.note(now, follower.time, measured, commanded, start, speed)
+            self._refused = refused or self._refused
 
     def _begin(self, now: int) -> None:
-        """Forget plans and history: what the policy sees begins now."""
+        """Discard plans and history: the observation history starts now."""
         self._now = now
         self._approach: Approach | None = None
         self._first = True
@@ -480,7 +555,7 @@ class ControlLoop:
         self._plan_follower.drop(now)
 
     def _drop(self) -> None:
-        """Void what is left of the plan, and plan anew as soon as possible."""
+        """Discard the rest of the plan, and request a new plan."""
         self._plan_buffer.void()
         self._plan_follower.drop(self._now)
         if self._plan_follower.is_gated_anew:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vdd_ros.control.lookahead import CommandWindow
+from vdd_ros.control.ood import Threshold
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,18 @@ class Command:
     expert: int
     """Expert of the plan; -1 before the first plan."""
     clamped: bool
-    """Whether a limit changed it."""
+    """Whether a limit changed the command."""
     reason: str = ''
-    """Remark: approach to the start, coasting, reduced speed, an aging measurement."""
+    """Remark, for example: approach to the start, coasting, reduced speed, an aging measurement."""
     moving: bool = True
-    """Always true; the other outputs may be at rest."""
+    """Always true; `Braking` outputs may be at rest."""
     window: CommandWindow | None = None
     """The commands around this one, if the loop looks ahead."""
 
 
 @dataclass(frozen=True)
-class Hold:
-    """A stop that ends by itself: the arm brakes within its limits, holds, and continues when the reason is gone."""
+class Braking:
+    """An output at which the arm brakes within its limits and holds."""
 
     position: np.ndarray
     """Shape (joint,) [rad]."""
@@ -43,29 +44,21 @@ class Hold:
     acceleration: np.ndarray
     """Shape (joint,) [rad/s^2]."""
     reason: str
-    """Why the arm holds."""
+    """Why the arm brakes."""
     moving: bool
-    """Whether it is still braking."""
+    """Whether the arm is still braking."""
     window: CommandWindow | None = None
     """The commands around this one, if the loop looks ahead."""
 
 
 @dataclass(frozen=True)
-class Stop:
-    """A latched stop: the arm brakes within its limits and holds until an operator resumes it."""
+class Hold(Braking):
+    """A stop that ends by itself: the arm continues when the reason is gone."""
 
-    position: np.ndarray
-    """Shape (joint,) [rad]."""
-    velocity: np.ndarray
-    """Shape (joint,) [rad/s]."""
-    acceleration: np.ndarray
-    """Shape (joint,) [rad/s^2]."""
-    reason: str
-    """Why the arm stopped."""
-    moving: bool
-    """Whether it is still braking."""
-    window: CommandWindow | None = None
-    """The commands around this one, if the loop looks ahead."""
+
+@dataclass(frozen=True)
+class Stop(Braking):
+    """A latched stop: the arm holds until an operator resumes it."""
 
 
 ControlOutput = Command | Hold | Stop
@@ -73,16 +66,16 @@ ControlOutput = Command | Hold | Stop
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """The newest plan: the output of the policy and the resulting steps."""
+    """The last plan: the output of the policy and the resulting steps."""
 
     stamp: int
-    """Time of the tick [ns]."""
+    """Time of the policy tick [ns]."""
     window: np.ndarray
-    """Observation window, shape (observation_horizon, observation)."""
+    """Observation window without images, shape (observation_horizon, observation)."""
     log_gating: np.ndarray
-    """Shape (expert,)."""
+    """Log-probabilities of the experts, shape (expert,)."""
     mean: np.ndarray
-    """Shape (expert, prediction_horizon, action), in the units of the contract."""
+    """Mean chunk of each expert, shape (expert, prediction_horizon, action), in the units of the contract."""
     expert: int
     """The acting expert."""
     commanded: np.ndarray
@@ -93,30 +86,32 @@ class PlanRecord:
 
 @dataclass(frozen=True)
 class Counters:
-    """A snapshot for diagnostics: counts since construction, ages, and values of the newest tick and plan."""
+    """A snapshot for diagnostics: counts since construction, ages, and values of the last policy tick and plan."""
 
     plans: int
     """Plans made."""
     missed: int
     """Policy ticks at which a plan was due while the previous one was still being computed."""
     late_steps: int
-    """Planned steps that were in the past when their plan arrived; dropped."""
+    """Dropped steps, which were in the past when their plan arrived."""
     rejected: int
     """Plans refused because they exceed a limit (`Limits.mode` reject)."""
     resets: int
-    """Number of times that a stamp went back."""
+    """Number of resets of time: a stamp went back by more than the permitted age."""
     out_of_order: int
     """Measurements dropped because a newer one was known."""
     not_finite: int
     """Measurements dropped because they were not finite."""
     clamps: Mapping[str, tuple[int, ...]]
-    """Limited commands, by kind of limit (position, velocity, acceleration, jerk, lag) and joint."""
+    """Number of limited commands, by kind of limit (position, velocity, acceleration, jerk, lag) and joint."""
     ages: Mapping[str, float]
     """Age of every stream [s]; infinity without any message."""
     expert: int
     """Acting expert; -1 before the first plan."""
     signals: Mapping[str, float]
     """OOD signals averaged over plans, by name; empty without monitoring."""
+    thresholds: Mapping[str, Threshold]
+    """Thresholds of the monitored signals, by name."""
     level: str
     """Level of the monitor: fine, warn, slow or stop."""
     speed: float

@@ -1,4 +1,4 @@
-"""Deployment parameters: the rules for the commands, on a robot and in validation."""
+"""Deployment parameters: they define the control loop of a policy, on a robot and in validation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from vdd_ros.common.errors import ConfigurationError
+from vdd_ros.common.errors import ConfigurationError, remedied
 from vdd_ros.common.settings import Settings
 from vdd_ros.common.share import share_path
 from vdd_ros.common.yaml_file import read_document
@@ -27,6 +27,7 @@ from vdd_ros.control.planner import Student
 from vdd_ros.control.playback import NEAR, PathFollower, Playback, Track
 from vdd_ros.control.rules import Rules, load_rules
 from vdd_ros.control.start_gate import StartGate
+from vdd_ros.control.supervision import Supervision
 from vdd_ros.policy.labels import Labels
 from vdd_ros.policy.routing import Routing
 from vdd_ros.robot.joint_limits import load_joint_limits
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from vdd_ros.robot.kinematics import Kinematics
 
 RULE_PARAMETERS = 'rule_parameters'
-"""Prefix of the parameters of rules among those of the policy node."""
+"""Prefix of rule parameters among the parameters of the policy node."""
 _WALL_RATE = 250.0
 """Default control rate in wall time [Hz]."""
 
@@ -87,9 +88,19 @@ class Deployment(Settings):
         0.5, ge=0.01, le=10.0, description='time to full speed without acceleration limit [s]'
     )
     jerk_time: float = Field(0.1, ge=0.001, le=10.0, description='time to full acceleration without jerk limit [s]')
-    max_lag: float = Field(0.5, ge=0.001, le=3.2, description='maximum distance of command and measured position [rad]')
+    max_lag: float = Field(
+        0.5,
+        ge=0.001,
+        le=3.2,
+        description='maximum distance of command and measured position [rad], of prismatic joints [m]',
+    )
+    grippers: tuple[str, ...] = Field(
+        (), description='joints that close on objects: they may stand still and lag behind their commands'
+    )
     limits: Literal['clamp', 'reject'] = Field('clamp', description='plan beyond a limit: clamp or reject it')
-    start_threshold: float = Field(0.5, ge=0.001, le=10.0, description='maximum distance of the first waypoint [rad]')
+    start_threshold: float = Field(
+        0.5, ge=0.001, le=10.0, description='maximum distance of the first waypoint [rad], of prismatic joints [m]'
+    )
     start: Literal['refuse', 'approach'] = Field(
         'refuse', description='response to a larger distance: refuse, or approach slowly'
     )
@@ -156,7 +167,7 @@ class Deployment(Settings):
     def __hash__(self) -> int:
         """Equal deployments have equal hashes.
 
-        The parameters of rules are a mapping, which is not hashable by itself.
+        The rule parameters are a mapping, which is not hashable by itself.
         """
         return hash(self.model_dump_json())
 
@@ -173,8 +184,10 @@ class Deployment(Settings):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the deployment parameters with the files that they name, without the operating mode."""
-        values = self.model_dump(mode='json', exclude={'operating_mode'})
+        """SHA-256 of the deployment parameters and the files that they name, excluding the operating mode."""
+        # Verdicts of versions without this parameter stay valid.
+        later = set() if self.grippers else {'grippers'}
+        values = self.model_dump(mode='json', exclude={'operating_mode'} | later)
         if self.joint_limits:
             values['joint_limits'] = _digest(self._limits_file)
         if not self.rule_parameters:  # verdicts of earlier versions stay valid
@@ -184,12 +197,17 @@ class Deployment(Settings):
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     @property
+    def speed(self) -> float:
+        """Speed of plans in the operating mode; 1 is the planned speed."""
+        return self.slow_speed if self.operating_mode == 'slow' else 1.0
+
+    @property
     def _limits_file(self) -> Path:
         file = Path(self.joint_limits)
         return file if file.suffix else share_path('config', 'robots', f'{self.joint_limits}_joint_limits.yaml')
 
     def control_period(self, contract: Contract, *, simulated: bool) -> int:
-        """Return the time between two commands [ns]: in simulated time the policy period unless a rate is set."""
+        """Return the time between two commands [ns]; in simulated time the default is the policy period."""
         rate = self.control_rate or (0.0 if simulated else max(_WALL_RATE, contract.policy_rate))
         return round(NANOSECONDS / rate) if rate else contract.period
 
@@ -199,23 +217,24 @@ class Deployment(Settings):
         In lockstep a command is a waypoint, and waypoints at the policy rate are not smooth. There, acceleration and
         jerk are limited only by a limits file.
         """
-        bounds = kinematics.lower, kinematics.upper, kinematics.velocity_limits
-        limits = Limits(*bounds, self.max_lag, mode=self.limits)
+        model = kinematics.limits_of(contract.joints)
+        lag = np.where(contract.measured_joints & ~self._gripping(contract), self.max_lag, np.inf)
+        limits = Limits(model['lower'], model['upper'], model['velocity'], lag, mode=self.limits)
         if self.joint_limits:
-            limits = limits.tightened(**load_joint_limits(self._limits_file, contract.robot.joints))
-        scale = self.velocity_scale * (self.slow_speed if self.operating_mode == 'slow' else 1.0)
+            limits = limits.tightened(**load_joint_limits(self._limits_file, contract.joints))
+        scale = self.velocity_scale * self.speed
         limits = limits.tightened(velocity=limits.velocity * scale)
         if lockstep:
             return limits
-        limits = limits.tightened(acceleration=kinematics.acceleration_limits, jerk=kinematics.jerk_limits)
-        told = np.isfinite(limits.acceleration)
-        limits = limits.tightened(acceleration=np.where(told, np.inf, limits.velocity / self.acceleration_time))
-        told = np.isfinite(limits.jerk)
-        return limits.tightened(jerk=np.where(told, np.inf, limits.acceleration / self.jerk_time))
+        limits = limits.tightened(acceleration=model['acceleration'], jerk=model['jerk'])
+        known = np.isfinite(limits.acceleration)
+        limits = limits.tightened(acceleration=np.where(known, np.inf, limits.velocity / self.acceleration_time))
+        known = np.isfinite(limits.jerk)
+        return limits.tightened(jerk=np.where(known, np.inf, limits.acceleration / self.jerk_time))
 
     @property
     def execution(self) -> Execution:
-        """How plans are computed and executed."""
+        """The parameters of planning and of the execution of plans."""
         return Execution(
             self.replan_steps,
             self.coast_steps,
@@ -223,8 +242,28 @@ class Deployment(Settings):
             self.blend,
             self.coherence,
             self.action_noise_scale,
-            self.slow_speed if self.operating_mode == 'slow' else 1.0,
+            self.speed,
         )
+
+    def _gripping(self, contract: Contract) -> np.ndarray:
+        """Return which joints may stand still on what they hold, shape (joint,) bool."""
+        if unknown := [joint for joint in self.grippers if joint not in contract.joints]:
+            raise ConfigurationError(
+                expected=f'grippers that are some of {", ".join(contract.joints)}',
+                found=', '.join(unknown),
+                remedy='name joints of the contract in the parameter grippers',
+            )
+        return np.isin(contract.joints, self.grippers)
+
+    def _guard_of(self, contract: Contract, kinematics: Kinematics) -> MeasurementGuard:
+        limits = kinematics.limits_of(contract.joints)
+        turns = np.isinf(limits['lower']) & np.isinf(limits['upper'])
+        turns &= [kinematics.has_joint(joint) for joint in contract.joints]
+        following = contract.measured_joints & ~self._gripping(contract)
+        velocity = np.where(contract.measured_joints, limits['velocity'], np.inf)
+        # The bound on the lag must not hide that an arm stands still; what closes on objects may.
+        ahead = np.where(following, min(AHEAD, self.max_lag / 2), np.inf)
+        return MeasurementGuard(velocity, turns & contract.measured_joints, ahead)
 
     def ood_rules_of(self, policy: Any) -> OodRules | None:
         """Return the OOD rules of a policy; None if monitoring is disabled or the policy has no calibration."""
@@ -236,21 +275,21 @@ class Deployment(Settings):
     def routing_of(
         self, contract: Contract, rules: str, experts: int | None, labels: Labels = Labels()
     ) -> Routing | Rules:
-        """Return the routing, from these parameters and a file of rules.
+        """Return the routing defined by these parameters and a rule file.
 
         Parameters
         ----------
         contract
-            Whose observations the rules refer to.
+            Contract whose observations the rules refer to.
         rules
-            The file; empty: none.
+            Path of the rule file; empty for no rules.
         experts, labels
-            How many experts the policy has, and their names; None for a policy that has none.
+            Number and names of the policy's experts; ``experts`` is None for a policy without experts.
 
         Raises
         ------
         ConfigurationError
-            The rules cannot be read, do not go with the contract, or name experts or parameters that do not exist.
+            The rules cannot be read, do not match the contract, or name experts or parameters that do not exist.
 
         """
         routing = Routing(
@@ -283,11 +322,13 @@ class Deployment(Settings):
         streams: Streams | None = None,
         guarded: bool = True,
         horizon: float = 0.0,
+        supervision: Supervision | None = None,
     ) -> ControlLoop:
         """Assemble the control loop of a policy with a command every ``period`` [ns].
 
-        ``guarded`` stops an arm on implausible measurements, and if it does not follow; a simulated arm may jump.
-        ``horizon`` [s] is the time that a trajectory controller receives in advance; 0 for a position controller.
+        If ``guarded``, implausible measurements stop the arm, and so does an arm that does not follow its commands;
+        false for simulated arms that may jump. ``horizon`` [s] is the time that a trajectory controller receives in
+        advance; 0 for a position controller. ``supervision`` contains the enabling device and the workspace, if any.
 
         Raises
         ------
@@ -308,8 +349,9 @@ class Deployment(Settings):
             start_gate=StartGate(self.start_threshold, self.start, self.start_speed),
             ood_rules=self.ood_rules_of(policy),
             streams=streams,
-            guard=_guard_of(kinematics, self.max_lag) if guarded else None,
+            guard=self._guard_of(contract, kinematics) if guarded else None,
             horizon=horizon,
+            supervision=supervision,
         )
 
     def build_playback(
@@ -323,20 +365,20 @@ class Deployment(Settings):
         guarded: bool = True,
         horizon: float = 0.0,
     ) -> tuple[ControlLoop, Playback]:
-        """Assemble a control loop that plays the commands of an episode every ``period`` [ns], and its source.
+        """Assemble a control loop that replays an episode with a command every ``period`` [ns]; also return its source.
 
-        The arm approaches the first command at `start_speed`, then follows the track at ``speed`` times its own speed.
-        ``guarded`` and ``horizon`` are as for `build_loop`.
+        The arm approaches the first command at `start_speed`, then follows ``track`` at ``speed`` times the recorded
+        speed. ``guarded`` and ``horizon`` are as for `build_loop`.
 
         Raises
         ------
         ConfigurationError
-            A command lies outside of the position limits, or the limits cannot be read.
+            A command lies outside the position limits, or the limits cannot be read.
 
         """
         lockstep = period >= contract.period
         limits = self.limits_of(contract, kinematics, lockstep=lockstep)
-        playback = Playback(track, limits, speed * (self.slow_speed if self.operating_mode == 'slow' else 1.0))
+        playback = Playback(track, limits, speed * self.speed)
         loop = ControlLoop(
             contract,
             None,
@@ -347,7 +389,7 @@ class Deployment(Settings):
             start_gate=StartGate(NEAR, 'approach', self.start_speed),
             source=playback,
             plan_follower=PathFollower(playback, limits, period, lockstep=lockstep),
-            guard=_guard_of(kinematics, self.max_lag) if guarded else None,
+            guard=self._guard_of(contract, kinematics) if guarded else None,
             horizon=horizon,
         )
         return loop, playback
@@ -392,12 +434,6 @@ def deployment_parameters(file: Path) -> dict[str, Any]:
         ) from error
 
 
-def _guard_of(kinematics: Kinematics, lag: float) -> MeasurementGuard:
-    endless = np.isinf(kinematics.lower) & np.isinf(kinematics.upper)
-    # The bound on the lag must not hide that an arm does not move.
-    return MeasurementGuard(kinematics.velocity_limits, endless, min(AHEAD, lag / 2))
-
-
 def _digest(file: Path) -> str:
     """Return the SHA-256 of a file.
 
@@ -407,14 +443,9 @@ def _digest(file: Path) -> str:
         It cannot be read.
 
     """
-    try:
+    remedy = 'correct the path in the deployment parameters'
+    with remedied(ConfigurationError, expected=f'a file at {file}', remedy=remedy):
         return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ConfigurationError(
-            expected=f'a file at {file}',
-            found=str(error.strerror),
-            remedy='correct the path in the deployment parameters',
-        ) from error
 
 
 def _nanoseconds(seconds: float) -> int:

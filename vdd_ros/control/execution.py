@@ -12,23 +12,23 @@ class Execution:
     """Parameters between the policy rate and the control rate."""
 
     replan_steps: int = 0
-    """Policy ticks from one plan to the next; 0: the contract's `action_horizon`. With 1 the arm plans at every tick at
-    which the plan before is ready, and executes the rest of its chunk at the others."""
+    """Policy ticks from one plan to the next; 0: the contract's `action_horizon`. With 1, a new plan is requested at
+    every tick. While a plan is being computed, the arm executes the rest of the previous chunk."""
     coast_steps: int = 8
-    """Steps of a chunk beyond those that are due until the next plan: what is done if that plan is late, and what the
-    motion is smoothed towards."""
+    """Number of further steps of a chunk beyond those due until the next plan. They are executed if the next plan is
+    late, and used by the smoothing."""
     smoothing: float = 3.0
-    """Time constant of the smoothing of waypoints, in policy periods, and at most half of the steps by which a plan
-    reaches beyond the next one; 0: every waypoint is passed exactly."""
+    """Time constant of the smoothing of waypoints, in policy periods. It is reduced to half of the steps by which a
+    plan reaches beyond the start of the next plan. With 0 the motion passes every waypoint exactly."""
     blend: float = 1.0
     """Duration of the transition from the current motion to a plan that arrives late, in policy periods."""
     coherence: float = 0.2
-    """How strongly an expert is chosen by the likelihood, under it, of what is left of the chunk under way: 1
-    conditions the mixture on it exactly, 0 draws anew for every plan."""
+    """Weight, in the choice of an expert, of the log-likelihood of the current chunk's remaining steps under that
+    expert. 1 conditions the mixture on the remaining steps exactly; 0 draws a new expert for every plan."""
     action_noise_scale: float = 0.0
-    """How much of its own spread an expert acts with, drawn for each plan: 0 is its mean, 1 the student's own."""
+    """Scale of the action noise, drawn for each plan, relative to the expert's standard deviation; 0: the mean."""
     speed: float = 1.0
-    """Speed of plans, 1 as planned. The path stays the same. Not in lockstep."""
+    """Speed of plans, 1 as planned. The path stays the same."""
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -37,7 +37,7 @@ class Execution:
         if self.replan_steps < 0 or self.coast_steps < 0 or not shares:
             raise ConfigurationError(
                 expected='replan_steps and coast_steps of at least 0, blend above 0 and up to 10, '
-                'smoothing, coherence and spread from 0 to 10, speed above 0 and up to 1',
+                'smoothing, coherence and action_noise_scale from 0 to 10, speed above 0 and up to 1',
                 found=f'{self}',
                 remedy='correct the parameters',
             )

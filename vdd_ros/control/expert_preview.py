@@ -1,4 +1,4 @@
-"""Expert preview: the path of the tool for each expert, if it acted alone. For display only."""
+"""Expert preview: the tool path of each expert if that expert alone acted. For display only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEAST_PROBABILITY = 0.01
 
 
 @dataclass(frozen=True)
-class Way:
+class ExpertPath:
     """Path of one expert."""
 
     expert: int
@@ -31,18 +31,18 @@ def preview_experts(
     kinematics: Kinematics,
     history: Sequence[tuple[np.ndarray, np.ndarray]],
     steps: int,
-) -> tuple[Way, ...]:
-    """Roll out each expert by itself: its mean is executed at each step, and the arm follows as at present.
+) -> tuple[ExpertPath, ...]:
+    """Predict the tool path of each expert: its mean is executed at every step, and the arm follows as it does now.
 
     Parameters
     ----------
     contract, policy
-        What is seen and done, and by whom. Where the observation has features with topics of their own, nobody knows
-        what those will be: ways then end with the first chunk.
+        Observation and action, and the policy. Paths end with the first chunk if the observation has topic features,
+        whose future values are unknown.
     kinematics
-        Of the robot, for nobody else's use.
+        Kinematics of the robot. Do not share the object with other threads during the call.
     history
-        Joints as measured and as commanded at the policy ticks up to now, oldest first, shape (joint,) [rad] each.
+        Measured and commanded joint positions at the policy ticks up to now, oldest first, shape (joint,) [rad].
     steps
         Policy periods to look ahead.
 
@@ -50,13 +50,13 @@ def preview_experts(
     if not history or contract.topic_features:
         return ()
     arm, window = _arrived(contract, kinematics, history)
-    answer = policy.experts(window[None])
-    gating = np.exp(answer.log_gating[0])
+    output = policy.experts(window[None])
+    gating = np.exp(output.log_gating[0])
     shown = [int(expert) for expert in np.argsort(-gating) if gating[expert] >= _LEAST_PROBABILITY]
     arms = [arm] + [_arrived(contract, kinematics, history)[0] for _ in shown[1:]]
-    behind = history[-1][0] - history[-1][1]
-    paths = [[kinematics.tool_position(arm.commanded)] for arm in arms]
-    means = np.repeat(answer.mean[:1], len(shown), axis=0)
+    behind, robot = history[-1][0] - history[-1][1], len(contract.robot.joints)
+    paths = [[kinematics.tool_position(arm.commanded[:robot])] for arm in arms]
+    means = np.repeat(output.mean[:1], len(shown), axis=0)
     for _ in range(steps):
         windows = []
         for row, (arm, expert, path) in enumerate(zip(arms, shown, paths)):
@@ -64,9 +64,9 @@ def preview_experts(
             if np.isfinite(target).all():
                 arm.sent(target)
             windows.append(arm.observe(arm.commanded + behind))
-            path.append(kinematics.tool_position(arm.commanded))
+            path.append(kinematics.tool_position(arm.commanded[:robot]))
         means = policy.experts(np.stack(windows)).mean
-    return tuple(Way(expert, float(gating[expert]), np.array(path)) for expert, path in zip(shown, paths))
+    return tuple(ExpertPath(expert, float(gating[expert]), np.array(path)) for expert, path in zip(shown, paths))
 
 
 def _arrived(

@@ -31,7 +31,7 @@ class Freshness:
     streams: Mapping[str, int] = field(default_factory=dict)
     """Maximum ages of further required streams, by name."""
     max_skew: int | None = None
-    """Maximum difference between the newest stamps of two streams; None for no limit."""
+    """Maximum difference between the last stamps of two streams; None for no limit."""
     latched: bool = False
     """If true, a stop caused by stale measurements needs ~/resume. If false, motion resumes with the measurements."""
 
@@ -46,10 +46,10 @@ class Freshness:
             )
 
     def judge(self, stamps: Mapping[str, int], now: int) -> tuple[Level, str]:
-        """Return the permitted action for measurements of these stamps [ns] at ``now`` [ns], and the reason.
+        """Return the permitted action for measurements with these stamps [ns] at ``now`` [ns], and the reason.
 
-        A stream without any message stops the arm. So does a stamp in the future: another clock wrote it, and its age
-        is unknown.
+        A stream without any message stops the arm. A stamp in the future also stops it: such a stamp comes from another
+        clock, so the age of the measurement is unknown.
         """
         worst: tuple[Level, str] = ('fresh', '')
         for name, limit in ((JOINT_STATES, self.max_age), *self.streams.items()):
@@ -66,8 +66,8 @@ class Freshness:
             elif worst[0] == 'fresh' and age > (limit // 2 if self.warn_age is None else self.warn_age):
                 worst = ('warn', f'{what} {age / NANOSECONDS:.3f} s old')
         if self.max_skew is not None and self.streams:
-            heard = [stamps[name] for name in (JOINT_STATES, *self.streams)]
-            skew = max(heard) - min(heard)
+            newest = [stamps[name] for name in (JOINT_STATES, *self.streams)]
+            skew = max(newest) - min(newest)
             if skew > self.max_skew + self.coast:
                 return 'stop', f'streams {skew / NANOSECONDS:.3f} s apart'
             if skew > self.max_skew:
@@ -76,16 +76,16 @@ class Freshness:
 
 
 class Measurements:
-    """The newest measurement of every stream."""
+    """The last measurement of every stream."""
 
     def __init__(self, freshness: Freshness) -> None:
-        """Apply these rules; no measurement has arrived."""
+        """Set the rules; initially no measurement has arrived."""
         self.position: np.ndarray | None = None
-        """The newest measured position, shape (joint,) [rad]."""
+        """The last measured position, shape (joint,) [rad]; None before the first."""
         self.out_of_order = 0
-        """Measurements dropped because a newer one was there."""
+        """Number of measurements dropped because a newer one had arrived."""
         self.not_finite = 0
-        """Measurements dropped because they were not finite."""
+        """Number of measurements dropped because they were not finite."""
         self._freshness = freshness
         self._stamps: dict[str, int] = {}
 
@@ -100,12 +100,12 @@ class Measurements:
             self.not_finite += 1
             return True
         late = self.out_of_order
-        in_time = self.hear(JOINT_STATES, stamp)
+        in_time = self.on_message(JOINT_STATES, stamp)
         if self.out_of_order == late:
             self.position = np.array(position, dtype=np.float64)
         return in_time
 
-    def hear(self, stream: str, stamp: int) -> bool:
+    def on_message(self, stream: str, stamp: int) -> bool:
         """Store a stamp [ns] of a stream unless it is late; return False if time was set back."""
         newest = self._stamps.get(stream, stamp)
         if stamp < newest - self._freshness.max_age:

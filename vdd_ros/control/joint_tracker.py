@@ -18,7 +18,7 @@ POSITION, VELOCITY, ACCELERATION, JERK, LAG = range(len(KINDS))
 _FREE = -1
 
 _SETTLED = 8.0
-"""Steps in which a small deviation is corrected; fewer steps would oscillate."""
+"""Number of steps in which a small deviation is corrected; with fewer steps the command would oscillate."""
 _HALVINGS = 8
 _ROOM = 0.99
 """Share of the distance to the velocity limit in which rounding errors have no effect."""
@@ -27,10 +27,10 @@ _FARTHEST = 1e3
 
 
 class Joint(abc.ABC):
-    """Common base of both kinds of joints: limits and state in steps, and the return into the position limits."""
+    """Base class of both kinds of joints: limits and state in steps, and the return into the position limits."""
 
     position: float
-    """The newest command [rad]."""
+    """The last command [rad]."""
     velocity: float
     """Difference from the previous command [rad/step]."""
     acceleration: float
@@ -39,7 +39,7 @@ class Joint(abc.ABC):
     """Distance of a stop from maximum speed [rad]."""
 
     def __init__(self, lower: float, upper: float, velocity: float, recovery: float) -> None:
-        """Set position limits [rad] and maximum speed [rad/step]; ``recovery`` [rad/step] is the speed back inside."""
+        """Set position limits [rad], maximum speed [rad/step] and the speed of a return into the limits [rad/step]."""
         self.lower, self.upper, self.greatest, self.recovery = lower, upper, velocity, recovery
         self.clamps = [0] * len(KINDS)
         """Number of targets that were limited, by kind of limit."""
@@ -106,7 +106,7 @@ class DirectJoint(Joint):
         return self.position == target
 
     def brake(self) -> None:
-        """Stay."""
+        """Keep the position."""
         self.velocity = self.acceleration = 0.0
 
 
@@ -130,13 +130,13 @@ class SmoothJoint(Joint):
         self.low_wall, self.high_wall = self.low, self.high = self.floor, self.ceiling
 
     def confine(self, low: float, high: float) -> None:
-        """Move the bounds of the next step, but never so far that the stop from here would violate them."""
+        """Set the bounds [rad] of the next step, widened where a stop from the present motion needs more room."""
         back, forth = stopping_extent(self.velocity, self.acceleration, self.bend, self.jerk)
         self.low = max(self.low_wall, min(low, self.position - back))
         self.high = min(self.high_wall, max(high, self.position + forth))
 
     def step(self, target: float) -> bool:
-        """Hit the target if it can be kept on, else find the way home to it."""
+        """Reach the target in this step if possible, otherwise move towards it; return whether no limit was active."""
         return self.hit(target) or self.approach(target)
 
     def hit(self, target: float) -> bool:
@@ -169,7 +169,7 @@ class SmoothJoint(Joint):
         return True
 
     def approach(self, target: float) -> bool:
-        """Reach the target if it can be followed, otherwise move towards it; return whether no limit was active."""
+        """Compute `step` for the general case, with active limits."""
         jerk, greatest, bend = self.jerk, self.greatest, self.bend
         allowed = self.within(target)
         pace = min(max(allowed - self.target, -greatest), greatest)

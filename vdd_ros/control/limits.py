@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,40 +13,47 @@ KINDS = ('position', 'velocity', 'acceleration', 'jerk', 'lag')
 """Kinds of limits, in the order in which they are counted."""
 
 
+_UNLIMITED: Any = None
+"""Default of a limit, which becomes an array of infinity."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """Limits by joint, arrays of shape (joint,). Infinity means no limit.
 
-    All limits except ``lag`` apply relative to the previous command (position, velocity and acceleration), not to the
-    measured position, whose delay would slow the arm.
+    All limits except ``lag`` apply to the sequence of commands. The measured position is not used, since its delay
+    would slow the arm.
     """
 
     lower: np.ndarray
-    """Least position [rad]."""
+    """Minimum position [rad]."""
     upper: np.ndarray
-    """Greatest position [rad]."""
+    """Maximum position [rad]."""
     velocity: np.ndarray
-    """Greatest speed [rad/s]."""
-    lag: float
-    """Maximum distance between command and measured position [rad]. It bounds the force on a blocked arm."""
-    acceleration: np.ndarray | None = None
-    """Greatest acceleration [rad/s^2]; None for no limit."""
-    jerk: np.ndarray | None = None
-    """Greatest jerk [rad/s^3]; None for no limit."""
+    """Maximum speed [rad/s]."""
+    lag: float | np.ndarray
+    """Maximum distance between command and measured position [rad], a scalar or shape (joint,). This limit bounds the
+    force on a blocked arm."""
+    acceleration: np.ndarray = _UNLIMITED
+    """Maximum acceleration [rad/s^2]; None for no limit."""
+    jerk: np.ndarray = _UNLIMITED
+    """Maximum jerk [rad/s^3]; None for no limit."""
     mode: Literal['clamp', 'reject'] = 'clamp'
-    """`clamp`: the admissible part of a plan that exceeds a limit is executed. `reject`: such a plan is refused."""
+    """Response to a plan that exceeds a limit. `clamp`: execute the plan within the limits. `reject`: refuse the
+    plan."""
     recovery: float = 0.05
     """Speed of a joint that returns from outside its position limits [rad/s]."""
 
     def __post_init__(self) -> None:
         """Fill in absent limits, and refuse limits that no command can satisfy."""
+        object.__setattr__(self, 'lag', np.broadcast_to(np.asarray(self.lag, dtype=np.float64), np.shape(self.lower)))
         for name in ('lower', 'upper', 'velocity', 'acceleration', 'jerk'):
             value = getattr(self, name)
             array = np.full(np.shape(self.lower), np.inf) if value is None else np.array(value, dtype=np.float64)
             object.__setattr__(self, name, array)
         rates = (self.velocity, self.acceleration, self.jerk)
         shapes = {array.shape for array in (self.lower, self.upper, *rates)}
-        positive = all((array > 0).all() for array in rates) and self.lag > 0 and 0 < self.recovery < np.inf
+        positive = all((array > 0).all() for array in (*rates, self.lag)) and 0 < self.recovery < np.inf
         if len(shapes) > 1 or not ((self.lower < self.upper).all() and positive):
             raise ConfigurationError(
                 expected='lower < upper, and velocity, acceleration, jerk, lag and recovery above 0 for every joint',
@@ -72,7 +79,7 @@ class Limits:
         acceleration: np.ndarray | None = None,
         jerk: np.ndarray | None = None,
     ) -> Limits:
-        """Merge with limits of another source, shape (joint,) or () each. The stricter limit applies."""
+        """Return the stricter of these limits and those of another source, shape (joint,) or () each."""
 
         def least(own: np.ndarray, other: np.ndarray | None) -> np.ndarray:
             return own if other is None else np.minimum(own, other)
@@ -87,16 +94,18 @@ class Limits:
         )
 
     def broken_by(self, waypoints: np.ndarray, start: np.ndarray, seconds: float) -> str:
-        """Return the limit that a plan exceeds; empty if none.
+        """Return a text that describes the first limit that a plan exceeds; empty if the plan keeps all limits.
+
+        Position, velocity and acceleration are checked, in this order.
 
         Parameters
         ----------
         waypoints
-            Shape (step, joint) [rad].
+            Planned positions, shape (step, joint) [rad].
         start
-            The command they go out from, shape (joint,) [rad].
+            The command before the first waypoint, shape (joint,) [rad].
         seconds
-            From one to the next [s].
+            Time between two waypoints [s].
 
         """
         path = np.concatenate([start[None], waypoints])

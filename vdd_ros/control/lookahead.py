@@ -1,4 +1,4 @@
-"""Commands around now: what a trajectory controller is sent, instead of one position after the other."""
+"""Windows of past and future commands, which trajectory controllers receive instead of single positions."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from itertools import islice
 import numpy as np
 
 LEAD = 3
-"""Periods from the tick that decides on a command to the knot of it. Commands that are not decided on yet do not reach
-the piece of the spline that is carried out meanwhile."""
+"""Periods from the computation of a command to its knot. Commands that are not computed yet do not affect the piece of
+the spline that is executed in the meantime."""
 _PAST = 3
-"""Knots before those of the piece that is carried out: they bear a controller whose clock is late."""
+"""Knots kept before the executed piece, for a controller whose clock is late."""
 _KEPT = LEAD + _PAST + 1
 _LONGEST = 100_000
-"""A bound for the stop behind the horizon, not a measure."""
+"""Safety bound on the number of future commands; not reached in normal operation."""
 
 
 @dataclass(frozen=True)
 class CommandWindow:
-    """Evenly spaced commands: those that were sent, and those that follow if nothing new is heard."""
+    """Evenly spaced commands: those already sent, and those that follow if no further message arrives."""
 
     commands: np.ndarray
     """Shape (command, joint) [rad]."""
     stamp: int
-    """When the newest command that was sent was due to be decided on [ns]."""
+    """Time at which the last sent command was due [ns]."""
     period: int
-    """Between two commands [ns]."""
+    """Time between two commands [ns]."""
     newest: int
-    """Index of the newest command that was sent."""
+    """Index of the last sent command."""
     is_smooth: bool
-    """Whether commands are points of a smooth motion; in lockstep each is a waypoint of its own."""
+    """Whether the commands sample a smooth motion. False in lockstep, where each command is a separate waypoint."""
 
     def points(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Return points of a trajectory: stamps [ns], positions [rad] and velocities [rad/s].
 
         Commands are the control polygon of a uniform cubic B-spline; the points are its knots,
-        ``(c[k-1] + 4 c[k] + c[k+1]) / 6`` and ``(c[k+1] - c[k-1]) / (2 period)``. A controller that lays cubics through
-        positions and velocities carries out the spline itself. Its velocity, acceleration and jerk are nowhere greater
-        than the first, second and third differences of the commands, which keep the limits (convex hull property). It
-        ends at rest. Command k is knot k, `LEAD` periods after it was decided on.
+        ``(c[k-1] + 4 c[k] + c[k+1]) / 6`` and ``(c[k+1] - c[k-1]) / (2 period)``. A controller that interpolates
+        positions and velocities by cubics executes exactly this spline. The velocity, acceleration and jerk of the
+        spline are nowhere greater than the first, second and third differences of the commands, which keep the limits
+        (convex hull property). The spline ends at rest. Command k is knot k, due `LEAD` periods after its computation.
 
-        In lockstep the points are the newest command and the one before, without velocities (None).
+        In lockstep the points are the commands themselves, without velocities (None).
         """
         commands, offsets = self.commands, np.arange(len(self.commands)) - self.newest
         if not self.is_smooth:
@@ -54,12 +54,12 @@ class CommandWindow:
 
 
 class Lookahead:
-    """Remembers the commands that were sent, and adds those to come."""
+    """Stores the sent commands, and adds the future ones."""
 
     def __init__(self, period: int, horizon: float, *, lockstep: bool) -> None:
-        """Look ``horizon`` [s] ahead by commands that leave every ``period`` [ns]; in lockstep not at all."""
+        """Set the look-ahead time [s], which lockstep does not use, and the time between two commands [ns]."""
         self.steps = 0 if lockstep else max(1, round(horizon * 1e9 / period))
-        """Commands to come that go on by the plan."""
+        """Number of future commands that follow the plan; the commands after them stop the arm."""
         self._period, self._lockstep = period, lockstep
         self._sent: deque[np.ndarray] = deque(maxlen=2 if lockstep else _KEPT)
 
@@ -68,11 +68,11 @@ class Lookahead:
         self._sent.extend([position] * self._sent.maxlen)
 
     def note(self, position: np.ndarray) -> None:
-        """Take in what is sent, shape (joint,) [rad]."""
+        """Store a sent command, shape (joint,) [rad]."""
         self._sent.append(position)
 
     def window(self, stamp: int, onward: Iterable[np.ndarray]) -> CommandWindow:
-        """Return the commands around the newest one, which was due at ``stamp`` [ns]; ``onward`` are those to come."""
+        """Return the commands around the last sent one, due at ``stamp`` [ns]; ``onward`` yields future commands."""
         sent = list(self._sent)
         to_come = [] if self._lockstep else [*islice(onward, _LONGEST)]
         if to_come:

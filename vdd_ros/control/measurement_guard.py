@@ -9,40 +9,44 @@ import numpy as np
 from vdd_ros.contract.contract import NANOSECONDS
 
 _MARGIN = 1.5
-"""Plausible measured speed, as a multiple of the velocity limit: stamps jitter, and limits are not exact."""
+"""Maximum plausible measured speed, as a multiple of the velocity limit: stamps jitter, and limits are inexact."""
 _SLACK = 0.03
-"""Plausible distance of two measurements without elapsed time [rad]: noise, and equal stamps."""
+"""Maximum plausible distance between two measurements without elapsed time [rad]: noise, and equal stamps."""
 _LONGEST = 1.0
-"""Maximum gap that is considered [s]: after a longer one, the whole range would be plausible."""
+"""Maximum considered time between two measurements [s]; after a longer time, any position would be plausible."""
 _DELAYS = tuple(round(delay * NANOSECONDS) for delay in (0.2, 0.15, 0.1, 0.05, 0.0))
 """Plausible delays of an arm behind its commands [ns], the longest first."""
 _KEPT = 100
-"""Commands kept beyond the required time: they are dropped in batches."""
+"""Number of commands kept beyond the required time, since they are dropped in batches."""
 _STILL = 2e-3
-"""Measured motion below which a joint is at rest [rad]: noise."""
+"""Measured motion below which a joint counts as at rest [rad]; smaller motion is noise."""
 _FOLLOWED = 0.1
-"""Minimum motion of a joint that follows, as a share of its commands."""
+"""Minimum motion of a joint that follows its commands, as a share of the commanded motion."""
 AHEAD = 0.03
-"""Commanded motion after which a joint at rest is reported [rad]."""
+"""Commanded motion after which a joint that does not move is reported [rad]."""
 
 
 class MeasurementGuard:
     """Compares every measurement with the previous one, and the motion of the arm with its commands."""
 
-    def __init__(self, velocity: np.ndarray, continuous: np.ndarray, ahead: float = AHEAD) -> None:
+    def __init__(self, velocity: np.ndarray, continuous: np.ndarray, ahead: float | np.ndarray = AHEAD) -> None:
         """Set the properties of the joints.
 
         Parameters
         ----------
         velocity
-            Maximum speed of the joints, of the model and not of the deployment, shape (joint,) [rad/s].
+            Velocity limits of the robot model (not those of the deployment), shape (joint,) [rad/s]. For a joint with
+            an infinite limit, any measurement is plausible.
         continuous
             Which joints are continuous, shape (joint,) bool: their measurements may wrap by 2 pi.
         ahead
-            Commanded motion after which a joint at rest is reported [rad].
+            Commanded motion after which a joint that does not move is reported [rad], a scalar or shape (joint,).
+            Infinity for joints that may stay at rest.
 
         """
-        self._velocity, self._continuous, self._ahead = velocity, continuous, ahead
+        self._bounded, self._continuous, self._ahead = np.isfinite(velocity), continuous, ahead
+        self._least_ahead = float(np.min(ahead))
+        self._velocity = np.where(self._bounded, velocity, 0.0)
         self._turns = bool(np.any(continuous))
         self.anchor(0, np.zeros(len(velocity)))
 
@@ -52,7 +56,7 @@ class MeasurementGuard:
         self.pause()
 
     def pause(self) -> None:
-        """Restart the comparison of motion and commands: measurements were stale."""
+        """Restart the comparison of motion and commands, after stale measurements."""
         self._times: list[int] = []
         self._sent: list[np.ndarray] = []
         self._still: tuple[np.ndarray, np.ndarray] | None = None
@@ -76,7 +80,7 @@ class MeasurementGuard:
         if max(moved.tolist()) <= _SLACK:  # the usual case
             self._stamp, self._position = stamp, position
             return ''
-        excess = moved - _SLACK - _MARGIN * self._velocity * seconds
+        excess = np.where(self._bounded, moved - _SLACK - _MARGIN * self._velocity * seconds, 0.0)
         if (excess > 0).any():
             joint = int(excess.argmax())
             return (
@@ -88,10 +92,10 @@ class MeasurementGuard:
         return ''
 
     def follow(self, now: int, commanded: np.ndarray, stamp: int, measured: np.ndarray) -> str:
-        """Return which joint does not follow its commands, if one does not.
+        """Return a text that names a joint which does not follow its commands; empty if all joints follow.
 
-        To be called at every tick with the newest command, of ``now`` [ns], and the newest measurement, of ``stamp``
-        [ns], shape (joint,) [rad] each. Commands after the measurement prove nothing: it may be under way.
+        Call this at every control step with the last command, sent at ``now`` [ns], and the last measurement, taken at
+        ``stamp`` [ns], shape (joint,) [rad] each. Commands sent after the measurement are not compared with it.
         """
         self._times.append(now)
         self._sent.append(commanded)
@@ -102,12 +106,12 @@ class MeasurementGuard:
         if self._still is None:
             self._still = due, measured
             return ''
-        asked, stood = self._still
+        requested, stood = self._still
         # An arm that follows has one of the delays: what was commanded so long before it moved as little.
-        wanted = np.minimum.reduce(np.abs(due - asked))
+        wanted = np.minimum.reduce(np.abs(due - requested))
         moves = np.abs(measured - stood) > np.maximum(_STILL, _FOLLOWED * wanted)
-        self._still = np.where(moves, due, asked), np.where(moves, measured, stood)
-        if max(wanted.tolist()) <= self._ahead:
+        self._still = np.where(moves, due, requested), np.where(moves, measured, stood)
+        if max(wanted.tolist()) <= self._least_ahead:
             return ''
         stuck = ~moves & (wanted > self._ahead)
         if not stuck.any():

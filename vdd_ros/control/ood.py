@@ -26,7 +26,7 @@ class Threshold:
 
 
 _LEAST_SEPARATION = 0.75
-"""Minimum share of pairs that a signal must order correctly. A signal below this is noise, and is not used."""
+"""Minimum share of pairs that a signal must order correctly. A signal with a lower share is not used."""
 
 
 class Calibration(Protocol):
@@ -34,10 +34,10 @@ class Calibration(Protocol):
 
     quantiles: Mapping[str, Mapping[str, tuple[float, ...]]]
     separation: Mapping[str, float]
-    """Share of pairs that each signal orders correctly; empty if that was not measured."""
+    """Share of pairs of a demonstrated and a displaced window that each signal orders correctly; empty if unknown."""
 
     def threshold(self, signal: str, share: float) -> float:
-        """Return the quantile of a signal."""
+        """Return the quantile of a signal at the level `share`."""
         ...
 
 
@@ -69,17 +69,17 @@ class OodRules:
 
 
 def thresholds(calibration: Calibration, *, warn: float = 0.01, reach: float = 1.0) -> dict[str, Threshold]:
-    """Compute thresholds from the demonstrations, for every signal that separates in- and out-of-distribution data.
+    """Compute thresholds for every signal that separates demonstrated from out-of-distribution windows.
 
     Parameters
     ----------
     calibration
-        What is usual.
+        Quantiles of the signals on the demonstrations.
     warn
-        Share of the demonstrated windows that are unusual enough to warn.
+        Share of demonstrated windows below the warning threshold.
     reach
-        The arm slows down where a signal is below all of the demonstrations. It stops still farther below, by this many
-        times the distance from their median to the lowest.
+        Distance from the slow to the stop threshold, in multiples of the distance from the median to the lowest value
+        on the demonstrations. The slow threshold is that lowest value.
 
     """
     found = {}
@@ -129,14 +129,19 @@ class Monitor:
         return self.level
 
     @property
+    def thresholds(self) -> Mapping[str, Threshold]:
+        """Thresholds of the monitored signals, by name."""
+        return self._rules.thresholds
+
+    @property
     def stops(self) -> bool:
         """Whether the arm must stop."""
         return self._rules.acts and self.level == 'stop'
 
     def complaint(self) -> str:
-        """Return the signals that are not fine, in words."""
+        """Return a text with the signals whose level is not `fine`, and their values."""
         parts = [
-            f'{name} {self.values[name]:.3g} (usual above {self._rules.thresholds[name].warn:.3g})'
+            f'{name} {self.values[name]:.3g} (in distribution above {self._rules.thresholds[name].warn:.3g})'
             for name, rank in self._ranks.items()
             if rank > 0
         ]

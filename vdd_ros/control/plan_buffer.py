@@ -9,9 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vdd_ros.common.errors import InterfaceError
 from vdd_ros.control.control_output import PlanRecord
-from vdd_ros.control.planner import Asking, Proposal, Tick
+from vdd_ros.control.planner import PolicyCoroutine, Proposal, Tick
 from vdd_ros.control.trajectory import State
+from vdd_ros.policy.observation import AnyObservation, Pixels
 from vdd_ros.policy.routing import Choice, Mixture
 
 _UNPLANNED = 64
@@ -19,12 +21,12 @@ _UNPLANNED = 64
 
 
 class Sample(Protocol):
-    """Values of the streams at a tick; `vdd_ros.data.decode.live.Sample` is one."""
+    """Values of the streams at a tick; implemented by `vdd_ros.data.decode.live.Sample`."""
 
-    values: Mapping[str, np.ndarray]
-    """By feature, shape (width,)."""
+    values: Mapping[str, np.ndarray | Pixels]
+    """Values by feature, shape (width,); images may not be decoded yet."""
     stale: Sequence[str]
-    """Names of the features that are unknown."""
+    """Names of the features without a recent value."""
 
 
 class Streams(Protocol):
@@ -43,24 +45,27 @@ class PlanSource(Protocol):
     ask_steps: int
     """Policy ticks from one call of `proposing` to the next."""
     remark: str
-    """Remark on the newest plan."""
+    """Remark on the last plan."""
     record: PlanRecord | None
-    """The newest plan, if a policy made it."""
+    """The last plan, if a policy made it."""
     choice: Choice | None
-    """How the expert of the newest plan was chosen, if a policy made it."""
-    speed: float
-    """Speed of plans, 1 as planned."""
+    """The choice of the expert of the last plan, if a policy made it."""
 
-    def proposing(self, ticks: Sequence[Tick]) -> Asking[Proposal]:
+    @property
+    def speed(self) -> float:
+        """Speed of plans, 1 as planned."""
+        ...
+
+    def proposing(self, ticks: Sequence[Tick]) -> PolicyCoroutine[Proposal]:
         """Process the ticks since the last call, oldest first, and plan from the newest one."""
         ...
 
-    def experts(self, window: np.ndarray) -> Mixture:
+    def experts(self, window: AnyObservation) -> Mixture:
         """Answer the queries of `proposing`."""
         ...
 
     def watch(self) -> str:
-        """Evaluate the newest proposal; return the reason if the arm should stop."""
+        """Evaluate the last proposal; return the reason if the arm should stop, otherwise an empty text."""
         ...
 
     def counts(self) -> dict[str, Any]:
@@ -69,25 +74,25 @@ class PlanSource(Protocol):
 
 
 class PlanBuffer:
-    """Hands immutable ticks and plans between the two threads.
+    """Passes immutable ticks to the planning thread, and plans back to the command thread.
 
-    Neither blocks; stale ones are recognised by serial number.
+    Neither thread blocks. Serial numbers identify outdated ticks and plans.
     """
 
     def __init__(self, source: PlanSource, span: int, streams: Streams | None = None) -> None:
-        """Prepare the exchange for a source with observation windows of ``span`` ticks and some streams."""
+        """Prepare the buffer for a plan source with observation windows of ``span`` ticks, and for topic features."""
         self._source, self._streams = source, streams
         self._ticks: deque[Tick] = deque(maxlen=span + _UNPLANNED)
         self._proposal: Proposal | None = None
         self._epoch = self._serial = self._since_plan = 0
         self._busy = False
         self.wants_plan = False
-        """Whether a tick waits for a plan."""
+        """Whether a tick has requested a plan."""
         self.missed = 0
-        """Ticks at which a plan was due while the previous one was still being computed."""
+        """Number of ticks at which a plan was due while the previous one was still being computed."""
 
     def begin(self) -> None:
-        """Start a new observation history; all earlier plans are void."""
+        """Start a new observation history, and discard all earlier plans."""
         self._epoch += 1
         self._ticks.clear()
         self.void()
@@ -99,15 +104,18 @@ class PlanBuffer:
         self._since_plan = self._source.replan_steps
         self.wants_plan = False
 
-    def note(self, stamp: int, time: float, measured: np.ndarray, commanded: np.ndarray, reference: State) -> str:
-        """Store the values at a policy tick (see `Tick`). Return the reason if no plan can be made from them."""
-        topics: Mapping[str, np.ndarray] = {}
+    def note(
+        self, stamp: int, time: float, measured: np.ndarray, commanded: np.ndarray, reference: State, speed: float = 1.0
+    ) -> str:
+        """Store the values at a policy tick (see `Tick`); return why no plan can be made, or an empty text."""
+        topics: Mapping[str, np.ndarray | Pixels] = {}
         if self._streams is not None:
             sample = self._streams.at(stamp)
             if sample.stale:
-                return f'nothing that is young enough of {", ".join(sample.stale)}'
+                return f'no recent message of {", ".join(sample.stale)}'
             topics = sample.values
-        self._ticks.append(Tick(self._epoch, self._serial, stamp, time, measured, commanded, reference, topics))
+        tick = Tick(self._epoch, self._serial, stamp, time, measured, commanded, reference, topics, speed)
+        self._ticks.append(tick)
         self._since_plan += 1
         if self._since_plan >= self._source.ask_steps:
             self.missed += self.wants_plan or self._busy
@@ -115,12 +123,32 @@ class PlanBuffer:
             self.wants_plan = True
         return ''
 
+    def trying(self, tick: Tick) -> PolicyCoroutine[Proposal]:
+        """Return the proposal for a single tick before the start; a later `begin` discards its history.
+
+        Raises
+        ------
+        InterfaceError
+            A stream is missing, or no plan can be made.
+
+        """
+        self.begin()
+        refused = self.note(tick.stamp, tick.time, tick.measured, tick.commanded, tick.reference)
+        yield from self.planning()
+        proposal = self.take()
+        fault = refused or proposal.fault or proposal.broken
+        if fault:
+            raise InterfaceError(
+                expected='a first plan, at which the commands start', found=fault, remedy='correct that, then activate'
+            )
+        return proposal
+
     def take(self) -> Proposal | None:
-        """Return the plan that has arrived, once."""
+        """Return the plan that has arrived, once; None if no new plan has arrived."""
         proposal, self._proposal = self._proposal, None
         return proposal if proposal is not None and proposal.tick.serial == self._serial else None
 
-    def planning(self) -> Asking[bool]:
+    def planning(self) -> PolicyCoroutine[bool]:
         """Plan from the newest tick if it requests a plan; return whether it did."""
         if not self.wants_plan:
             return False

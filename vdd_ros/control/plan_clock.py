@@ -9,16 +9,16 @@ _CATCH_UP = 0.05
 _SETTLING = 1.0
 """Time constant of the synchronisation [s]; jitter is averaged over about this time."""
 _FORGIVEN = 0.25
-"""Delay after which lost time is skipped [s]: the arm stood still, and so did the plan."""
+"""Delay beyond which lost time is skipped [s]: neither the arm nor the plan moved in that time."""
 _SLEW = 2.0
-"""Rate of change of the speed, unless another is requested [1/s]."""
+"""Default maximum rate of change of the speed [1/s]."""
 
 
 class PlanClock:
     """Advances by one control period for each command.
 
-    Were the plan read by the clock on the wall, each late wake-up of a thread would be a jerk of the arm. So it
-    advances evenly, and slowly makes good what the clock is ahead.
+    If plans followed wall time, every late wake-up of the thread would cause a jerk of the arm. This clock therefore
+    advances uniformly, and compensates its delay with respect to wall time slowly.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -35,16 +35,16 @@ class PlanClock:
         self._owed = self._share = self._rate = 0.0
 
     def start(self, speed: float) -> None:
-        """Continue immediately at a speed, for a new plan that matches it."""
+        """Set the speed immediately, for a new plan that starts at this speed."""
         self.speed, self._rate = speed, 0.0
 
     def advance(
         self, elapsed: float, speed: float, rate: float = _SLEW, turn: float = inf, *, most: float = inf
     ) -> None:
-        """Go on by one control period, ``elapsed`` [s] after the one before, towards a wanted ``speed``.
+        """Advance by one control period, ``elapsed`` [s] after the previous call; the speed approaches ``speed``.
 
-        The speed changes by at most ``rate`` [1/s], and that by at most ``turn`` [1/s^2]. It does not grow beyond
-        ``most``, even if it then changes more abruptly.
+        The rate of change of the speed is at most ``rate`` [1/s], and changes by at most ``turn`` [1/s^2]. The speed
+        does not rise above ``most``, even if this requires a more abrupt change.
         """
         seconds = self._seconds
         self._owed += elapsed - seconds

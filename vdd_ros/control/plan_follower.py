@@ -14,7 +14,7 @@ from vdd_ros.control.tracker import Tracker
 from vdd_ros.control.trajectory import State, Trajectory
 
 _WAITING = 2e-3
-"""Distance from the motion at which the speed of the plan is halved [rad]."""
+"""Distance of the commands from the planned motion at which the speed of the plan is halved [rad]."""
 _SLOWEST = 0.1
 """Minimum initial speed of a plan that starts from moving commands."""
 _CREEP = 0.02
@@ -24,11 +24,15 @@ _ASTRAY = 1e-3
 """Distance from the motion above which commands are off the path [rad]; the next plan then starts from the commands."""
 
 
+_WHOLE = 1e-9
+"""Remaining share of the way to a waypoint that is due to rounding only."""
+
+
 class PlanFollower(abc.ABC):
     """Interface of the execution of plans."""
 
     late_steps = 0
-    """Planned steps that were in the past when their plan arrived; dropped."""
+    """Number of dropped steps, which were in the past when their plan arrived."""
     is_gated_anew = False
     """Whether the start gate checks the first plan after each interruption, not only after the start."""
 
@@ -42,7 +46,7 @@ class PlanFollower(abc.ABC):
 
     @abc.abstractmethod
     def accept(self, proposal: Proposal, tracker: Tracker) -> bool:
-        """Continue with a new plan; return whether any of it is in the future."""
+        """Continue with a new plan; return whether any of its steps is in the future."""
 
     @abc.abstractmethod
     def is_due(self, elapsed: int) -> bool:
@@ -58,7 +62,7 @@ class PlanFollower(abc.ABC):
 
     @abc.abstractmethod
     def reference(self, tracker: Tracker) -> State:
-        """Return the state from which a plan of the present time starts."""
+        """Return the state from which a plan made now starts."""
 
     @property
     @abc.abstractmethod
@@ -73,21 +77,41 @@ class PlanFollower(abc.ABC):
     @property
     @abc.abstractmethod
     def is_spent(self) -> bool:
-        """Whether all steps of the plan are done, and the arm comes to rest."""
+        """Whether all steps of the plan are executed; the arm then comes to rest."""
 
 
 class LockstepFollower(PlanFollower):
-    """One waypoint per command, in lockstep with the simulation."""
+    """One waypoint per command, in lockstep with the simulation.
 
-    time = 0.0
-    speed = 1.0
-    is_spent = False
+    At a speed below 1, several commands on a straight line lead to each waypoint. The policy is called again when the
+    waypoint is reached.
+    """
 
-    def __init__(self, period: int) -> None:
-        """Set the policy period [ns], which is the period of the ticks."""
+    def __init__(self, period: int, speed: float = 1.0) -> None:
+        """Set the policy period [ns], which is the period of the commands, and the speed [policy periods per command].
+
+        The speed is at most 1.
+        """
         self._period = period
+        self._speed = speed
         self._next_tick = 0
         self._target: np.ndarray | None = None
+        self._begin, self._share = np.zeros(0), 0.0
+
+    @property
+    def time(self) -> float:
+        """Always zero: lockstep needs no time base."""
+        return 0.0
+
+    @property
+    def speed(self) -> float:
+        """Policy periods per command."""
+        return self._speed
+
+    @property
+    def is_spent(self) -> bool:
+        """Always false: the policy is called again when the waypoint is reached."""
+        return False
 
     def drop(self, now: int) -> None:
         """Discard the waypoint."""
@@ -95,28 +119,31 @@ class LockstepFollower(PlanFollower):
         self._next_tick = now
 
     def tick(self, now: int) -> bool:
-        """Missed ticks are not made up for."""
+        """Return whether a policy tick has occurred; missed ticks are skipped."""
         if now < self._next_tick:
             return False
         self._next_tick += self._period * max(1, -(-(now - self._next_tick + 1) // self._period))
-        return True
+        return self._target is None
 
     def accept(self, proposal: Proposal, tracker: Tracker) -> bool:
         """Store the next waypoint."""
-        self._target = proposal.steps[0]
+        self._target, self._begin, self._share = proposal.steps[0], tracker.position, 0.0
         return True
 
     def reference(self, tracker: Tracker) -> State:
-        """Return the newest command."""
+        """Return the last command as a state."""
         return State(tracker.position, tracker.velocity, tracker.acceleration)
 
     def is_due(self, elapsed: int) -> bool:
-        """Return whether a waypoint is available."""
-        return self._target is not None
+        """Return whether a new waypoint is available, or a period has passed on the way to the present one."""
+        return self._target is not None and (not self._share or 2 * elapsed >= self._period)
 
     def next(self, elapsed: int, speed: float, tracker: Tracker) -> np.ndarray | None:
-        """Return the waypoint and discard it. In lockstep the speed is not reduced."""
-        target, self._target = self._target, None
+        """Return the next point on the line to the waypoint; the waypoint is discarded when it is reached."""
+        target, self._share = self._target, self._share + self._speed
+        if target is not None and self._share < 1 - _WHOLE:
+            return self._begin + self._share * (target - self._begin)
+        self._target = None
         return target
 
 
@@ -133,7 +160,7 @@ class InterpolatingFollower(PlanFollower):
         self._trajectory: Trajectory | None = None
         self._target: np.ndarray | None = None
         self._next_tick = 0.0
-        self._asked = 1.0
+        self._wanted_speed = 1.0
         """The speed requested last, independent of plan and limits; bounded away from zero."""
 
     def copy(self) -> InterpolatingFollower:
@@ -144,12 +171,12 @@ class InterpolatingFollower(PlanFollower):
 
     @property
     def time(self) -> float:
-        """The newest command."""
+        """Time of the last command by the clock of the plan [s]."""
         return self._clock.time
 
     @property
     def speed(self) -> float:
-        """Seconds of the plan in a second."""
+        """Seconds of the plan per second."""
         return self._clock.speed
 
     @property
@@ -163,7 +190,10 @@ class InterpolatingFollower(PlanFollower):
         self._next_tick = self._clock.time
 
     def tick(self, now: int) -> bool:
-        """Ticks follow the clock of the plan: a reduced speed does not change the observations of the policy."""
+        """Return whether a policy tick has occurred by the clock of the plan.
+
+        Ticks slow down with the plan, so the policy observes the same sequence of commands at any speed.
+        """
         behind = self._clock.time - self._next_tick
         if behind < -self._seconds / 2:
             return False
@@ -171,7 +201,7 @@ class InterpolatingFollower(PlanFollower):
         return True
 
     def accept(self, proposal: Proposal, tracker: Tracker) -> bool:
-        """Start the transition from the current motion, or from the commands if limits led them off it."""
+        """Start the transition from the current motion, or from the commands if limits led them off the motion."""
         waypoints, time = proposal.waypoints, self._clock.time
         passed = waypoints.passed(time)
         self.late_steps += passed
@@ -180,7 +210,7 @@ class InterpolatingFollower(PlanFollower):
         state = self._on_motion(tracker)
         if state is None:
             # The commands keep their speed, whatever the speed of the plan that they did not follow.
-            speed = max(min(self._asked, waypoints.pace(time).speed), _SLOWEST)
+            speed = max(min(self._wanted_speed, waypoints.pace(time).speed), _SLOWEST)
             state = _at_speed(tracker.state, speed)
             self._clock.start(speed)
         self._trajectory = Trajectory(state, time, waypoints, self._blend)
@@ -189,7 +219,7 @@ class InterpolatingFollower(PlanFollower):
     def reference(self, tracker: Tracker) -> State:
         """Return the state of the motion if the commands are near it, otherwise that of the commands."""
         state = self._on_motion(tracker)
-        return _at_speed(tracker.state, self._asked) if state is None else state
+        return _at_speed(tracker.state, self._wanted_speed) if state is None else state
 
     def _on_motion(self, tracker: Tracker) -> State | None:
         """Return the state of the motion in the time of the plan; None if there is none or the commands are off it."""
@@ -199,13 +229,16 @@ class InterpolatingFollower(PlanFollower):
         return state if np.abs(state.position - tracker.position).max() < _ASTRAY else None
 
     def is_due(self, elapsed: int) -> bool:
-        """At most half a period early: a thread that woke up late must not speed up the arm."""
+        """Return whether the next position is due: at least half a period after the previous one.
+
+        A thread that woke up late must not speed up the arm.
+        """
         return 2 * elapsed >= self._control_period
 
     def next(self, elapsed: int, speed: float, tracker: Tracker) -> np.ndarray | None:
-        """Advance along the motion until it has come to rest."""
+        """Advance along the motion, and return the next position; None after the motion has come to rest."""
         clock, trajectory = self._clock, self._trajectory
-        self._asked = max(speed, _SLOWEST)
+        self._wanted_speed = max(speed, _SLOWEST)
         if trajectory is None:
             clock.advance(elapsed / NANOSECONDS, speed)
             return None

@@ -1,4 +1,4 @@
-"""Planning: from the values at a tick to joint waypoints. It may run in a separate thread."""
+"""Planning: from the values at a policy tick to joint waypoints. Planning may run in a separate thread."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from vdd_ros.common.errors import ConfigurationError, ContractError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.control_output import PlanRecord
 from vdd_ros.control.execution import Execution
@@ -17,14 +18,16 @@ from vdd_ros.control.limits import Limits
 from vdd_ros.control.ood import Monitor, OodRules
 from vdd_ros.control.policy_interface import Kinematics, PolicyInterface
 from vdd_ros.control.rules import Rules
+from vdd_ros.control.supervision import Supervision
 from vdd_ros.control.trajectory import State, Waypoints
 from vdd_ros.policy.chunk import Chunk
 from vdd_ros.policy.labels import Labels
+from vdd_ros.policy.observation import AnyObservation, Pixels, vector_of
 from vdd_ros.policy.routing import Choice, Mixture, Routing, Situation
 
 _ABSURD = 1e6
 """Larger magnitudes [rad, m] are treated as non-finite; they would overflow later arithmetic."""
-_NOT_FINITE = 'the policy answered with what is not finite'
+_NOT_FINITE = 'the policy output is not finite'
 
 
 class Student(Protocol):
@@ -35,7 +38,7 @@ class Student(Protocol):
     labels: Labels
     """Names of the experts."""
 
-    def experts(self, observation: np.ndarray) -> Mixture:
+    def experts(self, observation: AnyObservation) -> Mixture:
         """Map windows of shape (batch, observation_horizon, observation) to experts."""
         ...
 
@@ -47,14 +50,19 @@ class Student(Protocol):
         ...
 
     def coherence(self, experts: Mixture, actions: np.ndarray) -> np.ndarray:
-        """Return the log-likelihood of what is left of a chunk under every expert; asked for by `Execution.coherence`.
+        """Return the log-likelihood of the remaining chunk under every expert; used by `Execution.coherence`.
 
         ``actions`` has shape (step, action), the result shape (expert,) [nat].
         """
         ...
 
-    def signals(self, observation: np.ndarray, experts: Mixture) -> dict[str, float]:
-        """Return the OOD signals of a window and its experts; used by `OodRules`."""
+    def signals(
+        self, observation: AnyObservation, experts: Mixture, at_full_speed: np.ndarray | None = None
+    ) -> dict[str, float]:
+        """Return the OOD signals of a window and its experts; used by `OodRules`.
+
+        ``at_full_speed`` contains windows of a slowed arm: see `PolicyRequest`.
+        """
         ...
 
     def likelihood(self, experts: Mixture, done: np.ndarray) -> float:
@@ -62,29 +70,32 @@ class Student(Protocol):
         ...
 
 
-class Question(NamedTuple):
+class PolicyRequest(NamedTuple):
     """A query of the policy."""
 
-    window: np.ndarray
-    """Observation window, shape (1, observation_horizon, observation)."""
+    window: AnyObservation
+    """Observation window, shape (1, observation_horizon, observation), and its images."""
     before: Mixture | None
-    """The previous experts, if `Student.likelihood` will evaluate the action executed since."""
+    """The experts of the previous query, if `Student.likelihood` will evaluate the action executed since then."""
     done: np.ndarray | None
-    """The action executed since, shape (action,)."""
+    """The action executed since the previous query, shape (action,)."""
+    at_full_speed: np.ndarray | None = None
+    """What the window may be at full speed, shape (delay, observation_horizon, observation); see
+    `PolicyInterface.windows_at_full_speed`. The demonstrations are compared with the most similar one."""
 
 
 Result = TypeVar('Result')
-Asking = Generator[Question, Mixture, Result]
+PolicyCoroutine = Generator[PolicyRequest, Mixture, Result]
 """Yields queries of the policy and receives the experts, so that many arms can share one network call."""
 
 
-def answered(asking: Asking[Result], experts: Callable[[np.ndarray], Mixture]) -> Result:
-    """Answer every query by ``experts``, and return the result; raises the errors of ``experts``."""
-    with contextlib.closing(asking):
+def run_with(coroutine: PolicyCoroutine[Result], experts: Callable[[AnyObservation], Mixture]) -> Result:
+    """Run a coroutine to its end with ``experts`` as the answer to its queries; raises the errors of ``experts``."""
+    with contextlib.closing(coroutine):
         try:
-            question = next(asking)
+            request = next(coroutine)
             while True:
-                question = asking.send(experts(question.window))
+                request = coroutine.send(experts(request.window))
         except StopIteration as end:
             return end.value
 
@@ -102,13 +113,15 @@ class Tick:
     time: float
     """Time of the tick by the clock of the plan [s]."""
     measured: np.ndarray
-    """Shape (joint,) [rad]."""
+    """Measured joint positions, shape (joint,) [rad]."""
     commanded: np.ndarray
-    """The newest command before the tick, shape (joint,) [rad]."""
+    """The last command before the tick, shape (joint,) [rad]."""
     reference: State
     """Start state of the plan: that of the current motion, or of the commands."""
-    topics: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Topic features of the observation by name, shape (width,)."""
+    topics: Mapping[str, np.ndarray | Pixels] = field(default_factory=dict)
+    """Topic features of the observation by name, shape (width,); images may not be decoded yet."""
+    speed: float = 1.0
+    """Speed of the plan, 1 as planned."""
 
 
 @dataclass(frozen=True)
@@ -125,43 +138,73 @@ class Proposal:
     """Why the output of the policy is invalid; such a plan is not executed."""
     broken: str = ''
     """The limit that the plan exceeds, or the step that is out of reach."""
+    halts: bool = False
+    """Whether the arm brakes immediately if the plan is broken, instead of executing the rest of the previous plan."""
     remark: str = ''
     """Why the plan falls short of the requested actions."""
 
     @classmethod
     def faulty(cls, tick: Tick, fault: str) -> Proposal:
-        """Return the reason to stop the arm."""
+        """Return a proposal without steps that stops the arm, with the reason."""
         return cls(tick, -1, np.zeros((0, len(tick.commanded))), None, fault=fault)
 
 
+@dataclass(frozen=True)
+class PlanningRules:
+    """The rules for plans of a policy."""
+
+    limits: Limits
+    routing: Routing | Rules = Routing()
+    execution: Execution = Execution()
+    ood_rules: OodRules | None = None
+    """OOD monitoring; None: out-of-distribution observations have no effect."""
+    supervision: Supervision | None = None
+    """Enabling device and workspace; None: no enabling device, and plans may lead anywhere."""
+
+    def require_kinematics(self, kinematics: Kinematics | None) -> None:
+        """Check that kinematics are available if a workspace is defined.
+
+        Raises
+        ------
+        ConfigurationError
+            A workspace is defined, and no kinematics are available.
+
+        """
+        if self.supervision is not None and self.supervision.workspace is not None and kinematics is None:
+            raise ConfigurationError(
+                expected='kinematics, by which a workspace of the tool is checked',
+                found='none',
+                remedy='name a model of the robot in the contract, or remove supervised.workspace',
+            )
+
+
 class Planner:
-    """Holds the policy and the kinematics."""
+    """Makes plans with a policy: evaluates the observations of ticks, and computes joint positions."""
 
     def __init__(
         self,
         contract: Contract,
         policy: Student,
         kinematics: Kinematics | None,
+        rules: PlanningRules,
         *,
-        limits: Limits,
-        routing: Routing | Rules,
-        execution: Execution,
-        ood_rules: OodRules | None,
         generator: np.random.Generator,
         lockstep: bool,
     ) -> None:
-        """Assemble a planner."""
+        """Assemble a planner; errors as for `PlanningRules.require_kinematics`."""
+        rules.require_kinematics(kinematics)
+        execution = rules.execution
         self.policy_interface = PolicyInterface(contract, kinematics)
-        self.routing: Routing | Rules = routing
-        """The policy from the next plan on."""
-        self.monitor = None if ood_rules is None else Monitor(ood_rules)
+        self.routing: Routing | Rules = rules.routing
+        """The rules for the choice of experts."""
+        self.monitor = None if rules.ood_rules is None else Monitor(rules.ood_rules)
         self.remark = ''
-        """Level of the monitor for the newest plan, unless it is fine."""
+        """Level of the OOD monitor for the last plan; empty if the level is `fine`."""
         self.record: PlanRecord | None = None
         self.choice: Choice | None = None
-        """How the expert of the newest plan was chosen."""
+        """The choice of the expert of the last plan."""
         self.plans = 0
-        self._limits, self._execution = limits, execution
+        self._limits, self._execution, self._supervision = rules.limits, execution, rules.supervision
         self._contract, self._generator, self._lockstep = contract, generator, lockstep
         self._seconds = contract.period / NANOSECONDS
         steps = contract.action_horizon if lockstep else (execution.replan_steps or contract.action_horizon)
@@ -174,7 +217,8 @@ class Planner:
         self.steps = min(ahead, contract.prediction_horizon)
         """Number of steps of a plan."""
         self.smoothing = min(execution.smoothing, (self.steps - self.replan_steps) / 2)
-        """Time constant of the smoothing spline; a plan extends at least two of them beyond the next one."""
+        """Time constant of the smoothing spline, in policy periods: at most half of the steps beyond the next plan's
+        start."""
         self._epoch = self._serial = -1
         self._began = 0
         self._acting = policy
@@ -182,9 +226,9 @@ class Planner:
         self._action: np.ndarray | None = None
         self._present: int | None = None
         self._motions: np.ndarray | None = None
-        self._answer: Mixture | None = None
+        self._output: Mixture | None = None
         self._judged: tuple[Mixture | None, np.ndarray | None] = (None, None)
-        self._unwatched: tuple[Student, np.ndarray, Mixture] | None = None
+        self._unwatched: tuple[Student, AnyObservation, Mixture, np.ndarray | None] | None = None
 
     @property
     def speed(self) -> float:
@@ -193,12 +237,12 @@ class Planner:
         ruled = 1.0 if choice is None else choice.applied.speed
         return self._execution.speed * ruled * (1.0 if self.monitor is None else self.monitor.speed)
 
-    def experts(self, window: np.ndarray) -> Mixture:
+    def experts(self, window: AnyObservation) -> Mixture:
         """Query the policy for a window, shape (1, observation_horizon, observation)."""
         return self._acting.experts(window)
 
     def replace(self, policy: Student, ood_rules: OodRules | None) -> None:
-        """Use another policy, and its thresholds, from the next plan on."""
+        """Use another policy, and its OOD rules, from the next plan on."""
         self._successor = policy, None if ood_rules is None else Monitor(ood_rules)
 
     def counts(self) -> dict[str, Any]:
@@ -207,10 +251,11 @@ class Planner:
         return {
             'plans': self.plans,
             'signals': {} if monitor is None else dict(monitor.values),
+            'thresholds': {} if monitor is None else monitor.thresholds,
             'level': 'fine' if monitor is None else monitor.level,
         }
 
-    def proposing(self, ticks: Sequence[Tick]) -> Asking[Proposal]:
+    def proposing(self, ticks: Sequence[Tick]) -> PolicyCoroutine[Proposal]:
         """Process the ticks since the last call, oldest first, and plan from the newest one."""
         following = 0
         for tick in ticks:
@@ -223,21 +268,26 @@ class Planner:
                 self._judge_step(tick)
             self._serial = tick.serial
             self.policy_interface.sent(tick.commanded)
-            window = self.policy_interface.observe(tick.measured, tick.topics)
+            self.policy_interface.note(tick.measured, tick.topics, tick.speed)
         if not self._lockstep or self._chunk.is_spent:
+            try:
+                window = self.policy_interface.window()  # images are decoded here, in the planning thread
+            except ContractError as error:
+                return Proposal.faulty(tick, str(error))
             left = self._left_of_plan(len(ticks), following)
-            fault = yield from self.answering(window, left, tick)
+            fault = yield from self.querying(window, left, tick)
             if fault:
                 return Proposal.faulty(tick, fault)
-        actions = self._chunk.next()[None] if self._lockstep else self._action[: self.steps]
+        whole = None if self._lockstep else self._action
+        actions = self._chunk.next()[None] if whole is None else whole[: self.steps]
         steps, unreachable, slowed = self.policy_interface.waypoints(actions, tick.reference.position)
         if len(steps) < min(self.replan_steps, len(actions)):
             return Proposal(tick, -1, steps, None, broken=f'step {len(steps) + 1}: {unreachable}')
         if not np.abs(steps).max() < _ABSURD:
             return Proposal(tick, -1, steps, None, fault=_NOT_FINITE)
         expert = self._chunk.expert
-        answer = self._window, self._log_gating, self._mean
-        self.record = PlanRecord(tick.stamp, *answer, expert, tick.reference.position, steps)
+        output = self._window, self._log_gating, self._mean
+        self.record = PlanRecord(tick.stamp, *output, expert, tick.reference.position, steps)
         waypoints = None
         if not self._lockstep:
             # At the edge of the workspace the plan comes to rest: small tool motions there need large joint motions.
@@ -250,11 +300,18 @@ class Planner:
                 limits=self._limits,
                 smoothing=self.smoothing,
             )
-        broken = ''
-        if self._limits.mode == 'reject':
+        broken = self._departure(steps)
+        halts = bool(broken)
+        if self._limits.mode == 'reject' and not halts:
             due = steps[: self.replan_steps]
             broken = self._limits.broken_by(due, tick.reference.position, self._seconds)
-        return Proposal(tick, expert, steps, waypoints, broken=broken, remark=slowed)
+        return Proposal(tick, expert, steps, waypoints, broken=broken, halts=halts, remark=slowed)
+
+    def _departure(self, steps: np.ndarray) -> str:
+        """Return where a plan, shape (step, joint) [rad], leads the tool out of the workspace; empty if it does not."""
+        if self._supervision is None or self._supervision.workspace is None:
+            return ''
+        return self._supervision.departure(self.policy_interface.tool_positions(steps))
 
     def _begin(self, tick: Tick) -> None:
         self._epoch, self._began = tick.epoch, tick.stamp
@@ -267,7 +324,7 @@ class Planner:
             self.monitor.reset()
 
     def _forget(self) -> None:
-        self._present = self._motions = self._answer = self._unwatched = self._action = None
+        self._present = self._motions = self._output = self._unwatched = self._action = None
         self._judged = (None, None)
 
     def _left_of_plan(self, ticks: int, following: int) -> np.ndarray | None:
@@ -278,37 +335,39 @@ class Planner:
         left = self._action[passed:]
         return left if len(left) else None
 
-    def answering(self, window: np.ndarray, left: np.ndarray | None, tick: Tick) -> Asking[str]:
-        """Query the policy, and load the chunk of one of its experts: the one way from a window to an answer.
+    def querying(self, window: AnyObservation, left: np.ndarray | None, tick: Tick) -> PolicyCoroutine[str]:
+        """Query the policy, and load the chunk of one of its experts.
 
         Parameters
         ----------
         window
-            What is observed, shape (observation_horizon, observation).
+            Observation window, shape (observation_horizon, observation).
         left
-            What is left of the chunk under way, shape (step, action), if the next one is to go on from it.
+            Remaining steps of the current chunk, shape (step, action); None if the next chunk need not continue them.
         tick
-            When and where it is observed.
+            The tick of the window.
 
         Returns
         -------
-        What is wrong with the answer, if anything.
+        Why the policy output is invalid or the rules stop the arm; empty if neither is the case.
 
         """
         if self._successor is not None:  # its experts differ from those of the previous policy
             (self._acting, self.monitor), self._successor = self._successor, None
             self._forget()
         policy = self._acting
-        experts = yield Question(window[None], *self._judged)
+        at_full_speed = None if self.monitor is None else self.policy_interface.windows_at_full_speed()
+        experts = yield PolicyRequest(window[None], *self._judged, at_full_speed)
         if not (np.isfinite(experts.log_gating).all() and np.abs(experts.mean).max() < _ABSURD):
             return _NOT_FINITE
-        self._window, self._log_gating, self._mean = window, experts.log_gating[0], experts.mean[0].astype(np.float64)
+        self._window, self._log_gating = vector_of(window), experts.log_gating[0]
+        self._mean = experts.mean[0].astype(np.float64)
         self.plans += 1
         uniform, log_gating = self._generator.random(), self._log_gating
         if left is not None:
             log_gating = log_gating + self._execution.coherence * policy.coherence(experts, left)
             log_gating = log_gating - np.logaddexp.reduce(log_gating)
-        expert = self._choose(window[-1], log_gating, uniform, tick)
+        expert = self._choose(vector_of(window)[-1], log_gating, uniform, tick)
         if expert < 0:
             return self.choice.applied.stop
         action = self._mean[expert]
@@ -317,7 +376,7 @@ class Planner:
         self._present = expert
         self._action = action
         self._chunk.load(action, expert)
-        self._unwatched = None if self.monitor is None else (policy, window, experts)
+        self._unwatched = None if self.monitor is None else (policy, window, experts, at_full_speed)
         return ''
 
     def _choose(self, newest: np.ndarray, log_gating: np.ndarray, uniform: float, tick: Tick) -> int:
@@ -340,12 +399,12 @@ class Planner:
         return expert
 
     def watch(self) -> str:
-        """Evaluate the OOD signals of the newest proposal; return the reason if the arm should stop."""
+        """Evaluate the OOD signals of the last proposal; return the reason if the arm should stop."""
         if self._unwatched is None:
             return ''
-        (policy, window, experts), self._unwatched = self._unwatched, None
-        watched = policy.signals(window[None], experts)
-        self._answer = experts
+        (policy, window, experts, at_full_speed), self._unwatched = self._unwatched, None
+        watched = policy.signals(window[None], experts, at_full_speed)
+        self._output = experts
         before, done = self._judged
         if before is not None and done is not None:
             watched['likelihood'] = policy.likelihood(before, done)
@@ -355,17 +414,17 @@ class Planner:
         return self.remark if self.monitor.stops else ''
 
     def judge(self, done: np.ndarray | None) -> None:
-        """Note the action of the one step after the newest answer, shape (action,), if it is known.
+        """Store the action executed in the step after the last policy output, shape (action,); None if unknown.
 
-        The next scores include its log-likelihood under the policy.
+        The next OOD signals include the log-likelihood of this action under the policy.
         """
-        answer, self._answer = self._answer, None
-        if answer is not None and done is not None:
-            self._judged = (answer, done)
+        output, self._output = self._output, None
+        if output is not None and done is not None:
+            self._judged = (output, done)
 
     def _judge_step(self, tick: Tick) -> None:
         """Store the action executed since the last plan, if it was one step."""
-        if self._answer is not None and self.monitor is not None:
+        if self._output is not None and self.monitor is not None:
             self.judge(self.policy_interface.done(self.policy_interface.commanded, tick.commanded))
 
     def _cosine(self) -> float | None:

@@ -1,4 +1,4 @@
-"""The commands of an episode as a source of plans: within the limits of the arm, at reduced speed where required."""
+"""Replay of the commands of an episode: within the limits of the arm, at reduced speed if the limits require it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.control.limits import Limits
 from vdd_ros.control.plan_clock import PlanClock
 from vdd_ros.control.plan_follower import PlanFollower
-from vdd_ros.control.planner import Asking, Proposal, Tick
+from vdd_ros.control.planner import PolicyCoroutine, Proposal, Tick
 from vdd_ros.control.tracker import Tracker
 from vdd_ros.control.trajectory import State
 from vdd_ros.policy.routing import Mixture
 
 NEAR = 2e-3
-"""Distance of an arm from the episode below which the episode continues [rad]; farther away the arm approaches
-first."""
+"""Distance of the arm from the present position in the episode up to which the episode continues [rad]. From farther
+away, the arm first approaches that position."""
 _KNOT_SPACING = 0.02
 """Minimum time between two knots of the path [s]: faster changes are noise of the recording."""
 _SAMPLES = 4
@@ -30,9 +30,10 @@ _SAMPLES = 4
 _PATH_SHARE = 0.6
 """Share of the acceleration and jerk limits that the path may use; the rest is for changes of the speed."""
 _EARLINESS = 0.6
-"""Share of the change of speed that braking ahead assumes: the clock reaches the full change with a delay."""
+"""Share of the maximum change of speed that is assumed for braking ahead, since the clock changes its speed with a
+delay."""
 _LEAST_SPEED = 0.02
-"""Minimum speed [s/s], so that the end is reached."""
+"""Minimum speed [s/s], which ensures that the end is reached."""
 _WAITING = 2e-3
 """Distance from the path at which the speed is halved [rad]."""
 _ROOM = 1e-3
@@ -44,9 +45,9 @@ class Track:
     """The commands of an episode."""
 
     stamps: np.ndarray
-    """Shape (command,), ascending, from 0 on [ns]."""
+    """Times of the commands, shape (command,), ascending from 0 [ns]."""
     positions: np.ndarray
-    """Shape (command, joint) [rad]."""
+    """Commanded positions, shape (command, joint) [rad]."""
 
     @property
     def length(self) -> int:
@@ -139,9 +140,9 @@ class Path:
 class Playback:
     """An episode as a source of plans for the control loop; `PathFollower` executes them.
 
-    A plan is the present position in the episode. The start gate compares it with the position of the arm, and permits
-    an approach. The time of the episode advances only while the arm follows. Time lost by an interruption is not made
-    up for.
+    Each plan contains only the present position in the episode. The start gate compares this position with that of the
+    arm, and permits an approach. The time of the episode advances only while the arm follows; time lost by an
+    interruption is not recovered.
     """
 
     replan_steps = ask_steps = 1
@@ -154,16 +155,16 @@ class Playback:
         Parameters
         ----------
         track
-            The episode.
+            Commands of the episode.
         limits
-            Limits of the arm, which apply to every recording.
+            Limits of the arm, which replayed commands must keep.
         speed
-            Speed as a multiple of that of the recording.
+            Speed as a multiple of the recorded speed.
 
         Raises
         ------
         ConfigurationError
-            A command lies outside the position limits: those of another arm, or in another unit.
+            A command lies outside the position limits: the recording is of another arm, or in another unit.
 
         """
         low, high = track.positions.min(axis=0), track.positions.max(axis=0)
@@ -171,13 +172,14 @@ class Playback:
         if outside.any():
             joint = int(outside.argmax())
             raise ConfigurationError(
-                expected=f'commands from {limits.lower[joint]:.3f} to {limits.upper[joint]:.3f} rad for joint {joint}',
+                expected=f'commands from {limits.lower[joint]:.3f} to {limits.upper[joint]:.3f} (rad or m) for joint '
+                f'{joint}',
                 found=f'{low[joint]:.3f} to {high[joint]:.3f}',
                 remedy='play it on the arm that it was recorded on, or correct sign, unit and offset in the contract',
             )
         self.track = track
         self.speed = speed
-        """Speed as a multiple of that of the recording."""
+        """Speed as a multiple of the recorded speed."""
         self.played = 0.0
         """Time in the episode up to which commands were sent [ns]."""
         self.is_playing = False
@@ -196,31 +198,30 @@ class Playback:
         """Advance by a time of the episode [ns], at most to its end."""
         self.played = min(self.played + time, float(self.track.length))
 
-    def proposing(self, ticks: Sequence[Tick]) -> Asking[Proposal]:
+    def proposing(self, ticks: Sequence[Tick]) -> PolicyCoroutine[Proposal]:
         """Propose to continue at the present position in the episode."""
         yield from ()
         return Proposal(ticks[-1], -1, self.track.at(self.played)[None], None)
 
     def experts(self, window: np.ndarray) -> Mixture:
-        """Do nothing: `proposing` has no queries."""
+        """Raise TypeError: a recorded episode has no experts, and `proposing` has no queries."""
         raise TypeError('a recorded episode has no experts')
 
     def watch(self) -> str:
-        """Return no reason: an episode has no OOD score."""
+        """Return an empty text: an episode has no OOD signals."""
         return ''
 
     def counts(self) -> dict[str, Any]:
         """Return the entries of `Counters` about planning."""
-        return {'plans': 0, 'signals': {}, 'level': 'fine'}
+        return {'plans': 0, 'signals': {}, 'thresholds': {}, 'level': 'fine'}
 
 
 class PathFollower(PlanFollower):
     """Executes a `Playback` along a smooth path, at reduced speed where a limit requires it.
 
-    In lockstep each command is exactly one of the track.
+    In lockstep each command is exactly a command of the track.
     """
 
-    is_spent = False
     is_gated_anew = True
 
     def __init__(self, playback: Playback, limits: Limits, period: int, *, lockstep: bool) -> None:
@@ -228,7 +229,7 @@ class PathFollower(PlanFollower):
         self._playback, self._period = playback, period
         self._path = None if lockstep else Path(playback.track, limits)
         self._target: np.ndarray | None = None
-        self._asked = False
+        self._requested = False
         self.drop(0)
 
     def copy(self) -> PathFollower:
@@ -239,8 +240,13 @@ class PathFollower(PlanFollower):
 
     @property
     def time(self) -> float:
-        """Time of the newest command in the episode [s]."""
+        """Time of the last command in the episode [s]."""
         return self._playback.played / NANOSECONDS
+
+    @property
+    def is_spent(self) -> bool:
+        """Always false: the source reports the end of the episode."""
+        return False
 
     @property
     def speed(self) -> float:
@@ -249,14 +255,14 @@ class PathFollower(PlanFollower):
 
     def drop(self, now: int) -> None:
         """Pause the episode until the arm is in place, and request a plan."""
-        self._playback.is_playing = self._asked = False
+        self._playback.is_playing = self._requested = False
         self._target = None
         self._clock = PlanClock(self._period / NANOSECONDS)
         self._clock.speed = 0.0
 
     def tick(self, now: int) -> bool:
         """Request one plan after each interruption."""
-        asks, self._asked = not self._asked, True
+        asks, self._requested = not self._requested, True
         return asks
 
     def accept(self, proposal: Proposal, tracker: Tracker) -> bool:
@@ -265,15 +271,18 @@ class PathFollower(PlanFollower):
         return True
 
     def reference(self, tracker: Tracker) -> State:
-        """Return the newest command."""
+        """Return the last command as a state."""
         return tracker.state
 
     def is_due(self, elapsed: int) -> bool:
-        """At most half a period early: a thread that woke up late must not speed up the arm."""
+        """Return whether the next position is due: at least half a period after the previous one.
+
+        A thread that woke up late must not speed up the arm.
+        """
         return 2 * elapsed >= self._period
 
     def next(self, elapsed: int, speed: float, tracker: Tracker) -> np.ndarray | None:
-        """Advance in the episode; at its end, hold."""
+        """Advance in the episode, and return the next position; at the end of the episode, hold."""
         playback = self._playback
         if not playback.is_playing:
             return None

@@ -17,7 +17,17 @@ from vdd_ros.common.settings import Settings
 from vdd_ros.common.yaml_file import Document, read_document
 from vdd_ros.contract.contract import Contract
 from vdd_ros.contract.features import TopicFeature
-from vdd_ros.control.conditions import Code, ConditionError, Vocabulary, compile_all, translate
+from vdd_ros.control.conditions import (
+    Bounds,
+    ConditionError,
+    Predicate,
+    State,
+    Vocabulary,
+    ranges,
+    state_of,
+    together,
+    translate,
+)
 from vdd_ros.policy.labels import Labels
 from vdd_ros.policy.routing import Applied, Routing, Situation
 
@@ -32,7 +42,7 @@ _REMEMBERED = 4096
 
 
 class Condition(Settings):
-    """A range of one entry of the newest observation: the form of conditions in older files."""
+    """A range of one entry of the last observation: the form of conditions in older files."""
 
     feature: str
     """Name of a feature of the contract's observation."""
@@ -72,20 +82,13 @@ class Zone(Settings):
     @property
     def box(self) -> np.ndarray:
         """Lower and upper corner, shape (2, 3) [m]; infinite where there is no bound."""
-        ends = [(-np.inf if low is None else low, np.inf if high is None else high) for low, high in self._ranges]
+        ends = [(-np.inf if low is None else low, np.inf if high is None else high) for low, high in self.bounds]
         return np.array(ends).T
 
     @property
-    def _ranges(self) -> tuple[Range, Range, Range]:
+    def bounds(self) -> Bounds:
+        """Lower and upper bound along x, y and z [m]; None: unbounded."""
         return self.x, self.y, self.z
-
-    @property
-    def code(self) -> str:
-        """The Python expression over the tool pose ``t`` that is true inside."""
-        terms = []
-        for axis, (low, high) in enumerate((self.x, self.y, self.z)):
-            terms += [f't[{axis}] >= {low!r}'] * (low is not None) + [f't[{axis}] <= {high!r}'] * (high is not None)
-        return f'({" and ".join(terms)})'
 
 
 class Rule(Settings):
@@ -106,13 +109,13 @@ class Rule(Settings):
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Temperature of the gating; below 1 likely experts become more likely. The last applying rule applies."""
     speed: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Reduces the speed of the plan to this share. The lowest of the applying rules applies. Not in lockstep."""
+    """Reduces the speed of the plan to this share. If several rules apply, the lowest speed counts. Not in lockstep."""
     stop: bool = False
     """Stops the arm within its limits until `~/resume`."""
 
 
 class RuleFile(Settings):
-    """A file of rules."""
+    """Contents of a rule file."""
 
     zones: dict[str, Zone] = {}
     """Boxes by name; the condition `zone.NAME` holds while the tool is inside."""
@@ -144,20 +147,21 @@ class _Effect:
 
 @dataclass(frozen=True)
 class Rules:
-    """Routing that depends on the situation, in addition to the routing by parameters."""
+    """Routing with conditional rules, in addition to a base routing."""
 
     base: Routing
     effects: tuple[_Effect, ...]
-    codes: tuple[Code, ...]
+    predicates: tuple[Predicate, ...]
+    """Condition of each effect."""
     labels: Labels
     defaults: Mapping[str, bool | float | str]
-    """The parameters of the file and their default values."""
+    """Default values of the rule parameters defined in the file, by name."""
     values: Mapping[str, bool | float | str] = field(default_factory=dict)
-    """The parameters that are set."""
+    """Values that were set for rule parameters, by name; the others have their defaults."""
 
     @property
     def direction_hysteresis(self) -> float | None:
-        """As of the base."""
+        """Direction hysteresis of the base routing."""
         return self.base.direction_hysteresis
 
     @property
@@ -166,7 +170,7 @@ class Rules:
         return tuple(effect.name for effect in self.effects)
 
     def with_parameters(self, values: Mapping[str, Any]) -> Rules:
-        """Return the same rules under other values of parameters.
+        """Return the same rules with other values of the rule parameters.
 
         Raises
         ------
@@ -177,7 +181,7 @@ class Rules:
         return replace(self, values=_checked_parameters(values, self.defaults))
 
     def at(self, situation: Situation) -> Applied:
-        """Return the effects in a situation.
+        """Return the effects of the rules in a situation.
 
         The arm stops if a condition cannot be evaluated (division by zero), or if a required tool pose is unknown;
         `Applied.stop` then contains the reason.
@@ -188,12 +192,12 @@ class Rules:
                 return Applied(self.base, stop='rules refer to the tool, whose pose is unknown without kinematics')
             pose = situation.tool_pose()
         acting = '' if situation.acting is None else self._name(situation.acting)
-        observation = situation.observation.tolist()
-        arguments = observation, pose, self._parameters, situation.time, acting, self._name(situation.likeliest)
+        likeliest, observation = self._name(situation.likeliest), situation.observation.tolist()
+        state = state_of(observation, pose, self._parameters, situation.time, acting, likeliest)
         try:
-            mask = self._applying(*arguments)
+            mask = self._applying(state)
         except (ArithmeticError, ValueError) as error:
-            return Applied(self.base, stop=f'the rules cannot be evaluated: {self._culprit(arguments)}: {error}')
+            return Applied(self.base, stop=f'the rules cannot be evaluated: {self._culprit(state)}: {error}')
         if (known := self._known.get(mask)) is None:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
@@ -205,39 +209,40 @@ class Rules:
         return known
 
     def check(self, experts: int) -> None:
-        """Refuse rules that no mixture of this size can satisfy.
+        """Refuse rules that no mixture of ``experts`` experts can satisfy.
 
-        These are unknown experts, and rules that leave no expert in any situation. Rules that leave no expert in some
-        situations are legitimate: the arm then stops.
+        These are rules that name unknown experts, and rules that leave no expert in any situation. Rules that leave no
+        expert in some situations are legitimate: the arm then stops.
 
         Raises
         ------
         ConfigurationError
-            A rule names an expert that does not exist, or the rules without a condition leave none.
+            A rule names an expert that does not exist, or the rules without a condition leave no expert.
 
         """
         for effect in self.effects:
-            named = {*effect.forbid, *effect.prefer} | ({effect.pin} - {None})
+            named = {*effect.forbid, *effect.prefer, *(() if effect.pin is None else (effect.pin,))}
             if absent := sorted(expert for expert in named if expert >= experts):
                 raise ConfigurationError(
                     expected=f'experts from 0 to {experts - 1}, which the student has',
                     found=f'a rule on {", ".join(map(str, absent))} ({effect.name}, {effect.place})',
-                    remedy='name experts of this student (~/ways and /diagnostics number them)',
+                    remedy='name experts of this student (~/expert_paths and /diagnostics number them)',
                 )
         self.base.check_names(experts)
         self._routing(effect for effect in self.effects if effect.always).check(experts)
 
     @cached_property
-    def _applying(self) -> Callable[..., int]:
-        return compile_all(self.codes)
+    def _applying(self) -> Callable[[State], int]:
+        return together(self.predicates)
 
     @cached_property
-    def _parameters(self) -> Mapping[str, bool | float | str]:
-        return {**self.defaults, **self.values}
+    def _parameters(self) -> tuple[bool | float | str, ...]:
+        """Their values, in the order of the file."""
+        return tuple({**self.defaults, **self.values}.values())
 
     @cached_property
     def _uses_tool(self) -> bool:
-        return any(code.uses_tool for code in self.codes)
+        return any(predicate.uses_tool for predicate in self.predicates)
 
     @cached_property
     def _avoiding(self) -> int:
@@ -263,10 +268,10 @@ class Rules:
     def _name(self) -> Callable[[int], str]:
         return self.labels.name
 
-    def _culprit(self, arguments: tuple) -> str:
-        for effect, code in zip(self.effects, self.codes):
+    def _culprit(self, state: State) -> str:
+        for effect, predicate in zip(self.effects, self.predicates):
             try:
-                compile_all([code])(*arguments)
+                predicate.holds(state)
             except (ArithmeticError, ValueError):
                 return f'{effect.name} ({effect.place})'
         return 'unknown'
@@ -303,26 +308,26 @@ def load_rules(
     labels: Labels = Labels(),
     parameters: Mapping[str, Any] | None = None,
 ) -> Rules:
-    """Read rules from YAML, and check everything in them.
+    """Read and check a YAML file of rules.
 
     Parameters
     ----------
     path
-        A file as `RuleFile`.
+        Path of the file; see `RuleFile` for its keys.
     contract
-        Whose observations the conditions refer to.
+        Contract whose observations the conditions refer to.
     base
-        What holds besides.
+        Routing that applies in addition to the rules.
     experts, labels
-        How many experts the student has, and their names; None: not known, and only numbers may name them.
+        Number and names of the student's experts. If the number is None, rules must refer to experts by number.
     parameters
-        Values of parameters of the file, by name; those that are left out have their defaults.
+        Values of rule parameters, by name; the others have their defaults.
 
     Raises
     ------
     ConfigurationError
-        The file is absent or malformed; a condition is, or refers to what does not exist; a name of an expert or a
-        parameter is unknown. The message names file and line.
+        The file is absent or malformed, a condition is malformed or uses an unknown symbol, or the name of an expert or
+        rule parameter is unknown. The message names file and line.
 
     """
     document = read_document(path, 'rules in YAML')
@@ -333,47 +338,50 @@ def load_rules(
     _refuse_unknown_names(document, found)
     vocabulary = Vocabulary(
         _entries_by_feature(contract),
-        {name: zone.code for name, zone in found.zones.items()},
+        {name: zone.bounds for name, zone in found.zones.items()},
         found.parameters,
         None if experts is None else [labels.name(expert) for expert in range(experts)],
     )
     names = [rule.name or f'rule {number + 1}' for number, rule in enumerate(found.rules)]
-    effects, codes = [], []
+    effects, predicates = [], []
     for number, (name, rule) in enumerate(zip(names, found.rules)):
-        place = document.place(document.line(['rules', number]))
         if names.index(name) < number:
             raise ConfigurationError(
                 expected='a different name for each rule',
-                found=f'{name!r} a second time in {place}',
+                found=f'{name!r} twice in {document.place(document.line(["rules", number]))}',
                 remedy='rename one of them',
             )
-        unknown = [zone for zone in rule.avoid if zone not in found.zones]
-        if unknown:
-            raise ConfigurationError(
-                expected=f'the name of a zone in {document.place(document.line(["rules", number, "avoid"]))}',
-                found=repr(unknown[0]),
-                remedy=f'known zones: {", ".join(found.zones) or "none"}',
-            )
-        zones = tuple(found.zones[zone].box for zone in rule.avoid)
+        zones = _zones_of(found, document, number)
         effects.append(_effect_of(rule, name, labels, document, number, zones))
         try:
-            code = _code_of(rule, contract, vocabulary, number)
+            predicates.append(_predicate_of(rule, contract, vocabulary))
         except ConditionError as error:
             raise ConfigurationError(
                 expected=f'a condition in {document.place(document.line(["rules", number, "when"]))}',
                 found=f'{error}',
                 remedy=f'correct the rule {name!r}',
             ) from error
-        codes.append(code)
     values = _checked_parameters(parameters or {}, found.parameters)
-    rules = Rules(base, tuple(effects), tuple(codes), labels, found.parameters, values)
+    rules = Rules(base, tuple(effects), tuple(predicates), labels, found.parameters, values)
     if experts is not None:
         rules.check(experts)
     return rules
 
 
+def _zones_of(file: RuleFile, document: Document, number: int) -> tuple[np.ndarray, ...]:
+    """Return the boxes that a rule avoids."""
+    avoided = file.rules[number].avoid
+    if unknown := [zone for zone in avoided if zone not in file.zones]:
+        raise ConfigurationError(
+            expected=f'the name of a zone in {document.place(document.line(["rules", number, "avoid"]))}',
+            found=repr(unknown[0]),
+            remedy=f'known zones: {", ".join(file.zones) or "none"}',
+        )
+    return tuple(file.zones[zone].box for zone in avoided)
+
+
 def entries_of(contract: Contract) -> list[tuple[str, str]]:
-    """Return feature and name of every entry of an observation, in their order."""
+    """Return the feature and the name of every entry of an observation, in the order of the entries."""
     return [(feature, entry) for feature, entries in _entries_by_feature(contract).items() for entry in entries]
 
 
@@ -387,23 +395,18 @@ def _entries_by_feature(contract: Contract) -> dict[str, list[str]]:
     return found
 
 
-def _code_of(rule: Rule, contract: Contract, vocabulary: Vocabulary, number: int) -> Code:
+def _predicate_of(rule: Rule, contract: Contract, vocabulary: Vocabulary) -> Predicate:
     if isinstance(rule.when, str):
-        return translate(rule.when, vocabulary, number)
-    terms = []
-    for condition in rule.when:
-        column = _column(condition, contract, vocabulary)
-        terms += [f'o[{column}] > {condition.above!r}'] * (condition.above is not None)
-        terms += [f'o[{column}] < {condition.below!r}'] * (condition.below is not None)
-    return Code(f'({" and ".join(terms)})' if terms else 'True', {}, uses_tool=False)
+        return translate(rule.when, vocabulary)
+    return ranges([(_column(each, contract, vocabulary), each.above, each.below) for each in rule.when])
 
 
 def _column(condition: Condition, contract: Contract, vocabulary: Vocabulary) -> int:
     known = list(vocabulary.entries.get(condition.feature, ()))
     if condition.entry in known:
-        return vocabulary.column(condition.feature, known.index(condition.entry))
+        return vocabulary.place(condition.feature, known.index(condition.entry))
     if isinstance(condition.entry, int) and 0 <= condition.entry < len(known):
-        return vocabulary.column(condition.feature, condition.entry)
+        return vocabulary.place(condition.feature, condition.entry)
     raise ConditionError(
         f'{condition.entry} of {condition.feature}, which is no entry of the observation of contract {contract.name}; '
         f'use some of {", ".join(f"{entry} of {feature}" for feature, entry in entries_of(contract))}'

@@ -1,4 +1,4 @@
-"""The start gate: behaviour if the policy starts far from the position of the arm."""
+"""The start gate: behaviour if the first waypoint of a policy is far from the position of the arm."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class StartGate:
     """Behaviour if the first waypoint is far from the position of the arm."""
 
     threshold: float = 0.5
-    """Maximum distance of a joint without an approach or refusal [rad]."""
+    """Maximum distance of a joint from the first waypoint up to which the policy starts directly [rad]."""
     mode: Literal['refuse', 'approach'] = 'refuse'
-    """`refuse`: stop with a reason. `approach`: move there slowly, then plan from there."""
+    """`refuse`: stop with a reason. `approach`: move slowly to the first waypoint, then plan from there."""
     speed: float = 0.1
     """Speed of the approach [rad/s]."""
 
@@ -49,14 +49,16 @@ class Approach:
     """A slow straight motion in joint space."""
 
     def __init__(self, limits: Limits, seconds: float, start: np.ndarray, goal: np.ndarray, speed: float) -> None:
-        """Prepare a motion between two positions, shape (joint,) [rad], with a command every ``seconds``.
+        """Prepare a motion between two positions, shape (joint,) [rad], with a command every ``seconds`` [s].
 
         No joint is faster than ``speed`` [rad/s].
         """
         # Limits in proportion to the distance of each joint let all joints arrive together.
-        way = np.maximum(np.abs(goal - start), 1e-9)
-        alike = {name: way * (getattr(limits, name) / way).min() for name in ('velocity', 'acceleration', 'jerk')}
-        alike['velocity'] = np.minimum(alike['velocity'], speed * way / way.max())
+        distance = np.maximum(np.abs(goal - start), 1e-9)
+        alike = {
+            name: distance * (getattr(limits, name) / distance).min() for name in ('velocity', 'acceleration', 'jerk')
+        }
+        alike['velocity'] = np.minimum(alike['velocity'], speed * distance / distance.max())
         self._tracker = Tracker(replace(limits, **alike), seconds)
         self._tracker.reset(start)
         self._goal = goal
@@ -72,5 +74,5 @@ class Approach:
         return self._tracker.step(self._goal)
 
     def has_brought(self, position: np.ndarray, velocity: np.ndarray) -> bool:
-        """Return whether the arm has arrived and is at rest: shape (joint,) [rad], [rad/s]."""
+        """Return whether the arm has arrived and is at rest; arguments of shape (joint,) [rad] and [rad/s]."""
         return bool(np.abs(self._goal - position).max() < _NEAR and np.abs(velocity).max() < _NEAR)

@@ -1,10 +1,10 @@
-"""The last stage before the motors: follows any target and never exceeds a limit."""
+"""The last stage before the commands are sent: follows any target without exceeding a limit."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
@@ -34,17 +34,18 @@ class Tracker:
             )
             for low, high, speed, bend, jerk in rows
         ]
+        self._lags = limits.lag.tolist()
         self.position = np.zeros(len(limits))
-        """The newest command, shape (joint,) [rad]; a new array for each."""
+        """The last command, shape (joint,) [rad]; every command is a new array."""
         self.velocity = self.acceleration = self._rest = np.zeros(len(limits))
-        """Velocity of the newest command, shape (joint,) [rad/s], and its acceleration [rad/s^2]."""
+        """Velocity [rad/s] and acceleration [rad/s^2] of the last command, shape (joint,) each."""
         self.clamped = False
-        """Whether a limit changed it."""
+        """Whether a limit changed the last command."""
         self._followed: np.ndarray | None = None
 
     @property
     def state(self) -> State:
-        """Acceleration of the motion that the commands sample."""
+        """Position, velocity and acceleration of the motion that the commands sample."""
         acceleration = self.acceleration
         return State(self.position, self.velocity + acceleration * self.seconds / 2, acceleration)
 
@@ -72,16 +73,22 @@ class Tracker:
         for joint, value in zip(self._joints, self.position.tolist()):
             joint.reset(value)
 
-    def follow(self, position: np.ndarray) -> None:
-        """Use a command of another program, shape (joint,) [rad], as the newest command."""
-        followed = self._followed
-        self.position = self._followed = np.array(position, dtype=np.float64)
-        paces = np.zeros(len(position)) if followed is None else self.position - followed
-        for joint, value, pace in zip(self._joints, self.position.tolist(), paces.tolist()):
+    def follow(self, position: np.ndarray, places: slice = slice(None)) -> None:
+        """Use a command of another node as the last command.
+
+        ``position`` contains the joints with indices ``places``, by default all joints; shape (joint,) [rad].
+        """
+        before = np.full(len(self._joints), np.nan) if self._followed is None else self._followed
+        self.position, followed, self.velocity = self.position.copy(), before.copy(), self.velocity.copy()
+        self.position[places] = followed[places] = position
+        self._followed = followed
+        paces = followed[places] - before[places]
+        paces[np.isnan(paces)] = 0.0
+        for joint, value, pace in zip(self._joints[places], self.position[places].tolist(), paces.tolist()):
             joint.reset(value)
             # The other program may exceed the limits.
             joint.velocity = min(max(pace, -joint.greatest), joint.greatest)
-        self.velocity, self.acceleration = paces / self.seconds, self._rest
+        self.velocity[places], self.acceleration = paces / self.seconds, self._rest
 
     def step(self, target: np.ndarray, measured: np.ndarray | None = None) -> np.ndarray:
         """Return the next command, shape (joint,) [rad].
@@ -89,15 +96,16 @@ class Tracker:
         Parameters
         ----------
         target
-            Where the arm should be by now, shape (joint,) [rad]; a number that is not finite asks to stay.
+            Target position, shape (joint,) [rad]. A joint whose target is not finite keeps its position.
         measured
-            Where it is; the command is not led farther from there than the limits' ``lag``.
+            Measured position, shape (joint,) [rad]; the distance of the command from it stays within the ``lag`` of
+            the limits. None: the lag is not limited.
 
         """
-        lag, free = self.limits.lag, True
-        near: Sequence[float] = target if measured is None else measured.tolist()
+        free = True
+        near: Any = target if measured is None else measured.tolist()
         command = []
-        for joint, goal, place in zip(self._joints, target.tolist(), near):
+        for joint, goal, place, lag in zip(self._joints, target.tolist(), near, self._lags):
             if not isfinite(goal):
                 goal = joint.position
                 joint.clamps[POSITION] += 1

@@ -86,16 +86,19 @@ def smoothing_matrices(steps: int, smoothing: float) -> tuple[np.ndarray, np.nda
 def settling(steps: int, replan: int, smoothing: float) -> float:
     """Return the factor by which a disturbance of the motion changes from one plan to the next; above 1 it grows.
 
-    A plan of ``steps`` starts from the state of the motion, and the next one follows after ``replan`` steps: the
-    disturbance of velocity and acceleration is multiplied by a matrix with this spectral radius. A plan that ends where
-    the next one begins leaves its last state free, and oscillates.
+    A plan of ``steps`` steps starts from the state of the motion, and the next plan follows after ``replan`` steps. The
+    disturbance of velocity and acceleration is then multiplied by a matrix, whose spectral radius is returned. Plans
+    that end where the next plan begins do not constrain the state there, and the motion oscillates.
     """
     by_state, _ = smoothing_matrices(steps, smoothing)
     return float(np.abs(np.linalg.eigvals(by_state[replan - 1][1:, 1:])).max())
 
 
 class Waypoints:
-    """A plan as a motion from its start state near all its steps to rest. It is computed in the planning thread."""
+    """A plan as a motion that begins in a start state, passes near all steps and ends at rest.
+
+    The motion is computed in the planning thread.
+    """
 
     def __init__(
         self,
@@ -107,20 +110,21 @@ class Waypoints:
         limits: Limits,
         smoothing: float = 0.0,
     ) -> None:
-        """Lay a motion through a plan.
+        """Compute the motion for a plan.
 
         Parameters
         ----------
         start
-            What the plan goes out from.
+            Start state of the plan.
         steps
-            Where to be after each policy period, shape (step, joint) [rad].
+            Target positions after each policy period, shape (step, joint) [rad].
         time
-            Of the tick that the plan answers, by the plan's clock [s]; step i is due at ``time + (i + 1) * period``.
+            Time of the policy tick of the plan, by the plan's clock [s]; step i is due at ``time + (i + 1) * period``.
         period
             Policy period [s].
         limits
-            What no joint may exceed: how fast the motion may be followed, and how hard it brakes where the plan ends.
+            Limits of the joints. They determine the maximum speed along the motion, and the braking at the end of the
+            plan.
         smoothing
             Time constant of the smoothing spline, in policy periods; 0 passes through every waypoint.
 
@@ -159,7 +163,7 @@ class Waypoints:
         return min(len(self.steps), max(0, int((time - self._time) / self._period + 1e-6)))
 
     def piece(self, time: float) -> tuple[np.ndarray, float, float]:
-        """Return the quintic at a time, the relative position in it (0 to 1), and its duration [s]."""
+        """Return the quintic polynomial at a time [s], the relative time within it (0 to 1), and its duration [s]."""
         braking = time - self.end - self._period
         if braking >= 0:
             return self._pieces[-1], min(braking / self._braking, 1.0), self._braking
@@ -168,7 +172,7 @@ class Waypoints:
         return self._pieces[index], passed - index, self._period
 
     def state(self, time: float) -> State:
-        """Return the position at a time of the plan's clock [s]."""
+        """Return position, velocity and acceleration at a time of the plan's clock [s]."""
         return _state(*self.piece(time))
 
     def pace(self, time: float) -> Pace:

@@ -1,4 +1,4 @@
-"""From a bag to episodes in one pass, with no more in memory than an episode needs."""
+"""Convert a bag to episodes in one pass; memory holds about one episode at a time."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.data.bag.bag import Bag
 from vdd_ros.data.bag.bag_recording import WAITING, RecordingReader
-from vdd_ros.data.dataset import cut, refuse_none
+from vdd_ros.data.dataset import cut, require_episodes
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.spans import Span, spans_of
 
 _HELD = 8 << 20
-"""Decoded bytes over which the episodes that are complete are cut, and let go of."""
+"""Size of decoded messages above which complete episodes are cut and released [byte]."""
 _SLACK = 5 * NANOSECONDS
-"""How long after its end [ns] a message may still arrive that belongs to an episode."""
+"""Time after the end of an episode [ns] within which late messages of that episode are accepted."""
 
 
 def convert(
@@ -31,28 +31,29 @@ def convert(
     held: int = _HELD,
     waiting: int = WAITING,
 ) -> Iterator[Episode]:
-    """Yield the episodes of a bag, in their order.
+    """Yield the episodes of a bag in order.
 
     Parameters
     ----------
     path
-        The bag; also one that a killed recorder has left (`vdd recover` makes it whole).
+        The bag. A bag that a killed recorder left is accepted, too (`vdd recover` repairs it).
     contract, kinematics
-        What to read, and the kinematics that features in tool space need.
+        The contract, and the kinematics for features in tool space.
     report
-        Where to note what is dropped, and why.
+        Receives what is dropped, with the reason.
     progress
-        Told the share of the messages that are read, in [0, 1].
+        Called with the share of messages read, in [0, 1].
     held
-        Decoded bytes that may be held before complete episodes are cut. A bag that holds less is read as a whole first,
-        and its messages may lie in any order; of a larger one they may be late by 5 s, and later ones are noted.
+        Limit of decoded bytes before complete episodes are cut. A smaller bag is read completely first, and its
+        messages may have any order. In a larger bag, messages may be up to 5 s late. Later ones are reported.
     waiting
-        Bytes of pictures that may wait to be decoded until a tick needs them. What waits longer is decoded in any case.
+        Limit of bytes of images that are not decoded yet. Above the limit, images are decoded even if no tick needs
+        them.
 
     Raises
     ------
     BagError
-        There is no bag, it cannot be read, lacks a topic, has no message of one that can be used, or no episode.
+        There is no bag, it cannot be read, a topic is missing or has no usable message, or there is no episode.
 
     """
     with Bag(path, report) as bag:
@@ -64,16 +65,16 @@ def convert(
             newest = max(newest, *(int(messages.received.max()) for messages in block.values() if len(messages)), 0)
             if reader.size > limit:
                 yield from done.take(reader, newest - _SLACK)
-                # What could not be let go of is looked through again only when it is half as much again.
+                # Data that could not be released are examined again only after they have grown by half.
                 limit = held + 3 * reader.size // 2
         reader.complete()
         yield from done.take(reader, None)
         if not done.count:
-            refuse_none([], reader.recording(), contract, str(path))
+            require_episodes([], reader.recording(), contract, str(path))
 
 
 class _Done:
-    """Cuts the episodes that are complete, once each."""
+    """Cuts each complete episode once."""
 
     def __init__(self, contract: Contract, kinematics: ToolPoint | None, report: ConversionReport, bag: str) -> None:
         self._arguments = (contract, kinematics, report)
@@ -82,7 +83,7 @@ class _Done:
         self.count = 0
 
     def take(self, reader: RecordingReader, before: int | None) -> Iterator[Episode]:
-        """Yield the episodes that were settled before a time of reception [ns], or all; the reader forgets them."""
+        """Yield the episodes settled before a reception time [ns] (None: all), and drop their data from the reader."""
         contract, kinematics, report = self._arguments
         recording = reader.recording()
         for span in self._settled(

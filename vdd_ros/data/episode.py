@@ -9,37 +9,46 @@ from types import MappingProxyType
 import numpy as np
 
 from vdd_ros.common.errors import ContractError
-from vdd_ros.data.decode.frames import Rows
+from vdd_ros.data.decode.frames import Frames, Rows
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One recorded execution: at every tick, what was observed and what was then done."""
+    """One recorded execution: the observation at each policy tick, and the action taken at that tick."""
 
     observation: np.ndarray | Rows
-    """Shape (time, observation); with pictures in it held compactly, and read as an array."""
+    """Shape (time, observation). Episodes with images use a compact form that reads as an array."""
     action: np.ndarray
     """Shape (time, action): the action taken after the observation of the same row."""
     success: bool | None = None
-    """What the recording says of the outcome, if it says anything."""
+    """Recorded outcome; None if it was not recorded."""
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Anything else that the recording says of the episode: way, seed, language."""
+    """Other recorded labels of the episode: mode, seed, language instruction."""
 
     stamps: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    """Shape (time,) [ns]: the ticks; empty where it was not recorded."""
+    """Stamps of the ticks, shape (time,) [ns]; empty if they were not recorded."""
     bag: str = ''
-    """The bag that it is of."""
+    """Name of the source bag."""
     index: int = 0
-    """Its number among the episodes of the bag, from 0; the parts of one that was split share it."""
+    """Index among the episodes of the bag, from 0. Parts of a split episode have the same index."""
+    images: Mapping[str, Frames] = field(default_factory=lambda: MappingProxyType({}))
+    """Images and point clouds at the ticks by name, flat, for contracts of version 3 (`Contract.arrays`)."""
 
     def __post_init__(self) -> None:
-        """Refuse arrays that do not belong together."""
+        """Check that observation and action have the same length."""
         if self.observation.ndim != 2 or self.action.ndim != 2 or len(self.observation) != len(self.action):
             raise ContractError(
                 expected='observation and action of shape (time, size) and equal time',
                 found=f'shapes {self.observation.shape} and {self.action.shape}',
-                remedy='resample both to the ticks of the policy',
+                remedy='resample both at the policy ticks',
             )
+        for name, frames in self.images.items():
+            if len(frames) != len(self.observation):
+                raise ContractError(
+                    expected=f'an image {name} for each of {len(self.observation)} ticks',
+                    found=f'{len(frames)}',
+                    remedy='resample it to the ticks of the policy',
+                )
 
     def __len__(self) -> int:
         """Return the number of ticks."""

@@ -1,4 +1,4 @@
-"""What the topics of a contract hold in one bag, decoded."""
+"""The decoded messages of the topics of a contract in one bag."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoded
 from vdd_ros.data.decode.frames import Frames, Picture, real
 
-Word = tuple[int, int, 'str | float']
-"""One value of a signal: stamp [ns], time of reception [ns], and what it says."""
+SignalValue = tuple[int, int, 'str | float']
+"""One value of a signal: stamp [ns], reception time [ns], value."""
 
 _NEVER = -(1 << 62)
 _NOTHING: Mapping = MappingProxyType({})
@@ -22,45 +22,45 @@ _NOTHING: Mapping = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Stream:
-    """The messages of one stream, in the order of their stamps; of equal stamps, in that of their arrival."""
+    """The messages of one stream, sorted by stamp; equal stamps keep the order of arrival."""
 
     stamps: np.ndarray
-    """Shape (message,) [ns], ascending: header stamps where the type has them, else those of the bag."""
+    """Shape (message,) [ns], ascending: header stamps if the type has them, else the log times of the bag."""
     values: np.ndarray | Frames
-    """Shape (message, width); of joints [rad], in the order of the contract's joints; of images, the pictures."""
+    """Shape (message, width). Joints are in [rad] and in the order of the contract. Image streams hold `Frames`."""
     received: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    """Shape (message,) [ns]: when each was received; empty where that is not known."""
+    """Shape (message,) [ns]: reception times; empty if they are unknown."""
 
 
 @dataclass(frozen=True)
 class EpisodeMark:
-    """The start or the end of a demonstration, or what was said of it later, as the recording tells it."""
+    """A recorded event of the episode topic: start, end, label or discard."""
 
     stamp: int
     event: str
     labels: Mapping[str, str]
     received: int = 0
-    """When it was received [ns]."""
+    """Reception time [ns]."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What the topics of a contract hold in one bag, or in a part of it."""
+    """The decoded topics of a contract in one bag, or in a part of it."""
 
     measured: Stream
     commanded: Stream
     marks: tuple[EpisodeMark, ...]
     streams: Mapping[str, Stream] = field(default_factory=lambda: _NOTHING)
-    """What features with a topic of their own are made of, by the names that `sources.sources` gives."""
-    words: Mapping[str, tuple[Word, ...]] = field(default_factory=lambda: _NOTHING)
-    """By role, what `signal`, `discard`, `outcome` and `language` of `episodes` say, in the order of their stamps."""
+    """Streams of the topic features, by the names given by `sources.sources`."""
+    signals: Mapping[str, tuple[SignalValue, ...]] = field(default_factory=lambda: _NOTHING)
+    """Values of the `signal`, `discard`, `outcome` and `language` topics of `episodes`, by role, sorted by stamp."""
 
 
 class Track:
-    """Gathers the messages of one stream as they are read."""
+    """Collects the messages of one stream while they are read."""
 
     def __init__(self, name: str, width: int, *, pictures: bool = False) -> None:
-        """Start empty; the name is what complaints call it, and pictures are held as they were decoded, or as bytes."""
+        """Start empty. Reports use the name. Image tracks keep images decoded or as bytes."""
         self.name = name
         self._width = width
         self._pictures = pictures
@@ -75,19 +75,19 @@ class Track:
         self._rows: list[np.ndarray | Picture] = []
 
     def add(self, part: Decoded, report: ConversionReport) -> None:
-        """Take in messages in the order of their arrival, and note those that are not in the order of their stamps."""
+        """Add messages in the order of arrival, and report those that are not in the order of their stamps."""
         stamps = part.stamps
         if not len(stamps):
             return
         if self._cut is not None and (late := stamps < self._cut).any():
-            why = 'they came seconds after others of their time, when that episode was cut already'
+            why = 'they arrived after their episode had been cut'
             report.add('message', self.name, why, int(late.sum()), f'stamp {stamps[late][0]}')
             part = Decoded(stamps[~late], part.received[~late], part.values[~late])
             stamps = part.stamps
         before = np.maximum.accumulate(np.append(_NEVER if self.empty else self._newest, stamps))
         for wrong, why in (
-            (stamps < before[:-1], 'stamps that go back: sorted'),
-            (stamps == before[:-1], 'stamps that come again: of each, the last message counts'),
+            (stamps < before[:-1], 'stamps not in order: sorted'),
+            (stamps == before[:-1], 'repeated stamps: the last message of each is used'),
         ):
             if wrong.any():
                 report.add('note', self.name, why, int(wrong.sum()), f'{stamps[wrong][0] / NANOSECONDS:.6f} s')
@@ -104,28 +104,28 @@ class Track:
 
     @property
     def empty(self) -> bool:
-        """Whether there has never been a message."""
+        """Whether no message was ever added."""
         return self._newest is None
 
     @property
     def size(self) -> int:
-        """Bytes held; of pictures, by the newest count."""
+        """Size of the stored messages [byte]. The size of images is as of the last `count`."""
         return self._bytes
 
     def count(self) -> None:
-        """Count the bytes anew after pictures were decoded."""
+        """Update the size after images were decoded."""
         self.stream()
         held = sum(map(_size, self._rows)) if self._pictures else self._numbers[: self._count].nbytes
         self._bytes = held + 16 * self._count
 
     @property
     def waiting(self) -> list[tuple[int, Picture]]:
-        """Stamps [ns] and pictures that are not decoded, in the order of their arrival."""
+        """Stamps [ns] and images that are not decoded yet, in the order of arrival."""
         self._waiting = [item for item in self._waiting if item[1].waits]
         return self._waiting
 
     def stream(self) -> Stream:
-        """Return all that is held, in order; what is added later changes nothing of it."""
+        """Return all stored messages, sorted. Later additions do not change the result."""
         parts, self._new = self._new, []
         for part in parts:
             count, end = self._count, self._count + len(part.stamps)
@@ -145,7 +145,7 @@ class Track:
         return Stream(stamps, values, received)
 
     def _sort(self, first: int) -> None:
-        """Bring what is held in order, where messages from a place on were added."""
+        """Sort what is held after messages were added from index `first` on."""
         new = slice(max(first - 1, 0), self._count)
         step, later = np.diff(self._stamps[new]), np.diff(self._received[new])
         if not ((step < 0) | ((step == 0) & (later < 0))).any():
@@ -154,7 +154,7 @@ class Track:
         self._keep(order)
 
     def _keep(self, places: np.ndarray) -> None:
-        """Hold some of the messages alone, in another memory than that of the streams that were given out."""
+        """Keep some of the messages, in new memory: earlier results of `stream` stay unchanged."""
         self._stamps, self._received = self._stamps[places], self._received[places]
         if self._pictures:
             self._rows = [self._rows[place] for place in places.tolist()]
@@ -163,19 +163,19 @@ class Track:
         self._count = len(places)
 
     def forget(self, until: int) -> None:
-        """Let go of what is older than a stamp [ns], but for the newest before it, which may still be held."""
+        """Drop messages older than a stamp [ns], except the last message before the stamp, which may still be valid."""
         stream = self.stream()
         first = max(int(np.searchsorted(stream.stamps, until, side='left')) - 1, 0)
         self._cut = until
         while first and self._pictures and len(stream.values.decoded(np.array([first]))[1]):
-            first -= 1  # that one is no picture: an older one still stands
+            first -= 1  # it is no valid image: an older image is still in use
         if first:
             self._keep(np.arange(first, self._count))
         self.count()
 
 
 def _rows(values: np.ndarray) -> list[np.ndarray | Picture]:
-    """Return pictures one by one, as `decoders.Decoded` has them."""
+    """Return images as a list, in the form of `decoders.Decoded`."""
     return values[:, 0].tolist() if values.dtype == object else [*values]
 
 
@@ -184,7 +184,7 @@ def _size(row: np.ndarray | Picture) -> int:
 
 
 def _with_room(array: np.ndarray, count: int) -> np.ndarray:
-    """Return an array for so many rows at least: the same, or one twice as long that begins like it."""
+    """Return an array with at least `count` rows: the same one, or one of twice the size with the same content."""
     if count <= len(array):
         return array
     longer = np.empty((max(count, 2 * len(array), 64), *array.shape[1:]), array.dtype)

@@ -1,8 +1,8 @@
 """Networks over the steps of a chunk, for teachers: a temporal U-Net and a transformer.
 
-Both see a noisy chunk, its noise level, and a window of observations. The window acts by scales and shifts in every
-block (FiLM, Perez et al. 2018), which are affine in features of the window and of the noise level. The part of
-the window is the context, computed once for all network calls of a plan.
+The inputs are a noisy chunk, its noise level, and an observation window. Window and noise level modulate every block by
+scales and shifts (FiLM, Perez et al. 2018) that are affine in their features. The part of the window is the context,
+computed once for all network calls of a plan.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _GROUPS = 8
 
 
 class ChunkNetwork(nn.Module):
-    """What both have in common: features of window and noise level, and the steps of a chunk as a sequence."""
+    """Base class: features of window and noise level, and the steps of a chunk as a sequence."""
 
     def __init__(self, settings: TrunkSettings, shape: PolicyShape, modulations: int) -> None:
-        """Prepare so many numbers that modulate the blocks."""
+        """Create the layers; ``modulations`` is the number of modulation values of all blocks."""
         super().__init__()
         width = 2 * settings.width
         self.encoder = WindowEncoder(settings)
@@ -36,7 +36,7 @@ class ChunkNetwork(nn.Module):
         self._steps = shape.steps
 
     def encode(self, observation: Float[Tensor, 'batch horizon obs']) -> Float[Tensor, 'batch context']:
-        """Compute the part of the window in what modulates the blocks."""
+        """Compute the part of the modulation that depends on the window."""
         return self.by_window(self.window(self.encoder(observation).flatten(start_dim=1)))
 
     def answer(
@@ -45,7 +45,7 @@ class ChunkNetwork(nn.Module):
         chunk: Float[Tensor, '*sample batch action'],
         level: Float[Tensor, '*sample batch level'],
     ) -> Float[Tensor, '*sample batch action']:
-        """Evaluate the network of noisy chunks, flattened, and embedded noise levels, about encoded windows."""
+        """Evaluate the network for flattened noisy chunks and embedded noise levels, given encoded windows."""
         modulation = (context + self.by_noise(self.noise(level))).flatten(end_dim=-2)
         steps = chunk.unflatten(-1, (self._steps, -1)).flatten(end_dim=-3)
         return self.over_steps(steps, modulation).flatten(start_dim=1).unflatten(0, chunk.shape[:-1])
@@ -53,15 +53,15 @@ class ChunkNetwork(nn.Module):
     def over_steps(
         self, steps: Float[Tensor, 'batch step action'], modulation: Float[Tensor, 'batch modulation']
     ) -> Float[Tensor, 'batch step action']:
-        """Evaluate the network of chunks as sequences."""
+        """Evaluate the network for chunks as sequences."""
         raise NotImplementedError
 
 
 class ConvolutionBlock(nn.Module):
-    """Two convolutions over the steps, with FiLM between them and a way around (Chi et al. 2023)."""
+    """Two convolutions over the steps, with FiLM between them and a residual connection (Chi et al. 2023)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
-        """Build one block."""
+        """Create one block."""
         super().__init__()
         groups = next(count for count in range(min(_GROUPS, outputs), 0, -1) if outputs % count == 0)
         self.first = nn.Conv1d(inputs, outputs, kernel, padding=kernel // 2)
@@ -71,7 +71,7 @@ class ConvolutionBlock(nn.Module):
         self.around = nn.Identity() if inputs == outputs else nn.Conv1d(inputs, outputs, 1)
         self.activation = nn.SiLU()
         self.modulations = 2 * outputs
-        """Numbers that modulate it: a scale and a shift for each channel."""
+        """Number of modulation values: a scale and a shift for each channel."""
 
     def forward(
         self, stream: Float[Tensor, 'batch channel step'], modulation: Float[Tensor, 'batch modulation']
@@ -83,21 +83,21 @@ class ConvolutionBlock(nn.Module):
 
 
 class TemporalUnet(ChunkNetwork):
-    """A U-Net of convolutions over the steps of a chunk (Chi et al. 2023, the diffusion policy's CNN).
+    """A U-Net of convolutions over the steps of a chunk (Chi et al. 2023, the CNN of Diffusion Policy).
 
-    Two blocks at each resolution, down and up again; half as many steps and twice as many channels at each below. A
+    Two blocks at each resolution, down and up again. Each lower resolution has half the steps and twice the channels. A
     chunk is padded with zeros to a length that can be halved that often.
     """
 
     def __init__(self, settings: TrunkSettings, shape: PolicyShape) -> None:
-        """Build it with `settings.depth` resolutions."""
+        """Create a network with `settings.depth` resolutions."""
         action = shape.action_size // shape.steps
         channels = [settings.width * 2**level for level in range(settings.depth)]
         sizes = list(zip([action, *channels], channels))
         down = [_pair(inputs, outputs, settings.kernel) for inputs, outputs in sizes]
         middle = _pair(channels[-1], channels[-1], settings.kernel)
         up = [_pair(2 * channels[level + 1], channels[level], settings.kernel) for level in range(settings.depth - 1)]
-        up.reverse()  # the lowest first
+        up.reverse()  # lowest first
         blocks = [block for pair in (*down, middle, *up) for block in pair]
         super().__init__(settings, shape, sum(block.modulations for block in blocks))
         self.down, self.middle, self.up = (
@@ -118,7 +118,7 @@ class TemporalUnet(ChunkNetwork):
         self._padding = -shape.steps % 2 ** (settings.depth - 1)
 
     def over_steps(self, steps: Tensor, modulation: Tensor) -> Tensor:
-        """Go down and up through the resolutions."""
+        """Apply the blocks down and up through the resolutions."""
         parts = iter(modulation.split(self._sizes, dim=-1))
         stream = nn.functional.pad(steps.transpose(1, 2), (0, self._padding))
         skipped = []
@@ -143,7 +143,7 @@ class ModulatedBlock(nn.Module):
     """Attention among all steps and feed-forward, each scaled, shifted and gated (adaLN, Peebles and Xie 2023)."""
 
     def __init__(self, width: int, heads: int) -> None:
-        """Build one block."""
+        """Create one block."""
         super().__init__()
         self.attention_norm = nn.LayerNorm(width, elementwise_affine=False)
         self.projection = nn.Linear(width, 3 * width)
@@ -158,8 +158,8 @@ class ModulatedBlock(nn.Module):
         """Evaluate the block."""
         scale, shift, gate, wide, moved, passed = modulation[:, None].chunk(6, dim=-1)
         parts = self.projection(self.attention_norm(tokens) * (1 + scale) + shift)
-        asked, key, value = parts.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(dim=0)
-        attended = nn.functional.scaled_dot_product_attention(asked, key, value)
+        queries, key, value = parts.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(dim=0)
+        attended = nn.functional.scaled_dot_product_attention(queries, key, value)
         tokens = tokens + gate * self.output(attended.transpose(1, 2).flatten(start_dim=-2))
         return tokens + passed * self.feedforward(self.feedforward_norm(tokens) * (1 + wide) + moved)
 
@@ -168,7 +168,7 @@ class ChunkTransformer(ChunkNetwork):
     """A transformer with a token for each step of a chunk, modulated by window and noise level (DiT)."""
 
     def __init__(self, settings: TrunkSettings, shape: PolicyShape) -> None:
-        """Build `settings.depth` blocks, which begin as the identity."""
+        """Create `settings.depth` blocks, initialised to the identity."""
         width, action = settings.width, shape.action_size // shape.steps
         super().__init__(settings, shape, (6 * settings.depth + 2) * width)
         self.step = nn.Linear(action, width)
@@ -182,7 +182,7 @@ class ChunkTransformer(ChunkNetwork):
         self._width = width
 
     def over_steps(self, steps: Tensor, modulation: Tensor) -> Tensor:
-        """Let the steps attend to each other."""
+        """Apply the blocks, with attention among all steps."""
         *blocks, last = modulation.split([6 * self._width] * len(self.blocks) + [2 * self._width], dim=-1)
         tokens = self.step(steps) + self.position
         for block, part in zip(self.blocks, blocks):
@@ -192,7 +192,7 @@ class ChunkTransformer(ChunkNetwork):
 
 
 def build_chunk_network(settings: TrunkSettings, shape: PolicyShape) -> ChunkNetwork:
-    """Build the network over the steps of a chunk that the settings name."""
+    """Create the network over the steps of a chunk according to the settings."""
     return (TemporalUnet if settings.kind == 'unet' else ChunkTransformer)(settings, shape)
 
 
@@ -201,7 +201,7 @@ def _pair(inputs: int, outputs: int, kernel: int) -> list[ConvolutionBlock]:
 
 
 def _silent(layer: nn.Module) -> nn.Module:
-    """Let a layer begin with nothing to say, so that a network begins at its preconditioning."""
+    """Initialise a layer to zero output, so that a network starts at its preconditioning."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

@@ -1,4 +1,4 @@
-"""What a policy is worth without a simulator, by demonstrations it never saw: likelihood, regions, energy scores."""
+"""Evaluate a policy on held-out demonstrations without a simulator: likelihood, calibration, energy scores."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from torch import Tensor
 from vdd_ros.learning.diffusion.teacher import Teacher
 from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
 from vdd_ros.learning.mixture.student import Student
+from vdd_ros.learning.observation import AnyWindows
 from vdd_ros.learning.training import WindowSource
 
 _SHARES = (0.5, 0.9)
 _WIDEST, _FACTORS, _DEARER = 2.0, 51, 0.25
-_WINDOWS = 1024
+_WINDOWS, _SEEN_WINDOWS = 1024, 128
 SAMPLED_WINDOWS = 256
-"""Windows that are judged by samples."""
+"""Number of windows evaluated with samples."""
 SAMPLES = 16
-"""Actions that are sampled in each."""
+"""Number of sampled actions per window."""
 _TEACHER_SAMPLES = 8
 
 
 @torch.no_grad()
 def judge(mixture: GaussianMixture, action: Float[Tensor, 'batch action']) -> dict[str, float]:
-    """Judge mixtures by the held-out actions that they should have foretold.
+    """Evaluate mixtures on held-out actions.
 
     Returns
     -------
     dict
-        ``held_out_log_likelihood`` for each window, in normalised units [nat]; ``gating_entropy`` [nat]; ``experts``;
-        ``usage_N``, the mean gating of each expert, and the least of them, ``least_used_expert``;
-        ``calibration_50`` and ``calibration_90``, see `calibration`.
+        ``held_out_log_likelihood`` per window, in normalised units [nat]; ``gating_entropy`` [nat]; ``experts``;
+        ``usage_N``, the mean gating of each expert, and their minimum ``least_used_expert``; ``calibration_50`` and
+        ``calibration_90``, see `calibration`.
 
     """
     usage = mixture.log_gating.exp().mean(dim=0).tolist()
@@ -49,29 +50,30 @@ def judge(mixture: GaussianMixture, action: Float[Tensor, 'batch action']) -> di
 
 
 def calibration(mixture: GaussianMixture, action: Float[Tensor, 'batch action'], share: float) -> float:
-    """Return which share of the actions lies in the ellipsoids that should hold `share` of them.
+    """Return the share of actions within the ellipsoids of nominal probability `share`.
 
-    Actions are counted for every expert by its responsibility. Then the expected value is `share` itself, however
-    much the experts overlap, since ``E_a sum_z q(z|s,a) [a in E_z] = sum_z q(z|s) q(E_z|s,z)``; counting each action
-    for its most responsible expert alone would favour near ones. Less means covariances that are too narrow.
+    Each action counts for every expert with its responsibility. The expected value is then `share`, regardless of the
+    overlap of experts, since ``E_a sum_z q(z|s,a) [a in E_z] = sum_z q(z|s) q(E_z|s,z)``. Assigning each action to its
+    most responsible expert would be biased towards close ones. Smaller values mean too narrow covariances.
     """
     distance = mixture.covariance.mahalanobis(action[..., None, :] - mixture.mean)
-    # The distribution function of chi-square with as many degrees of freedom as dimensions.
+    # Chi-square distribution function with the number of dimensions as degrees of freedom.
     within = torch.special.gammainc(distance.new_tensor(action.shape[-1] / 2), distance / 2) <= share
     return float((mixture.log_responsibility(action).exp() * within).sum(dim=-1).mean())
 
 
 @torch.no_grad()
 def widening_of(mixture: GaussianMixture, action: Float[Tensor, 'batch action']) -> float:
-    """Return the factor on all standard deviations by which regions hold what they should of held-out actions.
+    """Return the factor on all standard deviations that calibrates the regions on held-out actions.
 
-    One number, fitted after learning (as the temperature of Guo et al. 2017): means that were learned from few
-    demonstrations are off in others by more than the residuals of those say. Never below one, since regions are too
-    wide by a floor that was chosen; never so far that the actions get less likely by more than a quarter of a nat.
+    The factor is fitted after training, like the temperature of Guo et al. (2017): means learned from few
+    demonstrations have larger errors on held-out actions than on training actions. The factor is at least one, since
+    regions that are too wide result from the chosen floor. It is limited so that the log-likelihood of the actions
+    decreases by at most 0.25 nats.
     """
     distance = mixture.covariance.mahalanobis(action[..., None, :] - mixture.mean)
     size = action.shape[-1]
-    # The distribution functions of chi-square at each factor, and what is left of the density.
+    # Chi-square distribution functions at each factor, and the remaining density.
     half, base = distance.new_tensor(size / 2), mixture.log_gating - 0.5 * mixture.covariance.log_determinant()
     found = []
     for factor in torch.linspace(1.0, _WIDEST, _FACTORS, dtype=torch.float64).tolist():
@@ -87,10 +89,10 @@ def widening_of(mixture: GaussianMixture, action: Float[Tensor, 'batch action'])
 def energy_score(
     samples: Float[Tensor, 'sample batch action'], action: Float[Tensor, '*draw batch action']
 ) -> Float[Tensor, '*draw batch']:
-    """Return ``E|X - a| - E|X - X'| / 2`` of samples X of a policy, for each action a; less is better.
+    """Return ``E|X - a| - E|X - X'| / 2`` of samples X of a policy, for each action a; lower is better.
 
-    A strictly proper score that needs samples alone (Gneiting and Raftery 2007, eq. 22), so that it compares policies
-    with and without a likelihood. The estimate has no bias at any number of samples above one.
+    A strictly proper score that only needs samples (Gneiting and Raftery 2007, eq. 22). It can therefore compare
+    policies with and without a likelihood. The estimate is unbiased for more than one sample.
     """
     apart = samples.reshape(len(samples), *[1] * (action.ndim - 2), *samples.shape[1:]) - action
     return apart.norm(dim=-1).mean(dim=0) - _own_distance(samples) / 2
@@ -99,12 +101,12 @@ def energy_score(
 def energy_distance(
     samples: Float[Tensor, 'sample batch action'], others: Float[Tensor, 'other batch action']
 ) -> Float[Tensor, 'batch']:
-    """Return ``2 E|X - Y| - E|X - X'| - E|Y - Y'|``, zero if and only if both are samples of one distribution."""
+    """Return ``2 E|X - Y| - E|X - X'| - E|Y - Y'|``; its mean is zero if and only if both distributions are equal."""
     return 2 * energy_score(samples, others).mean(dim=0) - _own_distance(others)
 
 
 def _own_distance(samples: Float[Tensor, 'sample batch action']) -> Float[Tensor, 'batch']:
-    """Return the mean distance of two different samples."""
+    """Return the mean distance between different samples."""
     count = len(samples)
     total = torch.cdist(*[samples.movedim(0, -2)] * 2, compute_mode='donot_use_mm_for_euclid_dist').sum(dim=(-1, -2))
     return total / (count * (count - 1))
@@ -112,7 +114,7 @@ def _own_distance(samples: Float[Tensor, 'sample batch action']) -> Float[Tensor
 
 @torch.no_grad()
 def drawn(mixture: GaussianMixture, count: int, generator: torch.Generator) -> Float[Tensor, 'sample batch action']:
-    """Draw actions of every mixture of a batch."""
+    """Sample actions from every mixture of a batch."""
     shape = (count, len(mixture.log_gating))
     options = {'generator': generator, 'dtype': mixture.mean.dtype, 'device': mixture.mean.device}
     noise = torch.randn(*shape, mixture.covariance.noise_size, **options)
@@ -122,12 +124,12 @@ def drawn(mixture: GaussianMixture, count: int, generator: torch.Generator) -> F
 @torch.no_grad()
 def drawn_by_teacher(
     teacher: Teacher,
-    observation: Float[Tensor, 'batch horizon obs'],
+    observation: AnyWindows,
     count: int,
     generator: torch.Generator,
     calls: int | None = None,
 ) -> Float[Tensor, 'sample batch action']:
-    """Draw actions of a teacher for every window of a batch, by so many network calls, or as many as it ships with."""
+    """Sample actions of a teacher for every window of a batch, with `calls` network calls (default: its own)."""
     options = {'generator': generator, 'dtype': observation.dtype, 'device': observation.device}
     shape = (teacher.noise_draws(calls), count, len(observation), teacher.shape.action_size)
     return teacher.sample(observation, torch.randn(shape, **options), calls)
@@ -135,12 +137,19 @@ def drawn_by_teacher(
 
 @dataclass(frozen=True)
 class _Sample:
-    observation: Tensor
+    observation: AnyWindows
     action: Tensor
+
+    @classmethod
+    def of(cls, source: WindowSource, generator: torch.Generator) -> _Sample:
+        """Draw windows for the evaluation; fewer windows if they have images, since encoding takes most of the time."""
+        observation, action = source.draw(_WINDOWS, generator)
+        count = _WINDOWS if isinstance(observation, Tensor) else _SEEN_WINDOWS
+        return cls(observation[:count], action[:count])
 
 
 class StudentEvaluation:
-    """Evaluates a student while it learns, on the same windows and with the same noise every time."""
+    """Evaluates a student during training, on fixed windows with fixed noise."""
 
     def __init__(
         self,
@@ -150,14 +159,14 @@ class StudentEvaluation:
         seed: int,
         device: torch.device,
     ) -> None:
-        """Draw the windows that are evaluated, and the teacher's actions in some of them."""
+        """Select the windows, and sample actions of the teacher for some of them."""
         self._seed, self._device = seed, device
         generator = torch.Generator(device).manual_seed(seed)
-        self._learned_from = _Sample(*learned_from.draw(_WINDOWS, generator))
-        self._held_out = _Sample(*held_out.draw(_WINDOWS, generator))
+        self._learned_from = _Sample.of(learned_from, generator)
+        self._held_out = _Sample.of(held_out, generator)
         self._teacher: Tensor | None = None
         self.teacher_energy_score: float | None = None
-        """That of the teacher on the same held-out actions: what a student that equals it would have."""
+        """Energy score of the teacher on the same held-out actions, as a reference for the student."""
         if teacher is not None:
             window = self._held_out.observation[:SAMPLED_WINDOWS]
             self._teacher = drawn_by_teacher(teacher, window, _TEACHER_SAMPLES, generator)
@@ -166,10 +175,10 @@ class StudentEvaluation:
 
     @torch.no_grad()
     def __call__(self, student: Student) -> dict[str, float]:
-        """Return the figures.
+        """Return the metrics.
 
-        ``training_log_likelihood`` and ``held_out_log_likelihood`` [nat] under the same weights; ``calibration_50`` and
-        ``calibration_90``; ``energy_score`` against held-out actions, and ``energy_distance`` to the teacher.
+        ``training_log_likelihood`` and ``held_out_log_likelihood`` [nat] with the same weights; ``calibration_50`` and
+        ``calibration_90``; ``energy_score`` on held-out actions, and ``energy_distance`` to the teacher.
         """
         part, held_out = self._learned_from, self._held_out
         mixture = student(held_out.observation)
@@ -187,20 +196,20 @@ class StudentEvaluation:
 
 
 class TeacherEvaluation:
-    """Evaluates a teacher while it learns: the denoising loss of held-out windows at the same noise every time."""
+    """Evaluates a teacher during training: denoising loss of held-out windows with fixed noise."""
 
     def __init__(self, learned_from: WindowSource, held_out: WindowSource, seed: int, device: torch.device) -> None:
-        """Draw the windows that are evaluated."""
+        """Select the windows."""
         self._seed, self._device = seed, device
         generator = torch.Generator(device).manual_seed(seed)
         self._parts: Mapping[str, _Sample] = {
-            'training_loss': _Sample(*learned_from.draw(_WINDOWS, generator)),
-            'held_out_loss': _Sample(*held_out.draw(_WINDOWS, generator)),
+            'training_loss': _Sample.of(learned_from, generator),
+            'held_out_loss': _Sample.of(held_out, generator),
         }
 
     @torch.no_grad()
     def __call__(self, teacher: Teacher) -> dict[str, float]:
-        """Return ``training_loss`` and ``held_out_loss`` under the same weights."""
+        """Return ``training_loss`` and ``held_out_loss`` with the same weights."""
         return {
             name: float(
                 teacher.loss(part.observation, part.action, torch.Generator(self._device).manual_seed(self._seed))
@@ -209,7 +218,7 @@ class TeacherEvaluation:
         }
 
     def energy_score(self, teacher: Teacher) -> float:
-        """Return the energy score of the teacher's actions against held-out ones."""
+        """Return the energy score of the teacher on held-out actions."""
         held_out = self._parts['held_out_loss']
         generator = torch.Generator(self._device).manual_seed(self._seed)
         window = held_out.observation[:SAMPLED_WINDOWS]

@@ -1,4 +1,4 @@
-"""From trained networks to ONNX: normalisation included, so that one call maps measured units to experts."""
+"""Export trained networks to ONNX, including normalisation: one call maps measured units to experts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import logging
 import math
 import warnings
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vdd_ros.learning.diffusion.denoiser import Denoiser
+from vdd_ros.learning.diffusion.teacher import Teacher
 from vdd_ros.learning.mixture.student import Student
 from vdd_ros.learning.networks import CausalTransformerTrunk, MlpTrunk, PolicyShape
+from vdd_ros.learning.vision import VisionEncoder
 from vdd_ros.policy.normalization import Normalizer, Normalizers
 
-# The exporter takes a size of one for a constant.
+# The exporter treats a size of one as a constant.
 _BATCH = 2
 
 
@@ -25,33 +28,37 @@ def export_student(student: Student, normalizers: Normalizers) -> bytes:
     """Return a model ``observation -> log_gating, mean, spread``.
 
     Observations, shape (batch, observation_horizon, observation), and means, shape (batch, expert x
-    prediction_horizon x action), are in the units of the contract. ``spread``, shape (batch, expert x parameter), is
-    what the covariances are made of, as the heads give it: `experts.covariance_of` makes them, for who asks. Retired
-    experts are left out. Outputs are flat, since a shape costs as much as a layer of a small network.
+    prediction_horizon x action), are in the units of the contract. ``spread``, shape (batch, expert x parameter),
+    contains the covariance parameters of the heads, which `experts.covariance_of` converts. Retired experts are
+    removed. Outputs are flat, because a reshape costs as much as a layer of a small network.
+
+    With images there is an input ``image_NAME`` for each, shape (batch, observation_horizon, height, width, channel),
+    uint8 or int16, and an output ``features``, shape (batch, observation_horizon, feature).
     """
-    window = torch.zeros(_BATCH, student.shape.observation_horizon, student.shape.observation_size)
-    return _export(
-        _StudentInUnits(student.compact(), normalizers),
-        (window,),
-        names=('observation',),
-        outputs=('log_gating', 'mean', 'spread'),
-        batched=('observation',),
-    )
+    student, shape = student.compact(), student.shape
+    outputs = ('log_gating', 'mean', 'spread')
+    if student.vision is None:
+        return _of_windows(_StudentInUnits(student, shape, normalizers), shape, outputs)
+    inner = _StudentInUnits(student, shape.encoded(student.vision.size), _encoded(normalizers, student.vision.size))
+    return _of_windows(_Seeing(student.vision, inner, features=True), shape, (*outputs, 'features'))
 
 
-def export_denoiser(denoiser: Denoiser, normalizers: Normalizers, shape: PolicyShape) -> tuple[bytes, bytes]:
-    """Return a model ``observation -> context``, called once for a plan, and one ``noisy, sigma, context -> clean``.
+def export_teacher(teacher: Teacher, normalizers: Normalizers) -> tuple[bytes, bytes]:
+    """Return a model ``observation -> context``, called once per plan, and one ``noisy, sigma, context -> clean``.
 
-    Actions, shape (batch, chunk), are in normalised units, in which noise levels are meant; observations, shape
-    (batch, observation_horizon, observation), are in the units of the contract. The context is flat, shape
-    (batch, context).
+    Actions, shape (batch, chunk), and noise levels are in normalised units. Observations, shape (batch,
+    observation_horizon, observation), are in the units of the contract. The context is flat, shape
+    (batch, context). Images are inputs of the first model, as in `export_student`.
     """
-    window = torch.zeros(_BATCH, shape.observation_horizon, shape.observation_size)
-    encoder = _EncoderInUnits(denoiser, normalizers)
+    denoiser, vision, shape = teacher.denoiser, teacher.vision, teacher.shape
+    features = 0 if vision is None else vision.size
+    encoder: nn.Module = _EncoderInUnits(denoiser, _encoded(normalizers, features))
     with torch.no_grad():
-        context = denoiser.encode(window)
+        context = denoiser.encode(torch.zeros(_BATCH, shape.observation_horizon, shape.observation_size + features))
         flat = context.flatten(start_dim=1)
-    encoding = _export(encoder, (window,), names=('observation',), outputs=('context',), batched=('observation',))
+    if vision is not None:
+        encoder = _Seeing(vision, encoder)
+    encoding = _of_windows(encoder, shape, ('context',))
     answering = _export(
         _AnswerOfContext(denoiser, context.shape[1:]),
         (torch.zeros(_BATCH, shape.action_size), torch.tensor(1.0), flat),
@@ -62,8 +69,75 @@ def export_denoiser(denoiser: Denoiser, normalizers: Normalizers, shape: PolicyS
     return encoding, answering
 
 
+def _of_windows(module: nn.Module, shape: PolicyShape, outputs: tuple[str, ...]) -> bytes:
+    """Export a network whose inputs are windows of numbers and images."""
+    window = torch.zeros(_BATCH, shape.observation_horizon, shape.observation_size)
+    images = [
+        torch.zeros(
+            *(_BATCH, shape.observation_horizon, each.height, each.width, each.channels),
+            dtype=torch.int16 if each.depth else torch.uint8,
+        )
+        for each in shape.images
+    ]
+    names = ('observation', *(f'image_{each.name}' for each in shape.images))
+    return _export(module, (window, *images), names=names, outputs=outputs, batched=names)
+
+
+def _encoded(normalizers: Normalizers, features: int) -> Normalizers:
+    """Return the normalisers of observations with features of images among the numbers, which stay as they are."""
+    given = normalizers.observation
+    offset, scale = np.append(given.offset, np.zeros(features)), np.append(given.scale, np.ones(features))
+    return Normalizers(Normalizer(offset, scale), normalizers.action)
+
+
+class _Seeing(nn.Module):
+    """Puts an encoder of images before a network over windows of numbers."""
+
+    def __init__(self, vision: VisionEncoder, inner: nn.Module, *, features: bool = False) -> None:
+        super().__init__()
+        self.vision, self.inner, self._gives_features = _for_export(vision), inner, features
+
+    def forward(self, observation: Tensor, *images: Tensor) -> tuple[Tensor, ...]:
+        named = {shape.name: image for shape, image in zip(self.vision.images, images)}
+        features = self.vision.encode(named)
+        found = self.inner(torch.cat([observation, features], dim=-1))
+        return (*found, features) if self._gives_features else found
+
+
+class ExportedGroupNorm(nn.Module):
+    """A group normalisation by the operators that onnxruntime evaluates fastest, with equal results.
+
+    The exporter would write scale and shift as two operators, and read the shape of the maps in every call.
+    """
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        """Copy the weights of a trained normalisation."""
+        super().__init__()
+        self.groups, self.eps = norm.num_groups, norm.eps
+        self.weight, self.bias = norm.weight, norm.bias
+        self.register_buffer('mean', torch.zeros(norm.num_channels))
+        self.register_buffer('variance', torch.ones(norm.num_channels))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Normalise maps of shape (batch, channel, row, column)."""
+        unit = nn.functional.instance_norm(maps.unflatten(1, (self.groups, -1)).flatten(2), eps=self.eps)
+        return nn.functional.batch_norm(
+            unit.reshape(-1, *maps.shape[1:]), self.mean, self.variance, self.weight, self.bias, eps=0.0
+        )
+
+
+def _for_export(vision: VisionEncoder) -> VisionEncoder:
+    """Return a copy of an encoder with `ExportedGroupNorm` in place of group normalisation."""
+    vision = copy.deepcopy(vision)
+    for module in list(vision.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.GroupNorm):
+                setattr(module, name, ExportedGroupNorm(child))
+    return vision
+
+
 class _Affine(nn.Module):
-    """A normaliser as the first step of a network."""
+    """A normalizer as the first layer of a network."""
 
     def __init__(self, normalizer: Normalizer) -> None:
         super().__init__()
@@ -75,15 +149,15 @@ class _Affine(nn.Module):
 
 
 class _StudentInUnits(nn.Module):
-    """A student with as few operations as its answer takes: at batch one, each costs more than its arithmetic.
+    """A student with a minimum number of operations: at batch size one, the overhead of each exceeds its arithmetic.
 
-    What is affine is folded into one layer: the normalisation of observations with an MLP's encoder and first layer,
-    all heads with each other and with the denormalisation of actions.
+    Affine operations are merged into one layer: the normalisation of observations with the encoder and first layer of
+    an MLP, and all heads with each other and with the denormalisation of actions.
     """
 
-    def __init__(self, student: Student, normalizers: Normalizers) -> None:
+    def __init__(self, student: Student, shape: PolicyShape, normalizers: Normalizers) -> None:
         super().__init__()
-        settings, shape = student.settings, student.shape
+        settings = student.settings
         self.features = _features(student.trunk, shape, normalizers)
         self.own = None if student.gating_trunk is None else _features(student.gating_trunk, shape, normalizers)
         self.gating = student.gating_head if self.own is not None else None
@@ -92,7 +166,7 @@ class _StudentInUnits(nn.Module):
         offset = torch.as_tensor(normalizers.action.offset, dtype=torch.float32).repeat(settings.experts * self.steps)
         mean = student.mean_head
         parts = [(mean.weight * scale[:, None], mean.bias * scale + offset)]
-        # By expert, scales first: one expert's row of the output is one expert's covariance.
+        # Grouped by expert, scales first: one row of the output is the covariance of one expert.
         spread = [(head.weight, head.bias) for head in (student.scale_head, student.factor_head) if head is not None]
         weights, biases = ([part.unflatten(0, (self.experts, -1)) for part in each] for each in zip(*spread))
         parts.append((torch.cat(weights, dim=1).flatten(end_dim=1), torch.cat(biases, dim=1).flatten()))
@@ -114,7 +188,7 @@ class _StudentInUnits(nn.Module):
 
 
 class _MlpFeatures(nn.Module):
-    """Layers without query, from observations in the units of the contract; the first has all that is affine in it."""
+    """The layers without query, for observations in the units of the contract; the first includes all affine maps."""
 
     def __init__(self, trunk: MlpTrunk, shape: PolicyShape, normalizers: Normalizers) -> None:
         super().__init__()
@@ -123,7 +197,7 @@ class _MlpFeatures(nn.Module):
 
     @torch.no_grad()
     def _fold(self, shape: PolicyShape, observation: _Affine) -> nn.Linear:
-        # In double precision, since windows differ by little where they stand far from zero.
+        # In double precision, since windows far from zero differ by little.
         size = shape.observation_horizon * shape.observation_size
         trunk, observation = copy.deepcopy(self.trunk).double(), observation.double()
         rows = torch.cat([torch.zeros(1, size), torch.eye(size)]).double().unflatten(1, (-1, shape.observation_size))
@@ -138,10 +212,10 @@ class _MlpFeatures(nn.Module):
 
 
 class _TransformerFeatures(nn.Module):
-    """Blocks without query, from observations in the units of the contract.
+    """The blocks without query, for observations in the units of the contract.
 
-    Tokens of all windows lie in one matrix, (batch x token, width), so that biases are added in the products; the last
-    block computes the last token alone, whose features are asked for.
+    Tokens of all windows are in one matrix, (batch x token, width), so that biases are part of the products. The last
+    block computes only the last token, which provides the features.
     """
 
     def __init__(self, trunk: CausalTransformerTrunk, shape: PolicyShape, normalizers: Normalizers) -> None:
@@ -175,7 +249,7 @@ class _TransformerFeatures(nn.Module):
 
 @torch.no_grad()
 def _scaled_query(projection: nn.Linear, scale: float) -> nn.Linear:
-    """Return a projection to queries, keys and values whose queries are scaled as attention asks for."""
+    """Return a projection to queries, keys and values with the scale of attention included in the queries."""
     scaled = copy.deepcopy(projection)
     for rows in (scaled.weight, scaled.bias):
         rows[: projection.in_features] *= scale
@@ -206,6 +280,11 @@ class _AnswerOfContext(nn.Module):
         return self.denoiser.answer(context.reshape(-1, *self._context), noisy, sigma)
 
 
+def _dynamic(module: nn.Module, shapes: tuple) -> tuple:
+    """Return which axes vary, in the structure of the arguments: images are one argument of variable length."""
+    return (shapes[0], shapes[1:]) if isinstance(module, _Seeing) else shapes
+
+
 def _export(
     module: nn.Module,
     inputs: tuple[Tensor, ...],
@@ -219,7 +298,7 @@ def _export(
     level = exporter.level
     exporter.setLevel(logging.ERROR)
     try:
-        # The exporter tells its progress on stdout, and warns of what it lacks for networks that are not these.
+        # The exporter prints progress to stdout, and warns about operators that these networks do not use.
         with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter('ignore')
             program = torch.onnx.export(
@@ -227,7 +306,7 @@ def _export(
                 inputs,
                 input_names=list(names),
                 output_names=list(outputs),
-                dynamic_shapes=tuple({0: batch} if name in batched else None for name in names),
+                dynamic_shapes=_dynamic(module, tuple({0: batch} if name in batched else None for name in names)),
                 dynamo=True,
                 verbose=False,
             )

@@ -1,4 +1,4 @@
-"""Offline learning: demonstrations to a teacher's artifact, and that to a student's."""
+"""Training jobs: from demonstrations to the artifact of a teacher, and from a teacher to the artifact of a student."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from vdd_ros.learning.calibration import calibrate
 from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
 from vdd_ros.learning.distillation.distiller import Distiller
 from vdd_ros.learning.distillation.external import ExternalScore, score_in_normalized_units
-from vdd_ros.learning.distillation.labels import Labels, displaced
+from vdd_ros.learning.distillation.labels import LabelledWindows, Labels, displaced
+from vdd_ros.learning.distillation.objective import Score
 from vdd_ros.learning.distillation.rounds import Rounds, Simulator, TorchPolicy
 from vdd_ros.learning.distillation.start import place_experts, start_from_teacher
 from vdd_ros.learning.evaluation import (
@@ -37,22 +38,29 @@ from vdd_ros.learning.evaluation import (
     judge,
     widening_of,
 )
-from vdd_ros.learning.export import export_denoiser, export_student
+from vdd_ros.learning.export import export_student, export_teacher
+from vdd_ros.learning.image_windows import EncodedImages, ImageWindows, Seeing
 from vdd_ros.learning.learning_settings import LearningSettings, load_settings, preset
 from vdd_ros.learning.mixture.student import Student, StudentSettings
-from vdd_ros.learning.networks import PolicyShape
+from vdd_ros.learning.networks import ImageShape, PolicyShape
 from vdd_ros.learning.processor import has_bfloat16, keep_freed_memory
+from vdd_ros.learning.ranks import Ranks, Sharing, joined
 from vdd_ros.learning.runs import Run, checkpoint_path, run_path
-from vdd_ros.learning.selection import Selection
-from vdd_ros.learning.training import Ema, Learner, SingleLoss, fit
+from vdd_ros.learning.selection import Evaluate, Selection
+from vdd_ros.learning.training import Checkpoint, Ema, Learner, Monitoring, SingleLoss, fit
 from vdd_ros.learning.verdict import odd_ones, verdict_of
+from vdd_ros.learning.vision import VisionEncoder, VisionSettings
 from vdd_ros.policy.artifact import Artifact, Manifest, load_artifact, normalizer_entries, save_artifact
+from vdd_ros.policy.expert_matching import Behaviour, match_experts
+from vdd_ros.policy.labels import Labels as Names
+from vdd_ros.policy.labels import load_labels, save_labels
 from vdd_ros.policy.normalization import Normalizers
 
 Module = TypeVar('Module', bound=torch.nn.Module)
 
 _REPORTS = 100
 _JUDGED_WINDOWS = 4096
+_MATCHED_WINDOWS = 8192
 
 _SHOWN = {
     'loss': 'loss',
@@ -65,12 +73,12 @@ _SHOWN = {
     'energy_distance': 'to teacher',
     'experts': 'experts',
 }
-"""What of the metrics a terminal shows, and under which name."""
+"""The metrics shown in a terminal, with their labels."""
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What all trainings of one call have in common."""
+    """The common parts of all trainings in one call."""
 
     demonstrations: Demonstrations
     output: Path
@@ -80,64 +88,122 @@ class _Job:
     cancelled: Callable[[], bool]
 
     @property
+    def ranks(self) -> Ranks:
+        """The processes that train together: those launched by torchrun, or only this process."""
+        return joined(device_of(self.settings).type)
+
+    @property
+    def sharing(self) -> Sharing:
+        return Sharing(self.ranks, self.settings.accumulation)
+
+    @property
     def contract(self) -> Contract:
         return self.demonstrations.contract
 
     @property
     def device(self) -> torch.device:
-        return device_of(self.settings)
+        return self.ranks.device or device_of(self.settings)
 
     @property
     def mixed(self) -> bool:
         return mixed_precision(self.settings, self.device)
 
+    def continued(self, networks: dict[str, Any]) -> _Job:
+        """Return the job for continued training with an artifact's network; not for images: the encoder changes."""
+        if self.contract.arrays:
+            raise ConfigurationError(
+                expected='a contract without images, to learn on',
+                found=', '.join(feature.name for feature in self.contract.arrays),
+                remedy='learn from the beginning, with all bags',
+            )
+        return replace(self, settings=self.settings.continued().model_copy(update=networks))
+
+    def compile(self, *networks: torch.nn.Module | None) -> None:
+        """Compile networks in place, if the settings ask for it."""
+        if self.settings.compiled:
+            for network in networks:
+                if network is not None:
+                    network.compile(dynamic=False)
+
     def generator(self) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(self.settings.seed)
 
     def windows(
-        self, arrays: WindowArrays, normalizers: Normalizers, augmentation: AugmentationSettings
+        self,
+        arrays: WindowArrays,
+        normalizers: Normalizers,
+        augmentation: AugmentationSettings,
+        vision: VisionSettings | VisionEncoder,
     ) -> AugmentedWindows:
-        return AugmentedWindows(arrays, self.contract, normalizers, augmentation, self.device)
+        """Return training windows. With a trained `VisionEncoder`, images are replaced by their features."""
+        images: ImageWindows | EncodedImages | None = None
+        if shapes := shape_of(self.contract).images:
+            settings = vision.settings if isinstance(vision, VisionEncoder) else vision
+            images = ImageWindows(arrays.images, shapes, settings, self.device)
+            if isinstance(vision, VisionEncoder):
+                self.progress('features', 0, 1, {})
+                images = images.encoded(vision, self.generator())
+                self.progress('features', 1, 1, {})
+        return AugmentedWindows(arrays, self.contract, normalizers, augmentation, self.device, images)
 
     def student_normalizers(self) -> Normalizers:
-        """Return the normalisers of a student that no trained teacher lends its own."""
+        """Return the normalizers of a student without a trained teacher."""
         return fit_normalizers(self.demonstrations.train, self.contract, self.settings.augmentation_of('student'))
 
-    def run(self, step: str) -> Run:
+    @contextlib.contextmanager
+    def run(self, step: str) -> Iterator[Run | None]:
+        """Open the run folder of a training on the first rank; the other ranks have none."""
+        if not self.ranks.leads:
+            self.ranks.wait()
+            yield None
+            return
         facts = {
+            'devices': self.ranks.count,
             'settings': self.settings.model_dump(mode='json'),
             'contract': self.contract.name,
             'contract_hash': self.contract.hash,
             'data': self.demonstrations.record.model_dump(mode='json'),
         }
-        return Run(self.output, step, facts, resume=self.resume, trackers=self.settings.trackers)
+        with Run(self.output, step, facts, resume=self.resume, trackers=self.settings.trackers) as run:
+            self.ranks.wait()
+            yield run
 
-    def fit(self, step: str, run: Run, learner: Learner, decay: float, iterations: int, selection: Selection) -> bool:
-        """Train, show how it goes, and take the weights to be kept; return False if cancelled."""
+    def fit(
+        self, step: str, run: Run | None, learner: Learner, decay: float, iterations: int, selection: Selection
+    ) -> bool:
+        """Train, report progress, and load the selected weights; return False if cancelled."""
 
         def report(done: int, total: int, metrics: Mapping[str, float]) -> None:
-            self.progress(step, done, total, {_SHOWN[name]: metrics[name] for name in _SHOWN if name in metrics})
-            run.log(done, metrics)
+            if run is not None:
+                self.progress(step, done, total, {_SHOWN[name]: metrics[name] for name in _SHOWN if name in metrics})
+                run.log(done, metrics)
 
-        ema = Ema(learner.module, decay)
+        ema, path = Ema(learner.module, decay), checkpoint_path(self.output)
         done = fit(
             learner,
             iterations=iterations,
             generator=self.generator(),
             ema=ema,
-            checkpoint=checkpoint_path(self.output),
-            resume=self.resume and checkpoint_path(self.output).exists(),
-            watcher=selection,
-            report=report,
-            report_every=max(1, iterations // _REPORTS),
+            checkpoint=Checkpoint(path, resume=self.ranks.first(lambda: self.resume and path.exists())),
+            monitoring=Monitoring(report, selection, max(1, iterations // _REPORTS)),
             cancelled=self.cancelled,
         )
         if done < iterations and not selection.exhausted:
             return False
-        if not selection.kept_at:  # resumed with a budget that was spent before the first report
+        if not selection.kept_at:  # resumed after the budget was used up
             selection.watch(learner.module, ema, done, {})
         selection.take(learner.module)
         return True
+
+    def judging(self, evaluate: Evaluate) -> Evaluate:
+        """Return an evaluation that the first rank computes for all ranks, so they make equal decisions."""
+        return lambda module: self.ranks.first(lambda: evaluate(module))
+
+    def written(self, write: Callable[[], Artifact]) -> Artifact:
+        """Write the artifact on the first rank, and return it on all ranks."""
+        artifact = write() if self.ranks.leads else None
+        self.ranks.wait()
+        return load_artifact(self.output) if artifact is None else artifact
 
     def save(
         self,
@@ -145,21 +211,21 @@ class _Job:
         manifest: Manifest,
         module: torch.nn.Module,
         export: Callable[[], tuple[bytes | None, bytes]],
-        familiarity: Mapping[str, Any] | None = None,
+        density: Mapping[str, Any] | None = None,
     ) -> Artifact:
         name = f'{manifest.kind} export'
         self.progress(name, 0, 1, {})
         weights = {name: value.detach().cpu().numpy() for name, value in module.state_dict().items()}
         encoder, network = export()
-        save_artifact(self.output, manifest, weights, network, familiarity, encoder)
+        save_artifact(self.output, manifest, weights, network, density, encoder)
         artifact = load_artifact(self.output)
-        # Only now: what was learned is not lost where it cannot be exported or written.
+        # Last, so that training results are not lost if they cannot be exported or written.
         run.finish(manifest.history, manifest.metrics, manifest.verdict)
         self.progress(name, 1, 1, {})
         return artifact
 
     def origin(self, normalizers: Normalizers) -> dict[str, Any]:
-        """Return the entries of a manifest that say what was learned from."""
+        """Return the manifest entries about the training data."""
         return {
             'contract': self.contract,
             'contract_hash': self.contract.hash,
@@ -174,74 +240,60 @@ def train_teacher(
     settings: LearningSettings | None = None,
     progress: Progress = silent,
     *,
+    start: str | Path | None = None,
     resume: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Artifact | None:
-    """Train a diffusion policy and write its artifact; None if cancelled, with a checkpoint to `resume` from.
+    """Train a diffusion policy and write its artifact; None if cancelled, with a checkpoint for `resume`.
 
-    The last averaged weights are kept: the denoising loss of held-out demonstrations says little of how a diffusion
-    policy acts (docs/method.md), and is shown beside that of learned ones.
+    The final averaged weights are used, because the held-out denoising loss is a poor predictor of the performance of a
+    diffusion policy (docs/method.md). The held-out loss is reported in addition to the training loss.
 
     Parameters
     ----------
     demonstrations
-        What is learned from.
+        The training data.
     output
         The folder to write; it must not exist.
     settings
-        How to learn. Default: the shipped settings that suit the contract (`preset`).
+        Training settings. Default: the shipped settings for the contract (`preset`).
     progress
         Called as ``progress(step, done, total, metrics)``.
+    start
+        Artifact of a teacher whose training is continued with further demonstrations; network and normalisers are those
+        of this teacher (`LearningSettings.continuation`).
     resume
-        Go on from the checkpoint that an interrupted run left.
+        Continue from the checkpoint of an interrupted run.
     cancelled
-        Asked after every update whether to stop.
+        Called after every update; returns whether to stop.
 
     Raises
     ------
     OutputError
-        The output is occupied.
+        The output exists.
     TrainingError
-        A loss is not finite; the checkpoint keeps the last good weights.
+        A loss is not finite; the checkpoint has the last valid weights.
     ConfigurationError
-        There is nothing to resume from.
+        There is no checkpoint to resume from.
 
     """
     job = _job(demonstrations, output, settings, progress, resume, cancelled)
-    settings = job.settings
-    augmentation = settings.augmentation_of('teacher')
-    normalizers = fit_normalizers(demonstrations.train, job.contract, augmentation)
-    windows = job.windows(demonstrations.train, normalizers, augmentation)
-    held_out = job.windows(demonstrations.held_out, normalizers, augmentation)
-    training = settings.teacher_training
-    torch.manual_seed(settings.seed)
-    teacher = Teacher(settings.teacher, shape_of(job.contract)).to(job.device)
-    teacher.denoiser.mixed = job.mixed
+    former = None if start is None else load_artifact(start, kind='teacher', contract=demonstrations.contract)
+    if former is not None:
+        job = job.continued({'teacher': TeacherSettings.parse(former.manifest.network)})
+    settings, training = job.settings, job.settings.teacher_training
+    bench = _TeacherBench(job, former)
+    teacher = bench.teacher()
     with _threads(settings.threads), job.run('teacher') as run:
-        learner = SingleLoss(teacher, teacher.loss, windows, batch=training.batch, descent=training.descent)
-        evaluation = TeacherEvaluation(windows, held_out, settings.seed, job.device)
-        selection = Selection(teacher, evaluation, training.iterations)
-        if settings.compiled:
-            teacher.denoiser.compile(dynamic=False)
+        learner = SingleLoss(
+            teacher, teacher.loss, bench.windows, batch=training.batch, descent=training.descent, sharing=job.sharing
+        )
+        evaluation = TeacherEvaluation(bench.windows, bench.held_out, settings.seed, job.device)
+        selection = Selection(teacher, job.judging(evaluation), training.iterations)
+        job.compile(teacher.denoiser)
         if not job.fit('teacher', run, learner, training.ema, training.iterations, selection):
             return None
-        learned, teacher = teacher, Teacher(settings.teacher, teacher.shape)
-        teacher.load_state_dict(learned.state_dict())  # in float32, not compiled, in the memory of the processor
-        learned.denoiser.mixed = False
-        metrics = {**evaluation(learned), 'energy_score': evaluation.energy_score(learned)}
-        manifest = Manifest(
-            kind='teacher',
-            **job.origin(normalizers),
-            network=settings.teacher.model_dump(mode='json'),
-            training={
-                'settings': settings.model_dump(mode='json'),
-                'sigmas': teacher.sigmas().tolist(),
-                'sigma_data': teacher.denoiser.sigma_data,
-            },
-            metrics=metrics,
-            history=selection.curves,
-        )
-        return job.save(run, manifest, teacher, partial(export_denoiser, teacher.denoiser, normalizers, teacher.shape))
+        return bench.save(run, teacher, evaluation, selection)
 
 
 def distill(
@@ -253,84 +305,117 @@ def distill(
     *,
     compare: Literal['em'] | None = None,
     simulator: Simulator | None = None,
+    start: str | Path | None = None,
     resume: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Artifact | None:
-    """Distil a teacher into a student, and write its artifact; other arguments and errors as those of `train_teacher`.
+    """Distil a teacher into a student, and write its artifact; other arguments and errors as for `train_teacher`.
 
-    The weights are those that `selection.Selection` keeps, and the verdict in words is in the manifest.
+    The weights are chosen by `selection.Selection`. The manifest has a verdict in words.
 
     Parameters
     ----------
     teacher
-        The artifact of a trained teacher, or the score of another one (`ExternalScore`).
+        The artifact of a trained teacher, or the score of an external teacher (`ExternalScore`).
     compare
-        `em`: also train the same mixture by likelihood alone, write it beside (`em_path`), and judge the student by it.
+        `em`: also train the same mixture by likelihood only, write it to `em_path`, and compare the student with it.
     simulator
-        Where teacher and student act, so that the teacher labels the windows that they come to
-        (`distillation.simulation`). With one, `imitation` is 1 where the settings leave it at 0.
+        A simulator in which teacher and student act; the teacher labels the visited windows
+        (`distillation.simulation`). It sets `imitation` to 1 if the settings have 0.
+    start
+        Artifact of a student whose training is continued with further demonstrations; network and normalisers are those
+        of this student (`LearningSettings.continuation`). Experts are matched by their behaviour, and keep number, name
+        and colour. The verdict lists the changes.
 
     Raises
     ------
     ArtifactError
-        The teacher is absent, damaged, or of another contract.
+        The teacher is missing, damaged, or has another contract.
 
     """
     job = _job(demonstrations, output, settings, progress, resume, cancelled)
-    settings = job.settings
+    former = None if start is None else load_artifact(start, kind='student', contract=demonstrations.contract)
+    if former is not None:
+        job = job.continued({'student': StudentSettings.parse(former.manifest.network)})
     if compare is not None and not resume:
         claim_output(em_path(job.output))
-    artifact, learned = None, None
-    if callable(teacher):
-        normalizers = job.student_normalizers()
-        score = score_in_normalized_units(teacher, job.contract, normalizers, job.device)
-    else:
-        artifact = load_artifact(teacher, kind='teacher', contract=demonstrations.contract)
-        normalizers, learned = artifact.manifest.normalizers, restored_teacher(artifact).to(job.device)
-        learned.denoiser.mixed, score = job.mixed, learned.score
-    with _threads(settings.threads), job.run('student') as run:
-        bench = _StudentBench(job, normalizers)
-        student = bench.student()
-        if settings.start == 'teacher' and learned is not None:
-            start_from_teacher(student, learned.denoiser, bench.windows, job.generator())
-        if settings.start != 'random':
-            place_experts(student, bench.windows, job.generator())
+    source = _Source.of(teacher, job)
+    if former is not None:
+        _require_same_units(former.manifest.normalizers, source.normalizers)
+    with _threads(job.settings.threads), job.run('student') as run:
+        bench = _StudentBench(job, source.normalizers, source.vision)
+        student = bench.begun(source.network) if former is None else bench.extended(former)
         settings = bench.imitating(simulator)
-        labels, rounds = None, None
-        if learned is not None:
-            labels = bench.labels(learned)
-            rounds = None if simulator is None else bench.rounds(learned, labels, simulator)
-        elif settings.distillation.imitation:
-            raise ConfigurationError(
-                expected='imitation 0 and no simulator: an external score cannot label windows',
-                found=f'imitation {settings.distillation.imitation:g}',
-                remedy='train a teacher, or leave both out',
-            )
-        learner = Distiller(student, score, bench.windows, settings.distillation, labels, rounds)
-        evaluation, selection = bench.selection(student, learned)
-        if settings.compiled:
-            for network in (student.trunk, *([] if learned is None else [learned.denoiser])):
-                network.compile(dynamic=False)
+        labels, rounds = bench.labelling(source.network, simulator)
+        learner = Distiller(student, source.score, bench.windows, settings.distillation, labels, rounds, job.sharing)
+        if former is not None:
+            learner.place_unused(job.generator())
+        evaluation, selection = bench.selection(student, source.network)
+        job.compile(student.trunk, None if source.network is None else source.network.denoiser)
         if not job.fit('student', run, learner, settings.student_ema, settings.distillation.iterations, selection):
             return None
-        metrics = bench.figures(student, evaluation)
-        rival = None
+        changes, names = (), Names()
+        if former is not None:
+            student, changes, names = bench.renumbered(student, former)
+        metrics, rival = bench.figures(student, evaluation), None
         if compare is not None:
-            made = fit_em(
-                demonstrations,
-                em_path(job.output),
-                settings,
-                progress,
-                teacher=artifact,
-                resume=resume and run_path(em_path(job.output)).exists(),
-                cancelled=cancelled,
-            )
-            if made is None:
+            fitted = _fit_rival(job, settings, source.artifact)
+            if fitted is None:
                 return None
-            rival = made.manifest.metrics
+            rival = fitted.manifest.metrics
             metrics |= {f'em_{name}': rival[name] for name in ('held_out_log_likelihood', 'energy_score')}
-        verdict = verdict_of(metrics, selection, rival)
-        return bench.save(run, student, metrics, selection, verdict, teacher=artifact.hash if artifact else None)
+        verdict = (*changes, *verdict_of(metrics, selection, rival))
+        made = bench.save(run, student, metrics, selection, verdict, teacher=source.hash)
+        if names.experts:
+            save_labels(made.path, made.hash, names)
+        return made
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The source of a distillation: a trained teacher, or an external score."""
+
+    score: Score
+    """The score, in normalised units."""
+    normalizers: Normalizers
+    artifact: Artifact | None = None
+    network: Teacher | None = None
+    """Artifact and network of the teacher; None for an external score."""
+
+    @classmethod
+    def of(cls, teacher: str | Path | ExternalScore, job: _Job) -> _Source:
+        """Load a teacher onto the device of a job, or convert an external score; errors as for `distill`."""
+        if callable(teacher):
+            normalizers = job.student_normalizers()
+            return cls(score_in_normalized_units(teacher, job.contract, normalizers, job.device), normalizers)
+        artifact = load_artifact(teacher, kind='teacher', contract=job.contract)
+        network = restored_teacher(artifact).to(job.device)
+        _reduce(network, job.mixed)
+        return cls(network.score, artifact.manifest.normalizers, artifact, network)
+
+    @property
+    def hash(self) -> str | None:
+        """The hash of the artifact; None for an external score."""
+        return None if self.artifact is None else self.artifact.hash
+
+    @property
+    def vision(self) -> VisionEncoder | None:
+        """The image encoder of the teacher; None without images or teacher."""
+        return None if self.network is None else self.network.vision
+
+
+def _fit_rival(job: _Job, settings: LearningSettings, teacher: Artifact | None) -> Artifact | None:
+    """Fit the mixture that a student is compared with; None if cancelled."""
+    output = em_path(job.output)
+    return fit_em(
+        job.demonstrations,
+        output,
+        settings,
+        job.progress,
+        teacher=teacher,
+        resume=job.ranks.first(lambda: job.resume and run_path(output).exists()),
+        cancelled=job.cancelled,
+    )
 
 
 def fit_em(
@@ -343,10 +428,10 @@ def fit_em(
     resume: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Artifact | None:
-    """Fit the student's mixture by likelihood alone (EM), with the network, windows and budget of `distill`.
+    """Fit the mixture of the student by likelihood only (EM), with network, windows and budget of `distill`.
 
-    A teacher only lends its normalisers, so that figures compare. One that is there already is taken as it is.
-    Arguments and errors else as those of `train_teacher`.
+    A teacher only provides its normalizers and its image encoder, for comparable metrics. With ``resume``, an existing
+    artifact is returned unchanged. Other arguments and errors as for `train_teacher`.
     """
     output = Path(output)
     if output.exists() and resume:
@@ -354,12 +439,15 @@ def fit_em(
     job = _job(demonstrations, output, settings, progress, resume, cancelled)
     settings = job.settings
     with _threads(settings.threads), job.run('em') as run:
-        bench = _StudentBench(job, teacher.manifest.normalizers if teacher else job.student_normalizers())
+        normalizers = teacher.manifest.normalizers if teacher else job.student_normalizers()
+        bench = _StudentBench(job, normalizers, restored_teacher(teacher).vision if teacher else None)
         student, budget = bench.student(), settings.distillation
         if settings.start != 'random':
             place_experts(student, bench.windows, job.generator())
         loss = likelihood_loss(student)
-        learner = SingleLoss(student, loss, bench.windows, batch=budget.batch, descent=budget.descent)
+        learner = SingleLoss(
+            student, loss, bench.windows, batch=budget.batch, descent=budget.descent, sharing=job.sharing
+        )
         evaluation, selection = bench.selection(student, None)
         if not job.fit('em', run, learner, settings.student_ema, budget.iterations, selection):
             return None
@@ -368,133 +456,239 @@ def fit_em(
 
 
 def em_path(student: Path) -> Path:
-    """Return where the mixture lies that EM fitted to compare a student with."""
+    """Return the artifact path ``STUDENT.em`` of the mixture that EM fits for comparison with a student."""
     return student.with_name(f'{student.name}.em')
 
 
 def evaluate(
     artifact: Artifact | str | Path, windows: WindowArrays, *, seed: int = 0, most: int = _JUDGED_WINDOWS
 ) -> dict[str, float]:
-    """Judge a policy by demonstrated windows, best by those that it never saw.
+    """Evaluate a policy on demonstrated windows, preferably held-out ones.
 
     Parameters
     ----------
     artifact
         A teacher or a student.
     windows
-        Windows of its contract: `Demonstrations.held_out`, or of `windows_of` or `windows_from`.
+        Windows for the contract of the policy: `Demonstrations.held_out`, or the result of `windows_of` or
+        `windows_from`.
     seed
-        Draws the windows and the noise.
+        Random seed for the selection of windows and for noise.
     most
-        How many windows are judged of very many.
+        Maximum number of windows evaluated.
 
     Returns
     -------
     dict
-        Of a student: the figures of `evaluation.judge`, and ``energy_score``. Of a teacher: ``held_out_loss`` and
+        For a student: the metrics of `evaluation.judge`, and ``energy_score``. For a teacher: ``held_out_loss`` and
         ``energy_score``. All in normalised units.
 
     Raises
     ------
     ArtifactError
-        There is no such artifact, or it is damaged.
+        The artifact is missing or damaged.
     TrainingError
-        The windows have other shapes than its contract says.
+        The windows do not have the shapes of the contract.
 
     """
     artifact = artifact if isinstance(artifact, Artifact) else load_artifact(artifact)
-    windows = windows_from(windows.observation, windows.action, artifact.manifest.contract)
+    images = windows.images
+    windows = replace(windows_from(windows.observation, windows.action, artifact.manifest.contract), images=images)
     if len(windows) > most:
         windows = windows[np.random.default_rng(seed).choice(len(windows), most, replace=False)]
     normalizers, generator = artifact.manifest.normalizers, torch.Generator().manual_seed(seed)
+    network = restored_teacher(artifact) if artifact.manifest.kind == 'teacher' else restored_student(artifact)
+    seeing = Seeing(network.vision, normalizers.observation, torch.device('cpu'))
     observation, action = (
-        torch.as_tensor(normalizer.normalize(values), dtype=torch.float32)
-        for normalizer, values in (
-            (normalizers.observation, windows.observation),
-            (normalizers.action, windows.action),
-        )
+        torch.as_tensor(values, dtype=torch.float32)
+        for values in (seeing.all(windows), normalizers.action.normalize(windows.action))
     )
     action, few = action.flatten(start_dim=1), min(len(action), SAMPLED_WINDOWS)
     with torch.no_grad():
-        if artifact.manifest.kind == 'teacher':
-            teacher = restored_teacher(artifact)
+        if isinstance(network, Teacher):
+            teacher = network
             figures = {'held_out_loss': float(teacher.loss(observation, action, generator))}
             samples = drawn_by_teacher(teacher, observation[:few], SAMPLES, generator)
         else:
-            student = restored_student(artifact)
+            student = network
             figures = judge(student(observation), action)
             samples = drawn(student(observation[:few]), SAMPLES, generator)
     return {**figures, 'energy_score': float(energy_score(samples, action[:few]).mean())}
 
 
 def restored_teacher(artifact: Artifact) -> Teacher:
-    """Return the teacher of an artifact as a torch module that is not learned any more."""
+    """Return the teacher of an artifact as a torch module in evaluation mode."""
     teacher = Teacher(TeacherSettings.parse(artifact.manifest.network), shape_of(artifact.manifest.contract))
     return _with_weights(teacher, artifact)
 
 
 def restored_student(artifact: Artifact) -> Student:
-    """Return the student of an artifact as a torch module that is not learned any more."""
+    """Return the student of an artifact as a torch module in evaluation mode."""
     settings = StudentSettings.parse(artifact.manifest.network)
     student = Student(settings, shape_of(artifact.manifest.contract), torch.Generator().manual_seed(0))
     return _with_weights(student, artifact)
 
 
 def _with_weights(module: Module, artifact: Artifact) -> Module:
-    module.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
+    _load_weights(module, artifact)
     return module.requires_grad_(False)
 
 
+def _load_weights(module: torch.nn.Module, artifact: Artifact) -> None:
+    module.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
+
+
 def shape_of(contract: Contract) -> PolicyShape:
-    """Return the sizes of policies of a contract."""
+    """Return the sizes of policies for a contract."""
     steps = contract.prediction_horizon
     size = steps * contract.action_size
-    return PolicyShape(contract.observation_horizon, contract.observation_size, size, steps)
+    images = tuple(
+        ImageShape(item.name, *item.shape, depth=item.is_distance, points=item.points is not None)
+        for item in contract.arrays
+    )
+    return PolicyShape(contract.observation_horizon, contract.observation_size, size, steps, images)
 
 
 def device_of(settings: LearningSettings) -> torch.device:
-    """Return where networks are trained.
+    """Return the device for training.
 
     Raises
     ------
     ConfigurationError
-        A GPU is asked for and absent.
+        A GPU is requested but not available.
 
     """
     available = torch.cuda.is_available()
     if settings.device == 'cuda' and not available:
         raise ConfigurationError(
-            expected='a GPU that torch can use', found='none', remedy='set device to auto or cpu, or correct the driver'
+            expected='a GPU supported by torch', found='none', remedy='set device to auto or cpu, or correct the driver'
         )
     return torch.device('cuda' if available and settings.device != 'cpu' else 'cpu')
 
 
 def mixed_precision(settings: LearningSettings, device: torch.device) -> bool:
-    """Return whether networks compute in bfloat16 while they are trained: if the settings and the device say so."""
+    """Return whether networks compute in bfloat16 during training, depending on settings and device."""
     if settings.precision != 'auto':
         return settings.precision == 'mixed'
     return torch.cuda.is_bf16_supported() if device.type == 'cuda' else has_bfloat16()
 
 
-class _StudentBench:
-    """What a student and EM beside it are learned from, and how both are judged and written."""
+class _TeacherBench:
+    """Training data, network and artifact of a teacher, trained from scratch or continued from an earlier teacher."""
 
-    def __init__(self, job: _Job, normalizers: Normalizers) -> None:
-        self._job, self._normalizers = job, normalizers
+    def __init__(self, job: _Job, former: Artifact | None) -> None:
+        self._job, self._former = job, former
+        augmentation, vision = job.settings.augmentation_of('teacher'), job.settings.teacher.vision
+        self._normalizers = (
+            fit_normalizers(job.demonstrations.train, job.contract, augmentation)
+            if former is None
+            else former.manifest.normalizers
+        )
+        self.windows = job.windows(job.demonstrations.train, self._normalizers, augmentation, vision)
+        self.held_out = job.windows(job.demonstrations.held_out, self._normalizers, augmentation, vision)
+
+    def teacher(self) -> Teacher:
+        """Return a teacher before its first update."""
+        job = self._job
+        torch.manual_seed(job.settings.seed)
+        teacher = Teacher(job.settings.teacher, shape_of(job.contract)).to(job.device)
+        if self._former is None:
+            teacher.denoiser.fit_axes(self.windows.action)
+        else:
+            _load_weights(teacher, self._former)
+        _reduce(teacher, job.mixed)
+        return teacher
+
+    def save(self, run: Run | None, learned: Teacher, evaluation: TeacherEvaluation, selection: Selection) -> Artifact:
+        """Write the artifact of a trained teacher."""
+        job, normalizers = self._job, self._normalizers
+        teacher = Teacher(learned.settings, learned.shape)
+        teacher.load_state_dict(learned.state_dict())  # in float32, not compiled, in the memory of the processor
+        _reduce(learned, mixed=False)
+        manifest = Manifest(
+            kind='teacher',
+            **job.origin(normalizers),
+            network=teacher.settings.model_dump(mode='json'),
+            training={
+                'settings': job.settings.model_dump(mode='json'),
+                'sigmas': teacher.sigmas().tolist(),
+                'sigma_data': teacher.denoiser.sigma_data,
+            },
+            metrics={**evaluation(learned), 'energy_score': evaluation.energy_score(learned)},
+            history=selection.curves,
+        )
+        export = partial(export_teacher, teacher, normalizers)
+        return job.written(lambda: job.save(run, manifest, teacher, export))
+
+
+class _StudentBench:
+    """Common parts of a student and EM beside it: training data, evaluation and export."""
+
+    def __init__(self, job: _Job, normalizers: Normalizers, vision: VisionEncoder | None) -> None:
+        self._job, self._normalizers, self._vision = job, normalizers, vision
         augmentation = job.settings.augmentation_of('student')
-        self.windows = job.windows(job.demonstrations.train, normalizers, augmentation)
-        self.held_out = job.windows(job.demonstrations.held_out, normalizers, augmentation)
+        self._settings = self._seeing()
+        kept = self._vision is not None and self._settings.encoder == 'teacher'
+        seen = self._vision.to(job.device) if kept else self._settings.vision
+        self.windows = job.windows(job.demonstrations.train, normalizers, augmentation, seen)
+        self.held_out = job.windows(job.demonstrations.held_out, normalizers, augmentation, seen)
+
+    def _seeing(self) -> StudentSettings:
+        """Return the student's settings with the encoder that it has: the teacher's, or one of its own."""
+        settings, vision = self._job.settings.student, self._vision
+        if not self._job.contract.arrays:
+            return settings
+        if vision is None:
+            return settings.model_copy(update={'encoder': 'own'})
+        if settings.encoder != 'own':
+            return settings.model_copy(update={'vision': vision.settings})
+        # Teacher and student see the same crops.
+        own = settings.vision.model_copy(update={'crop': vision.settings.crop})
+        return settings.model_copy(update={'vision': own})
 
     def student(self) -> Student:
         job = self._job
         torch.manual_seed(job.settings.seed)
         generator = torch.Generator().manual_seed(job.settings.seed)
-        student = Student(job.settings.student, shape_of(job.contract), generator).to(job.device)
-        student.mixed = job.mixed
+        student = Student(self._settings, shape_of(job.contract), generator).to(job.device)
+        if self._vision is not None and self._settings.encoder != 'own':
+            student.vision.load_state_dict(self._vision.state_dict())
+        _reduce(student, job.mixed)
         return student
 
+    def begun(self, teacher: Teacher | None) -> Student:
+        """Return a student for training from scratch."""
+        job, student = self._job, self.student()
+        if job.settings.start == 'teacher' and teacher is not None:
+            start_from_teacher(student, teacher, self.windows, job.generator())
+        if job.settings.start != 'random':
+            place_experts(student, self.windows, job.generator())
+        return student
+
+    def extended(self, former: Artifact) -> Student:
+        """Return a student for continued training, with additional experts."""
+        job = self._job
+        student = restored_student(former).requires_grad_(True)
+        spare = job.settings.continuation.spare_experts if student.gating_head is not None else 0
+        student = student.extended(spare).to(job.device)
+        _reduce(student, job.mixed)
+        return student
+
+    @torch.no_grad()
+    def renumbered(self, student: Student, former: Artifact) -> tuple[Student, tuple[str, ...], Names]:
+        """Return a student with its expert numbers from before the continued training, the changes, and the names."""
+        names = load_labels(former.path, former.hash, self._settings.experts)
+        count = min(_MATCHED_WINDOWS, len(self._job.demonstrations.train.action))
+        observation, _ = self.windows.draw(count, self._job.generator())
+        student, before = student.compact(), restored_student(former).to(observation.device)
+        matching = match_experts(_behaviour(before, observation), _behaviour(student, observation))
+        places = matching.places
+        if student.gating_head is None:
+            places = tuple(place for place in places if place is not None)
+        return student.arranged(places), tuple(matching.lines(names)), names
+
     def imitating(self, simulator: Simulator | None) -> LearningSettings:
-        """Return the settings, by which a simulator is of use."""
+        """Return the settings, with an imitation weight above 0 if there is a simulator."""
         settings = self._job.settings
         if simulator is None or settings.distillation.imitation:
             return settings
@@ -502,27 +696,60 @@ class _StudentBench:
         self._job = replace(self._job, settings=settings.model_copy(update={'distillation': distillation}))
         return self._job.settings
 
-    def rounds(self, teacher: Teacher, labels: Labels, simulator: Simulator) -> Rounds:
-        """Let the teacher act, and prepare the rounds of the student."""
+    def labelling(
+        self, teacher: Teacher | None, simulator: Simulator | None
+    ) -> tuple[Labels | LabelledWindows | None, Rounds | None]:
+        """Return windows labelled by the teacher, and rounds in a simulator, if the settings enable them.
+
+        Raises
+        ------
+        ConfigurationError
+            The settings require labels, and there is no teacher network.
+
+        """
+        if teacher is not None:
+            labels = self.labels(teacher)
+            return labels, None if simulator is None else self.rounds(teacher, labels, simulator)
+        if imitation := self._job.settings.distillation.imitation:
+            raise ConfigurationError(
+                expected='imitation 0 and no simulator: an external score cannot label windows',
+                found=f'imitation {imitation:g}',
+                remedy='train a teacher, or omit both',
+            )
+        return None, None
+
+    def rounds(self, teacher: Teacher, labels: Labels | LabelledWindows, simulator: Simulator) -> Rounds:
+        """Roll out the teacher, and prepare the rounds of the student."""
         job = self._job
+        if not isinstance(labels, Labels):
+            raise ConfigurationError(
+                expected='student.encoder teacher with a simulator',
+                found=self._settings.encoder,
+                remedy='leave the simulator out, or keep the encoder of the teacher',
+            )
+        see = Seeing(teacher.vision, self._normalizers.observation, job.device)
         rounds = Rounds(
             labels,
             simulator,
             job.settings.distillation.simulation,
-            lambda draw: TorchPolicy(draw, job.contract, self._normalizers, job.device),
-            self._normalizers,
+            lambda draw: TorchPolicy(draw, job.contract, self._normalizers, job.device, see),
+            see,
             job.settings.seed,
             lambda done, total: job.progress('rounds', done, total, {'windows': len(labels)}),
+            job.ranks,
         )
         rounds.begin(teacher)
         return rounds
 
-    def labels(self, teacher: Teacher) -> Labels | None:
-        """Let the teacher label windows, if the settings ask for it."""
+    def labels(self, teacher: Teacher) -> Labels | LabelledWindows | None:
+        """Label windows with the teacher, if enabled in the settings."""
         job, settings = self._job, self._job.settings.distillation
         if not settings.imitation:
             return None
-        labels = Labels(teacher, job.settings.seed, run_path(job.output))
+        if self._vision is not None and self._settings.encoder != 'teacher':
+            copies = max(1, round(settings.labels.per_window))
+            return LabelledWindows(teacher, self.windows, copies, job.generator())
+        labels = Labels(teacher, job.settings.seed, run_path(job.output), writes=job.ranks.leads)
         count = round(settings.labels.per_window * len(job.demonstrations.train.action))
         windows = displaced(self.windows, count, settings.labels.displacement, job.generator())
         job.progress('labels', 0, 1, {})
@@ -535,7 +762,7 @@ class _StudentBench:
         evaluation = StudentEvaluation(self.windows, self.held_out, teacher, settings.seed, self._job.device)
         selection = Selection(
             student,
-            evaluation,
+            self._job.judging(evaluation),
             settings.distillation.iterations,
             criterion='held_out_log_likelihood',
             settings=settings.selection,
@@ -543,8 +770,8 @@ class _StudentBench:
         return evaluation, selection
 
     def figures(self, student: Student, evaluation: StudentEvaluation) -> dict[str, float]:
-        """Widen what is too narrow, and return what the kept weights are worth, on more windows than while learning."""
-        student.mixed = False
+        """Widen too narrow covariances, and return the metrics of the selected weights, on more windows."""
+        _reduce(student, mixed=False)
         observation, action = self.held_out.draw(_JUDGED_WINDOWS, self._job.generator())
         with torch.no_grad():
             student.widen(widening_of(student(observation), action))
@@ -557,7 +784,7 @@ class _StudentBench:
 
     def save(
         self,
-        run: Run,
+        run: Run | None,
         student: Student,
         metrics: dict[str, float],
         selection: Selection,
@@ -566,9 +793,26 @@ class _StudentBench:
         teacher: str | None = None,
         method: str = 'distillation',
     ) -> Artifact:
+        return self._job.written(
+            lambda: self._write(run, student, metrics, selection, verdict, teacher=teacher, method=method)
+        )
+
+    def _write(
+        self,
+        run: Run,
+        student: Student,
+        metrics: dict[str, float],
+        selection: Selection,
+        verdict: tuple[str, ...],
+        *,
+        teacher: str | None,
+        method: str,
+    ) -> Artifact:
         job = self._job
         student = student.cpu().compact()
-        calibration, familiarity = calibrate(student, job.demonstrations, self._normalizers, job.settings.seed)
+        calibration, density = calibrate(
+            *(student, job.demonstrations, self._normalizers, job.settings.seed), device=job.device
+        )
         manifest = Manifest(
             kind='student',
             **job.origin(self._normalizers),
@@ -581,7 +825,33 @@ class _StudentBench:
             calibration=calibration,
         )
         export = partial(export_student, student, self._normalizers)
-        return job.save(run, manifest, student, lambda: (None, export()), familiarity.arrays)
+        return job.save(run, manifest, student, lambda: (None, export()), density.arrays)
+
+
+def _reduce(policy: Teacher | Student, mixed: bool) -> None:
+    """Choose whether networks compute in bfloat16."""
+    (policy.denoiser if isinstance(policy, Teacher) else policy).mixed = mixed
+    if policy.vision is not None:
+        policy.vision.mixed = mixed
+
+
+def _behaviour(student: Student, observation: torch.Tensor) -> Behaviour:
+    """Return what every expert of a student does in some windows."""
+    mixture = student(observation)
+    return Behaviour(mixture.log_gating.exp().double().cpu().numpy(), mixture.mean.double().cpu().numpy())
+
+
+def _require_same_units(student: Normalizers, teacher: Normalizers) -> None:
+    pairs = ((student.observation, teacher.observation), (student.action, teacher.action))
+    same = all(
+        np.array_equal(one.offset, other.offset) and np.array_equal(one.scale, other.scale) for one, other in pairs
+    )
+    if not same:
+        raise ConfigurationError(
+            expected='a teacher that has learned on from the teacher of the student',
+            found='another scale of observations or actions',
+            remedy='name the teacher that the student was distilled from; it learns on with the same scales',
+        )
 
 
 def _job(
@@ -593,15 +863,18 @@ def _job(
     cancelled: Callable[[], bool],
 ) -> _Job:
     settings = load_settings(preset(demonstrations.contract)) if settings is None else settings
+    settings = settings.suited_to(len(demonstrations.train))
+    leads = joined(device_of(settings).type).leads
+    progress = progress if leads else silent
     return _Job(demonstrations, claim_output(output), settings, progress, _resumable(output, resume), cancelled)
 
 
 def _resumable(output: str | Path, resume: bool) -> bool:
-    """Refuse to resume where nothing was begun; what was killed before its first checkpoint begins anew."""
+    """Check that there is a training to resume; one killed before its first checkpoint starts again."""
     folder = run_path(Path(output))
     if resume and not folder.exists():
         raise ConfigurationError(
-            expected=f'a training to resume at {folder}', found='none', remedy='start afresh, without --resume'
+            expected=f'a training to resume at {folder}', found='none', remedy='start without --resume'
         )
     return resume
 

@@ -1,7 +1,8 @@
-"""All settings of learning that are not the contract, and where they are read from."""
+"""All training settings except the contract, and their loading."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -21,58 +22,76 @@ from vdd_ros.learning.training import DescentSettings
 
 
 class TeacherTraining(Settings):
-    """How the teacher is trained."""
+    """Training of the teacher."""
 
     iterations: int = Field(8000, ge=1)
     """Updates."""
     batch: int = Field(512, ge=1)
-    """Windows in an update."""
+    """Windows per update."""
+    most_passes: float = Field(600.0, gt=0)
+    """Maximum number of passes over the demonstrated windows; few windows therefore get fewer updates."""
     ema: float = Field(0.999, ge=0, lt=1)
-    """Decay of the averaged weights, which are what is kept."""
+    """Decay of the averaged weights, which are exported."""
     descent: DescentSettings = DescentSettings(learning_rate=1e-3)
-    """How Adam descends."""
+    """Optimiser (Adam) settings."""
+
+
+class ContinuationSettings(Settings):
+    """How the training of existing artifacts is continued with further demonstrations."""
+
+    share: float = Field(0.6, gt=0, le=1)
+    """Number of iterations, as a share of those of a training from scratch."""
+    learning_rate: float = Field(1.0, gt=0, le=1)
+    """Factor on the learning rates."""
+    spare_experts: int = Field(4, ge=0)
+    """Number of experts that are added for new behaviour. Unused experts are retired."""
 
 
 class LearningSettings(Settings):
-    """Everything about learning that is not the contract."""
+    """All training settings except the contract."""
 
     seed: int = Field(0, ge=0)
-    """All randomness comes from it."""
+    """Seed of all random numbers."""
     held_out: float = Field(0.1, ge=0, lt=1)
-    """Share of the episodes that is kept for judging."""
+    """Share of the episodes held out for evaluation."""
     threads: int = Field(0, ge=0)
-    """Cores to use; 0 for all."""
+    """Number of cores; 0 for all."""
     device: Literal['auto', 'cpu', 'cuda'] = 'auto'
-    """Where networks are trained; `auto`: on a GPU where there is one. A checkpoint is resumed where it was begun."""
+    """Device for training; `auto`: a GPU if available. A checkpoint is resumed on its original device."""
     precision: Literal['auto', 'full', 'mixed'] = 'full'
-    """`mixed`: networks compute in bfloat16 while they are trained; weights, noise scales, likelihoods and covariances
-    stay in float32, and so does all of what is exported. `full`: all in float32. `auto`: mixed where the GPU or the
-    processor has instructions for it. A checkpoint is resumed with the precision it was begun with."""
+    """`mixed`: networks compute in bfloat16 during training; weights, noise scales, likelihoods, covariances and
+    exported networks are in float32. `full`: all in float32. `auto`: mixed if GPU or processor support it natively. A
+    checkpoint is resumed with its original precision."""
     compiled: bool = False
-    """Whether `torch.compile` fuses what networks compute between products; a minute of compilation, on a GPU."""
+    """Whether `torch.compile` fuses the operations between matrix products. On a GPU, compilation takes a minute."""
+    accumulation: int = Field(1, ge=1)
+    """Number of parts in which a device processes its share of a batch, one after the other, before each step. Use it
+    for batches whose activations exceed the memory of the device. The result is the same up to rounding."""
     augmentation: AugmentationSettings = AugmentationSettings()
-    """Displacements that teach recovery."""
+    """Displacements from the demonstrated path."""
     student_augmentation: AugmentationSettings | None = None
-    """Those of the student, if they are others. It acts near its experts' means and strays less than the teacher, so
-    that it may trust its past motion more, and goes more ways for it (docs/method.md)."""
+    """Displacements for the student, if different. The student acts close to expert means and deviates less than the
+    teacher. With less memory noise it covers more modes (docs/method.md)."""
     teacher: TeacherSettings = TeacherSettings()
-    """What the teacher is made of."""
+    """Architecture and noise of the teacher."""
     teacher_training: TeacherTraining = TeacherTraining()
-    """How it is trained."""
+    """Training of the teacher."""
     start: Literal['teacher', 'demonstrations', 'random'] = 'teacher'
-    """Where the student begins. `teacher`: at the teacher's conditional mean, experts placed on what demonstrations
-    deviate from it; if their trunks are equal MLPs, by the teacher's own features. `demonstrations`: experts placed on
-    clusters of demonstrated actions. `random`: anywhere (the paper)."""
+    """Initialisation of the student. `teacher`: at the conditional mean of the teacher, with experts at clusters of the
+    deviations of demonstrations from it; equal MLP trunks copy the features of the teacher. `demonstrations`: experts
+    at clusters of demonstrated actions. `random`: random means (the paper)."""
     student: StudentSettings = StudentSettings()
-    """What the student is made of."""
+    """Architecture of the student."""
     distillation: DistillerSettings = DistillerSettings()
-    """How it is distilled."""
+    """Distillation."""
     student_ema: float = Field(0.995, ge=0, lt=1)
-    """Decay of the student's averaged weights."""
+    """Decay of the averaged weights of the student."""
+    continuation: ContinuationSettings = ContinuationSettings()
+    """Continued training of teacher and student (`vdd distill --from`)."""
     selection: SelectionSettings = SelectionSettings()
-    """Which weights of a student are kept, and when it has learned enough."""
+    """Selection of the weights of a student, and early stopping."""
     trackers: tuple[TrackerName, ...] = ()
-    """Services that are told how a training goes, beside its folder: `wandb`, `mlflow`; they must be installed."""
+    """Experiment trackers in addition to the run folder: `wandb`, `mlflow`. Their packages must be installed."""
 
     @field_validator('start', mode='before')
     @classmethod
@@ -82,28 +101,58 @@ class LearningSettings(Settings):
         warnings.warn('start: spread is now named start: random; rename it', FutureWarning, stacklevel=2)
         return 'random'
 
+    def continued(self) -> LearningSettings:
+        """Return the settings for the continued training of existing artifacts."""
+        training, distillation = self.teacher_training, self.distillation
+        share, rate = self.continuation.share, self.continuation.learning_rate
+
+        def less(each: TeacherTraining | DistillerSettings) -> dict[str, Any]:
+            descent = each.descent.model_copy(update={'learning_rate': rate * each.descent.learning_rate})
+            return {'iterations': max(1, round(share * each.iterations)), 'descent': descent}
+
+        return self.model_copy(
+            update={
+                'teacher_training': training.model_copy(update=less(training)),
+                'distillation': distillation.model_copy(update=less(distillation)),
+            }
+        )
+
+    def suited_to(self, windows: int) -> LearningSettings:
+        """Return the settings with updates limited to `most_passes` over a number of demonstrated windows."""
+        training, distillation = (
+            part.model_copy(update={'iterations': _updates(part.iterations, part.batch, part.most_passes, windows)})
+            for part in (self.teacher_training, self.distillation)
+        )
+        return self.model_copy(update={'teacher_training': training, 'distillation': distillation})
+
     def augmentation_of(self, kind: Literal['teacher', 'student']) -> AugmentationSettings:
-        """Return the displacements under which one of the two is learned."""
+        """Return the displacements used for the teacher or the student."""
         return self.student_augmentation or self.augmentation if kind == 'student' else self.augmentation
+
+
+def _updates(iterations: int, batch: int, most_passes: float, windows: int) -> int:
+    return max(1, min(iterations, math.ceil(most_passes * windows / batch)))
 
 
 def preset(contract: Contract) -> str:
     """Return the name of the shipped settings that suit a contract."""
+    if contract.arrays:
+        return 'learning_images'
     if contract.has_robot and contract.action.space == 'joint':
         return 'learning_joint'
     return 'learning_chunked' if contract.prediction_horizon > 1 else 'learning'
 
 
 def load_settings(path: str | Path | None = None) -> LearningSettings:
-    """Read settings from YAML: a file, or the name of one that ships, by default ``learning``.
+    """Read settings from YAML: a file, or the name of shipped settings, by default ``learning``.
 
-    Of those in ``config``, `learning` was tuned on single Cartesian steps, `learning_joint` on chunks of joint motions,
-    and `learning_chunked` on chunks of Cartesian steps; `preset` chooses among them.
+    Shipped in ``config``: `learning`, tuned for single Cartesian steps, `learning_joint`, for chunks of joint motion,
+    `learning_chunked`, for chunks of Cartesian steps, and `learning_images`, for images. `preset` chooses among them.
 
     Raises
     ------
     ConfigurationError
-        The file is absent or malformed, a key is unknown, or a value is out of range.
+        The file is missing or malformed, a key is unknown, or a value is out of range.
 
     """
     file = share_path('config', 'learning.yaml') if path is None else Path(path)

@@ -1,4 +1,4 @@
-"""What of the processor and its memory matters to training without a GPU."""
+"""Processor and memory features for training without a GPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 
 _BFLOAT16 = {'avx512_bf16', 'amx_bf16', 'bf16'}
-"""How processors with instructions for products in bfloat16 call them: x86, x86 with tiles, ARM."""
+"""Names of the bfloat16 matrix instructions of processors: x86, x86 with tiles, ARM."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST = 1 << 30
 
@@ -24,10 +24,11 @@ def has_bfloat16() -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed, of allocations up to a GiB, for the rest of the process.
+    """Make the C library keep freed memory of up to a GiB for the rest of the process.
 
-    Every step of a training allocates the same activations again. By default glibc returns those of some size to the
-    kernel at once, which then zeroes their pages anew: a tenth of a step. Other C libraries are left as they are.
+    Every training step allocates the same activations again. By default, glibc returns large freed blocks to the kernel
+    immediately, and the kernel zeroes their pages when they are allocated again. This takes a tenth of the time of a
+    step. Other C libraries are not changed.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

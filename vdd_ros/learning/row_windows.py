@@ -1,4 +1,4 @@
-"""Windows with pictures on a device: pictures as they were decoded, numbers only for the windows of a batch."""
+"""Windows with images on a device: images as decoded, normalised only for the windows of a batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vdd_ros.data.decode.frames import Frames, RowWindows, joined
 from vdd_ros.policy.normalization import Normalizer
 
 _SIGNED = {np.dtype('u2'): (np.dtype('i2'), 0xFFFF), np.dtype('u1'): (np.dtype('u1'), 0xFF)}
-"""How unsigned integers are held, since torch indexes no `uint16` on all devices, and the bits that are theirs."""
+"""Storage types of unsigned integers, since torch does not index `uint16` on all devices, and their bit masks."""
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,15 @@ class _Part:
     """Some columns of the rows."""
 
     values: Tensor
-    """Shape (value, width): distinct pictures, or the rows of numbers, normalised."""
+    """Shape (value, width): distinct images, or normalised rows of numbers."""
     place: Tensor
-    """Shape (row,): which of the values each row has."""
+    """Shape (row,): index of the value of each row."""
     bits: int
-    """The greatest value of pictures that are shares of it; 0 for what is held normalised."""
+    """Maximum of image values that are shares of it; 0 for values stored normalised."""
     offset: Tensor
-    """Shape (width,), of the normaliser."""
+    """Shape (width,), offset of the normalizer."""
     scale: Tensor
-    """Shape (width,), of the normaliser."""
+    """Shape (width,), scale of the normalizer."""
 
     def rows(self, index: Tensor) -> Tensor:
         """Return some rows, normalised, float32."""
@@ -39,10 +39,10 @@ class _Part:
 
 
 class NormalizedRowWindows:
-    """Windows as `RowWindows` has them, normalised: indexed as a tensor of shape (window, horizon, column)."""
+    """Normalised `RowWindows`, indexed as a tensor of shape (window, horizon, column)."""
 
     def __init__(self, windows: RowWindows, normalizer: Normalizer, device: torch.device | None = None) -> None:
-        """Hold the rows in the memory of a device, each picture once."""
+        """Store the rows in the memory of a device, each image once."""
         self.shape = windows.shape
         self._places = torch.as_tensor(windows.places, device=device)
         self._parts, begin = [], 0
@@ -72,7 +72,7 @@ def _part(part: np.ndarray | Frames, normalizer: Normalizer, device: torch.devic
     place = torch.as_tensor([number[id(row)] for row in part.rows], device=device)
     rows = [row[None] for row in distinct.values()]
     kinds = {row.dtype for row in rows}
-    if not kinds <= set(_SIGNED):  # depth, or pictures of which some are interpolated
+    if not kinds <= set(_SIGNED):  # depth, or partly interpolated images
         values = np.stack([normalizer.normalize(part.dense(np.array([at]), slice(None))[0]) for at in _first(part)])
         return _Part(_tensor(values, device), place, 0, offset, scale)
     held = joined(rows)
@@ -81,7 +81,7 @@ def _part(part: np.ndarray | Frames, normalizer: Normalizer, device: torch.devic
 
 
 def _first(frames: Frames) -> list[int]:
-    """Return where each distinct picture stands first."""
+    """Return the first index of each distinct image."""
     places: dict[int, int] = {}
     for place, row in enumerate(frames.rows):
         places.setdefault(id(row), place)

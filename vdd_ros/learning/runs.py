@@ -1,10 +1,10 @@
-"""The folder of a training: what it was given, how it goes, and how it ended.
+"""The run folder of a training: configuration, progress and results.
 
-run.json                  step, settings, data, revision, environment, status, and in the end figures and verdict
-curves.json               all that was reported, by name; `iteration` holds the places
-curves.png                the same, drawn
-events.out.tfevents.*     the same, for TensorBoard, while it goes on
-checkpoint.safetensors    to go on from, until the artifact is written
+run.json                  step, settings, data, revision, environment, status; at the end metrics and verdict
+curves.json               all reported metrics by name; `iteration` has the positions
+curves.png                the curves
+events.out.tfevents.*     the curves for TensorBoard, during training
+checkpoint.safetensors    checkpoint, until the artifact is written
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ TrackerName = Literal['wandb', 'mlflow']
 
 
 def run_path(output: Path) -> Path:
-    """Return the folder of the training that makes an artifact, which lies beside it."""
+    """Return the run folder of an artifact, which lies in the same folder as the artifact."""
     return output.with_name(f'{output.name}.run')
 
 
 def checkpoint_path(output: Path) -> Path:
-    """Return where the checkpoint of an unfinished artifact is kept."""
+    """Return the path of the checkpoint of an unfinished artifact."""
     return run_path(output) / CHECKPOINT
 
 
 class Tracker(Protocol):
-    """A service that shows runs; one of Weights & Biases and one of MLflow are below."""
+    """An experiment tracker; implementations for Weights & Biases and MLflow are below."""
 
     def log(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        """Show metrics of an iteration."""
+        """Log metrics of an iteration."""
         ...
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        """Show the final figures, and end."""
+        """Log the final metrics and end the run."""
         ...
 
 
 class Run:
-    """The folder of one training, as a context: left by an error, it says `failed`, and `stopped` by a cancellation."""
+    """The folder of one training, as a context manager; its status is `failed` after an error, or `stopped`."""
 
     def __init__(
         self,
@@ -61,20 +61,20 @@ class Run:
         resume: bool = False,
         trackers: Sequence[TrackerName] = (),
     ) -> None:
-        """Begin, or go on with the folder that an interrupted training left.
+        """Create the folder, or continue with that of an interrupted training.
 
         Parameters
         ----------
         output
-            The artifact that is to be written.
+            The artifact to be written.
         step
-            What is done: `teacher`, `student` or `em`.
+            The job: `teacher`, `student` or `em`.
         facts
-            What it is done with, as plain values: settings, contract, data.
+            Configuration as plain values: settings, contract, data.
         resume
-            Go on in the folder that is there. Otherwise one that is there is kept under another name.
+            Continue in the existing folder. Otherwise an existing folder is renamed.
         trackers
-            Services to report to as well.
+            Additional experiment trackers.
 
         Raises
         ------
@@ -95,7 +95,7 @@ class Run:
             self._began = time.perf_counter()
             self._record = {**made, 'revision': revision(), 'environment': environment(), 'accelerator': _accelerator()}
             self._write()
-            # Here and not above: importing it takes as long as all else that the command line needs.
+            # Imported here because it takes as long as all other imports of the command line.
             from torch.utils.tensorboard import SummaryWriter
 
             self._events = SummaryWriter(str(self.path))
@@ -103,23 +103,23 @@ class Run:
             raise OutputError(
                 expected=f'a folder for the training at {self.path}',
                 found=str(error.strerror or error),
-                remedy='make room, or choose another output',
+                remedy='free disk space, or choose another output',
             ) from error
         self._trackers = [_tracker(name, self.path, self._record) for name in trackers]
 
     def log(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        """Show metrics in TensorBoard and the trackers."""
+        """Log metrics to TensorBoard and the trackers."""
         for name, value in metrics.items():
             self._events.add_scalar(f'{self._step}/{name}', value, iteration)
         self._events.flush()
         for tracker in self._trackers:
             tracker.log(iteration, metrics)
-        self._write()  # a run that is killed knows how long it took
+        self._write()  # a killed run has its duration
 
     def finish(
         self, curves: Mapping[str, Sequence[float]], metrics: Mapping[str, float], verdict: Sequence[str] = ()
     ) -> None:
-        """Write the curves, draw them, and note how it ended."""
+        """Write and draw the curves, and store the result."""
         last = int(curves['iteration'][-1]) if curves.get('iteration') else 0
         for name, value in metrics.items():
             self._events.add_scalar(f'final/{name}', value, last)
@@ -132,13 +132,13 @@ class Run:
         (self.path / CHECKPOINT).unlink(missing_ok=True)
 
     def __enter__(self) -> Run:
-        """Let it begin."""
+        """Start the run."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Note how it ended, if it did not finish."""
+        """Store the status of an unfinished run."""
         self._events.close()
         if self._record['status'] == 'running':
             self._record |= {'status': 'stopped'} if error is None else {'status': 'failed', 'error': str(error)}
@@ -150,7 +150,7 @@ class Run:
 
 
 def _seconds_of(file: Path) -> float:
-    """Return how long the parts of a training took that an unfinished record tells of [s]; 0 if it tells nothing."""
+    """Return the duration of earlier parts according to an unfinished record [s]; 0 if there is none."""
     try:
         return float(json.loads(file.read_text(encoding='utf-8'))['seconds'])
     except (OSError, ValueError, TypeError, KeyError):
@@ -158,16 +158,16 @@ def _seconds_of(file: Path) -> float:
 
 
 def _accelerator() -> str:
-    """Return the name of the GPU that torch computes on by default; empty if there is none."""
+    """Return the name of the default GPU of torch; empty if there is none."""
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else ''
 
 
 def read_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return the records of all runs in some folders and below, oldest first; each has its `path` and `curves`.
+    """Return the records of all runs in folders and subfolders, oldest first; each has its `path` and `curves`.
 
-    A folder that is itself a run counts. One without a readable record is no run.
+    A folder can itself be a run. Folders without a readable record are ignored.
     """
     found: dict[Path, dict[str, Any]] = {}
     for folder in folders:
@@ -184,23 +184,23 @@ def read_runs(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def revision() -> str:
-    """Return the revision of the running source, with a `+` if it was changed since; empty outside of a checkout."""
+    """Return the git revision of the source, with a `+` if the checkout has changes; empty outside a checkout."""
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        asked = ['git', '-C', str(folder), *arguments]
-        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        command = ['git', '-C', str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
         if not git('ls-files', Path(__file__).name):
-            return ''  # installed into an environment that lies in somebody else's checkout
+            return ''  # installed in an environment within another repository
         return git('rev-parse', '--short=12', 'HEAD') + '+' * bool(git('status', '--porcelain', '-uno', '--', '.'))
     except (OSError, subprocess.SubprocessError):
         return ''
 
 
 def draw_curves(file: Path, curves: Mapping[str, Sequence[float]]) -> None:
-    """Draw curves of a training into a picture, those of one kind into one panel."""
+    """Draw the curves of a training into an image file, with one panel for each kind of metric."""
     from matplotlib.figure import Figure
 
     names = [name for name in curves if name != 'iteration']
@@ -221,6 +221,29 @@ def draw_curves(file: Path, curves: Mapping[str, Sequence[float]]) -> None:
         axis.grid(alpha=0.3)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
+    _save(figure, file)
+
+
+def draw_runs(file: Path, runs: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Draw curves of several runs into an image file: a panel for each metric, and a line for each run that has it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * max(1, len(names)), 3.6), layout='constrained')
+    for name, axis in zip(names, figure.subplots(1, max(1, len(names)), squeeze=False)[0]):
+        for label, run in runs.items():
+            if name in run['curves']:
+                axis.plot(run['curves']['iteration'], run['curves'][name], label=label)
+        axis.set_xlabel('update')
+        axis.set_ylabel(name.replace('_', ' '))
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend(fontsize='small')
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _save(figure, file)
+
+
+def _save(figure: Any, file: Path) -> None:
+    """Write a picture: aside first, and then renamed."""
     aside = file.with_name(f'{file.name}.part')
     figure.savefig(aside, format='png', dpi=110)
     aside.replace(file)
@@ -251,14 +274,14 @@ def _tracker(name: TrackerName, folder: Path, record: Mapping[str, Any]) -> Trac
         return {'wandb': _WeightsAndBiases, 'mlflow': _MlFlow}[name](folder, record)
     except ImportError as error:
         raise ConfigurationError(
-            expected=f'{name}, which the settings ask to report to',
-            found='it is not installed',
-            remedy=f'pip install {name}, or leave it out of `trackers`',
+            expected=f'{name}, a tracker in the settings',
+            found='no such package',
+            remedy=f'pip install {name}, or remove it from `trackers`',
         ) from error
 
 
 class _WeightsAndBiases:
-    """Weights & Biases; where and as whom is up to its own environment variables (WANDB_MODE=offline, ...)."""
+    """Weights & Biases, configured by its environment variables (WANDB_MODE=offline, ...)."""
 
     def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
         import wandb  # pyright: ignore[reportMissingImports]
@@ -274,7 +297,7 @@ class _WeightsAndBiases:
 
 
 class _MlFlow:
-    """MLflow; where is up to its own environment variables (MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME)."""
+    """MLflow, configured by its environment variables (MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME)."""
 
     def __init__(self, folder: Path, record: Mapping[str, Any]) -> None:
         import mlflow  # pyright: ignore[reportMissingImports]

@@ -1,4 +1,4 @@
-"""Which weights of a training are kept: the latest that foretell held-out demonstrations as well as the best did."""
+"""Selection of weights: the latest weights whose held-out likelihood is close to the best."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from vdd_ros.common.settings import Settings
 from vdd_ros.learning.training import Ema
 
 Evaluate = Callable[[Any], Mapping[str, float]]
-"""Figures of a module."""
+"""Returns the metrics of a module."""
 
 
 class SelectionSettings(Settings):
-    """Which weights of a student are kept, judged by the likelihood of held-out demonstrations."""
+    """Selection of the weights of a student by the likelihood of held-out demonstrations."""
 
     tolerance: float = Field(0.25, ge=0)
-    """The latest weights are kept whose held-out log-likelihood is so near to the best [nat]: of equally likely ones,
-    the longer learned have closed in on the teacher further."""
+    """The latest weights within this distance of the best held-out log-likelihood [nat] are used: among weights of
+    equal likelihood, later ones are closer to the teacher."""
     patience: float = Field(0.3, gt=0, le=1)
-    """Learning ends when so large a share of the updates has passed without weights to keep; 1 never ends early."""
+    """Training ends if no new weights were selected during this share of all updates; 1 disables early stopping."""
 
 
 class Selection:
-    """A `training.Watcher` that evaluates averaged weights, keeps the ones to be taken, and records the curves.
+    """A `training.Watcher` that evaluates averaged weights, stores the selected ones, and records the curves.
 
-    Without a criterion the latest weights are always the ones to be taken.
+    Without a criterion the latest weights are selected.
     """
 
     def __init__(
@@ -42,24 +42,24 @@ class Selection:
         criterion: str | None = None,
         settings: SelectionSettings = SelectionSettings(),
     ) -> None:
-        """Watch the training of `module` over `iterations`; the higher the figure `criterion`, the better."""
+        """Observe the training of `module` over `iterations`; higher values of the metric `criterion` are better."""
         self._shadow = copy.deepcopy(module)
         self._evaluate, self._criterion, self._settings = evaluate, criterion, settings
         self._iterations = iterations
         self._kept: dict[str, Tensor] = {}
         self.kept_at = 0
-        """The iteration whose weights are kept."""
+        """Iteration of the selected weights."""
         self.best = -math.inf
-        """The highest value of the criterion so far."""
+        """Highest value of the criterion."""
         self.best_at = 0
-        """Where that was."""
+        """Iteration of the highest value."""
         self.curves: dict[str, list[float]] = {}
-        """All that was reported; `iteration` holds the places."""
+        """All reported metrics; `iteration` has the positions."""
         self.exhausted = False
-        """Whether nothing was kept for so long that learning should end."""
+        """Whether training should end, because no new weights were selected for too long."""
 
     def watch(self, module: nn.Module, ema: Ema | None, done: int, metrics: Mapping[str, float]) -> Mapping[str, float]:
-        """Evaluate the averaged weights of a module, and keep them if they are to be taken."""
+        """Evaluate the averaged weights of a module, and store them if they are selected."""
         self._shadow.load_state_dict(module.state_dict())
         if ema is not None:
             ema.copy_to(self._shadow)
@@ -76,20 +76,20 @@ class Selection:
         return figures
 
     def at_kept(self, name: str) -> float:
-        """Return what a curve was where the kept weights were."""
+        """Return the value of a curve at the iteration of the selected weights."""
         return self.curves[name][self.curves['iteration'].index(self.kept_at)]
 
     def take(self, module: nn.Module) -> None:
-        """Write the kept weights into a module of the same build."""
+        """Copy the selected weights into a module of the same architecture."""
         module.load_state_dict(self._kept)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return what a checkpoint must keep."""
+        """Return the state for a checkpoint."""
         names = ('kept_at', 'best', 'best_at', 'curves', 'exhausted')
         return dict(self._kept), {name: getattr(self, name) for name in names}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Take up what `state` returned; errors as those of `load_state_dict`."""
+        """Restore the result of `state`; errors as for `load_state_dict`."""
         shadow = self._shadow.state_dict()
         self._kept = {name: value.to(shadow[name].device) for name, value in tensors.items()}
         for name, value in values.items():

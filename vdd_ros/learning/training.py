@@ -1,8 +1,8 @@
-"""The one fit loop of teacher and student: checkpoints, resume bit for bit, averages, selection, progress.
+"""The training loop of teacher and student: checkpoints, bit-identical resume, averages, selection, progress.
 
-A step never waits for the host: whether a loss is finite, clipping, step size, averages and metrics stay on the device,
-and are looked at every `CHECK_EVERY` steps or when something is reported. On a GPU a step is captured once as a CUDA
-graph and replayed, so that its some hundred kernels are launched by one call.
+A step never waits for the host: finiteness of the loss, clipping, step size, averages and metrics stay on the device.
+They are read every `CHECK_EVERY` steps or for a report. On a GPU, a step is captured once as a CUDA graph and then
+replayed, so its hundreds of kernels are launched by one call.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -24,31 +24,37 @@ from torch import Tensor, nn
 
 from vdd_ros.common.errors import ConfigurationError, TrainingError
 from vdd_ros.common.settings import Settings
+from vdd_ros.learning.draws import Draws
+from vdd_ros.learning.observation import AnyWindows
+from vdd_ros.learning.ranks import WHOLE, Ranks, Sharing
 from vdd_ros.learning.row_windows import NormalizedRowWindows
 
 _logger = logging.getLogger(__name__)
 
 Report = Callable[[int, int, Mapping[str, float]], None]
-"""`(iteration, iterations, metrics)`, called now and then by `fit`."""
+"""`(iteration, iterations, metrics)`, called regularly by `fit`."""
 
 CHECK_EVERY = 50
-"""Steps after which the device is asked at the latest whether all losses were finite."""
+"""Maximum number of steps between checks of the losses on the device."""
+
+_ASK_EVERY = 10
+"""Number of steps between agreements of several ranks on whether to stop; a single rank checks after every step."""
 
 _EAGER_STEPS = 3
-"""Steps before a graph is captured: allocations and the state of the optimisers are made in these."""
+"""Steps before a graph is captured; they create allocations and optimiser state."""
 
 
 class DescentSettings(Settings):
-    """How Adam descends."""
+    """Settings of the Adam optimiser."""
 
     learning_rate: float = Field(1e-3, gt=0)
-    """Step size at its highest."""
+    """Maximum step size."""
     warmup: float = Field(0.02, ge=0, lt=1)
-    """Share of the iterations over which the step size rises."""
+    """Share of the iterations over which the step size increases."""
     decay: Literal['constant', 'linear', 'cosine'] = 'cosine'
-    """How it falls to zero afterwards."""
+    """Decrease of the step size to zero afterwards."""
     clip: float = Field(10.0, gt=0)
-    """Largest norm of the gradient."""
+    """Maximum norm of the gradient."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay (AdamW)."""
 
@@ -67,18 +73,26 @@ class DescentSettings(Settings):
 
 
 class Descent:
-    """Adam on some parameters, with a step size that follows progress.
+    """Adam on some parameters, with a step size that depends on progress.
 
-    From the first loss on that is not finite it leaves the parameters as they are.
+    After the first loss that is not finite, parameters are no longer changed.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], settings: DescentSettings, other: Descent | None = None
+        self,
+        parameters: Iterable[nn.Parameter],
+        settings: DescentSettings,
+        other: Descent | None = None,
+        sharing: Sharing = WHOLE,
     ) -> None:
-        """Own these parameters, all on one device; where an `other` descent failed, stand still with it."""
+        """Optimise these parameters, all on one device; if an `other` descent has failed, this one stops too.
+
+        Ranks that share batches use the mean of their gradients.
+        """
         self.settings = settings
         self.parameters = list(parameters)
         device = self.parameters[0].device
+        self._mean = sharing.averaging(self.parameters)
         self._rate = torch.tensor(settings.learning_rate, device=device)
         self.optimizer = torch.optim.AdamW(
             self.parameters,
@@ -88,35 +102,45 @@ class Descent:
             capturable=device.type == 'cuda',
         )
         self.failed = torch.zeros((), dtype=torch.bool, device=device) if other is None else other.failed
-        """Whether a loss or a gradient was not finite, since the beginning."""
+        """Whether a loss or a gradient was not finite since the beginning."""
         self._seen = torch.zeros(2, device=device)
 
-    def step(self, loss: Float[Tensor, ''], progress: Float[Tensor, '']) -> Float[Tensor, '']:
-        """Descend once and return the norm of the gradient; nothing waits for the device.
+    def step(
+        self, loss: Float[Tensor, ''] | Iterable[Float[Tensor, '']], progress: Float[Tensor, '']
+    ) -> Float[Tensor, '']:
+        """Take one step and return the norm of the gradient, without waiting for the device.
 
-        Where loss or gradient are not finite, now or in any step before, the parameters stay as they are.
+        A loss can be an iterable of terms to be summed: each is requested after the gradient of the previous one. If
+        loss or gradient are not finite, now or in any earlier step, the parameters are not changed.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        if self._mean is not None:
+            self._mean.begin()
+        value = torch.zeros_like(self._rate)
+        for part in [loss] if isinstance(loss, Tensor) else loss:
+            part.backward()
+            value = value + part.detach()
+        if self._mean is not None:
+            value = self._mean.finish(value)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         norm = nn.utils.get_total_norm(gradients, foreach=True)
-        self._seen.copy_(torch.where(self.failed, self._seen, torch.stack([loss.detach(), norm.detach()])))
+        self._seen.copy_(torch.where(self.failed, self._seen, torch.stack([value, norm.detach()])))
         self.failed.logical_or_(~self._seen.isfinite().all())
         self._rate.copy_(self.settings.rate(progress))
-        # What a gradient scaler of mixed precision tells the fused kernel, too: by what to divide the gradients, and
-        # whether to leave out this step.
+        # Inputs of the fused kernel for gradient scalers of mixed precision: the divisor of the gradients, and whether
+        # to skip this step.
         self.optimizer.grad_scale = (norm / self.settings.clip).clamp(min=1.0)
         self.optimizer.found_inf = self.failed.to(self._seen.dtype)
         self.optimizer.step()
         return norm
 
     def check(self) -> None:
-        """Wait for the device and refuse to go on after a loss that was not finite.
+        """Wait for the device and raise an error after a loss that was not finite.
 
         Raises
         ------
         TrainingError
-            Loss or gradient of a step since the last check were not finite; the parameters are those before it.
+            Loss or gradient of a step since the last check were not finite; the parameters are those before that step.
 
         """
         if self.failed.item():
@@ -124,39 +148,45 @@ class Descent:
             raise TrainingError(
                 expected='a finite loss and gradient',
                 found=f'loss {loss:g}, gradient norm {norm:g}',
-                remedy='lower the learning rate or check the data for outliers; the last checkpoint is still good',
+                remedy='lower the learning rate or check the data for outliers; the last checkpoint is valid',
             )
 
 
 class Learner(Protocol):
-    """What `fit` trains: it knows its data, its loss and its optimisers."""
+    """The model trained by `fit`, with its data, loss and optimisers."""
 
     module: nn.Module
-    """Everything that is learned."""
+    """All trained parameters."""
     descents: Mapping[str, Descent]
-    """Its optimisers by name."""
+    """Optimisers by name."""
+    sharing: Sharing
+    """Division of batches among the processes that train together."""
 
     def step(self, progress: Float[Tensor, ''], generator: torch.Generator) -> Mapping[str, Tensor]:
-        """Learn once at a share of the iterations in [0, 1), with all randomness from `generator`.
+        """Take one step at a share of the iterations in [0, 1), with all randomness from `generator`.
 
-        Return metrics, 0-d tensors. All that depends on values stays on the device: a step may be captured as a graph.
+        Return metrics, 0-d tensors, over the rows of this rank. Nothing may depend on values on the host: a step
+        may be captured as a graph.
         """
         ...
 
     def review(self, done: int, iterations: int, generator: torch.Generator) -> bool:
-        """Decide what needs the host, after `done` of `iterations` steps; return whether steps compute otherwise."""
+        """Make decisions on the host, after `done` of `iterations` steps; return whether later steps change."""
         ...
 
     def resumed(self, done: int, iterations: int) -> None:
-        """Take up what a checkpoint does not hold, after `done` of `iterations` steps."""
+        """Restore state that is not in the checkpoint, after `done` of `iterations` steps."""
         ...
 
 
 class WindowSource(Protocol):
-    """Where a learner draws its batches from."""
+    """A source of training batches."""
 
-    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw `batch` windows: observations (batch, horizon, obs) and actions (batch, action), normalised."""
+    def draw(self, batch: int, generator: torch.Generator | Draws) -> tuple[AnyWindows, Tensor]:
+        """Draw `batch` windows: observations (batch, horizon, obs) and actions (batch, action), normalised.
+
+        With `Draws`, these are the rows of one part of a larger batch; other rows need not be loaded.
+        """
         ...
 
 
@@ -167,47 +197,56 @@ class Windows:
     observation: Float[Tensor, 'count horizon obs'] | NormalizedRowWindows
     action: Float[Tensor, 'count action']
 
-    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, batch: int, generator: torch.Generator | Draws) -> tuple[Tensor, Tensor]:
         """Draw `batch` windows with replacement: observations and actions."""
-        index = torch.randint(len(self.action), (batch,), generator=generator, device=generator.device)
+        index = Draws.of(generator).integers(len(self.action), batch)
         return self.observation[index], self.action[index]
 
 
 class SingleLoss:
-    """A learner with one loss and one optimiser: teachers and baselines."""
+    """A learner with one loss and one optimiser, for teachers and baselines."""
 
     def __init__(
         self,
         module: nn.Module,
-        loss: Callable[[Tensor, Tensor, torch.Generator], Tensor],
+        loss: Callable[[Any, Tensor, Draws], Tensor],
         windows: WindowSource,
         *,
         batch: int,
         descent: DescentSettings,
+        sharing: Sharing = WHOLE,
     ) -> None:
-        """Train `module` on `loss(observation, action, generator)`."""
+        """Train `module` on `loss(observation, action, draws)`, a mean over the rows of a batch."""
         self.module = module
-        self.descents = {'all': Descent(module.parameters(), descent)}
+        self.sharing = sharing
+        self.descents = {'all': Descent(module.parameters(), descent, sharing=sharing)}
         self._loss = loss
         self._windows = windows
-        self._batch = batch
+        self._rows = sharing.rows(batch)
 
     def step(self, progress: Float[Tensor, ''], generator: torch.Generator) -> Mapping[str, Tensor]:
-        """Descend the loss of one batch."""
-        loss = self._loss(*self._windows.draw(self._batch, generator), generator)
-        norm = self.descents['all'].step(loss, progress)
-        return {'loss': loss.detach(), 'gradient': norm}
+        """Take one step on the loss of one batch."""
+        draws, found = self.sharing.draws(generator), []
+
+        def losses() -> Iterator[Tensor]:
+            for _ in draws.parts():
+                loss = self._loss(*self._windows.draw(self._rows, draws), draws) / self.sharing.parts
+                found.append(loss.detach())
+                yield loss
+
+        norm = self.descents['all'].step(losses(), progress)
+        return {'loss': sum(found), 'gradient': norm}
 
     def review(self, done: int, iterations: int, generator: torch.Generator) -> bool:
-        """Decide nothing."""
+        """Return False: steps never change."""
         return False
 
     def resumed(self, done: int, iterations: int) -> None:
-        """Hold nothing but what a checkpoint does."""
+        """Do nothing: the checkpoint has the complete state."""
 
 
 class Ema:
-    """An exponential moving average of a module's parameters; young averages forget faster."""
+    """An exponential moving average of the parameters of a module, with faster decay at the beginning."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         """Start from the present parameters."""
@@ -215,14 +254,14 @@ class Ema:
         self._live = list(module.parameters())
         self.average = [parameter.detach().clone() for parameter in self._live]
         self.updates = torch.zeros((), device=self._live[0].device)
-        """How often it was updated, on the device."""
+        """Number of updates, on the device."""
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move towards the present parameters."""
+        """Update the average with the present parameters."""
         self.updates += 1
         share = 1 - ((1 + self.updates) / (10 + self.updates)).clamp(max=self.decay)
-        if share.device.type == 'cpu':  # a number costs no waiting here, and saves two passes over all parameters
+        if share.device.type == 'cpu':  # a host number avoids two passes over all parameters
             torch._foreach_lerp_(self.average, self._live, share.item())
             return
         difference = torch._foreach_sub(self._live, self.average)
@@ -231,33 +270,33 @@ class Ema:
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
-        """Write the average into the parameters of a module of the same build."""
+        """Copy the average into the parameters of a module of the same architecture."""
         for parameter, average in zip(module.parameters(), self.average):
             parameter.copy_(average)
 
 
 class Watcher(Protocol):
-    """What `fit` shows the state of a training to, now and then; `selection.Selection` is one."""
+    """Called by `fit` with the state of a training; implemented by `selection.Selection`."""
 
     exhausted: bool
-    """Whether there is nothing to be gained by going on."""
+    """Whether training should end."""
 
     def watch(self, module: nn.Module, ema: Ema | None, done: int, metrics: Mapping[str, float]) -> Mapping[str, float]:
-        """Look at the weights after `done` steps, and return the metrics to report."""
+        """Evaluate the weights after `done` steps, and return the metrics to report."""
         ...
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return what a checkpoint must keep: tensors by name, and plain values."""
+        """Return the state for a checkpoint: tensors by name, and plain values."""
         ...
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Take up what `state` returned."""
+        """Restore the result of `state`."""
         ...
 
 
 @dataclass
 class _Steps:
-    """Takes one step after the other, on a GPU by a captured graph."""
+    """Takes training steps, on a GPU with a captured graph."""
 
     learner: Learner
     ema: Ema | None
@@ -270,7 +309,7 @@ class _Steps:
 
     def __post_init__(self) -> None:
         device = self.generator.device
-        # Learned from by the graph, too: a number of the host would be a constant there.
+        # A device tensor, because a host number would be a constant in the graph.
         self._place = torch.tensor(self.done, dtype=torch.float64, device=device)
         self._captures = device.type == 'cuda'
         self._stream = torch.cuda.Stream(device) if self._captures else None
@@ -294,7 +333,7 @@ class _Steps:
         return self._metrics
 
     def forget(self) -> None:
-        """Compute otherwise from now on: the graph is captured again."""
+        """Capture the graph again, because steps compute differently."""
         self._graph, self._eager = None, 0
 
     def _once(self) -> Mapping[str, Tensor]:
@@ -308,13 +347,54 @@ class _Steps:
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.generator)
         try:
-            with torch.cuda.graph(graph):
+            # Threads of the messages between ranks may ask the device while this one captures.
+            with torch.cuda.graph(graph, capture_error_mode='thread_local'):
                 self._metrics = self._once()
-        except RuntimeError as error:  # what a kernel of this GPU cannot do in a graph is done without one
+        except RuntimeError as error:  # a kernel of this GPU does not support graphs
             _logger.warning('training without a CUDA graph: %s', ' '.join(str(error).split())[:200])
             self._captures = False
             return
         self._graph = graph
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file with the state of a training, from which an interrupted training continues."""
+
+    path: Path
+    """Saved to every `every` iterations, when cancelled and at the end."""
+    every: int = 1000
+    """Iterations between two saves."""
+    resume: bool = False
+    """Continue from the file, bit-identical to a training without interruption."""
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """Reports on a training every `every` iterations, and after the last one."""
+
+    report: Report | None = None
+    """Called with (iteration, iterations, metrics)."""
+    watcher: Watcher | None = None
+    """Called with the weights before every report; may end the training early."""
+    every: int = 50
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the watcher ends the training."""
+        return self.watcher is not None and self.watcher.exhausted
+
+    def observe(
+        self, learner: Learner, ema: Ema | None, done: int, iterations: int, metrics: Mapping[str, Tensor]
+    ) -> None:
+        """Evaluate the weights after ``done`` iterations, and report; the metrics are averaged over the ranks."""
+        if self.watcher is None and self.report is None:
+            return
+        figures: Mapping[str, float] = learner.sharing.ranks.mean(metrics)
+        if self.watcher is not None:
+            figures = self.watcher.watch(learner.module, ema, done, figures)
+        if self.report is not None:
+            self.report(done, iterations, figures)
 
 
 def fit(
@@ -323,77 +403,76 @@ def fit(
     iterations: int,
     generator: torch.Generator,
     ema: Ema | None = None,
-    checkpoint: Path | None = None,
-    checkpoint_every: int = 1000,
-    resume: bool = False,
-    watcher: Watcher | None = None,
-    report: Report | None = None,
-    report_every: int = 50,
+    checkpoint: Checkpoint | None = None,
+    monitoring: Monitoring = Monitoring(),
     cancelled: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Train until done, cancelled or exhausted, and return the iterations that were done in all.
+    """Train until done, cancelled or exhausted; return the total number of iterations.
 
     Parameters
     ----------
     learner
-        What is trained.
+        The model to train.
     iterations
-        How many steps the whole training has.
+        Number of steps of the complete training.
     generator
-        All randomness comes from it; its device is that of the learner.
+        Source of all random numbers, on the device of the learner.
     ema
-        Averaged weights to keep beside the module's own.
+        Average of the module's weights, which is updated in every step.
     checkpoint
-        File to save to every `checkpoint_every` iterations, when cancelled and at the end.
-    checkpoint_every
-        Iterations between two saves.
-    resume
-        Go on from `checkpoint`, bit for bit as if training had not stopped.
-    watcher
-        Shown the weights before every report; may end the training early.
-    report, report_every
-        Called with (iteration, iterations, metrics) every so many iterations and after the last one.
+        File for the state, and whether the training continues from that file.
+    monitoring
+        Reports, and the selection of weights.
     cancelled
-        Asked after every iteration.
+        Called after every iteration; returns whether to stop. With several ranks, ``cancelled`` is called after every
+        tenth iteration, and a single result of True stops all ranks.
+
+    All ranks of a learner receive the weights of the first rank, and only the first rank saves checkpoints. A
+    checkpoint does not depend on the number of ranks.
 
     Raises
     ------
     TrainingError
-        A loss was not finite. The module and the checkpoint keep the last good weights.
+        A loss was not finite. The module and the checkpoint have the last valid weights.
     ConfigurationError
-        `resume` was asked for, and the checkpoint is absent or of another build.
+        The training is to be resumed, and the checkpoint is missing or has another architecture.
 
     """
-    state = (learner, generator, ema, watcher)
-    done = load_checkpoint(checkpoint, *state) if resume and checkpoint is not None else 0
+    ranks = learner.sharing.ranks
+    state = (learner, generator, ema, monitoring.watcher)
+    done = load_checkpoint(checkpoint.path, *state) if checkpoint is not None and checkpoint.resume else 0
     if done:
         learner.resumed(done, iterations)
+    ranks.equalise(learner.module)
     saved, steps = done, _Steps(learner, ema, generator, iterations, done)
-    exhausted = watcher is not None and watcher.exhausted
+    exhausted = monitoring.exhausted
     while done < iterations and not exhausted:
         metrics = steps()
         done += 1
         if learner.review(done, iterations, generator):
             steps.forget()
-        due = done % report_every == 0 or done == iterations
-        stop = done == iterations or cancelled()
-        save = checkpoint is not None and (stop or done - saved >= checkpoint_every)
+        due = done % monitoring.every == 0 or done == iterations
+        stop = done == iterations or _agreed_to_stop(ranks, cancelled, done)
+        save = checkpoint is not None and (stop or done - saved >= checkpoint.every)
         if due or save or stop or done % CHECK_EVERY == 0:
             for descent in learner.descents.values():
                 descent.check()
-        if due and (watcher is not None or report is not None):
-            figures: Mapping[str, float] = {name: float(value) for name, value in metrics.items()}
-            if watcher is not None:
-                figures = watcher.watch(learner.module, ema, done, figures)
-                exhausted = watcher.exhausted
-            if report is not None:
-                report(done, iterations, figures)
-        if save or (exhausted and checkpoint is not None):
-            save_checkpoint(checkpoint, *state, done)
+        if due:
+            monitoring.observe(learner, ema, done, iterations, metrics)
+            exhausted = monitoring.exhausted
+        if checkpoint is not None and (save or exhausted):
+            if ranks.leads:
+                save_checkpoint(checkpoint.path, *state, done)
             saved = done
         if stop:
             break
     return done
+
+
+def _agreed_to_stop(ranks: Ranks, cancelled: Callable[[], bool], done: int) -> bool:
+    if ranks.count == 1:
+        return cancelled()
+    return done % _ASK_EVERY == 0 and ranks.any(cancelled())
 
 
 def save_checkpoint(
@@ -404,7 +483,7 @@ def save_checkpoint(
     watcher: Watcher | None,
     done: int,
 ) -> None:
-    """Write everything that `fit` needs to go on into one safetensors file, aside first and then renamed."""
+    """Write the complete state of `fit` atomically into one safetensors file."""
     tensors = {f'module.{name}': value for name, value in learner.module.state_dict().items()}
     for name, descent in learner.descents.items():
         for index, state in descent.optimizer.state_dict()['state'].items():
@@ -419,7 +498,7 @@ def save_checkpoint(
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> None:
-    """Write tensors by name, and some text, into a safetensors file: aside first, and then renamed."""
+    """Write tensors by name, and some text, atomically into a safetensors file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f'{path.name}.part')
     save_file({name: value.contiguous() for name, value in tensors.items()}, aside, dict(facts or {}))
@@ -427,7 +506,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read tensors by name, in the memory of the processor."""
+    """Read tensors by name into CPU memory."""
     with safe_open(path, framework='pt') as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
@@ -435,12 +514,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def load_checkpoint(
     path: Path, learner: Learner, generator: torch.Generator, ema: Ema | None, watcher: Watcher | None
 ) -> int:
-    """Restore what `save_checkpoint` wrote and return the iterations done.
+    """Restore the state written by `save_checkpoint` and return the number of iterations.
 
     Raises
     ------
     ConfigurationError
-        The file is absent, unreadable, or of a learner of another build.
+        The file is missing, unreadable, or belongs to another architecture.
 
     """
     try:
@@ -454,7 +533,7 @@ def load_checkpoint(
             rates = [group['lr'] for group in descent.optimizer.param_groups]
             descent.optimizer.load_state_dict(restored)
             for group, rate in zip(descent.optimizer.param_groups, rates):
-                group['lr'] = rate  # the very tensor that every step writes to
+                group['lr'] = rate  # the tensor that every step writes to
             descent.failed.zero_()
         if ema is not None:
             ema.updates.fill_(state['ema_updates'])
@@ -468,7 +547,7 @@ def load_checkpoint(
         raise ConfigurationError(
             expected=f'a checkpoint of this training at {path}',
             found=' '.join(str(error).split())[:200],
-            remedy='start afresh, or give the settings it was trained with',
+            remedy='start again, or use the settings of this training',
         ) from error
     return int(state['done'])
 

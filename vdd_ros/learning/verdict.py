@@ -1,4 +1,4 @@
-"""What the figures of a distillation mean, in words, worst first."""
+"""Verdict on the metrics of a distillation, in words, worst first."""
 
 from __future__ import annotations
 
@@ -7,49 +7,47 @@ from collections.abc import Mapping, Sequence
 from vdd_ros.learning.selection import Selection
 
 _NARROW = {50: (0.4, 0.6), 90: (0.8, 0.97)}
-"""Which share of the held-out actions regions of that many percent may hold."""
+"""Acceptable shares of held-out actions in regions of a nominal probability [%]."""
 _FELL = 1.0
-"""A fall of the held-out log-likelihood [nat] below its best that is worth a word."""
+"""Minimum decrease of the held-out log-likelihood from its best value that is reported [nat]."""
 _BEHIND = 0.1
-"""Share by which the energy score of a student may exceed that of its teacher."""
+"""Relative amount by which the energy score of a student may exceed that of its teacher."""
 
 
 def verdict_of(
     metrics: Mapping[str, float], selection: Selection, rival: Mapping[str, float] | None = None
 ) -> tuple[str, ...]:
-    """Judge a student by its figures.
+    """Describe the quality of a student from its metrics.
 
     Parameters
     ----------
     metrics
-        Those of the kept weights: ``held_out_log_likelihood``, ``calibration_50`` and ``calibration_90``,
-        ``energy_score``, and ``teacher_energy_score`` where there is a teacher.
+        Metrics of the selected weights: ``held_out_log_likelihood``, ``calibration_50`` and ``calibration_90``,
+        ``energy_score``, and ``teacher_energy_score`` if there is a teacher.
     selection
-        What watched it learn.
+        The selection that observed the training.
     rival
-        The same figures of EM on the same network, if it was trained beside.
+        The same metrics for EM with the same network, if EM was also trained.
 
     Returns
     -------
     tuple of str
-        At least one sentence. Each that names a fault names a remedy.
+        At least one sentence. Each fault has a remedy.
 
     """
     found = [*_overfitting(selection), *_regions(metrics), *_teacher(metrics)]
     if rival is not None:
         found += _rival(metrics, rival)
-    return tuple(found) or (
-        'no fault found: held-out demonstrations are as likely, and as well covered, as they should be',
-    )
+    return tuple(found) or ('no fault found: likelihood and coverage of held-out demonstrations are as expected',)
 
 
 def odd_ones(outliers: Sequence[str]) -> tuple[str, ...]:
-    """Name the demonstrations that are unlike all others."""
+    """Return a sentence that lists outlier demonstrations."""
     if not outliers:
         return ()
     sentence = (
-        f'unlike all other demonstrations: {", ".join(outliers)}; thresholds of out-of-distribution detection leave '
-        'them out. Look at them (vdd view), and drop them where they are mistakes'
+        f'outlier demonstrations: {", ".join(outliers)}; they are excluded from the thresholds of out-of-distribution '
+        'monitoring. Review them (vdd inspect --html), and drop mistakes'
     )
     return (sentence,)
 
@@ -62,8 +60,8 @@ def _overfitting(selection: Selection) -> list[str]:
     learned = selection.curves['training_log_likelihood'][-1]
     sentence = (
         f'overfits: held-out log-likelihood was best ({selection.best:.1f} nat) after {selection.best_at} updates and '
-        f'{last:.1f} after {place}, with {learned:.1f} on what it learns from; the weights of update '
-        f'{selection.kept_at} are kept. More demonstrations help, or a lower coverage, more labels or a narrower trunk'
+        f'{last:.1f} after {place}, with {learned:.1f} on training data; the weights of update '
+        f'{selection.kept_at} are used. Use more demonstrations, lower coverage, more labels or a narrower trunk'
     )
     return [sentence]
 
@@ -77,8 +75,7 @@ def _regions(metrics: Mapping[str, float]) -> list[str]:
             cause = 'too narrow' if narrow else 'too wide'
             remedy = 'more demonstrations or more labels' if narrow else 'more updates or a lower scale_floor'
             found.append(
-                f'{cause}: regions that should hold {percent} % of the held-out actions hold {100 * share:.0f} %; '
-                f'{remedy} help'
+                f'{cause}: regions for {percent} % of the held-out actions contain {100 * share:.0f} %; use {remedy}'
             )
     return found
 
@@ -90,8 +87,8 @@ def _teacher(metrics: Mapping[str, float]) -> list[str]:
     if own <= (1 + _BEHIND) * teacher:
         return []
     sentence = (
-        f'behind its teacher: energy score {own:.3g} on held-out actions, its teacher {teacher:.3g} (less is better); '
-        'more labels, experts or updates help'
+        f'worse than its teacher: energy score {own:.3g} on held-out actions, teacher {teacher:.3g} (lower is better); '
+        'use more labels, experts or updates'
     )
     return [sentence]
 
@@ -102,7 +99,7 @@ def _rival(metrics: Mapping[str, float], rival: Mapping[str, float]) -> list[str
     figures = f'held-out log-likelihood {own:.2f} and {other:.2f} nat, energy score {score:.3g} and {others:.3g}'
     if own > other or score < others:
         return [f'better than EM on the same network in {_where(own > other, score < others)}: {figures}']
-    return [f'no better than EM on the same network: {figures}; judge both by rollouts before distilling any longer']
+    return [f'no better than EM on the same network: {figures}; compare both in rollouts before distilling longer']
 
 
 def _where(likelihood: bool, score: bool) -> str:

@@ -1,8 +1,9 @@
-"""Demonstrates a task through ROS, as a person's teleoperation would: joint states in, position commands out."""
+"""Demonstrates a task over ROS, in the same way as teleoperation: joint states in, position commands out."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -12,14 +13,18 @@ from rclpy.task import Future
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
-from vdd_ros.common.errors import ConfigurationError, InterfaceError, SimulationError
-from vdd_ros.contract.contract import load_contract
+from vdd_ros.common.errors import ConfigurationError, InterfaceError
+from vdd_ros.contract.contract import NANOSECONDS, load_contract
+from vdd_ros.control.control_output import Command
+from vdd_ros.control.lookahead import CommandWindow
 from vdd_ros.nodes import messages, qos
-from vdd_ros.nodes.arm.output import TYPE_NAMES, Output
+from vdd_ros.nodes.arm.arm_state import ArmState
+from vdd_ros.nodes.arm.output import INTERFACES, Output
 from vdd_ros.nodes.parameters import Parameter, declare
 from vdd_ros.nodes.process import guarded, run
 from vdd_ros.robot.kinematics import Kinematics
 from vdd_ros.sim.demonstration import CONTROL_PERIOD, Teleoperation
+from vdd_ros.sim.demonstration_tally import DETECTED, MAX_FAILURES, MAX_FIRST_FAILURES, DemonstrationTally
 from vdd_ros.sim.tasks import load_task
 
 PARAMETERS = (
@@ -28,7 +33,14 @@ PARAMETERS = (
         'contract', 'avoiding_cartesian', 'contract that names topics and joints: a file, or one that ships', path=True
     ),
     Parameter('episodes', 300, 'successful demonstrations to give', minimum=1, maximum=1_000_000),
-    Parameter('max_failures', 1000, 'failures after which it gives up', minimum=0, maximum=1_000_000),
+    Parameter('max_failures', MAX_FAILURES, 'failures after which it gives up', minimum=0, maximum=1_000_000),
+    Parameter(
+        'max_first_failures',
+        MAX_FIRST_FAILURES,
+        'failures without any success after which it gives up',
+        minimum=1,
+        maximum=1_000_000,
+    ),
     Parameter('seed', 0, 'seed of the demonstrations; the same seed gives the same ones', minimum=0, maximum=2**31 - 1),
     Parameter(
         'recorder',
@@ -41,32 +53,33 @@ PARAMETERS = (
 
 
 class DemonstratorNode(Node):
-    """Starts episode after episode and steers each by the task's script, until enough have succeeded."""
+    """Runs episodes with the scripted demonstrator of the task, until enough of them have succeeded."""
 
     def __init__(self) -> None:
-        """Declare the parameters, load task and arm, and look for the bridge."""
+        """Declare the parameters, load task and arm, and wait for the bridge."""
         super().__init__('demonstrator')
         self._values = declare(self, PARAMETERS)
         contract = load_contract(self._values['contract'])
         task = load_task(self._values['task'])
-        if contract.commanded.type not in (None, TYPE_NAMES['position']) or contract.commanded.quantity != 'position':
+        if contract.commanded.type not in (None, INTERFACES['position']) or contract.commanded.quantity != 'position':
             raise ConfigurationError(
                 expected=f'positions as Float64MultiArray on {contract.topics.commands}',
                 found=f'{contract.commanded.quantity} commands of type {contract.commanded.type}',
                 remedy='demonstrate under a contract of positions; record other controllers with `vdd record-live`',
             )
         script = task.new_demonstrator(np.random.default_rng(self._values['seed']))
-        self._teleoperation = Teleoperation(Kinematics.from_contract(contract), task, script)
-        self._reader = messages.JointReader(contract.robot.joints, contract.measured)
-        self._output = Output(contract)
+        self._teleoperation = Teleoperation(Kinematics.from_contract(contract), task, script, contract.joints)
+        self._arm = ArmState(contract, self.resolve_topic_name(contract.topics.joint_states), NANOSECONDS)
         self._demonstration: _Demonstration | None = None
         self._latest: messages.JointReading | None = None
-        self._asked = False
-        self.successes = 0
-        self._failures = 0
-        self._ways: set[str] = set()
-        self._began = self._heard = time.monotonic()
-        self._commands = self.create_publisher(self._output.type, self._output.topic, qos.COMMANDS)
+        self._requested = False
+        self._tally = DemonstrationTally(task.name, self._values['max_failures'], self._values['max_first_failures'])
+        self._max_steps, self._time_limit = task.max_steps, task.max_steps * task.period / NANOSECONDS
+        self._modes_seen: set[str] = set()
+        self._began = self._received = self._ended = time.monotonic()
+        self._output = Output(contract)
+        self._publish = self._output.open(self, qos.LOCKSTEP)
+        self._before: np.ndarray | None = None
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
         self.create_subscription(JointState, contract.topics.joint_states, self._on_state, qos.JOINT_STATES)
         self.create_subscription(DiagnosticArray, contract.topics.episode, self._on_episode, qos.EPISODE)
@@ -74,25 +87,34 @@ class DemonstratorNode(Node):
         recorder = self._values['recorder']
         self._ready = self.create_client(Trigger, f'{recorder}/ready') if recorder else None
         self._answer: Future | None = None
+        self._recorded: deque[tuple[int, int]] = deque(maxlen=qos.COMPLETE.depth)
+        self._awaited: tuple[int, int] | None = None
+        if recorder:
+            self.create_subscription(DiagnosticArray, f'{recorder}/complete', self._on_complete, qos.COMPLETE)
         wall = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(0.05, self._look_for_peers, clock=wall)
         self.create_timer(1.0, self._report, clock=wall)
 
     @property
     def done(self) -> bool:
-        """Whether enough demonstrations have succeeded."""
-        return self.successes >= self._values['episodes']
+        """Whether enough demonstrations have succeeded, and are recorded."""
+        return self._is_enough and self._awaited is None
+
+    @property
+    def _is_enough(self) -> bool:
+        return self._tally.successes >= self._values['episodes']
 
     @guarded
     def _look_for_peers(self) -> None:
-        """Begin once all are there who must hear the first command."""
-        if time.monotonic() - self._heard > self._values['timeout']:
+        """Begin once every subscriber of the first command exists."""
+        self._check_recorded()
+        if time.monotonic() - self._received > self._values['timeout']:
             raise InterfaceError(
                 expected='joint states, commands taken, ~/reset of mujoco_bridge' + ', a recorder' * bool(self._ready),
                 found=f'silence for {self._values["timeout"]:g} s, without {", ".join(self._missing()) or "a reason"}',
                 remedy='start what is missing, in the same namespace and ROS domain',
             )
-        if self._asked or self._missing():
+        if self._requested or self._missing():
             return
         if self._ready is None or (self._answer and self._answer.done() and self._answer.result().success):
             self._ask_for_episode()
@@ -101,20 +123,20 @@ class DemonstratorNode(Node):
 
     def _missing(self) -> list[str]:
         missing = [] if self._latest else ['joint states']
-        missing += [] if self._commands.get_subscription_count() else ['a listener on the commands']
+        missing += [f'a subscriber on {topic}' for topic in self._output.missing]
         missing += [] if self._reset.service_is_ready() else ['~/reset of mujoco_bridge']
         return missing + ([] if self._ready is None or self._ready.service_is_ready() else ['~/ready of the recorder'])
 
     def _ask_for_episode(self) -> None:
-        self._asked = True
+        self._requested = True
         self._reset.call_async(Trigger.Request())
 
     @guarded
     def _on_episode(self, message: DiagnosticArray) -> None:
         event = messages.from_episode(message)
-        self._heard = time.monotonic()
-        if event.kind == 'start' and self._asked:
-            self._demonstration = _Demonstration(event.stamp, self._teleoperation)
+        self._received = time.monotonic()
+        if event.kind == 'start' and self._requested:
+            self._demonstration, self._before = _Demonstration(event.stamp, self._teleoperation), None
             self._steer()
         elif event.kind == 'end' and self._demonstration is not None:
             self._finish(event)
@@ -122,25 +144,52 @@ class DemonstratorNode(Node):
     def _finish(self, event: messages.EpisodeEvent) -> None:
         self._demonstration = None
         if event.outcome == 'success':
-            self.successes += 1
-            self._ways.add(event.way)
+            self._tally.succeed()
+            self._modes_seen.add(event.mode)
         else:
-            self._failures += 1
-        if self._failures > self._values['max_failures']:
-            raise SimulationError(
-                expected=f'at most {self._values["max_failures"]} failures',
-                found=f'{self._failures} failures and {self.successes} successes',
-                remedy='look at the arm and the script, or raise max_failures',
-            )
-        if self.done:
+            self._tally.fail(self._cause(event))
+        self._awaited, self._ended = (event.index, event.stamp), time.monotonic()
+        self._go_on()
+
+    @guarded
+    def _on_complete(self, message: DiagnosticArray) -> None:
+        event = messages.from_episode(message)
+        self._recorded.append((event.index, event.stamp))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Begin the next demonstration once the recorder has all messages of the last one."""
+        if self._awaited is None or (self._ready is not None and self._awaited not in self._recorded):
+            return
+        self._awaited = None
+        if self._is_enough:
             self._report()
         else:
             self._ask_for_episode()
 
+    def _cause(self, event: messages.EpisodeEvent) -> str:
+        if event.outcome == 'aborted':
+            return 'the scene was reset'
+        late = event.steps >= self._max_steps
+        return f'no success within the time limit of {self._time_limit:.3g} s' if late else DETECTED
+
+    def _check_recorded(self) -> None:
+        if self._awaited is not None and time.monotonic() - self._ended > self._values['timeout']:
+            raise InterfaceError(
+                expected=f'all messages of episode {self._awaited[0]} at {self._values["recorder"]}',
+                found=f'no report of them for {self._values["timeout"]:g} s',
+                remedy='record again with less load on the machine',
+            )
+
     @guarded
     def _on_state(self, message: JointState) -> None:
-        self._latest = self._reader.read(message)
-        self._heard = time.monotonic()
+        reading = self._arm.take(message, self.get_clock().now().nanoseconds)
+        if self._arm.incomplete:
+            raise self._arm.complaint
+        if reading is None:
+            return
+        self._latest = reading
+        self._received = time.monotonic()
         self._steer()
 
     def _steer(self) -> None:
@@ -148,17 +197,25 @@ class DemonstratorNode(Node):
             return
         command = self._demonstration.answer(self._latest)
         if command is not None:
-            self._commands.publish(messages.to_command(self._output.numbers(command)))
+            self._send(command, self._latest.stamp)
+
+    def _send(self, command: np.ndarray, stamp: int) -> None:
+        before = command if self._before is None else self._before
+        # For trajectory controllers: the line from the previous command to this one.
+        window = CommandWindow(np.stack([before, command]), stamp, CONTROL_PERIOD, 1, is_smooth=False)
+        rest = np.zeros_like(command)
+        self._publish(Command(command, rest, rest, -1, clamped=False, window=window), stamp)
+        self._before = command
 
     def _report(self) -> None:
         elapsed = time.monotonic() - self._began
-        rate = self.successes / elapsed
-        left = f'{(self._values["episodes"] - self.successes) / rate:.0f}' if rate else 'unknown'
+        rate = self._tally.successes / elapsed
+        left = f'{(self._values["episodes"] - self._tally.successes) / rate:.0f}' if rate else 'unknown'
         values = {
-            'successes': self.successes,
+            'successes': self._tally.successes,
             'episodes': self._values['episodes'],
-            'failures': self._failures,
-            'ways': len(self._ways),
+            'failures': self._tally.failures,
+            'modes': len(self._modes_seen),
             'per_second': f'{rate:.2f}',
             'seconds_left': left,
         }
@@ -178,9 +235,9 @@ class _Demonstration:
         self._last: np.ndarray | None = None
 
     def answer(self, reading: messages.JointReading) -> np.ndarray | None:
-        """Return joints of shape (joint,) [rad] to command, or None where the next tick is still to come.
+        """Return the joint command, shape (joint,) [rad], for a joint state; None before the next control step is due.
 
-        Where the motion has ended, its last command is held.
+        After the end of the motion, its last command is repeated.
         """
         if reading.stamp < self._next:
             return None

@@ -1,4 +1,4 @@
-"""Distils bags into a student where an operator asks for it: progress on /diagnostics, cancel by service."""
+"""Distil bags into a student on a robot or server: progress on /diagnostics, cancellation by a service."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ from vdd_ros.robot.kinematics import Kinematics
 _FAREWELL = 2.0
 
 PARAMETERS = (
-    Parameter('bags', STRINGS, 'folders of the bags to learn from', path=True),
+    Parameter('bags', STRINGS, 'folders of the training bags', path=True),
     Parameter(
-        'output', '', 'folder for the artifacts `teacher` and `student`; what is complete there is kept', path=True
+        'output', '', 'folder for the artifacts `teacher` and `student`; complete artifacts are reused', path=True
     ),
-    Parameter('contract', 'avoiding_cartesian', 'how topics become actions: a file, or one that ships', path=True),
+    Parameter('contract', 'avoiding_cartesian', 'contract: a file, or the name of a shipped one', path=True),
     Parameter(
         'config',
         '',
-        'settings of the learning: a YAML file, or the name of one that ships; empty: the one that suits the contract',
+        'training settings: a YAML file, or the name of shipped ones; empty: the preset of the contract',
         path=True,
     ),
 )
 
 
 class DistillationNode(Node):
-    """Trains the teacher and distils the student in a thread, and tells how far it is."""
+    """Trains the teacher and distils the student in a thread, and publishes the progress."""
 
     _job: threading.Thread | None = None
 
     def __init__(self) -> None:
-        """Declare the parameters, check what can be checked at once, and begin."""
+        """Declare and check the parameters, and start the job."""
         super().__init__('distillation_node')
         self._values = declare(self, PARAMETERS)
         for name in ('bags', 'output'):
@@ -77,12 +77,12 @@ class DistillationNode(Node):
         self._job.start()
 
     def destroy_node(self) -> None:
-        """Stop learning; the checkpoint stays, and the next run with this output goes on from it."""
+        """Stop training; the checkpoint is kept, and the next run with this output continues from it."""
         if self._job:
             self._cancelled.set()
             self._job.join()
             self._report()
-            # Whoever listens is to hear how it ended; what is still under way is lost with the process.
+            # Subscribers must receive the final status; pending messages are lost with the process.
             self._diagnostics.wait_for_all_acked(Duration(seconds=_FAREWELL))
             self._job = None
         super().destroy_node()
@@ -93,7 +93,7 @@ class DistillationNode(Node):
         except Exception as error:  # noqa: BLE001 - raised again by the thread that spins
             self.failure = error
             return
-        self._tell('cancelled' if artifact is None else f'wrote {artifact.path}')
+        self._log_status('cancelled' if artifact is None else f'wrote {artifact.path}')
         self.finished = True
 
     def _learn(self) -> Artifact | None:
@@ -128,7 +128,7 @@ class DistillationNode(Node):
             self._state = {'step': step, 'seconds_left': left}
             self._state |= {name: f'{value:.6g}' for name, value in figures.items()}
 
-    def _tell(self, text: str) -> None:
+    def _log_status(self, text: str) -> None:
         with self._lock:
             self._text = text
         self.get_logger().info(text)
@@ -136,7 +136,7 @@ class DistillationNode(Node):
     def _on_cancel(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._cancelled.set()
         response.success = True
-        response.message = 'stopping; a checkpoint is kept, and the same parameters go on from it'
+        response.message = 'stopping; a run with the same parameters continues from the checkpoint'
         return response
 
     def _report(self) -> None:

@@ -1,4 +1,4 @@
-"""Looks whether anybody takes part in a ROS domain, and names who does: what a simulation asks before it starts."""
+"""List the participants of a ROS domain. A simulation runs this check before it starts."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from vdd_ros.common.domain import used_ports
 from vdd_ros.common.processes import FOUND
 
 _SETTLED = 0.8
-"""How long discovery is given where nothing is seen: for middlewares that use no ports of the domain [s]."""
+"""Discovery time if nothing is seen, for middlewares that do not use the ports of the domain [s]."""
 _NAMED = 8.0
-"""How long it is given to name those of whom a port or an endpoint is seen [s]."""
+"""Maximum time to find the names of participants with a known port or endpoint [s]."""
 _COMPLETE = 0.3
-"""How long further names are waited for after that [s]."""
+"""Waiting time for further names after the first names were found [s]."""
 _PERIOD = 0.02
 _MIDDLEWARE = 'ros_discovery_info'
-"""The topic by which nodes are told apart; it belongs to no node."""
+"""A topic of all nodes, which is ignored."""
 
 
 def participants(domain: int) -> list[str]:
-    """Return who takes part in a domain: nodes by name, topics whose endpoints belong to no node, or at least ports.
+    """Return the participants of a domain: node names, topics of endpoints without a node, or at least ports.
 
-    ``domain`` is that of this process; rclpy must not be initialised yet.
+    ``domain`` must be the domain of this process; rclpy must not be initialised yet.
     """
     ports = used_ports(domain)
     rclpy.init()
@@ -49,20 +49,20 @@ def participants(domain: int) -> list[str]:
 
 
 def main() -> int:
-    """Look, and write a line for each participant."""
+    """Print a line for each participant."""
     for each in participants(int(os.environ.get('ROS_DOMAIN_ID') or 0)):
         sys.stdout.write(f'{FOUND}{each}\n')
     return 0
 
 
 def _others(node: Node) -> tuple[list[str], list[str]]:
-    """Return the other nodes, and the endpoints that belong to none of them yet: discovery brings these first."""
+    """Return the other nodes, and endpoints that are not yet assigned to a node (discovered first)."""
     own = (node.get_name(), node.get_namespace())
     nodes = set(node.get_node_names_and_namespaces()) - {own}
-    ways = {'publisher of': node.get_publishers_info_by_topic, 'subscriber to': node.get_subscriptions_info_by_topic}
+    kinds = {'publisher of': node.get_publishers_info_by_topic, 'subscriber to': node.get_subscriptions_info_by_topic}
     endpoints = []
     for topic, _ in node.get_topic_names_and_types(no_demangle=True):
-        for what, look in ways.items():
+        for what, look in kinds.items():
             owners = {(info.node_name, info.node_namespace) for info in look(topic, no_mangle=True)}
             if topic != _MIDDLEWARE and owners - nodes - {own}:
                 endpoints.append(f'a {what} {topic}')

@@ -1,4 +1,4 @@
-"""What the launch files share: a launch fails where a file is absent, and ends when one of its nodes does."""
+"""Common parts of the launch files: fail if a file is missing, and end when a node ends."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 from vdd_ros.common.errors import ConfigurationError, InterfaceError
 
-# `launch` is imported where it is used: without a ROS installation it is not there, and nothing else needs it.
+# `launch` is imported where it is used, because it is missing without a ROS installation.
 
 
 def existing_file(argument: str) -> Any:
-    """Return an action that fails the launch if the file that an argument names is absent.
+    """Return an action that fails the launch if the file given by an argument is missing.
 
-    launch_ros warns of a parameter file that is absent, and starts the node with other parameters than were meant.
+    launch_ros only warns about a missing parameter file, and starts the node with default parameters.
     """
     from launch.actions import OpaqueFunction
 
@@ -21,7 +21,7 @@ def existing_file(argument: str) -> Any:
 
 
 def check_file(context: Any, argument: str) -> None:
-    """Refuse a launch configuration that names no file; a leading ``~`` is the home of the user.
+    """Check that a launch configuration names an existing file; a leading ``~`` is the home of the user.
 
     Raises
     ------
@@ -32,13 +32,13 @@ def check_file(context: Any, argument: str) -> None:
     path = Path(context.launch_configurations[argument]).expanduser()
     if not path.is_file():
         raise ConfigurationError(
-            expected=f'a file of parameters at {path}', found='none', remedy=f'set {argument} to one that is there'
+            expected=f'a file of parameters at {path}', found='none', remedy=f'set {argument} to an existing file'
         )
     context.launch_configurations[argument] = str(path)
 
 
 def ending_with(*nodes: Any) -> list[Any]:
-    """Return the actions that end a launch when one of its nodes ends: as a failure, unless its job was done."""
+    """Return the actions that end a launch when one of its nodes ends: as a failure, unless it was finished."""
     from launch.actions import RegisterEventHandler
     from launch.event_handlers import OnProcessExit
 
@@ -46,12 +46,12 @@ def ending_with(*nodes: Any) -> list[Any]:
 
 
 def end_with(event: Any, context: Any) -> list[Any]:
-    """End a launch, one of whose nodes has ended by itself.
+    """End a launch after one of its nodes has ended.
 
     Raises
     ------
     InterfaceError
-        It ended with an error; launch then returns a code other than 0.
+        The node failed; launch then returns a code other than 0.
 
     """
     from launch.actions import Shutdown
@@ -60,6 +60,6 @@ def end_with(event: Any, context: Any) -> list[Any]:
         return []
     if event.returncode:
         raise InterfaceError(
-            expected=f'{event.process_name} to run', found=f'exit code {event.returncode}', remedy='read its last line'
+            expected=f'{event.process_name} to run', found=f'exit code {event.returncode}', remedy='see its last output'
         )
-    return [Shutdown(reason=f'{event.process_name} has done its job')]
+    return [Shutdown(reason=f'{event.process_name} has finished')]

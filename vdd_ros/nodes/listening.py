@@ -1,4 +1,4 @@
-"""Subscriptions that feed the streams of a contract, serialised as they come: what a bag of them would hold."""
+"""Subscriptions for the streams of a contract, with serialised messages as in a bag."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TEXT = re.compile(r'^string<\d+>$')
 
 
 def live_streams(contract: Contract, *, arm: bool = False) -> LiveStreams:
-    """Return the live streams of a contract, by the message definitions of this ROS installation.
+    """Return the live streams of a contract, with the message definitions of this ROS installation.
 
     Raises
     ------
@@ -38,12 +38,12 @@ def live_streams(contract: Contract, *, arm: bool = False) -> LiveStreams:
 
 
 def definitions_of(kind: str) -> Definitions:
-    """Return the fields of an installed message type and of all types within it.
+    """Return the fields of an installed message type and of nested types.
 
     Raises
     ------
     ConfigurationError
-        It is not installed.
+        The type is not installed.
 
     """
     found: dict = {}
@@ -52,47 +52,51 @@ def definitions_of(kind: str) -> Definitions:
         name = waiting.pop()
         if name in found:
             continue
-        told = message_class(name).get_fields_and_field_types()
-        found[name] = tuple((field, _field_type(text)) for field, text in told.items())
+        fields = message_class(name).get_fields_and_field_types()
+        found[name] = tuple((field, _field_type(text, name)) for field, text in fields.items())
         waiting += [item.base for _, item in found[name] if '/' in item.base]
     return found
 
 
-def _field_type(text: str) -> FieldType:
+def _field_type(text: str, owner: str) -> FieldType:
     if match := _SEQUENCE.match(text):
-        return FieldType(_base(match[1]), 0)
+        return FieldType(_base(match[1], owner), 0)
     if match := _ARRAY.match(text):
-        return FieldType(_base(match[1]), int(match[2]))
-    return FieldType(_base(text))
+        return FieldType(_base(match[1], owner), int(match[2]))
+    return FieldType(_base(text, owner))
 
 
-def _base(text: str) -> str:
+def _base(text: str, owner: str) -> str:
+    """Return the name of a type by the short one that a message class has for it."""
     if _TEXT.match(text):
         return 'string'
     package, _, name = text.partition('/')
-    return f'{package}/msg/{name}' if name else _NAMES.get(text, text)
+    if not name:
+        return _NAMES.get(text, text)
+    of_action = owner == f'{package}/action/{name}Message'  # the feedback within its message
+    return f'{package}/{"action" if of_action else "msg"}/{name}'
 
 
 class Listening:
-    """Feeds live streams from subscriptions of a node."""
+    """Passes messages from subscriptions of a node to live streams."""
 
     def __init__(
-        self, node: Node, streams: LiveStreams, heard: Callable[[str, int, bytes], None] | None = None
+        self, node: Node, streams: LiveStreams, on_message: Callable[[str, int, bytes], None] | None = None
     ) -> None:
-        """Subscribe to every topic of some streams.
+        """Subscribe to all topics of the streams.
 
         Parameters
         ----------
         node
-            The node, whose clock tells when a message was received.
+            The node, whose clock gives the reception times.
         streams
-            What is fed.
-        heard
-            Called instead with topic, time of reception [ns] and message: for who feeds them under a lock of its own.
+            The streams.
+        on_message
+            Replaces the streams as the receiver of topic, reception time [ns] and message, for use with a lock.
 
         """
         self._node = node
-        self._take = heard or streams.take
+        self._take = on_message or streams.take
         self._subscriptions = [self._subscribe(topic, kind) for topic, kind in streams.topics.items()]
 
     def close(self) -> None:

@@ -6,7 +6,8 @@ import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -31,11 +32,11 @@ class JointReading:
     """A joint state in the order of the contract."""
 
     stamp: int
-    """When it was measured [ns]."""
+    """Time of measurement [ns]."""
     position: np.ndarray
     """Shape (joint,) [rad]."""
     velocity: np.ndarray | None
-    """Shape (joint,) [rad/s]; None where the publisher does not tell."""
+    """Shape (joint,) [rad/s]; None if not published."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,18 @@ class EpisodeEvent:
     """The start or the end of a demonstration or a rollout."""
 
     stamp: int
-    """When, in the time of the joint states [ns]."""
+    """Time in the clock of the joint states [ns]."""
     kind: Literal['start', 'end']
     index: int
     """Number of the episode, from 0."""
     outcome: Outcome = ''
-    """How it ended."""
-    way: str = ''
-    """Which of the ways through the task it took."""
+    """Outcome."""
+    mode: str = ''
+    """The mode."""
     steps: int = 0
-    """Policy periods that it lasted."""
+    """Duration in policy periods."""
+    counts: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Number of messages since the start by topic of the contract, such as ``/joint_states``, at an end in lockstep."""
 
 
 def to_time(stamp: int) -> Time:
@@ -71,7 +74,7 @@ def to_clock(stamp: int) -> Clock:
 
 
 def header_stamp(data: bytes) -> int:
-    """Return the stamp [ns] of a serialised message whose first field is a header, without deserialising it."""
+    """Return the header stamp [ns] of a serialised message with a header as first field, without deserialising it."""
     little_endian = data[1] & 1
     seconds, nanoseconds = struct.unpack_from('<iI' if little_endian else '>iI', data, 4)
     return seconds * NANOSECONDS + nanoseconds
@@ -92,10 +95,10 @@ def to_joint_state(
 
 
 class JointReader:
-    """Reads joint states whose publisher may name joints in any order, and more of them than asked for."""
+    """Reads joint states with joints in any order, possibly with additional joints."""
 
     def __init__(self, joints: Sequence[str], stream: JointStream = JointStream()) -> None:
-        """Ask for these joints, in this order, as the contract says that the topic names and measures them."""
+        """Request joints in this order, with names and units of the contract."""
         self._joints = list(stream.names or joints)
         self._names: list[str] = []
         self._order: list[int] = []
@@ -108,7 +111,7 @@ class JointReader:
         Raises
         ------
         InterfaceError
-            A joint is missing, or positions do not go with the names.
+            A joint is missing, or the number of positions differs from that of the names.
 
         """
         if message.name != self._names:
@@ -132,15 +135,15 @@ class JointReader:
         if missing:
             raise InterfaceError(
                 expected=f'joints {", ".join(self._joints)} in joint_states',
-                found=f'no {", ".join(missing)} among {", ".join(message.name) or "no joints at all"}',
-                remedy='remap joint_states to the arm of the contract, or name its joints in the contract',
+                found=f'no {", ".join(missing)} among {", ".join(message.name) or "no joints"}',
+                remedy='remap joint_states to the arm of the contract, or correct the joint names in the contract',
             )
         twice = sorted({joint for joint in self._joints if list(message.name).count(joint) > 1})
         if twice:
             raise InterfaceError(
-                expected=f'each of the joints {", ".join(self._joints)} once in joint_states',
+                expected=f'distinct joints {", ".join(self._joints)} in joint_states',
                 found=f'{", ".join(twice)} several times',
-                remedy='look at who merges joint_states',
+                remedy='check the publisher that merges joint_states',
             )
         self._order = [list(message.name).index(joint) for joint in self._joints]
         self._names = list(message.name)
@@ -157,7 +160,7 @@ def from_command(message: Float64MultiArray, joints: Sequence[str]) -> np.ndarra
     Raises
     ------
     InterfaceError
-        There are more or fewer numbers than joints, or one is not finite.
+        The number of values differs from that of the joints, or one is not finite.
 
     """
     if len(message.data) != len(joints):
@@ -171,7 +174,7 @@ def from_command(message: Float64MultiArray, joints: Sequence[str]) -> np.ndarra
         raise InterfaceError(
             expected='a command of finite positions',
             found=f'{position.tolist()}',
-            remedy='look for the NaN in the commander',
+            remedy='check the commander',
         )
     return position
 
@@ -179,7 +182,7 @@ def from_command(message: Float64MultiArray, joints: Sequence[str]) -> np.ndarra
 def to_trajectory(
     joints: Sequence[str], stamps: np.ndarray, position: np.ndarray, velocity: np.ndarray | None = None
 ) -> JointTrajectory:
-    """Convert points to a message: stamps [ns] that ascend, positions and velocities, shape (point, joint)."""
+    """Convert points to a message: ascending stamps [ns], positions and velocities, shape (point, joint)."""
     begin = int(stamps[0])
     points = [
         JointTrajectoryPoint(positions=array('d', row), time_from_start=to_duration((int(stamp) - begin) / NANOSECONDS))
@@ -200,14 +203,15 @@ def to_duration(seconds: float) -> Duration:
 
 
 def from_trajectory(message: JointTrajectory, joints: Sequence[str], stamp: int) -> np.ndarray:
-    """Return where a trajectory leads at a time [ns], shape (joint,) [rad]: on the line between two of its points.
+    """Return the position of a trajectory at a time [ns], shape (joint,) [rad], linearly interpolated.
 
-    Before its first point that is the first, after its last the last. Without a stamp it begins at ``stamp``.
+    Before the first point, the first position is returned, after the last point the last position. A trajectory without
+    a stamp begins at ``stamp``.
 
     Raises
     ------
     InterfaceError
-        It has no points, or none for one of the joints.
+        There are no points, or none for one of the joints.
 
     """
     missing = [joint for joint in joints if joint not in message.joint_names]
@@ -216,7 +220,7 @@ def from_trajectory(message: JointTrajectory, joints: Sequence[str], stamp: int)
         raise InterfaceError(
             expected=f'a trajectory with positions of {", ".join(joints)}',
             found=f'{len(message.points)} points for {", ".join(message.joint_names) or "no joints"}',
-            remedy='look at who publishes it',
+            remedy='check its publisher',
         )
     begin = from_time(message.header.stamp) or stamp
     times = [
@@ -232,10 +236,10 @@ def from_trajectory(message: JointTrajectory, joints: Sequence[str], stamp: int)
 def to_diagnostics(
     stamp: int, name: str, message: str, values: Mapping[str, object], level: bytes = DiagnosticStatus.OK
 ) -> DiagnosticArray:
-    """Convert one status to a message; the values are written as text.
+    """Convert one status to a message; values are written as text.
 
-    The name is that of a node with its namespace. The namespace is the hardware, as of two arms each has its own; a
-    node without one names none.
+    The name is the node name with its namespace. The hardware ID is the namespace, which distinguishes several arms;
+    empty without a namespace.
     """
     name = name.lstrip('/')
     status = DiagnosticStatus(
@@ -251,10 +255,10 @@ def to_diagnostics(
 
 
 def to_episode(event: EpisodeEvent) -> DiagnosticArray:
-    """Convert an event to the message that marks it on the wire and in the bag."""
+    """Convert an event to the message that marks it on the episode topic and in bags."""
     values: dict[str, object] = {'index': event.index}
     if event.kind == 'end':
-        values |= {'outcome': event.outcome, 'way': event.way, 'steps': event.steps}
+        values |= {'outcome': event.outcome, 'mode': event.mode, 'steps': event.steps, **event.counts}
     return to_diagnostics(event.stamp, 'episode', event.kind, values)
 
 
@@ -264,7 +268,7 @@ def from_episode(message: DiagnosticArray) -> EpisodeEvent:
     Raises
     ------
     InterfaceError
-        The message is none that `to_episode` makes.
+        The message is not an episode event.
 
     """
     try:
@@ -275,24 +279,30 @@ def from_episode(message: DiagnosticArray) -> EpisodeEvent:
             kind=status.message,
             index=int(values['index']),
             outcome=values.get('outcome', ''),
-            way=values.get('way', ''),
+            mode=values.get('mode', values.get('way', '')),
             steps=int(values.get('steps', 0)),
+            counts={key: int(value) for key, value in values.items() if key.startswith('/')},
         )
     except (IndexError, KeyError, ValueError) as error:
         raise InterfaceError(
             expected='an episode event',
             found=f'a message without {error}',
-            remedy='let only one publisher speak on the episode topic',
+            remedy='use only one publisher on the episode topic',
         ) from error
 
 
+def episode_of(data: bytes) -> EpisodeEvent:
+    """Convert a serialised message back to the event; errors as for `from_episode`."""
+    return from_episode(deserialize_message(data, DiagnosticArray))
+
+
 def to_mark(stamp: int, mark: Mark) -> bytes:
-    """Serialise what a person said of an episode, as the message that marks it in the bag."""
+    """Serialise an operator's mark of an episode, for the bag."""
     return serialize_message(to_diagnostics(stamp, 'episode', mark.kind, {'index': mark.index, **mark.labels}))
 
 
 def mark_of(data: bytes) -> tuple[str, int]:
-    """Return kind and index of a serialised mark; ``('', -1)`` of what is none."""
+    """Return kind and index of a serialised mark; ``('', -1)`` for other messages."""
     message = deserialize_message(data, DiagnosticArray)
     values = {item.key: item.value for status in message.status[:1] for item in status.values}
     index = values.get('index', '')

@@ -1,4 +1,4 @@
-"""A thread that calls a function at absolute deadlines: timers lose ticks at the rates of control."""
+"""A thread that calls a function at absolute deadlines, because timers lose ticks at control rates."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 _NAP = 0.05
-"""The longest sleep that nothing interrupts [s]; shorter ones end more precisely than a wait for an event."""
+"""Maximum uninterruptible sleep [s]; sleeping is more precise than waiting for an event."""
 _REMEMBERED = 2000
 
 
 def prioritise(priority: int) -> str:
-    """Put the calling thread under the real-time scheduler SCHED_FIFO, from 1 to 99; return why not, if it may not be.
+    """Set the SCHED_FIFO priority of this thread, from 1 to 99; return the reason for a failure, or an empty text.
 
-    0 leaves it under the ordinary one.
+    0 keeps the default scheduler.
     """
     if not priority:
         return ''
@@ -27,77 +28,115 @@ def prioritise(priority: int) -> str:
     return ''
 
 
+@dataclass
+class Deadlines:
+    """The times at which a function is to be called, whenever its calls end. All times are in seconds."""
+
+    period: float
+    """From one deadline to the next."""
+    next: float
+    """The next deadline."""
+    spacing: float = 0.0
+    """Least time from one call to the next, less than the period; 0 to catch up on all deadlines."""
+    patience: float = 1.0
+    """Greatest delay to catch up."""
+    late: int = 0
+    """Number of deadlines missed by more than a period."""
+
+    def after(self, began: float, now: float) -> float:
+        """Return when to call next, after a call from ``began`` to ``now``; a time before ``now`` means at once."""
+        self.next += self.period
+        late = now - self.next
+        self.late += late > self.period
+        if late > self.patience:
+            self.next = now
+        elif late > self.period and self.spacing:
+            self.next += late // self.period * self.period
+        return max(self.next, began + self.spacing)
+
+
 class Pacer:
     """Calls a function once per period of the wall clock, without drift, until stopped.
 
-    A call that comes late is made at once, and those after it catch up; after more than ``patience`` the lost time is
-    given up, so that nothing runs wild after a machine has slept.
+    Late calls are made immediately, and the following calls catch up. With ``spacing``, following calls return to their
+    deadlines, and deadlines that are missed by a period or more are skipped. After a delay of more than ``patience``,
+    for example a suspend of the computer, the lost time is skipped.
     """
 
     def __init__(
-        self, period: float, tick: Callable[[], None], *, patience: float = 1.0, priority: int = 0, name: str = 'pacer'
+        self,
+        period: float,
+        tick: Callable[[], None],
+        *,
+        spacing: float = 0.0,
+        patience: float = 1.0,
+        priority: int = 0,
+        name: str = 'pacer',
     ) -> None:
         """Prepare to call ``tick`` every ``period`` [s].
 
         Parameters
         ----------
         period
-            Between two calls [s].
+            Period of the calls [s].
         tick
-            What to call.
+            The function.
+        spacing
+            Minimum time between two calls [s], less than the period; 0 to catch up.
         patience
-            How much lost time is caught up [s].
+            Maximum delay to catch up [s].
         priority
-            Of the thread under the real-time scheduler SCHED_FIFO, from 1 to 99; 0 for the ordinary scheduler.
+            Priority of the thread in the real-time scheduler SCHED_FIFO, from 1 to 99; 0 for the default scheduler.
         name
-            Of the thread.
+            Name of the thread.
 
         """
-        self._period = period
+        self._deadlines = Deadlines(period, 0.0, spacing, patience)
         self._tick = tick
-        self._patience = patience
         self._priority = priority
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name)
         self._error: Exception | None = None
-        self.late = 0
-        """Deadlines missed by more than a period."""
         self.lateness: deque[float] = deque(maxlen=_REMEMBERED)
-        """By how much the newest calls came after their deadlines [s]."""
+        """Delays of the last calls after their deadlines [s]."""
         self.refused: str = ''
-        """Why the thread does not have the priority that was asked for; empty where it does."""
+        """Why the thread lacks the requested priority; empty if it has it."""
+
+    @property
+    def late(self) -> int:
+        """Number of deadlines missed by more than a period."""
+        return self._deadlines.late
 
     def start(self) -> None:
-        """Begin to call."""
+        """Start calling."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Make no more calls, and wait for the one under way; that one itself may ask for it."""
+        """Stop calling, and wait for a running call; may be called from within the function."""
         self._stopping.set()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
 
     def check(self) -> None:
-        """Raise what the function raised, if it did; the calls have ended then."""
+        """Raise the exception of the function that has ended the calls, if any."""
         if self._error:
             raise self._error
 
     def _run(self) -> None:
         self.refused = prioritise(self._priority)
-        deadline = time.monotonic()
+        deadlines = self._deadlines
+        deadlines.next = time.monotonic()
         while not self._stopping.is_set():
-            self.lateness.append(time.monotonic() - deadline)
+            began = time.monotonic()
+            self.lateness.append(began - deadlines.next)
             try:
                 self._tick()
             except Exception as error:  # noqa: BLE001 - raised again by the thread that checks
                 self._error = error
                 return
-            deadline += self._period
-            wait = deadline - time.monotonic()
+            now = time.monotonic()
+            wait = deadlines.after(began, now) - now
             if wait > _NAP:
                 self._stopping.wait(wait)
             elif wait > 0:
                 time.sleep(wait)
-            elif wait < -self._patience:
-                deadline = time.monotonic()
-            self.late += wait < -self._period

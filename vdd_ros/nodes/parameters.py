@@ -1,4 +1,4 @@
-"""Parameters of the nodes: declared from a table, with units and ranges, and refused in one line."""
+"""Parameters of the nodes: declared from a table with units and ranges, and checked with one-line errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Value = bool | int | float | str | Sequence[str] | Sequence[int]
 STRINGS = RclpyParameter.Type.STRING_ARRAY
 INTEGERS = RclpyParameter.Type.INTEGER_ARRAY
 
-# Declared by rclpy itself, or not meant for the node.
+# Declared by rclpy, or not addressed to the node.
 _FOREIGN = ('use_sim_time', 'start_type_description_service', 'qos_overrides.')
 _TYPES = {
     bool: 'true or false',
@@ -42,59 +42,59 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """One row of a node's table of parameters."""
+    """One row of a parameter table."""
 
     name: str
     default: Value | RclpyParameter.Type
-    """The value unless another is set; its type is the parameter's type. `STRINGS` or `INTEGERS`: an empty list."""
+    """Default value, which defines the type. `STRINGS` or `INTEGERS`: an empty list."""
     description: str
-    """What it does, with its unit in brackets."""
+    """Description, with the unit in brackets."""
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
-    """The only values, if it is a choice."""
+    """Allowed values; empty if all values of the type are allowed."""
     dynamic: bool = False
-    """Whether it may be set while the node runs."""
+    """Whether the value can be changed at run time."""
     path: bool = False
-    """Whether it names files, in which a leading ``~`` is the home of the user."""
+    """Whether the value is a path, in which a leading ``~`` is the home folder of the user."""
     topic: bool = False
-    """Whether it is the name of a topic, service or node, or its beginning."""
+    """Whether the value is a topic, service or node name, or the prefix of such a name."""
     former_name: str = ''
-    """The name that it had before, which is still read, with a warning in the log."""
+    """A former name, which is still accepted with a warning."""
 
     @property
     def type(self) -> str:
-        """Its type in words."""
+        """Type in words."""
         return _TYPES[self.default if self.is_list else type(self.default)]
 
     @property
     def is_list(self) -> bool:
-        """Whether it holds a list."""
+        """Whether the value is a list."""
         return isinstance(self.default, RclpyParameter.Type)
 
     @property
     def allowed(self) -> str:
-        """Its type and which values it may have, in words."""
+        """Type and allowed values in words."""
         if self.choices:
             return f'one of {", ".join(self.choices)}'
         if self.topic:
-            return f'{self.type} as names of ROS are'
+            return f'{self.type}, a valid ROS name'
         return self.type if self.minimum is None else f'{self.type} from {self.minimum:g} to {self.maximum:g}'
 
     def checked(self, value: Any, node: str) -> Value:
-        """Return a value as the node works with it: of the exact type, a list as a tuple, a path without ``~``.
+        """Return a value in the form used by the node: exact type, lists as tuples, paths without ``~``.
 
         Raises
         ------
         ConfigurationError
-            It has another type, is out of range, or is none of the choices.
+            The type is wrong, or the value is not allowed.
 
         """
         if not self._fits(value):
             raise ConfigurationError(
                 expected=f'{self.allowed} for parameter {self.name} of {node}',
                 found='no value' if value is None else repr(value),
-                remedy=f'set it right ({self.description})',
+                remedy=f'correct it ({self.description})',
             )
         if self.is_list:
             return tuple(map(_expanded, value)) if self.path else tuple(value)
@@ -120,9 +120,9 @@ class Parameter:
 
 
 def parameters_of(model: type[Settings], names: Sequence[str]) -> tuple[Parameter, ...]:
-    """Return the parameters that fields of a model are: name, default, description, range and choices come from it.
+    """Return parameters for fields of a model, with name, default, description, range and choices.
 
-    ``json_schema_extra`` of a field says with ``path`` and ``dynamic`` what the model itself has no word for.
+    The properties ``path`` and ``dynamic`` are read from ``json_schema_extra`` of a field.
     """
     former = {present: name for name, present in model.former_names.items()}
     return tuple(_parameter_of(name, model.model_fields[name], former.get(name, '')) for name in names)
@@ -152,7 +152,7 @@ def _parameter_of(name: str, field: FieldInfo, former_name: str) -> Parameter:
 
 
 def _is(value: Any, kind: type) -> bool:
-    """Tell whether a value has a type; a person writes `-p speed:=2`, so an integer may stand for a number."""
+    """Return whether a value has a type; integers are accepted as numbers, as in `-p speed:=2`."""
     return isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
 
 
@@ -178,21 +178,20 @@ def declare(
     Parameters
     ----------
     node
-        Whose parameters they are.
+        The node.
     table
-        The parameters.
+        The parameter table.
     apply
-        Called with checked values by name when dynamic ones are set while the node runs. What it refuses by a
-        `VddError` keeps the old values, and whoever set them gets the error.
+        Called with checked values by name when dynamic parameters are set at run time. If it raises a `VddError`, the
+        old values are kept and the caller gets the error.
     prefix
-        Of further parameters, ``PREFIX.NAME``, that the node declares when it knows their names. Those that are set at
-        the start are returned under the key ``prefix``, as a mapping. Those that are set later are passed to ``apply``
-        by their full names.
+        Prefix of further parameters ``PREFIX.NAME``, which the node declares later. Values set at the start are
+        returned under the key ``prefix`` as a mapping. Later values are passed to ``apply`` with their full names.
 
     Raises
     ------
     ConfigurationError
-        A value has another type, is out of range or no choice, or a parameter is unknown.
+        A value has a wrong type or is not allowed, or a parameter is unknown.
 
     """
     rows = {row.name: row for row in table}
@@ -235,7 +234,7 @@ def declare(
 
 
 def _rename(node: Node, table: Sequence[Parameter]) -> None:
-    """Give values that were set by a former name to the parameter of the present name."""
+    """Assign values set by a former name to the parameter of the present name."""
     overrides = getattr(node, '_parameter_overrides', {})
     former = {row.former_name: row.name for row in table if row.former_name in overrides}
     for name, present in former.items():
@@ -254,7 +253,7 @@ def _declare(node: Node, row: Parameter) -> Value:
     if row.choices:
         descriptor.additional_constraints = f'one of: {", ".join(row.choices)}'
     elif isinstance(row.default, float):
-        # A person writes `-p speed:=2`; a double may be given as an integer.
+        # A double may be given as an integer, as in `-p speed:=2`.
         descriptor.dynamic_typing = True
         if row.minimum is not None:
             bounds = FloatingPointRange(from_value=float(row.minimum), to_value=float(row.maximum))
@@ -267,13 +266,13 @@ def _declare(node: Node, row: Parameter) -> Value:
         value = node.declare_parameter(row.name, row.default, descriptor).value
     except (InvalidParameterTypeException, InvalidParameterValueException):
         override = node._parameter_overrides[row.name].value
-        row.checked(override, node.get_name())  # says what is wrong
+        row.checked(override, node.get_name())  # raises a specific error
         raise
     return row.checked(value, node.get_name())
 
 
 def _declare_list(node: Node, row: Parameter, descriptor: ParameterDescriptor) -> tuple:
-    """Declare a list: rclpy leaves one that nothing was set for without a value, and then answers for no parameter."""
+    """Declare a list. rclpy would leave an unset one without a value, and fail for all parameters."""
     override = getattr(node, '_parameter_overrides', {}).get(row.name)
     value = row.checked(() if override is None or override.value is None else override.value, node.get_name())
     node.declare_parameter(row.name, row.default, ParameterDescriptor(), ignore_override=True)

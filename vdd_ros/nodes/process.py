@@ -1,4 +1,4 @@
-"""Every node as a process: spin it, end cleanly on a signal, report what is wrong in one line."""
+"""Run a node as a process: spin it, stop it on a signal, report errors in one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXIT_ERROR = 2
 
 
 def new_executor() -> Executor:
-    """Return the executor with the least latency that this ROS distribution has."""
+    """Return the executor with the lowest latency in this ROS distribution."""
     try:
         from rclpy.experimental import EventsExecutor
     except ImportError:
@@ -34,24 +34,24 @@ def new_executor() -> Executor:
 def run(
     create: Callable[[], Node], arguments: Sequence[str] | None = None, *, attend: Callable[[Node], bool] | None = None
 ) -> int:
-    """Spin a node until it is done or a signal comes, and return the exit code of the process.
+    """Spin a node until it is done or a signal arrives, and return the exit code of the process.
 
-    With ``--help`` among the arguments, write what the node is and which parameters it has, and start nothing.
+    With ``--help``, print the description and parameters of the node instead.
 
-    The ROS context outlives the signal: a node may still publish, and drain what has arrived, in ``destroy_node``.
+    The ROS context remains valid after the signal: ``destroy_node`` can publish, and process pending messages.
 
     Parameters
     ----------
     create
-        Builds the node: its class, whose module has the table ``PARAMETERS``.
+        Creates the node: its class, whose module has the table ``PARAMETERS``.
     arguments
-        Command line, for ROS to read; by default that of the process.
+        Command line for ROS; by default that of the process.
     attend
-        Called between callbacks, at least ten times a second; returns whether the node has finished its job.
+        Called between callbacks, at least ten times per second; returns whether the node has finished.
 
     Returns
     -------
-    0 when the node ended as it should, on SIGINT and SIGTERM too; 2 after a `VddError`, which is logged in one line.
+    0 after a normal end, including SIGINT and SIGTERM; 2 after a `VddError`, which is logged in one line.
 
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
@@ -64,7 +64,7 @@ def run(
         _initialise(words)
         node = _created(create)
         try:
-            _spin(node, lambda: stopping.asked or (attend is not None and attend(node)))
+            _spin(node, lambda: stopping.requested or (attend is not None and attend(node)))
         finally:
             node.destroy_node()
     except VddError as error:
@@ -76,9 +76,9 @@ def run(
 
 
 def guarded(callback: Callable[..., None]) -> Callable[..., None]:
-    """Let a callback of a node raise a `VddError` that ends the process as any other: one line, exit code 2.
+    """Make a `VddError` in a callback end the process in the usual way: one line, exit code 2.
 
-    The executors of rclpy would log it on their own, with or without a traceback.
+    The executors of rclpy would log it themselves.
     """
 
     @functools.wraps(callback)
@@ -92,19 +92,19 @@ def guarded(callback: Callable[..., None]) -> Callable[..., None]:
 
 
 class _StopOnSignal:
-    """Remembers that SIGINT or SIGTERM came, and lets neither interrupt anything: a second Ctrl-C comes easily."""
+    """Stores SIGINT and SIGTERM without interrupting the process, also for repeated Ctrl-C."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask)
+            signal.signal(number, self._request)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
 
 
 def _help(create: Callable[[], Node]) -> str:
-    """Return what a node is, and a table of its parameters."""
+    """Return the description of a node, and a table of its parameters."""
     module = sys.modules[create.__module__]
     name = module.__name__ if module.__spec__ is None else module.__spec__.name
     lines = [f'usage: {name.rpartition(".")[2]} [--ros-args -p NAME:=VALUE ... -r FROM:=TO ...]', '']
@@ -112,19 +112,19 @@ def _help(create: Callable[[], Node]) -> str:
     for row in module.PARAMETERS:
         lines.append(f'  {row.name}: {json.dumps([] if row.is_list else row.default)}')
         lines.append(f'      {row.description} ({row.allowed})')
-    lines += ['', 'also: use_sim_time, and what every node of ROS 2 has']
+    lines += ['', 'also: use_sim_time and the other standard parameters of ROS 2 nodes']
     return '\n'.join(lines) + '\n'
 
 
 def _created(create: Callable[[], Node]) -> Node:
-    """Build a node; parameters that rclpy itself declares are refused like those of the node."""
+    """Create a node; invalid values of parameters declared by rclpy raise the usual error."""
     try:
         return create()
     except (ParameterException, NameValidationException) as error:
         raise ConfigurationError(
-            expected='parameters of the right type, and names as ROS has them',
+            expected='parameters of the declared types and valid ROS names',
             found=' '.join(str(error).split()),
-            remedy='set them right',
+            remedy='correct the parameters',
         ) from error
 
 
@@ -134,15 +134,15 @@ def _initialise(arguments: Sequence[str]) -> None:
         rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:
         raise ConfigurationError(
-            expected='ROS arguments and parameter files that can be read',
+            expected='valid ROS arguments and parameter files',
             found=' '.join(str(error).split()),
-            remedy='correct them',
+            remedy='correct the arguments',
         ) from error
     if foreign:
         raise ConfigurationError(
-            expected='no arguments but those behind --ros-args',
+            expected='only arguments after --ros-args',
             found=' '.join(foreign),
-            remedy='set parameters by --ros-args -p NAME:=VALUE; --help lists them',
+            remedy='set parameters with --ros-args -p NAME:=VALUE; --help lists them',
         )
 
 
@@ -150,7 +150,7 @@ def _spin(node: Node, stop: Callable[[], bool]) -> None:
     executor = new_executor()
     executor.add_node(node)
     try:
-        # Not spin(): that of the EventsExecutor keeps a core busy for ever in rclpy 9.
+        # Not spin(): the EventsExecutor of rclpy 9 then uses a core permanently.
         while rclpy.ok() and not stop():
             executor.spin_once(timeout_sec=0.1)
             if failure := getattr(node, 'failure', None):

@@ -1,7 +1,7 @@
-"""Puts a policy node to the test over ROS: episode after episode from the task's start, judged by the bridge.
+"""Validates a policy node over ROS: runs episodes from the start states of a task, judged by the bridge.
 
-Writes the outcome of every episode and why the policy node stopped in it, the counts of that node, and, if asked, all
-commands with the time at which each was published.
+The node writes the outcome of every episode, the reasons of stops, the counters of the policy node, and, on request,
+all commands with their publication times.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from std_srvs.srv import Trigger
 from vdd_ros.common.errors import ConfigurationError, InterfaceError, VddError
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.nodes import messages, qos
-from vdd_ros.nodes.arm.output import Output
+from vdd_ros.nodes.arm.output import Channel, Output
 from vdd_ros.nodes.parameters import Parameter, declare
 from vdd_ros.nodes.process import run
 from vdd_ros.nodes.recorder.raw_subscription import RawSubscription
@@ -53,19 +53,22 @@ PARAMETERS = (
 
 _ACTIVATION_PATIENCE = 10.0
 _ACTIVATION_PERIOD = 0.2
+_ANSWER = 2.0
+"""Time after which a request without a response is repeated [s]. DDS drops a response to a client that the server has
+not discovered yet."""
 _POLL = 0.002
 _POLICY = 'policy_node'
 
 
 class Validator(Node):
-    """Before each episode the policy is deactivated, the arm reset, and the policy activated: as a person would."""
+    """Runs episodes: before each, it deactivates the policy, resets the arm and activates the policy."""
 
     # Of the class, since a node whose parameters are refused is destroyed as it is.
     _commands: CommandRecord | None = None
     _script: threading.Thread | None = None
 
     def __init__(self) -> None:
-        """Declare the parameters, and begin in a thread of its own."""
+        """Declare the parameters, and start the episodes in a separate thread."""
         super().__init__('validator')
         self._values = declare(self, PARAMETERS)
         self._output = Path(self._values['output'])
@@ -80,8 +83,9 @@ class Validator(Node):
         self.failure: Exception | None = None
         self._events: queue.Queue[messages.EpisodeEvent] = queue.Queue()
         self._outcomes: list[dict] = []
+        self._policy = f'{self.get_namespace().rstrip("/")}/{_POLICY}'.lstrip('/')
         self._status: dict[str, str] = {}
-        """Values of the newest diagnostics of the policy node."""
+        """Values of the last diagnostics of the policy node."""
         self._statuses = 0
         self._commands = CommandRecord(self, contract) if self._values['commands'] else None
         self._finished = False
@@ -100,7 +104,7 @@ class Validator(Node):
         return self._finished
 
     def destroy_node(self) -> None:
-        """Leave the script, then the graph."""
+        """End the thread of the episodes, then destroy the node."""
         if self._script is not None:
             self._leaving.set()
             self._script.join()
@@ -113,7 +117,7 @@ class Validator(Node):
 
     def _on_status(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.name == _POLICY:
+            if status.name == self._policy:
                 self._status = {item.key: item.value for item in status.values}
                 self._statuses += 1
 
@@ -128,10 +132,10 @@ class Validator(Node):
             self.failure = error
 
     def _validate(self) -> None:
-        if self._call(self._state, GetState.Request()).current_state.id == State.PRIMARY_STATE_UNCONFIGURED:
+        if self._policy_state() == State.PRIMARY_STATE_UNCONFIGURED:
             self._transition(Transition.TRANSITION_CONFIGURE, 'configure')
         for count in itertools.count() if self._endless else range(self._values['episodes']):
-            if self._call(self._state, GetState.Request()).current_state.id == State.PRIMARY_STATE_ACTIVE:
+            if self._policy_state() == State.PRIMARY_STATE_ACTIVE:
                 self._transition(Transition.TRANSITION_DEACTIVATE, 'deactivate')
             self._call(self._reset, Trigger.Request())
             start = self._event('start')
@@ -140,6 +144,8 @@ class Validator(Node):
                 self._commands.begin()
             self._transition(Transition.TRANSITION_ACTIVATE, 'activate', patience=_ACTIVATION_PATIENCE)
             self._outcomes.append({**self._ended(), 'index': start.index})
+            if self._endless:
+                self._await_resume()
             if self._commands is not None:
                 self._commands.end()
             successes = sum(item['outcome'] == 'success' for item in self._outcomes)
@@ -157,37 +163,51 @@ class Validator(Node):
     def _ended(self) -> dict[str, object]:
         """Wait for the end of an episode, and return how it was; without a bound on episodes one may be given up.
 
-        A policy node that has stopped does not go on by itself: the episode has failed.
+        A policy node that has stopped does not go on by itself: the episode has failed. One that an operator has
+        stopped may go on.
         """
         began = self._statuses
 
         def is_stopped() -> bool:
-            return self._statuses > began and self._status['outcome'] == 'stop'
+            stopped = self._statuses > began and self._status['outcome'] == 'stop'
+            return stopped and not (self._endless and self._is_held)
 
         try:
             self._wait(lambda: not self._events.empty() or is_stopped(), 'the end of an episode')
             if self._events.empty():
-                return {'outcome': 'failure', 'way': '', 'steps': 0, **self._told()}
+                return {'outcome': 'failure', 'mode': '', 'steps': 0, **self._policy_status()}
             end = self._event('end')
         except InterfaceError as error:
             if not self._endless:
                 raise
             self.get_logger().warning(f'given up, a failure: {error}')
-            return {'outcome': 'given up', 'way': '', 'steps': 0}
-        found = {'outcome': end.outcome, 'way': end.way, 'steps': end.steps}
-        return {**found, **self._told()} if self._statuses > began else found
+            return {'outcome': 'given up', 'mode': '', 'steps': 0}
+        found = {'outcome': end.outcome, 'mode': end.mode, 'steps': end.steps}
+        return {**found, **self._policy_status()} if self._statuses > began else found
 
-    def _told(self) -> dict[str, object]:
-        """Return what the policy node has said last of itself."""
+    @property
+    def _is_held(self) -> bool:
+        """Whether an operator has stopped the policy node, by its newest diagnostics."""
+        return self._status.get('operator_stop') == 'True'
+
+    def _await_resume(self) -> None:
+        """Begin no episode while an operator holds the arm: its activation would end a stop of a moment ago."""
+        self._await_status()
+        if self._is_held:
+            self.get_logger().info(f'stopped by an operator: ~/resume of {self._policy} goes on')
+            self._wait(lambda: not self._is_held, f'~/resume of {self._policy}')
+
+    def _policy_status(self) -> dict[str, object]:
+        """Return the newest diagnostics of the policy node."""
         return {'stopped': self._status['outcome'] == 'stop', 'reason': self._status['reason']}
 
     def _await_status(self) -> None:
         """Wait for diagnostics of what has happened by now."""
         began = self._statuses
-        self._wait(lambda: self._statuses > began, f'diagnostics of {_POLICY}')
+        self._wait(lambda: self._statuses > began, f'diagnostics of {self._policy}')
 
     def _transition(self, number: int, name: str, patience: float = 0.0) -> None:
-        """Ask for a transition, again and again for ``patience`` [s]: a node just come may not have heard the arm."""
+        """Ask for a transition, again and again for ``patience`` [s]: a new node may lack a joint state of the arm."""
         deadline = time.monotonic() + patience
         while not self._call(self._change, ChangeState.Request(transition=Transition(id=number))).success:
             if time.monotonic() > deadline:
@@ -202,6 +222,22 @@ class Validator(Node):
         event = self._events.get()
         return event if event.kind == kind else self._event(kind)
 
+    def _policy_state(self) -> int:
+        """Return the lifecycle state of the policy node; the first question to it, hence it is repeated."""
+        name = self._state.srv_name
+        self._wait(self._state.service_is_ready, f'the service {name}')
+        future, asked = self._state.call_async(GetState.Request()), time.monotonic()
+
+        def is_answered() -> bool:
+            nonlocal future, asked
+            if not future.done() and time.monotonic() - asked > _ANSWER:
+                self._state.remove_pending_request(future)
+                future, asked = self._state.call_async(GetState.Request()), time.monotonic()
+            return future.done()
+
+        self._wait(is_answered, f'an answer of {name}')
+        return future.result().current_state.id
+
     def _call(self, client: Client, request: object) -> object:
         self._wait(client.service_is_ready, f'the service {client.srv_name}')
         future = client.call_async(request)
@@ -215,6 +251,8 @@ class Validator(Node):
                 self._commands.take()
             if self._leaving.wait(_POLL):
                 raise _Left
+            if self._endless and self._is_held:
+                begin = time.monotonic()  # an operator may take any time
             if time.monotonic() - begin > self._values['timeout']:
                 raise InterfaceError(
                     expected=what,
@@ -227,32 +265,37 @@ class CommandRecord:
     """The commands of every episode, each with the time at which it was published."""
 
     def __init__(self, node: Node, contract: Contract) -> None:
-        """Subscribe to the commands of a contract."""
-        self._output = Output(contract)
-        stream = Stream(self._output.topic, self._output.type_name)
+        """Subscribe to the commands of all controllers of a contract."""
+        self._channels = Output(contract).channels
         # A node of its own that nobody spins: messages are taken in bulk, and wake no thread as they come.
         self._node = Node(f'{node.get_name()}_commands', namespace=node.get_namespace(), use_global_arguments=False)
-        self._subscription = RawSubscription(self._node, node.resolve_topic_name(self._output.topic), stream)
-        self._taken: list[tuple[bytes, dict]] = []
+        self._subscriptions = [
+            RawSubscription(self._node, node.resolve_topic_name(each.topic), Stream(each.topic, each.type_name))
+            for each in self._channels
+        ]
+        self._taken: list[list[tuple[bytes, dict]]] = [[] for _ in self._channels]
         self._episodes: list[tuple[np.ndarray, np.ndarray]] = []
 
     def begin(self) -> None:
-        """Let go of what came between the episodes."""
+        """Start an episode, and drop the commands received between episodes."""
         self.take()
-        self._taken = []
+        self._taken = [[] for _ in self._channels]
 
     def take(self) -> None:
-        """Take what has come since; to be called often enough for the queue of the subscription."""
-        self._taken += self._subscription.take()
+        """Read the commands that have arrived; call this often, so the subscription queues do not overflow."""
+        for taken, subscription in zip(self._taken, self._subscriptions):
+            taken += subscription.take()
 
     def end(self) -> None:
-        """Keep what was taken as the commands of an episode."""
+        """Store the commands of the episode: those of the arm, each with the last commands of other controllers."""
         self.take()
-        sent = np.array([info['source_timestamp'] for _, info in self._taken], dtype=np.int64)
-        taken = zip(self._taken, sent.tolist())
-        rows = [self._output.position(deserialize_message(data, self._output.type), now) for (data, _), now in taken]
-        self._episodes.append((sent, np.array(rows).reshape(len(rows), len(self._output.joints))))
-        self._taken = []
+        (sent, arm), *further = map(_positions, self._channels, self._taken)
+        rows = [arm]
+        for stamps, values in further:
+            newest = np.maximum(np.searchsorted(stamps, sent, side='right') - 1, 0)
+            rows.append(values[newest] if len(values) else np.full((len(sent), values.shape[1]), np.nan))
+        self._episodes.append((sent, np.concatenate(rows, axis=1)))
+        self._taken = [[] for _ in self._channels]
 
     def save(self, path: Path) -> None:
         """Write arrays ``sent_I``, shape (time,) [ns], and ``position_I``, shape (time, joint) [rad], for episode I."""
@@ -267,6 +310,15 @@ class CommandRecord:
     def close(self) -> None:
         """Unsubscribe."""
         self._node.destroy_node()
+
+
+def _positions(channel: Channel, taken: Sequence[tuple[bytes, dict]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return stamps, shape (time,) [ns], and joint values, shape (time, joint), of the messages for a controller."""
+    stamps = np.array([info['source_timestamp'] for _, info in taken], dtype=np.int64)
+    rows = [
+        channel.position(deserialize_message(data, channel.type), now) for (data, _), now in zip(taken, stamps.tolist())
+    ]
+    return stamps, np.array(rows).reshape(len(rows), len(channel.joints))
 
 
 class _Left(Exception):

@@ -1,12 +1,12 @@
 """A trained policy on disk: a manifest, weights as safetensors and the network as ONNX; nothing that runs code.
 
-The only file that knows the format. An artifact is a folder:
+The format is defined only in this file. An artifact is a folder:
 
-    manifest.json             what it is, for which contract, learned from what, and the SHA-256 of the other files
-    weights.safetensors       for further training, or for distillation
-    network.onnx              for inference
-    encoder.onnx              of teachers: the part of the network that is evaluated once for a plan
-    familiarity.safetensors   of calibrated students: a density over the windows of the demonstrations
+    manifest.json             kind, contract, training data and metrics, and the SHA-256 of the other files
+    weights.safetensors       weights for further training, or for distillation
+    network.onnx              network for inference
+    encoder.onnx              teachers: the part of the network that is evaluated once per plan
+    density.safetensors       calibrated students: density over the windows of the demonstrations
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
@@ -34,7 +34,9 @@ from vdd_ros.contract.contract import Contract
 from vdd_ros.policy.normalization import Normalizer, Normalizers
 
 MANIFEST, WEIGHTS, NETWORK = 'manifest.json', 'weights.safetensors', 'network.onnx'
-FAMILIARITY, ENCODER = 'familiarity.safetensors', 'encoder.onnx'
+DENSITY, ENCODER = 'density.safetensors', 'encoder.onnx'
+_FORMER_DENSITY = 'familiarity.safetensors'
+_FORMER_SIGNALS = {'familiarity': 'density', 'decidedness': 'gating_confidence'}
 
 
 class DataRecord(Settings):
@@ -54,13 +56,23 @@ class Calibration(Settings):
     levels: tuple[float, ...]
     """Levels of the quantiles, ascending."""
     quantiles: dict[str, dict[str, tuple[float, ...]]]
-    """Quantile values, indexed [signal][split] (`train`, `held_out`), aligned with `levels`."""
+    """Quantiles of each signal on each split (`train`, `held_out`), indexed [signal][split]; one value for each
+    level."""
     windows: dict[str, int]
     """Number of windows by split."""
     outliers: tuple[str, ...] = ()
     """Demonstrations that were excluded because they differ from all others."""
     separation: dict[str, float] = {}
-    """Share of pairs in which a signal is higher for a held-out window than for a displaced one, by signal."""
+    """By signal: share of pairs of a held-out and a displaced window in which the held-out window has the higher
+    value."""
+
+    @field_validator('quantiles', 'separation', mode='before')
+    @classmethod
+    def _rename_signals(cls, values: Any) -> Any:
+        """Replace the signal names of versions before 0.2."""
+        if not isinstance(values, Mapping):
+            return values
+        return {_FORMER_SIGNALS.get(name, name): value for name, value in values.items()}
 
     @model_validator(mode='after')
     def _has_a_quantile_for_each_level(self) -> Calibration:
@@ -76,7 +88,7 @@ class Calibration(Settings):
         return self
 
     def threshold(self, signal: str, share: float) -> float:
-        """Return a quantile, the lowest of all splits."""
+        """Return the quantile of a signal at the level `share`, the lowest of all splits."""
         return min(float(np.interp(share, self.levels, values)) for values in self.quantiles[signal].values())
 
 
@@ -86,7 +98,7 @@ class Manifest(Settings):
     format_version: Literal[1] = 1
     kind: Literal['teacher', 'student']
     version: str = __version__
-    """Version of vdd_ros that wrote it."""
+    """Version of vdd_ros that wrote the artifact."""
     created: str = Field(default_factory=lambda: time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()))
     contract: Contract
     contract_hash: str
@@ -152,7 +164,7 @@ class Artifact:
     _weights: bytes
     network: bytes
     """The ONNX model."""
-    _familiarity: bytes | None = None
+    _density: bytes | None = None
     encoder: bytes | None = None
     """The ONNX model that encodes a window for `network`; None if `network` receives the window itself."""
 
@@ -162,9 +174,9 @@ class Artifact:
         return load_tensors(self._weights)
 
     @property
-    def familiarity(self) -> dict[str, np.ndarray] | None:
+    def density(self) -> dict[str, np.ndarray] | None:
         """The density over demonstrated windows as arrays by name, if the artifact has one."""
-        return None if self._familiarity is None else load_tensors(self._familiarity)
+        return None if self._density is None else load_tensors(self._density)
 
 
 def save_artifact(
@@ -172,10 +184,10 @@ def save_artifact(
     manifest: Manifest,
     weights: Mapping[str, np.ndarray],
     network: bytes,
-    familiarity: Mapping[str, np.ndarray] | None = None,
+    density: Mapping[str, np.ndarray] | None = None,
     encoder: bytes | None = None,
 ) -> str:
-    """Write an artifact aside and move it to its place; return its hash.
+    """Write an artifact to a temporary folder, rename it to its path, and return its hash.
 
     Raises
     ------
@@ -185,8 +197,8 @@ def save_artifact(
     """
     path = claim_output(path)
     files = {WEIGHTS: _tensors(weights), NETWORK: network}
-    if familiarity is not None:
-        files[FAMILIARITY] = _tensors(familiarity)
+    if density is not None:
+        files[DENSITY] = _tensors(density)
     if encoder is not None:
         files[ENCODER] = encoder
     manifest = manifest.model_copy(update={'files': {name: _sha256(data) for name, data in files.items()}})
@@ -210,21 +222,47 @@ def load_artifact(
     path
         The artifact's folder.
     kind
-        What it should be.
+        The kind that the artifact must have; any by default.
     contract
-        The contract that it should be of.
+        The contract that the artifact must have been trained for; any by default.
 
     Raises
     ------
     ArtifactError
-        It is absent, damaged, of another kind, or of another contract.
+        The artifact is absent, damaged, of another kind, or of another contract.
 
     """
     path = Path(path)
+    text, manifest, files = _read(path)
+    if kind is not None and manifest.kind != kind:
+        raise ArtifactError(expected=f'a {kind} at {path}', found=f'a {manifest.kind}', remedy=f'give the {kind}')
+    if manifest.contract.hash != manifest.contract_hash:
+        raise ArtifactError(
+            expected=f'the contract_hash of the contract in {path}/manifest.json',
+            found='a different hash (the manifest was edited or is damaged)',
+            remedy='restore the artifact, or distill it again',
+        )
+    if contract is not None and contract.hash != manifest.contract_hash:
+        raise ArtifactError(
+            expected=f'an artifact of contract {contract.name} ({contract.hash[:12]})',
+            found=f'{manifest.contract.name} ({manifest.contract_hash[:12]}) at {path}',
+            remedy='give the contract that it was trained for, or train for this one',
+        )
+    try:
+        for name in files.keys() - {NETWORK, ENCODER}:
+            load_tensors(files[name])
+    except SafetensorError as error:
+        raise ArtifactError(expected=f'weights at {path}', found=str(error), remedy='distill it again') from error
+    density = files.get(DENSITY, files.get(_FORMER_DENSITY))
+    return Artifact(path, manifest, _sha256(text), files[WEIGHTS], files[NETWORK], density, files.get(ENCODER))
+
+
+def _read(path: Path) -> tuple[bytes, Manifest, dict[str, bytes]]:
+    """Return the manifest of an artifact, as text and as values, and its files, whose hashes are checked."""
     try:
         text = (path / MANIFEST).read_bytes()
         manifest = Manifest.model_validate_json(text)
-        optional = {FAMILIARITY, ENCODER} & manifest.files.keys()
+        optional = {DENSITY, _FORMER_DENSITY, ENCODER} & manifest.files.keys()
         files = {name: (path / name).read_bytes() for name in (WEIGHTS, NETWORK, *optional)}
     except OSError as error:
         raise ArtifactError(
@@ -247,27 +285,7 @@ def load_artifact(
                 found='other contents',
                 remedy='copy the artifact again; it was damaged or altered',
             )
-    if kind is not None and manifest.kind != kind:
-        raise ArtifactError(expected=f'a {kind} at {path}', found=f'a {manifest.kind}', remedy=f'give the {kind}')
-    if manifest.contract.hash != manifest.contract_hash:
-        raise ArtifactError(
-            expected=f'the contract_hash of the contract in {path}/manifest.json',
-            found='a different hash (the manifest was edited or is damaged)',
-            remedy='restore the artifact, or distill it again',
-        )
-    if contract is not None and contract.hash != manifest.contract_hash:
-        raise ArtifactError(
-            expected=f'an artifact of contract {contract.name} ({contract.hash[:12]})',
-            found=f'{manifest.contract.name} ({manifest.contract_hash[:12]}) at {path}',
-            remedy='give the contract that it was trained for, or train for this one',
-        )
-    try:
-        for name in files.keys() - {NETWORK, ENCODER}:
-            load_tensors(files[name])
-    except SafetensorError as error:
-        raise ArtifactError(expected=f'weights at {path}', found=str(error), remedy='distill it again') from error
-    given = files[WEIGHTS], files[NETWORK], files.get(FAMILIARITY), files.get(ENCODER)
-    return Artifact(path, manifest, _sha256(text), *given)
+    return text, manifest, files
 
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -1,4 +1,4 @@
-"""Action chunks: what a policy plans at once, and the consumed part."""
+"""Action chunks: the actions that a policy plans together, and their consumption step by step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Chunk:
 
     @property
     def is_spent(self) -> bool:
-        """Whether a plan is due."""
+        """Whether all steps are consumed, so a new plan is due."""
         return not self._steps
 
     def load(self, action: np.ndarray, expert: int) -> None:
@@ -41,5 +41,5 @@ class Chunk:
         return self._steps.pop(0)
 
     def drop(self) -> None:
-        """Discard the rest."""
+        """Discard the remaining steps."""
         self._steps = []

@@ -16,34 +16,36 @@ _FEW = 16
 
 @dataclass(frozen=True)
 class Experts:
-    """All experts of some windows, in the units of the contract."""
+    """All experts of a student for a batch of windows, in the units of the contract."""
 
     log_gating: np.ndarray
-    """Shape (batch, expert)."""
+    """Log-probabilities of the experts, shape (batch, expert)."""
     mean: np.ndarray
-    """Shape (batch, expert, prediction_horizon, action)."""
+    """Mean action chunks, shape (batch, expert, prediction_horizon, action)."""
     covariance_parameters: np.ndarray
     """Shape (batch, expert, parameter): parameters of the covariances, for `covariance_of`."""
+    features: np.ndarray | None = None
+    """Image features of the encoder, shape (batch, observation_horizon, feature); None without images."""
 
 
-def covariance_of(spread: np.ndarray, settings: Mapping[str, Any], scale: np.ndarray) -> np.ndarray:
-    """Make covariances of what the heads of a student give.
+def covariance_of(parameters: np.ndarray, settings: Mapping[str, Any], scale: np.ndarray) -> np.ndarray:
+    """Compute covariances from the outputs of a student's network.
 
     Parameters
     ----------
-    spread
-        Shape (..., parameter): of every dimension the logarithm-like measure of its scale, then the rest of the factor.
+    parameters
+        Shape (..., parameter): an unconstrained scale for every dimension, then the other entries of the factor.
     settings
         `StudentSettings` as plain values: ``covariance``, ``scale_floor``, ``rank`` and ``widening``.
     scale
-        Shape (chunk,): what normalised actions are multiplied with.
+        Shape (chunk,): factors from normalised actions to the units of the contract.
 
     Returns
     -------
     Shape (..., chunk, chunk), in the units of the contract squared.
 
     """
-    root = _root(spread, settings, len(scale), len(scale))
+    root = _root(parameters, settings, len(scale), len(scale))
     return (root @ np.swapaxes(root, -1, -2)) * scale[:, None] * scale
 
 
@@ -56,7 +58,7 @@ class ActionNoise:
     """
 
     def __init__(self, settings: Mapping[str, Any], scale: np.ndarray) -> None:
-        """Prepare; arguments as those of `covariance_of`. Settings that lack something raise KeyError or ValueError."""
+        """Prepare sampling; arguments as for `covariance_of`. Raises KeyError or ValueError for incomplete settings."""
         if settings['covariance'] not in ('diagonal', 'full', 'low_rank'):
             raise ValueError(f'{settings["covariance"]!r} is no form of covariance')
         if not 0 <= settings['scale_floor'] < math.inf:
@@ -69,34 +71,38 @@ class ActionNoise:
         """Number of parameters of a covariance."""
         self._few = list(zip(place.row.tolist(), place.column.tolist(), np.take(scale, place.row).tolist()))
 
-    def of_each(self, spread: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Sample one deviation for each covariance.
+    def of_each(self, parameters: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Sample one deviation from the mean for each covariance.
 
-        The parameters have shape (..., parameter), the result (..., chunk).
+        ``parameters`` has shape (..., parameter). The result has shape (..., chunk), in the units of the contract.
         """
-        root = _root(spread, self._settings, self._size, self._size)
+        root = _root(parameters, self._settings, self._size, self._size)
         diagonal = np.arange(self._size)
         above = root[..., diagonal, diagonal] - self._twice / 2
         root[..., diagonal, diagonal] = np.sqrt(above * (above + self._twice))
         return self._scale * (root @ generator.standard_normal((*root.shape[:-2], root.shape[-1], 1)))[..., 0]
 
-    def of_one(self, spread: list[float], generator: np.random.Generator) -> list[float]:
-        """Sample one deviation of one covariance, from a list of parameters: the case of the robot."""
+    def of_one(self, parameters: list[float], generator: np.random.Generator) -> list[float]:
+        """Sample one deviation for one covariance, given as a list of parameters; fast for a single window."""
         noise = generator.standard_normal(self._place.columns)
-        return self._of_few(spread, noise.tolist()) if len(spread) <= _FEW else self._of_many(spread, noise).tolist()
+        return (
+            self._of_few(parameters, noise.tolist())
+            if len(parameters) <= _FEW
+            else self._of_many(parameters, noise).tolist()
+        )
 
-    def _of_few(self, spread: list[float], noise: list[float]) -> list[float]:
+    def _of_few(self, parameters: list[float], noise: list[float]) -> list[float]:
         """In plain numbers: for so few, each array operation costs more than all of them."""
         drawn = [0.0] * self._size
-        for number, (entry, (row, column, scale)) in enumerate(zip(spread, self._few)):
+        for number, (entry, (row, column, scale)) in enumerate(zip(parameters, self._few)):
             if number < self._size:
                 above = max(entry, 0.0) + math.log1p(math.exp(-abs(entry)))
                 entry = math.sqrt(above * (above + self._twice))
             drawn[row] += scale * entry * noise[column]
         return drawn
 
-    def _of_many(self, spread: list[float], noise: np.ndarray) -> np.ndarray:
-        entries = np.array(spread)
+    def _of_many(self, parameters: list[float], noise: np.ndarray) -> np.ndarray:
+        entries = np.array(parameters)
         diagonal = entries[: self._size]
         np.logaddexp(0.0, diagonal, out=diagonal)
         np.sqrt(diagonal * (diagonal + self._twice), out=diagonal)
@@ -105,16 +111,16 @@ class ActionNoise:
 
 
 def log_likelihood(experts: Experts, settings: Mapping[str, Any], scale: np.ndarray, action: np.ndarray) -> np.ndarray:
-    """Evaluate ``log q(a|s)`` of the first actions of chunks, exactly and in normalised units.
+    """Return the exact ``log q(a|s)`` of the first actions of chunks, as a density in normalised units.
 
     Parameters
     ----------
     experts, settings
         As for `covariance_of`.
     scale
-        Shape (action,): what the normalised action of one step is multiplied with.
+        Shape (action,): factors from the normalised action of one step to the units of the contract.
     action
-        Shape (batch, step, action): what was done in the first steps, in the units of the contract.
+        Shape (batch, step, action): the executed actions of the first steps, in the units of the contract.
 
     Returns
     -------
@@ -129,10 +135,9 @@ def log_likelihood(experts: Experts, settings: Mapping[str, Any], scale: np.ndar
 def expert_log_likelihood(
     experts: Experts, settings: Mapping[str, Any], scale: np.ndarray, actions: np.ndarray
 ) -> np.ndarray:
-    """Evaluate ``log q(a|s,z)`` of the first actions of chunks under every expert, exactly and in normalised units.
+    """Return the exact ``log q(a|s,z)`` of the first actions of chunks under every expert, shape (batch, expert) [nat].
 
-    Arguments as for `log_likelihood`, but ``actions`` has shape (batch, step, action): the first steps of chunks.
-    Returns shape (batch, expert) [nat].
+    The densities are in normalised units. Arguments as for `log_likelihood`.
     """
     (horizon, width), steps = experts.mean.shape[-2:], actions.shape[1]
     size = steps * width
@@ -161,7 +166,7 @@ def choose(log_gating: np.ndarray, uniform: np.ndarray) -> np.ndarray:
 
 
 def choose_one(log_gating: np.ndarray, uniform: float) -> int:
-    """Draw an expert as `choose` does, from log-probabilities of shape (expert,): the case of the robot."""
+    """Draw an expert as `choose` does, for a single window: ``log_gating`` has shape (expert,)."""
     reached = 0.0
     for expert, value in enumerate(log_gating.tolist()):
         reached += math.exp(value)
@@ -170,20 +175,20 @@ def choose_one(log_gating: np.ndarray, uniform: float) -> int:
     return len(log_gating) - 1
 
 
-def _root(spread: np.ndarray, settings: Mapping[str, Any], size: int, leading: int) -> np.ndarray:
+def _root(parameters: np.ndarray, settings: Mapping[str, Any], size: int, leading: int) -> np.ndarray:
     """Return R, shape (..., leading, column), such that ``R R^T`` is the covariance of the first `size` dimensions.
 
     The root of the whole covariance begins with that of the leading dimensions, since it is lower triangular.
     """
     place = _place(settings['covariance'], size, settings.get('rank', 0), leading)
-    root = np.zeros((*spread.shape[:-1], leading, place.columns))
-    root[..., place.row, place.column] = _entries(spread, settings, size)[..., place.entry]
+    root = np.zeros((*parameters.shape[:-1], leading, place.columns))
+    root[..., place.row, place.column] = _entries(parameters, settings, size)[..., place.entry]
     return root
 
 
-def _entries(spread: np.ndarray, settings: Mapping[str, Any], size: int) -> np.ndarray:
+def _entries(parameters: np.ndarray, settings: Mapping[str, Any], size: int) -> np.ndarray:
     """Return the entries of the square root: first its diagonal, then the rest."""
-    entries = spread.astype(np.float64)
+    entries = parameters.astype(np.float64)
     entries[..., :size] = np.logaddexp(0.0, entries[..., :size]) + settings['scale_floor']
     entries *= settings.get('widening', 1.0)  # artifacts from before it was fitted have none
     return entries

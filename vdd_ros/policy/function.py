@@ -16,9 +16,9 @@ class OneExpert:
     """An action chunk as the mean of the only expert of a mixture."""
 
     log_gating: np.ndarray
-    """Shape (1, 1)."""
+    """Zero, the log-probability of the only expert; shape (1, 1)."""
     mean: np.ndarray
-    """Shape (1, 1, prediction_horizon, action)."""
+    """The action chunk, shape (1, 1, prediction_horizon, action)."""
 
     @classmethod
     def of(cls, action: np.ndarray) -> OneExpert:
@@ -41,7 +41,7 @@ class FunctionPolicy:
             Maps a window of shape (observation_horizon, observation), oldest time step first, to a chunk of shape
             (prediction_horizon, action), both in the units of the contract. A chunk of one step may be (action,).
         contract
-            Says the shapes.
+            Defines the shapes.
 
         """
         self._function = function
@@ -54,7 +54,7 @@ class FunctionPolicy:
         Raises
         ------
         ContractError
-            The chunk has another shape than the contract says.
+            The shape of the chunk differs from that of the contract.
 
         """
         found = np.asarray(self._function(observation[0]), dtype=np.float64)
@@ -68,15 +68,17 @@ class FunctionPolicy:
         return OneExpert.of(chunk)
 
     def deviation(self, experts: OneExpert, expert: int, generator: np.random.Generator) -> np.ndarray:
-        """Return no deviation, shape (prediction_horizon, action)."""
+        """Return zeros, shape (prediction_horizon, action): the action has no noise."""
         return np.zeros(self._shape)
 
     def coherence(self, experts: OneExpert, actions: np.ndarray) -> np.ndarray:
-        """Return the same for the only expert, shape (1,)."""
+        """Return a constant, shape (1,): with one expert, coherence does not affect the choice."""
         return np.zeros(1)
 
-    def signals(self, observation: np.ndarray, experts: OneExpert) -> dict[str, float]:
-        """Return no signals."""
+    def signals(
+        self, observation: np.ndarray, experts: OneExpert, at_full_speed: np.ndarray | None = None
+    ) -> dict[str, float]:
+        """Return an empty mapping: OOD signals are not available."""
         return {}
 
     def likelihood(self, experts: OneExpert, done: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Names and colours of the experts of a student: set by a person, stored beside the artifact."""
+"""Names and colours of a student's experts, assigned by a person and stored in the folder of the artifact."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BeforeValidator, Field
 
-from vdd_ros.common.errors import ArtifactError, ConfigurationError
+from vdd_ros.common.errors import ArtifactError, ConfigurationError, remedied
+from vdd_ros.common.output import write_whole
 from vdd_ros.common.settings import Settings
 
 LABELS = 'labels.yaml'
-"""The file in the folder of an artifact. The hash of the artifact does not cover it."""
+"""Name of the file in the folder of an artifact. The hash of the artifact does not cover this file."""
 
 _NAME = re.compile(r'[^\W\d][\w ./+-]{0,39}')
 _COLOUR = re.compile(r'#[0-9a-f]{6}')
@@ -26,7 +27,7 @@ _COLOUR = re.compile(r'#[0-9a-f]{6}')
 def default_colour(expert: int) -> str:
     """Return the default colour of an expert, ``#rrggbb``.
 
-    Hues advance by the golden ratio, so that experts with neighbouring numbers differ most.
+    Hues advance by the golden ratio, so experts with consecutive numbers have clearly different colours.
     """
     parts = colorsys.hsv_to_rgb(expert * 0.618 % 1.0, 0.8, 0.9)
     return '#' + ''.join(f'{round(255 * part):02x}' for part in parts)
@@ -42,16 +43,16 @@ class Label(Settings):
     name: str
     """Unique in the student: a letter, then letters, digits, spaces and `. / + - _`, at most 40 characters."""
     colour: str = ''
-    """`#rrggbb`. Default: derived from the number of the expert."""
+    """`#rrggbb`. Default: derived from the expert number."""
 
 
 class LabelFile(Settings):
-    """A file of labels."""
+    """Contents of a label file."""
 
     artifact: str
     """Hash of the artifact that the labels belong to."""
     experts: dict[Annotated[int, Field(ge=0)], Annotated[Label, BeforeValidator(_as_label)]] = {}
-    """Labels by the number of the expert."""
+    """Labels by expert number."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Labels:
     """Names and colours of experts; without arguments, no expert has a name."""
 
     experts: Mapping[int, Label] = field(default_factory=lambda: MappingProxyType({}))
-    """By the number of the expert."""
+    """Labels by expert number."""
 
     def __post_init__(self) -> None:
         """Refuse names that are malformed or not unique, and malformed colours, with a `ConfigurationError`."""
@@ -91,7 +92,7 @@ class Labels:
         return str(expert) if label is None else label.name
 
     def text(self, expert: int) -> str:
-        """Return number and name for a person: ``3 (left)``, or ``3``."""
+        """Return number and name for display: ``3 (left)``, or ``3`` without a name."""
         label = self.experts.get(expert)
         return str(expert) if label is None else f'{expert} ({label.name})'
 
@@ -101,23 +102,23 @@ class Labels:
         return default_colour(expert) if label is None or not label.colour else label.colour
 
     def number(self, name: str) -> int | None:
-        """Return the expert of a name, or of a number in decimal digits; None if no expert has that name."""
+        """Return the number of an expert from its name or from decimal digits; None if no expert has the name."""
         if name.isdecimal():
             return int(name)
         return next((expert for expert, label in self.experts.items() if label.name == name), None)
 
 
 def load_labels(folder: Path, artifact: str, experts: int) -> Labels:
-    """Read the labels of an artifact; none if there is no file.
+    """Read the labels of an artifact; returns empty `Labels` if the artifact has no label file.
 
     Parameters
     ----------
     folder
-        Of the artifact.
+        Folder of the artifact.
     artifact
-        Its hash.
+        Hash of the artifact.
     experts
-        How many experts the student has.
+        Number of experts of the student.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def load_labels(folder: Path, artifact: str, experts: int) -> Labels:
 
 
 def save_labels(folder: Path, artifact: str, labels: Labels) -> None:
-    """Write the labels of an artifact aside, and move them into its folder.
+    """Write the labels of an artifact to a temporary file, and rename it to `LABELS` in ``folder``.
 
     Raises
     ------
@@ -166,13 +167,6 @@ def save_labels(folder: Path, artifact: str, labels: Labels) -> None:
         for expert, label in sorted(labels.experts.items())
     }
     text = yaml.safe_dump({'artifact': artifact, 'experts': experts}, sort_keys=False, allow_unicode=True)
-    aside = folder / f'.{LABELS}.partial'
-    try:
-        aside.write_text(text, encoding='utf-8')
-        aside.replace(folder / LABELS)
-    except OSError as error:
-        raise ArtifactError(
-            expected=f'a folder that can be written to at {folder}',
-            found=str(error.strerror),
-            remedy='copy the artifact to a folder of your own',
-        ) from error
+    expected, remedy = f'a folder that can be written to at {folder}', 'copy the artifact to a folder of your own'
+    with remedied(ArtifactError, expected=expected, remedy=remedy):
+        write_whole(folder / LABELS, text)

@@ -26,15 +26,15 @@ class Normalizer:
     def fit(cls, values: np.ndarray, *, relative_floor: float = 1e-3) -> Normalizer:
         """Map ``values`` to zero mean and unit standard deviation.
 
-        A constant dimension carries nothing to learn and would be divided by zero; its scale is held at
-        ``relative_floor`` times the largest scale, so that it stays small and finite.
+        A constant dimension has no standard deviation to divide by. Its scale is ``relative_floor`` times the largest
+        scale, so its normalised values stay finite.
 
         Parameters
         ----------
         values
-            Shape (count, dimension): an array, or rows that become one in slices.
+            Shape (count, dimension): an array, or rows that are converted to arrays slice by slice.
         relative_floor
-            The least scale, as a share of the largest one.
+            The smallest scale, relative to the largest.
 
         Raises
         ------
@@ -63,7 +63,7 @@ class Normalizer:
         return (values - self.offset) / self.scale
 
     def denormalize(self, values: np.ndarray) -> np.ndarray:
-        """Map normalised values of shape (..., dimension) back to their own units."""
+        """Map normalised values of shape (..., dimension) back to physical units."""
         return values * self.scale + self.offset
 
 

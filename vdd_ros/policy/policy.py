@@ -1,9 +1,9 @@
-"""Trained policies at work: numpy in, action chunks out, by onnxruntime; neither torch nor ROS is imported."""
+"""Inference of trained policies with onnxruntime: numpy in, action chunks out; neither torch nor ROS is imported."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from vdd_ros.policy.experts import (
     log_likelihood,
 )
 from vdd_ros.policy.labels import Labels, load_labels
+from vdd_ros.policy.observation import AnyObservation, Observation, images_of, vector_of
 from vdd_ros.policy.routing import ACTION_NOISE_SCALE
 from vdd_ros.policy.runtime import Network
 
@@ -34,7 +35,14 @@ _STEPS = {'euler': samplers.euler, 'heun': samplers.heun, 'ancestral': samplers.
 class DistilledPolicy:
     """A student for inference: one network call from a window to its experts."""
 
-    def __init__(self, artifact: Artifact, *, threads: int = 1, action_noise_scale: float = ACTION_NOISE_SCALE) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        *,
+        threads: int = 1,
+        provider: str = 'cpu',
+        action_noise_scale: float = ACTION_NOISE_SCALE,
+    ) -> None:
         """Prepare inference.
 
         Parameters
@@ -42,21 +50,25 @@ class DistilledPolicy:
         artifact
             The student.
         threads
-            Of the network; one has the best tail at the size of these.
+            Threads for one network call; one has the lowest tail latency for networks of this size.
+        provider
+            Execution provider of the network, see `vdd_ros.policy.runtime.PROVIDERS`.
         action_noise_scale
-            Share of an expert's standard deviation that actions are drawn with, see
+            Factor on an expert's standard deviation when actions are sampled, see
             `vdd_ros.policy.routing.ACTION_NOISE_SCALE`.
 
         Raises
         ------
         ArtifactError
-            The artifact is no student, or its network cannot be run here.
+            The artifact is not a student, or its network cannot be run on this machine.
+        ConfigurationError
+            The provider is not available.
 
         """
         _check_kind(artifact, 'student')
         self.artifact = artifact
         self.contract: Contract = artifact.manifest.contract
-        self._network = Network(artifact.network, threads=threads, name=str(artifact.path))
+        self._network = Network(artifact.network, threads=threads, provider=provider, name=str(artifact.path))
         self._action_noise_scale = action_noise_scale
         self._chunk = self.contract.prediction_horizon, self.contract.action_size
         self._normalizers = artifact.manifest.normalizers
@@ -67,14 +79,18 @@ class DistilledPolicy:
         """Number of experts."""
         self.labels: Labels = load_labels(artifact.path, artifact.hash, self.expert_count)
         """Names and colours of the experts at the time of loading."""
-        window = 1, self.contract.observation_horizon, self.contract.observation_size
+        horizon, numbers = self.contract.observation_horizon, self.contract.observation_size
         widths = {'log_gating': 1, 'mean': len(self._unit), 'spread': self._noise.parameters}
-        outputs = {name: (1, self.expert_count * width) for name, width in widths.items()}
-        _check_network(artifact, self._network, {'observation': window}, outputs)
-        arrays = artifact.familiarity
+        outputs: dict[str, tuple[int, ...]] = {name: (1, self.expert_count * width) for name, width in widths.items()}
+        features = 0
+        if self.contract.arrays:
+            features = self._network.outputs.get('features', (1, horizon, 0))[-1]
+            outputs['features'] = (1, horizon, features)
+        _check_network(artifact, self._network, _inputs(self.contract), outputs)
+        arrays = artifact.density
         with _complaining_of(artifact, 'a density over the windows of its contract'):
-            self._familiarity = (
-                None if arrays is None else ObservationDensity.from_arrays(arrays, window[1] * window[2])
+            self._density = (
+                None if arrays is None else ObservationDensity.from_arrays(arrays, horizon * (numbers + features))
             )
 
     @classmethod
@@ -84,26 +100,28 @@ class DistilledPolicy:
         *,
         contract: Contract | None = None,
         threads: int = 1,
+        provider: str = 'cpu',
         action_noise_scale: float = ACTION_NOISE_SCALE,
     ) -> DistilledPolicy:
-        """Read, check and prepare an artifact; errors as those of `load_artifact`."""
+        """Read, check and prepare an artifact; raises the errors of `load_artifact` and of the constructor."""
         return cls(
             load_artifact(path, kind='student', contract=contract),
             threads=threads,
+            provider=provider,
             action_noise_scale=action_noise_scale,
         )
 
-    def act(self, observation: np.ndarray, generator: np.random.Generator | None = None) -> np.ndarray:
+    def act(self, observation: AnyObservation, generator: np.random.Generator | None = None) -> np.ndarray:
         """Return an action chunk for a window, or one for each window of a batch.
 
         Parameters
         ----------
         observation
             Shape (observation_horizon, observation) or (batch, observation_horizon, observation), in the units of the
-            contract, oldest time step first.
+            contract, oldest time step first. With images an `Observation`.
         generator
-            Draws the expert from the gating, and the expert's action. Without one, the chunk is the mean of the
-            likeliest expert.
+            Random numbers for the expert, drawn from the gating, and for the expert's action. Without a generator, the
+            chunk is the mean of the likeliest expert.
 
         Returns
         -------
@@ -112,7 +130,7 @@ class DistilledPolicy:
         Raises
         ------
         ContractError
-            The window has another shape than the contract says, or numbers that are not finite.
+            The shape of the window differs from that of the contract, or a value is not finite.
 
         """
         windows, alone = _windows(self.contract, observation)
@@ -127,7 +145,7 @@ class DistilledPolicy:
             action += self._action_noise_scale * noise.reshape(action.shape)
         return action[0] if alone else action
 
-    def log_prob(self, observation: np.ndarray, action: np.ndarray) -> np.ndarray:
+    def log_prob(self, observation: AnyObservation, action: np.ndarray) -> np.ndarray:
         """Return the exact log-density of actions, ``log q(a|s)``, in the units of the contract.
 
         Parameters
@@ -139,12 +157,12 @@ class DistilledPolicy:
 
         Returns
         -------
-        Shape () or (batch,) [nat]. A density: its value depends on the units, and may exceed zero.
+        Shape () or (batch,) [nat]. A log-density depends on the units and can be positive.
 
         Raises
         ------
         ContractError
-            Window or action have another shape than the contract says, or numbers that are not finite.
+            The shape of window or action differs from that of the contract, or a value is not finite.
 
         """
         windows, alone = _windows(self.contract, observation)
@@ -154,25 +172,27 @@ class DistilledPolicy:
             raise ContractError(
                 expected=f'actions of shape {"(" if alone else "(batch, "}step, {width}) with 1 to {horizon} steps',
                 found=f'shape {np.shape(action)} for {len(windows)} windows',
-                remedy='give an action for each window, as wide as the contract says',
+                remedy='give an action for each window, as wide as in the contract',
             )
         scale = self._normalizers.action.scale
         found = log_likelihood(self.experts(windows), self.artifact.manifest.network, scale, steps)
         found = found - steps.shape[1] * np.log(scale).sum()
         return found[0] if alone else found
 
-    def experts(self, observation: np.ndarray) -> Experts:
-        """Call the network.
+    def experts(self, observation: AnyObservation) -> Experts:
+        """Evaluate the network for a batch of windows.
 
         Parameters
         ----------
         observation
-            Shape (batch, observation_horizon, observation), in the units of the contract, oldest stamp first.
+            Shape (batch, observation_horizon, observation), in the units of the contract, oldest time step first. With
+            images an `Observation`.
 
         """
-        log_gating, mean, spread = self._network({'observation': observation})
+        log_gating, mean, spread, *features = self._network(_given(observation))
         batch, experts = log_gating.shape
-        return Experts(log_gating, mean.reshape(batch, experts, *self._chunk), spread.reshape(batch, experts, -1))
+        means, parameters = mean.reshape(batch, experts, *self._chunk), spread.reshape(batch, experts, -1)
+        return Experts(log_gating, means, parameters, *features)
 
     def covariance(self, experts: Experts) -> np.ndarray:
         """Return the covariances of the flattened chunks, shape (batch, expert, chunk, chunk)."""
@@ -183,44 +203,65 @@ class DistilledPolicy:
         """Quantiles of `signals` and `likelihood` over the demonstrations; None in older artifacts."""
         return self.artifact.manifest.calibration
 
-    def signals(self, observation: np.ndarray, experts: Experts) -> dict[str, float]:
-        """Tell how much the policy is at home in a window; the more, the greater each value.
+    def signals(
+        self, observation: AnyObservation, experts: Experts, at_full_speed: np.ndarray | None = None
+    ) -> dict[str, float]:
+        """Return the OOD signals of one window; higher values are closer to the demonstrations.
 
         Parameters
         ----------
         observation
             Shape (1, observation_horizon, observation).
         experts
-            The answer to it.
+            The mixture of the student for `observation`.
+        at_full_speed
+            What the window of a slowed arm may be at full speed, shape (window, observation_horizon, observation);
+            None if the arm is not slowed.
 
         Returns
         -------
         dict
-            ``familiarity``, how near the window is to those of the demonstrations, and ``decidedness``, minus the
-            entropy of the gating [nat]; nothing if the artifact is not calibrated.
+            ``density``, the log-density of the window under the `ObservationDensity` of the demonstrations, and
+            ``gating_confidence``, the negative entropy of the gating [nat]; empty if the artifact is not calibrated.
 
         """
-        return {name: float(values[0]) for name, values in self.signals_of_each(observation, experts).items()}
-
-    def signals_of_each(self, observation: np.ndarray, experts: Experts) -> dict[str, np.ndarray]:
-        """Return the OOD signals of several windows, by name, shape (batch,)."""
-        if self._familiarity is None or self.calibration is None:
-            return {}
-        window = self._normalizers.observation.normalize(observation)
         return {
-            'familiarity': self._familiarity.log_density(window),
-            'decidedness': -entropy(experts.log_gating).astype(np.float64),
+            name: float(values[0])
+            for name, values in self.signals_of_each(observation, experts, [at_full_speed]).items()
         }
 
+    def signals_of_each(
+        self, observation: AnyObservation, experts: Experts, at_full_speed: Sequence[np.ndarray | None] = ()
+    ) -> dict[str, np.ndarray]:
+        """Return the OOD signals of several windows, by name, shape (batch,).
+
+        With images, the density is evaluated at the observation vector and the image features of the encoder. For a
+        slowed arm (``at_full_speed``, see `signals`; empty if no arm is slowed), the density is the highest one of the
+        window and of the windows at full speed.
+        """
+        if self._density is None or self.calibration is None:
+            return {}
+        density = self._density_of(vector_of(observation), experts.features)
+        for row, windows in enumerate(at_full_speed):
+            if windows is not None:
+                features = None if experts.features is None else experts.features[[row] * len(windows)]
+                density[row] = max(density[row], self._density_of(windows, features).max())
+        return {'density': density, 'gating_confidence': -entropy(experts.log_gating).astype(np.float64)}
+
+    def _density_of(self, window: np.ndarray, features: np.ndarray | None) -> np.ndarray:
+        """Return the log-density of windows in the units of the contract, and of their image features."""
+        window = self._normalizers.observation.normalize(window)
+        return self._density.log_density(window if features is None else np.concatenate([window, features], axis=-1))
+
     def likelihood(self, experts: Experts, done: np.ndarray) -> float:
-        """Return the exact ``log q(a|s)`` of what was done after a window, in normalised units [nat].
+        """Return the exact ``log q(a|s)`` of the step executed after a window, in normalised units [nat].
 
         Parameters
         ----------
         experts
-            The answer to the window, of batch one.
+            The mixture of the student for the window, batch size 1.
         done
-            Shape (action,): the action of the one step that followed, whoever commanded it.
+            Shape (action,): the action of the step after the window, from the policy or another source.
 
         """
         return float(self.likelihood_of_each(experts, done[None])[0])
@@ -231,10 +272,11 @@ class DistilledPolicy:
         return log_likelihood(experts, settings, scale, done[:, None])
 
     def coherence(self, experts: Experts, actions: np.ndarray) -> np.ndarray:
-        """Return the log-likelihood of the rest of a chunk under each expert, ``log q(a|s,z)``, shape (expert,) [nat].
+        """Return the log-likelihood of the remaining chunk under each expert, ``log q(a|s,z)``, shape (expert,) [nat].
 
-        ``experts`` have batch one. ``actions``, shape (step, action), are the rest of the current chunk in the units of
-        the contract. Added to the log-gating, the result conditions the mixture exactly on the rest.
+        ``experts`` are those of one window. ``actions``, shape (step, action), are the remaining steps of the current
+        chunk in the units of the contract. Log-gating plus result is the posterior of the experts given these actions,
+        up to a constant.
         """
         return self.coherence_of_each(experts, actions[None])[0]
 
@@ -247,27 +289,27 @@ class DistilledPolicy:
         return expert_log_likelihood(experts, settings, scale, actions)
 
     def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
-        """Sample the action noise of an expert (`experts.ActionNoise`) in a window of batch one.
+        """Sample the action noise of an expert (`vdd_ros.policy.experts.ActionNoise`) for one window.
 
-        Shape (prediction_horizon, action).
+        The result has shape (prediction_horizon, action), in the units of the contract.
         """
         drawn = self._noise.of_one(experts.covariance_parameters[0, expert].tolist(), generator)
         return np.array(drawn).reshape(experts.mean.shape[2:])
 
 
 class TeacherPolicy:
-    """A teacher for inference: a window is encoded once, then the network is called for each noise level."""
+    """A teacher for inference: each window is encoded once, then the network is called for each noise level."""
 
-    def __init__(self, artifact: Artifact, *, threads: int = 1) -> None:
-        """Prepare inference; errors as those of `DistilledPolicy`."""
+    def __init__(self, artifact: Artifact, *, threads: int = 1, provider: str = 'cpu') -> None:
+        """Prepare inference; raises the errors of the constructor of `DistilledPolicy`."""
         _check_kind(artifact, 'teacher')
         self.artifact = artifact
         self.contract: Contract = artifact.manifest.contract
-        self._network = Network(artifact.network, threads=threads, name=str(artifact.path))
+        self._network = Network(artifact.network, threads=threads, provider=provider, name=str(artifact.path))
         # Older networks receive the window in every call.
         self._encoder = None
         if artifact.encoder is not None:
-            self._encoder = Network(artifact.encoder, threads=threads, name=str(artifact.path))
+            self._encoder = Network(artifact.encoder, threads=threads, provider=provider, name=str(artifact.path))
         training = artifact.manifest.training
         with _complaining_of(artifact, 'settings of a teacher'):
             self._sigmas = np.array(training['sigmas'], dtype=np.float32)
@@ -278,9 +320,8 @@ class TeacherPolicy:
                 raise ValueError('noise levels are at least two finite numbers')
             if not (0 < self._sigma_data < np.inf and self._bound > 0):
                 raise ValueError('sigma_data and action_bound are above 0')
-        window = 1, self.contract.observation_horizon, self.contract.observation_size
         chunk = 1, self.contract.prediction_horizon * self.contract.action_size
-        seen = {'observation': window}
+        seen = _inputs(self.contract)
         if self._encoder is not None:
             context = {'context': self._network.inputs.get('context', ())}
             _check_network(artifact, self._encoder, seen, context)
@@ -289,11 +330,13 @@ class TeacherPolicy:
         self._normalizer = artifact.manifest.normalizers.action
 
     @classmethod
-    def load(cls, path: str | Path, *, contract: Contract | None = None, threads: int = 1) -> TeacherPolicy:
-        """Read, check and prepare an artifact; errors as those of `load_artifact`."""
-        return cls(load_artifact(path, kind='teacher', contract=contract), threads=threads)
+    def load(
+        cls, path: str | Path, *, contract: Contract | None = None, threads: int = 1, provider: str = 'cpu'
+    ) -> TeacherPolicy:
+        """Read, check and prepare an artifact; raises the errors of `load_artifact` and of the constructor."""
+        return cls(load_artifact(path, kind='teacher', contract=contract), threads=threads, provider=provider)
 
-    def act(self, observation: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    def act(self, observation: AnyObservation, generator: np.random.Generator) -> np.ndarray:
         """Draw an action chunk for a window, or one for each window of a batch; see `DistilledPolicy.act`."""
         windows, alone = _windows(self.contract, observation)
         action = self.plan(windows, generator).action
@@ -305,13 +348,13 @@ class TeacherPolicy:
         levels = len(self._sigmas) - 1
         return 2 * levels - 1 if self._step is samplers.heun else levels
 
-    def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
+    def plan(self, observation: AnyObservation, generator: np.random.Generator) -> Plan:
         """Sample chunks along the noise levels of the teacher's sampler.
 
-        ``observation`` has shape (batch, observation_horizon, observation).
+        ``observation`` has shape (batch, observation_horizon, observation); with images it is an `Observation`.
         """
-        window = np.ascontiguousarray(observation, dtype=np.float32)
-        seen = {'observation': window}
+        seen = _given(observation)
+        window = seen['observation'] = np.ascontiguousarray(seen['observation'], dtype=np.float32)
         if self._encoder is not None:
             seen = {'context': self._encoder(seen)[0]}
         contract = self.contract
@@ -331,7 +374,7 @@ class TeacherPolicy:
 
 
 def load_policy(
-    path: str | Path, *, contract: Contract | None = None, threads: int = 1
+    path: str | Path, *, contract: Contract | None = None, threads: int = 1, provider: str = 'cpu'
 ) -> DistilledPolicy | TeacherPolicy:
     """Read, check and prepare the policy of an artifact: a student or a teacher.
 
@@ -340,23 +383,52 @@ def load_policy(
     path
         The folder that `distill` or `train_teacher` wrote.
     contract
-        The contract that it should be of; by default any.
-    threads
-        Of the network.
+        The contract that the policy must have been trained for; any by default.
+    threads, provider
+        Number of threads and execution provider of the network (`vdd_ros.policy.runtime.PROVIDERS`).
 
     Raises
     ------
     ArtifactError
-        It is absent, damaged, or of another contract, or its network cannot be run here.
+        The artifact is absent, damaged, or of another contract, or its network cannot be run on this machine.
+    ConfigurationError
+        The provider is not available.
 
     """
     artifact = load_artifact(path, contract=contract)
     kind = DistilledPolicy if artifact.manifest.kind == 'student' else TeacherPolicy
-    return kind(artifact, threads=threads)
+    return kind(artifact, threads=threads, provider=provider)
 
 
-def _windows(contract: Contract, observation: np.ndarray) -> tuple[np.ndarray, bool]:
+def _inputs(contract: Contract) -> dict[str, tuple[int, ...]]:
+    """Return the inputs of a network over windows, by name, with their shapes at batch one."""
+    horizon = contract.observation_horizon
+    images = {f'image_{item.name}': (1, horizon, *item.shape) for item in contract.arrays}
+    return {'observation': (1, horizon, contract.observation_size), **images}
+
+
+def _given(observation: AnyObservation) -> dict[str, np.ndarray]:
+    """Return the inputs of a network by name."""
+    images = {f'image_{name}': image for name, image in images_of(observation).items()}
+    return {'observation': vector_of(observation), **images}
+
+
+def _windows(contract: Contract, observation: AnyObservation) -> tuple[AnyObservation, bool]:
     """Return checked windows as a batch, and whether the input was a single window."""
+    windows, alone = _vectors(contract, vector_of(observation))
+    wanted = {item.name: (*windows.shape[:2], *item.shape) for item in contract.arrays}
+    images = {name: image[None] if alone else image for name, image in images_of(observation).items()}
+    found = {name: image.shape for name, image in images.items()}
+    if found != wanted:
+        raise ContractError(
+            expected=f'images of the shapes {wanted} of {contract.name}',
+            found=f'{found}',
+            remedy='give an `Observation` of the numbers and all images of the contract',
+        )
+    return (Observation(windows, images) if images else windows), alone
+
+
+def _vectors(contract: Contract, observation: np.ndarray) -> tuple[np.ndarray, bool]:
     windows = np.asarray(observation, dtype=np.float32)
     alone = windows.ndim == 2
     if alone:

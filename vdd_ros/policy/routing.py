@@ -1,7 +1,8 @@
-"""Routing: the choice of the acting expert, from the gating, parameters and rules."""
+"""Routing: the choice of the acting expert, based on the gating, parameters and rules."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,13 +16,13 @@ from vdd_ros.policy.experts import choose_one
 ACTION_NOISE_SCALE = 0.7
 """Default action noise scale: 0 is the mean of the expert, 1 the density of the student.
 
-Measured on Avoiding (docs/experiments.md): means alone have the highest success and lose entropy, since choices
-between modes are made within experts, too. At this scale success is as high and nearly all entropy is kept. The
+On the Avoiding task (docs/experiments.md), means alone have the highest success, but lose entropy of the behaviour
+modes: some experts cover more than one mode. At this scale, success is as high and nearly all entropy is kept. The
 floor of the covariances is excluded (`vdd_ros.policy.experts.ActionNoise`)."""
 
 
 class Mixture(Protocol):
-    """The part of a student's output that routing uses; `vdd_ros.policy.policy.Experts` implements it."""
+    """Interface to a student's output, as far as routing uses it; implemented by `vdd_ros.policy.experts.Experts`."""
 
     log_gating: np.ndarray
     mean: np.ndarray
@@ -29,10 +30,10 @@ class Mixture(Protocol):
 
 @dataclass(frozen=True)
 class Situation:
-    """Quantities that rules on experts refer to, at the tick of a plan."""
+    """Quantities that rules on experts refer to, at the time of a plan."""
 
     observation: np.ndarray
-    """The newest observation, shape (observation,), in the units of the contract."""
+    """The latest observation, shape (observation,), in the units of the contract."""
     time: float = 0.0
     """Time since the policy was started or resumed [s]."""
     acting: int | None = None
@@ -47,7 +48,7 @@ class Situation:
 
 @dataclass(frozen=True)
 class Applied:
-    """The routing in a situation, with the rules that apply."""
+    """The routing for one situation, and the rules that apply to it."""
 
     routing: Routing
     rules: tuple[str, ...] = ()
@@ -60,7 +61,7 @@ class Applied:
     """Why the arm must stop; empty if it need not stop."""
 
     def refusal(self, experts: int) -> str:
-        """Return why no expert of a mixture of this size may act, with the rules; empty if one may."""
+        """Return why none of ``experts`` experts may act, and the rules responsible; empty if at least one may act."""
         if self.stop:
             return self.stop
         try:
@@ -75,9 +76,9 @@ class Routing:
     """Choice of an expert. The probabilities of the permitted experts are renormalised exactly.
 
     By default a new expert is drawn for every plan, as in training and validation. `expert_hysteresis` and
-    `direction_hysteresis` keep the acting expert, so that the arm does not alternate between two modes. They reduce the
-    variety and, where plans are single steps, the success: an expert is accurate where it is likely, not along a whole
-    mode (docs/control.md).
+    `direction_hysteresis` keep the acting expert to stop the arm from alternating between two modes. Hysteresis reduces
+    the variety. If plans are single steps, it also reduces success: an expert is accurate only where its probability is
+    high, not along a whole mode (docs/control.md).
     """
 
     mode: str = 'sample'
@@ -91,9 +92,10 @@ class Routing:
     temperature: float = 1.0
     """Temperature of the gating; below 1 likely experts become more likely, above 1 less."""
     expert_hysteresis: float | None = None
-    """The acting expert continues while its probability, relative to the likeliest, is at least this; None: off."""
+    """The acting expert continues while its probability is at least this fraction of the highest; None: off."""
     direction_hysteresis: float | None = None
-    """The acting expert also continues while the cosine of its change of direction is at least this; None: off."""
+    """The acting expert also continues while the cosine between its directions of motion at the previous plan and now
+    is at least this; None: off."""
 
     def __post_init__(self) -> None:
         """Refuse invalid values."""
@@ -118,29 +120,29 @@ class Routing:
             )
 
     def check(self, experts: int) -> None:
-        """Refuse rules on experts that a mixture of so many does not have, and rules that leave none.
+        """Refuse rules that name experts beyond the ``experts`` of a mixture, and rules that leave no expert.
 
         Raises
         ------
         ConfigurationError
-            An expert is named that does not exist, or none is left that may act.
+            A rule names an expert that does not exist, or no expert may act.
 
         """
         self.check_names(experts)
         self.probabilities(np.zeros(experts))
 
     def check_names(self, experts: int) -> None:
-        """Refuse rules on experts that a mixture of this size does not have, with a `ConfigurationError`."""
+        """Raise a `ConfigurationError` for rules that name experts beyond the ``experts`` of a mixture."""
         named = {*self.forbidden, *self.preferred, *(() if self.pinned is None else (self.pinned,))}
         if absent := sorted(expert for expert in named if not 0 <= expert < experts):
             raise ConfigurationError(
                 expected=f'experts from 0 to {experts - 1}, which the student has',
                 found=f'a rule on {", ".join(map(str, absent))}',
-                remedy='name experts of this student (~/ways and /diagnostics number them)',
+                remedy='name experts of this student (~/expert_paths and /diagnostics number them)',
             )
 
     def at(self, situation: Situation) -> Applied:
-        """Return the routing in a situation: this routing, in all situations.
+        """Return the routing for a situation: always this routing.
 
         `vdd_ros.control.rules.Rules` adds conditions.
         """
@@ -157,7 +159,7 @@ class Routing:
         return {}
 
     def log_factors(self, experts: int) -> np.ndarray:
-        """Return what is added to the logits, shape (expert,): minus infinity where an expert may not act.
+        """Return the terms that are added to the logits, shape (expert,): minus infinity for experts that may not act.
 
         Raises
         ------
@@ -193,11 +195,15 @@ class Routing:
 
         """
         factors = self.log_factors(len(log_gating))
-        logits = log_gating.astype(np.float64) / self.temperature + factors
-        top = logits.max()
+        logits = log_gating.astype(np.float64)
+        if self.temperature != 1:
+            logits /= self.temperature
+        logits += factors
+        # Reductions of ufuncs: the methods of arrays take twice as long for as few values as experts.
+        top = np.maximum.reduce(logits)
         # If no permitted expert has probability left, all of them are equally likely.
-        probability = np.exp(logits - top) if np.isfinite(top) else np.isfinite(factors).astype(np.float64)
-        return probability / probability.sum()
+        probability = np.exp(logits - top) if math.isfinite(top) else np.isfinite(factors).astype(np.float64)
+        return probability / np.add.reduce(probability)
 
     def choose(
         self, log_gating: np.ndarray, uniform: float, present: int | None = None, cosine: float | None = None
@@ -209,11 +215,11 @@ class Routing:
         log_gating
             Shape (expert,), log-probabilities.
         uniform
-            A number in [0, 1); draws the expert.
+            Random number in [0, 1) that selects the expert.
         present
-            The expert that acts, if any.
+            The acting expert, if any.
         cosine
-            Between what it does and what it would do next; None if unknown.
+            Cosine between the acting expert's directions of motion at the previous plan and now; None if unknown.
 
         Raises
         ------
@@ -248,18 +254,18 @@ class Routing:
 
 @dataclass(frozen=True)
 class Choice:
-    """The choice of the expert of a plan, with everything that it depended on."""
+    """The choice of the expert for a plan, with all inputs of the choice."""
 
     expert: int
     """The chosen expert; -1 if the rules leave none or stop the arm."""
     log_gating: np.ndarray
     """Logits of the choice, shape (expert,), including coherence with the current chunk."""
     uniform: float
-    """The random number in [0, 1) of the choice."""
+    """The random number in [0, 1) that selected the expert."""
     present: int | None
     """The previous expert."""
     cosine: float | None
-    """Cosine as for `Routing.choose`."""
+    """The argument ``cosine`` of `Routing.choose`."""
     applied: Applied
     """The applied routing and rules."""
     base: Routing
@@ -267,12 +273,12 @@ class Choice:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """Probabilities of the experts under the rules, shape (expert,); a `ConfigurationError` if none is left."""
+        """Probabilities of the experts under the rules, shape (expert,); `ConfigurationError` if no expert may act."""
         return self.applied.routing.probabilities(self.log_gating)
 
     @property
     def without_rules(self) -> tuple[int, float]:
-        """The expert that the same draw chooses without conditional rules, and its probability there."""
+        """The expert that the same random number selects without conditional rules, and its probability then."""
         expert = self.base.choose(self.log_gating, self.uniform, self.present, self.cosine)
         return expert, float(self.base.probabilities(self.log_gating)[expert])
 

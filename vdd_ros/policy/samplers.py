@@ -1,6 +1,6 @@
 """Steps of the samplers of diffusion policies, from one noise level to the next lower one.
 
-They use the operators of arrays alone, so that torch while learning and numpy at work take the same steps. With
+They use only array operators, so torch (training) and numpy (inference) run the same code. With
 ``x / sqrt(alphabar)`` as the state, DDIM is `euler` and DDPM is `ancestral` on the levels of its schedule.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 Array = TypeVar('Array', bound=Any)
 Denoise = Callable[[Array, Any], Array]
-"""`(state, sigma) -> clean`: a state at a noise level to the denoised action, clamped where it is to be."""
+"""`(state, sigma) -> clean`: maps a state at a noise level to the denoised action, which it may clamp."""
 
 
 def euler(denoise: Denoise[Array], state: Array, sigma: Any, lower: Any) -> Array:
@@ -34,9 +34,9 @@ def heun(denoise: Denoise[Array], state: Array, sigma: Any, lower: Any) -> Array
 
 
 def ancestral(denoise: Denoise[Array], state: Array, sigma: Any, lower: Any, unit: Array) -> Array:
-    """Draw from the Gaussian bridge between the state and the denoised action (DDPM's posterior); one network call.
+    """Sample the Gaussian bridge between the state and the denoised action (DDPM's posterior); one network call.
 
-    ``unit`` is standard normal noise of the shape of the state.
+    ``unit`` is standard normal noise of the same shape as the state.
     """
     clean = denoise(state, sigma)
     share = (lower / sigma) ** 2

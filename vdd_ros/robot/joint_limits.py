@@ -1,9 +1,9 @@
-"""Limits of joints as robots come with them: `<limit>` of a URDF, joint_limits.yaml of MoveIt and of makers."""
+"""Read joint limits: `<limit>` of a URDF, and joint_limits.yaml of MoveIt and of robot manufacturers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import inf, isnan, radians
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ _UNUSED = {
 }
 
 
-# The same as attributes of a `<limit>` in a URDF, which is how franka_description has them.
+# The same as attributes of a URDF `<limit>`, as in franka_description.
 _ATTRIBUTES = {
     'lower': 'min_position',
     'upper': 'max_position',
@@ -50,30 +50,30 @@ _Reader = Callable[[str | Path, str, Any], 'JointLimit']
 
 @dataclass(frozen=True)
 class JointLimit:
-    """Of one joint; infinity where nothing is said."""
+    """The limits of one joint; infinity where unlimited."""
 
     lower: float = -inf
-    """[rad], [m] of a slide."""
+    """Lower position limit [rad]; for prismatic joints [m]."""
     upper: float = inf
-    """[rad]."""
+    """Upper position limit [rad]."""
     velocity: float = inf
-    """[rad/s]."""
+    """Maximum speed [rad/s]."""
     acceleration: float = inf
-    """[rad/s^2]; the lesser of speeding up and slowing down."""
+    """Maximum acceleration [rad/s^2]; the smaller of the limits for acceleration and deceleration."""
     jerk: float = inf
-    """[rad/s^3]."""
+    """Maximum jerk [rad/s^3]."""
 
 
 def urdf_joint_limits(file: str | Path) -> dict[str, JointLimit]:
-    """Read the limits of a URDF by joint: `<limit>`, and the soft limits of `<safety_controller>`.
+    """Read the limits of the joints of a URDF: `<limit>`, and the soft limits of `<safety_controller>`.
 
-    Joints are children of `<robot>`. Elements of the same name in `<ros2_control>` and `<transmission>` only refer to
-    them.
+    Joints are children of `<robot>`. Elements of the same name in `<ros2_control>` and `<transmission>` are references
+    and ignored.
 
     Raises
     ------
     ModelError
-        A limit is no number.
+        A limit is not a number.
 
     """
     found = {}
@@ -110,12 +110,12 @@ def load_joint_limits(path: str | Path, joints: Sequence[str]) -> dict[str, np.n
     Parameters
     ----------
     path
-        In one of two forms. That of MoveIt, ros2_control and ur_description: ``joint_limits``, by joint
-        ``has_velocity_limits``, ``max_velocity`` and so on. What a switch turns off is not limited; a value without its
-        switch is. That of franka_description: by joint ``limit``, with ``lower``, ``upper``, ``velocity`` and further
-        attributes of a URDF. Values are in SI units and radians; ``!degrees`` before a number converts it.
+        A file in one of two formats. MoveIt, ros2_control and ur_description: ``joint_limits``, with
+        ``has_velocity_limits``, ``max_velocity`` and so on for each joint; a switch that is false disables a limit, a
+        missing switch does not. franka_description: ``limit`` for each joint, with ``lower``, ``upper``, ``velocity``
+        and further URDF attributes. Values are in SI units and radians; ``!degrees`` before a number converts degrees.
     joints
-        The joints that are asked for, in order.
+        The requested joints, in order.
 
     Returns
     -------
@@ -126,8 +126,8 @@ def load_joint_limits(path: str | Path, joints: Sequence[str]) -> dict[str, np.n
     Raises
     ------
     ConfigurationError
-        The file is absent, is not YAML, has an unknown key, names none of the joints, or has a value that is no
-        positive number.
+        The file is missing, is not YAML, has an unknown key, lacks all joints, or has a value that is not a positive
+        number.
 
     """
     document = read_document(path, 'joint limits in YAML', loader=_Loader).values
@@ -136,17 +136,19 @@ def load_joint_limits(path: str | Path, joints: Sequence[str]) -> dict[str, np.n
         raise ConfigurationError(
             expected=f'limits of {", ".join(joints)} in {path}',
             found=', '.join(map(str, entries)) or 'none',
-            remedy='name the joints in the file as the contract does',
+            remedy='use the joint names of the contract in the file',
         )
-    rows = [read(path, joint, entries.get(joint) or {}) for joint in joints]
-    return {
-        name: np.array([getattr(row, name) for row in rows])
-        for name in ('lower', 'upper', 'velocity', 'acceleration', 'jerk')
-    }
+    return by_kind([read(path, joint, entries.get(joint) or {}) for joint in joints])
+
+
+def by_kind(rows: Sequence[JointLimit]) -> dict[str, np.ndarray]:
+    """Return limits of joints as arrays of shape (joint,), by the field names of `JointLimit`."""
+    names = [item.name for item in fields(JointLimit)]
+    return {name: np.array([getattr(row, name) for row in rows], dtype=np.float64) for name in names}
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as xacro reads it: with ``!degrees`` and ``!radians``."""
+    """YAML with the tags of xacro: ``!degrees`` and ``!radians``."""
 
 
 def _with_unit(convert: Callable[[float], float]) -> Callable[[_Loader, yaml.ScalarNode], float]:
@@ -154,7 +156,7 @@ def _with_unit(convert: Callable[[float], float]) -> Callable[[_Loader, yaml.Sca
         try:
             return convert(float(loader.construct_scalar(node)))
         except ValueError as error:
-            problem = f'{node.tag} before {node.value!r}, which is no number'
+            problem = f'{node.tag} before {node.value!r}, which is not a number'
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
     return construct
@@ -165,22 +167,22 @@ _Loader.add_constructor('!radians', _with_unit(float))
 
 
 def _form(path: str | Path, document: Any) -> tuple[_Reader, Mapping[str, Any]]:
-    """Return how the joints of a file are read, and the joints."""
+    """Return the function that reads a joint, and the joints of the file."""
     if isinstance(document, dict):
         if isinstance(entries := document.get('joint_limits'), dict):
             return _switched, entries
         if document and all(isinstance(entry, dict) and 'limit' in entry for entry in document.values()):
             return _attributed, document
     raise ConfigurationError(
-        expected=f'joint_limits at the top of {path}, or joints that have a limit each',
+        expected=f'joint_limits at the top of {path}, or a limit for each joint',
         found=str(document)[:80],
         remedy='put the joints below joint_limits',
     )
 
 
 def _switched(path: str | Path, joint: str, entry: Any) -> JointLimit:
-    """Read a joint as MoveIt and ros2_control have it: values, and switches that turn them on and off."""
-    _refuse_unknown(path, joint, entry, {*_SWITCHES, *_VALUES}, _UNUSED)
+    """Read a joint in the format of MoveIt and ros2_control: values and switches."""
+    _check_keys(path, joint, entry, {*_SWITCHES, *_VALUES}, _UNUSED)
     values = {}
     for switch, names in _SWITCHES.items():
         for name in names:
@@ -190,15 +192,15 @@ def _switched(path: str | Path, joint: str, entry: Any) -> JointLimit:
 
 
 def _attributed(path: str | Path, joint: str, entry: Any) -> JointLimit:
-    """Read a joint as franka_description has it: attributes of a `<limit>`."""
+    """Read a joint in the format of franka_description: attributes of a `<limit>`."""
     limit = entry.get('limit') or {}
-    _refuse_unknown(path, joint, limit, set(_ATTRIBUTES), _UNUSED_ATTRIBUTES)
+    _check_keys(path, joint, limit, set(_ATTRIBUTES), _UNUSED_ATTRIBUTES)
     return _limit(
         {value: _value(path, joint, value, limit[name], name) for name, value in _ATTRIBUTES.items() if name in limit}
     )
 
 
-def _refuse_unknown(path: str | Path, joint: str, entry: Any, known: set[str], unused: set[str]) -> None:
+def _check_keys(path: str | Path, joint: str, entry: Any, known: set[str], unused: set[str]) -> None:
     if isinstance(entry, dict) and entry.keys() <= known | unused:
         return
     raise ConfigurationError(
@@ -225,6 +227,6 @@ def _value(path: str | Path, joint: str, name: str, value: Any, written: str | N
         raise ConfigurationError(
             expected=f'a number{above} for {written or name} of {joint} in {path}',
             found=repr(value),
-            remedy='write it in SI units and radians with a decimal point, or with !degrees before it',
+            remedy='use SI units and radians with a decimal point, or !degrees before the number',
         )
     return float(value)

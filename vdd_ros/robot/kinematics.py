@@ -1,4 +1,4 @@
-"""Tool point and joints of an arm, from MJCF or URDF: what a Cartesian contract needs, live and offline."""
+"""Forward and inverse kinematics of an arm from MJCF or URDF, for live control and offline use."""
 
 from __future__ import annotations
 
@@ -16,76 +16,76 @@ import numpy as np
 from vdd_ros.common.errors import ModelError, ReachError
 from vdd_ros.common.share import model_path
 from vdd_ros.contract.contract import Contract, ToolWeights
-from vdd_ros.robot.joint_limits import JointLimit, urdf_joint_limits
+from vdd_ros.robot.joint_limits import JointLimit, by_kind, urdf_joint_limits
 from vdd_ros.robot.urdf import bare_urdf, is_urdf, mimics
 
 POSITION_TOLERANCE = 1e-5
-"""Distance to its target [m] at which `Kinematics.solve` counts the tool point as there."""
+"""Maximum distance to the target position at which `Kinematics.solve` succeeds [m]."""
 ORIENTATION_TOLERANCE = 1e-4
-"""Angle to its target [rad] at which `Kinematics.solve` counts the tool as turned."""
+"""Maximum angle to the target orientation at which `Kinematics.solve` succeeds [rad]."""
 MAX_ITERATIONS = 30
-"""Most iterations of one solution: the bound of its computing time."""
+"""Maximum number of iterations of one solution, which bounds the computing time."""
 USUAL_SPEED = 3.0
-"""Joint speed limit [rad/s] of `Kinematics.step_limits` where the model is silent."""
+"""Speed limit of `Kinematics.step_limits` for revolute joints without a limit in the model [rad/s]."""
 USUAL_SLIDE_SPEED = 1.0
-"""The same of a slide [m/s]."""
+"""Speed limit of `Kinematics.step_limits` for prismatic joints without a limit in the model [m/s]."""
 
 _MAX_STEP = 0.5
 _DAMPING = 1e-9
 _LIMITED_DAMPING = 1e-6
-"""Damping of the quadratic program, which factorises a matrix of the size of the joints: redundant arms need more."""
+"""Damping of the quadratic program, which factorises a matrix of joint size; redundant arms need more damping."""
 _ROUNDING = 1e-9
-"""More than what all steps together are rounded by [rad]."""
+"""Bound of the rounding error of all steps together [rad]."""
 _REMEMBERED = 1024
 _SETTLED = 1e-7
-"""Change of the joints [rad] below which an iteration no longer leads anywhere."""
+"""Change of the joints [rad] below which the iteration has stalled."""
 _STAGNANT, _PATIENCE = 0.01, 6
-"""Share of the error that so many iterations in a row must take away together."""
+"""Share of the error that consecutive iterations must remove together."""
 _SHARES = (0.9, 0.45, 0.2)
-"""Shares tried of a way that is too long for the joints' speed, in relation to what they nearly made of it."""
+"""Fractions of a motion to try if it exceeds the joint speeds, relative to the fraction that is nearly possible."""
 _SOFT = 1e-5
-"""Weight of an axis that is sought but need not be reached, in relation to one that must be."""
+"""Weight of an axis that is preferred but not required, relative to a required axis."""
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Joints for a tool pose, and how near they bring the tool to it."""
+    """Joint positions for a tool pose, and the remaining error."""
 
     joints: np.ndarray
-    """Shape (joint,) [rad], within the joint limits and within the change that was allowed."""
+    """Shape (joint,) [rad], within the joint limits and the maximum change."""
     distance: float
-    """From the tool point to its target along the axes that must be reached [m]."""
+    """Distance of the tool point from its target along the required axes [m]."""
     angle: float
-    """Between the tool and its target about the axes that must be reached [rad]."""
+    """Angle between tool and target about the required axes [rad]."""
     reached: bool
-    """Whether both are within `POSITION_TOLERANCE` and `ORIENTATION_TOLERANCE`."""
+    """Whether `distance` and `angle` are within `POSITION_TOLERANCE` and `ORIENTATION_TOLERANCE`."""
     iterations: int
-    """How many changes of the joints that took, at most `MAX_ITERATIONS`."""
+    """Number of iterations, at most `MAX_ITERATIONS`."""
     slowed: tuple[str, ...] = ()
-    """Joints that would have had to change more than was allowed."""
+    """Joints that reached the maximum change."""
     singular: bool = False
-    """Whether even a fraction of the way to the pose would take that; only of `Kinematics.toward`."""
+    """Whether even a fraction of the motion exceeds the maximum change; only set by `Kinematics.toward`."""
     stopped: tuple[str, ...] = ()
     """Joints at a position limit."""
 
     @property
     def reason(self) -> str:
-        """Why the pose is not reached; empty if it is."""
+        """Why the pose is not reached; empty if the pose is reached."""
         if self.reached:
             return ''
         away = f'{1e3 * self.distance:.3g} mm and {math.degrees(self.angle):.3g} degrees'
-        text = f'the tool stays {away} short of its pose'
+        text = f'the tool is {away} away from its pose'
         if self.slowed:
-            return f'{text}: {", ".join(self.slowed)} would have to move faster than the joint may'
+            return f'{text}: {", ".join(self.slowed)} would exceed the joint speed'
         if self.singular:
-            return f'{text}: near a singularity or the end of its reach'
+            return f'{text}: near a singularity or the limit of the workspace'
         if self.stopped:
             return f'{text}: {", ".join(self.stopped)} at the joint limit'
         return f'{text}: out of reach'
 
 
 class _Coupling(NamedTuple):
-    """A joint that follows another: its value is a polynomial of that of the other, both from their references."""
+    """A joint coupled to a leader: a polynomial of the leader's value, both relative to their references."""
 
     qpos: int
     dof: int
@@ -99,9 +99,9 @@ class _Coupling(NamedTuple):
 class Kinematics:
     """Forward and differential inverse kinematics of some joints of an arm.
 
-    Joints that are coupled to them (``<mimic>`` in URDF, ``<equality><joint>`` in MJCF) move with them; all others stay
-    where the model has them. Every result depends on the arguments alone. An instance holds scratch memory: give each
-    thread its own.
+    Coupled joints (``<mimic>`` in URDF, ``<equality><joint>`` in MJCF) move with their leaders. All other joints keep
+    the positions of the model. Results depend only on the arguments. An instance has scratch memory, and must not be
+    shared between threads.
     """
 
     def __init__(
@@ -112,18 +112,18 @@ class Kinematics:
         Parameters
         ----------
         model
-            MJCF or URDF file. Of a URDF, meshes are neither needed nor read.
+            MJCF or URDF file. Meshes of a URDF are not read.
         tool
-            Site, body or link that is the tool point.
+            Site, body or link of the tool point.
         joints
-            Names of hinge or slide joints in the order of every array.
+            Names of hinge or slide joints, in the order of all arrays.
         weights
-            Which axes of a pose must be reached, which are only sought, and which are free.
+            Weights that make axes of a pose required, preferred or free.
 
         Raises
         ------
         ModelError
-            The file is absent or malformed, has no such tool or joint, or couples joints to each other in a circle.
+            The file is missing or malformed, has no such tool or joint, or has a cycle of coupled joints.
 
         """
         file = Path(model)
@@ -131,27 +131,28 @@ class Kinematics:
         self.joints = tuple(joints)
         self._data = mujoco.MjData(self.model)
         indices = [_joint_index(self.model, joint, file) for joint in self.joints]
-        # As intp: numpy takes ten times as long to look things up by the int32 that MuJoCo counts with.
+        # As intp: numpy indexes ten times slower with the int32 of MuJoCo.
         self._qpos = self.model.jnt_qposadr[indices].astype(np.intp)
         self._dof = self.model.jnt_dofadr[indices].astype(np.intp)
 
-        limited, ranges = self.model.jnt_limited[indices].astype(bool), self.model.jnt_range[indices]
-        limits = urdf_joint_limits(file) if is_urdf(file) else _mjcf_joint_limits(self.model)
-        rows = [limits.get(joint, JointLimit()) for joint in self.joints]
-        self.lower = np.maximum(np.where(limited, ranges[:, 0], -np.inf), [row.lower for row in rows])
-        """Lower joint limits, shape (joint,) [rad]; minus infinity where the model is silent."""
-        self.upper = np.minimum(np.where(limited, ranges[:, 1], np.inf), [row.upper for row in rows])
-        """Upper joint limits, shape (joint,) [rad]; infinity where the model is silent."""
-        self.velocity_limits = np.array([row.velocity for row in rows])
-        """Shape (joint,) [rad/s], infinity where the model is silent; in MJCF the tuple `velocity_limits`."""
-        self.acceleration_limits = np.array([row.acceleration for row in rows])
-        """Shape (joint,) [rad/s^2], infinity where the model is silent; in MJCF the tuple `acceleration_limits`."""
-        self.jerk_limits = np.array([row.jerk for row in rows])
-        """Shape (joint,) [rad/s^3], infinity where the model is silent; in MJCF the tuple `jerk_limits`."""
+        self._model_limits = urdf_joint_limits(file) if is_urdf(file) else _mjcf_joint_limits(self.model)
+        limits = self.limits_of(self.joints)
+        self.lower: np.ndarray = limits['lower']
+        """Lower joint limits, shape (joint,) [rad]; minus infinity if the model has none."""
+        self.upper: np.ndarray = limits['upper']
+        """Upper joint limits, shape (joint,) [rad]; infinity if the model has none."""
+        self.velocity_limits: np.ndarray = limits['velocity']
+        """Velocity limits, shape (joint,) [rad/s]; infinity if the model has none. In MJCF: the tuple
+        `velocity_limits`."""
+        self.acceleration_limits: np.ndarray = limits['acceleration']
+        """Acceleration limits, shape (joint,) [rad/s^2]; infinity if the model has none. In MJCF: the tuple
+        `acceleration_limits`."""
+        self.jerk_limits: np.ndarray = limits['jerk']
+        """Jerk limits, shape (joint,) [rad/s^3]; infinity if the model has none. In MJCF: the tuple `jerk_limits`."""
 
         kind, self._tool = _frame(self.model, tool, file)
         self._jacobian_of = mujoco.mj_jacSite if kind == 'site' else mujoco.mj_jacBody
-        # Views of where MuJoCo puts the tool, and memory for what `solve` is about: made once, not at every step of it.
+        # Views of the tool pose in MuJoCo, and buffers for `solve`: created once instead of at every step.
         frame = self._data.site(self._tool) if kind == 'site' else self._data.body(self._tool)
         self._place, self._matrix = frame.xpos, frame.xmat
         self._full, self._error = np.empty((6, self.model.nv)), np.empty(6)
@@ -160,7 +161,7 @@ class Kinematics:
         self._factor = np.empty((6, 6))
         self._diagonal = self._factor.reshape(-1)[::7]
         self._known: dict[bytes, np.ndarray] = {}
-        # Solved in the model's order, so that the caller's order does not even change the rounding.
+        # Solved in the order of the model, so that the order of the caller does not affect rounding.
         order = np.argsort(self._dof)
         self._order, self._places = order, np.argsort(order)
         self._columns = self._dof[order]
@@ -170,8 +171,8 @@ class Kinematics:
         self._motion[self._columns, np.arange(len(self.joints))] = 1.0
         self._weigh(weights)
         slides = self.model.jnt_type[indices] == int(mujoco.mjtJoint.mjJNT_SLIDE)
-        usual = np.where(slides, USUAL_SLIDE_SPEED, USUAL_SPEED)
-        self._speeds = np.where(np.isfinite(self.velocity_limits), self.velocity_limits, usual)
+        default = np.where(slides, USUAL_SLIDE_SPEED, USUAL_SPEED)
+        self._speeds = np.where(np.isfinite(self.velocity_limits), self.velocity_limits, default)
         self._no_rows, self._sense = np.zeros((0, len(self.joints))), np.zeros(len(self.joints), dtype=np.int32)
 
     def _weigh(self, weights: ToolWeights) -> None:
@@ -183,12 +184,12 @@ class Kinematics:
 
     @classmethod
     def from_contract(cls, contract: Contract) -> Kinematics:
-        """Load the robot that a contract names.
+        """Load the robot of a contract.
 
         Raises
         ------
         ModelError
-            The contract describes no robot, or the file is absent or malformed, or has no such tool or joint.
+            The contract has no robot, or the file is missing or malformed, or lacks the tool or a joint.
 
         """
         robot = contract.robot
@@ -196,14 +197,47 @@ class Kinematics:
             raise ModelError(
                 expected='a contract with a robot',
                 found=f'{contract.name}, a contract of plain arrays',
-                remedy='write a contract for the robot, as `vdd contract init` drafts it',
+                remedy='write a contract for the robot; `vdd contract init` drafts one',
+            )
+        if not robot.model:
+            raise ModelError(
+                expected=f'robot.model in the contract {contract.name}',
+                found='none',
+                remedy='name an MJCF or URDF file there; only nodes on a robot do without, by robot_description',
             )
         return cls(model_path(robot.model), robot.tool, robot.joints, robot.tool_weights)
 
+    def limits_of(self, joints: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the limits of joints in the model, in the form of `joint_limits.load_joint_limits`.
+
+        Limits are infinite if the model has no limit or no such joint.
+        """
+        rows, joint_type = [], mujoco.mjtObj.mjOBJ_JOINT
+        for joint in joints:
+            row, index = self._model_limits.get(joint, JointLimit()), mujoco.mj_name2id(self.model, joint_type, joint)
+            if index >= 0 and self.model.jnt_limited[index]:
+                low, high = self.model.jnt_range[index].tolist()
+                row = replace(row, lower=max(low, row.lower), upper=min(high, row.upper))
+            rows.append(row)
+        return by_kind(rows)
+
+    def units_of(self, joints: Sequence[str]) -> tuple[str, ...]:
+        """Return the unit of the position of each joint: ``m`` of a prismatic joint, ``rad`` of any other.
+
+        The unit of a joint that is not in the model is ``rad or m``.
+        """
+        found = [mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in joints]
+        slide = int(mujoco.mjtJoint.mjJNT_SLIDE)
+        return tuple('rad or m' if at < 0 else 'm' if self.model.jnt_type[at] == slide else 'rad' for at in found)
+
+    def has_joint(self, joint: str) -> bool:
+        """Return whether the model has a joint."""
+        return mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_JOINT, joint) >= 0
+
     def tool_position(self, joints: np.ndarray) -> np.ndarray:
-        """Map joints of shape (..., joint) [rad] to positions of shape (..., 3) [m] in the model's world."""
+        """Map joints of shape (..., joint) [rad] to positions of shape (..., 3) [m] in the world frame of the model."""
         joints = np.asarray(joints, dtype=np.float64)
-        # A loop asks for the same joints again and again: the newest command, solved for before, is what a policy sees.
+        # A control loop repeats joint positions: the observation uses the newest command, whose pose is already known.
         if joints.ndim == 1 and (known := self._known.get(joints.tobytes())) is not None:
             return known.copy()
         rows = joints.reshape(-1, len(self.joints))
@@ -217,7 +251,7 @@ class Kinematics:
         return positions
 
     def tool_orientation(self, joints: np.ndarray) -> np.ndarray:
-        """Map joints of shape (..., joint) [rad] to the tool's unit quaternions, shape (..., 4), w x y z."""
+        """Map joints of shape (..., joint) [rad] to unit quaternions of the tool, shape (..., 4), w x y z."""
         joints = np.asarray(joints, dtype=np.float64)
         rows = joints.reshape(-1, len(self.joints))
         quaternions = np.empty((len(rows), 4))
@@ -227,19 +261,19 @@ class Kinematics:
         return quaternions.reshape(*joints.shape[:-1], 4)
 
     def step_limits(self, seconds: float) -> np.ndarray:
-        """Return the greatest change of each joint in a time [s], shape (joint,) [rad]: by its velocity limit.
+        """Return the maximum change of each joint in a time [s], shape (joint,) [rad], from its velocity limit.
 
-        Where the model is silent, `USUAL_SPEED` and `USUAL_SLIDE_SPEED` count.
+        Without a limit in the model, `USUAL_SPEED` and `USUAL_SLIDE_SPEED` are used.
         """
         return self._speeds * seconds
 
     def solve(self, position: np.ndarray, orientation: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """Return joints that bring the tool to a pose: the shortest way from ``start``, by `nearest`.
+        """Return joint positions for a tool pose, closest to ``start``; see `nearest`.
 
         Parameters
         ----------
         position, orientation, start
-            As of `nearest`.
+            See `nearest`.
 
         Returns
         -------
@@ -248,7 +282,7 @@ class Kinematics:
         Raises
         ------
         ReachError
-            The pose is not reached; the message says how near the tool comes and what stops it.
+            The pose is not reached; the message gives the remaining error and its cause.
 
         """
         solution = self.nearest(position, orientation, start)
@@ -257,7 +291,7 @@ class Kinematics:
             raise ReachError(
                 expected=f'a tool pose at ({place}) m within reach of {", ".join(self.joints)}',
                 found=solution.reason,
-                remedy='choose a pose within reach, start nearer to it, or free an axis by `robot.tool_weights`',
+                remedy='choose a reachable pose, start closer to it, or free an axis with `robot.tool_weights`',
             )
         return solution.joints
 
@@ -268,24 +302,24 @@ class Kinematics:
         start: np.ndarray,
         max_change: np.ndarray | None = None,
     ) -> Solution:
-        """Return the joints that bring the tool nearest to a pose, the shortest way from ``start``.
+        """Return the joint positions that bring the tool closest to a pose, starting from ``start``.
 
-        Each iteration takes the smallest change of the joints that lessens the error, so a redundant arm does not
-        drift while its tool holds still. At most `MAX_ITERATIONS` of them are made.
+        Each iteration uses the smallest joint change that reduces the error, so a redundant arm does not drift while
+        its tool is at rest. There are at most `MAX_ITERATIONS` iterations.
 
         Parameters
         ----------
         position, orientation
             The pose: shape (3,) [m] and unit quaternion of shape (4,), w x y z. Both must be finite.
         start
-            Where to start from, shape (joint,) [rad].
+            Initial joint positions, shape (joint,) [rad].
         max_change
-            Greatest change of each joint from ``start``, shape (joint,) [rad]; None: any. Near a singularity a small
-            step of the tool asks for a great one of the joints.
+            Maximum change of each joint from ``start``, shape (joint,) [rad]; None: unlimited. Near a singularity a
+            small step of the tool requires a large step of the joints.
 
         """
-        # In plain numbers where numpy would spend more time on being called than on six of them, and past the limits
-        # while the joints have not gone far enough to meet one: this is much of what a simulated step costs.
+        # Plain numbers, because the call overhead of numpy exceeds the work on six numbers. Limits are ignored until a
+        # joint is close to one. This dominates the cost of a simulated step.
         joints = start = self._clipped(np.asarray(start, dtype=np.float64))
         lower, upper = self.lower, self.upper
         if max_change is not None:
@@ -308,16 +342,16 @@ class Kinematics:
             settled = largest < _SETTLED or (since >= _PATIENCE and not near)
             if settled or iteration == MAX_ITERATIONS:
                 break
-            # Levenberg-Marquardt: damped much where the error is large, next to nothing near the target.
+            # Levenberg-Marquardt: strong damping for large errors, little near the target.
             damping = distance * distance + angle * angle
             change = self._free_change(_DAMPING + damping)
             largest = max(map(abs, change.tolist()))
             room -= largest
-            # The quadratic program costs more, and has the same answer where no limit is met.
+            # The quadratic program costs more, and has the same solution if no limit is active.
             if room < 0.0 and (((moved := joints + change) < lower) | (moved > upper)).any():
                 change = self._limited_change(_LIMITED_DAMPING + damping, lower - joints, upper - joints)
                 largest = max(map(abs, change.tolist()))
-            # Far from the target the linear model holds for a short way only.
+            # Far from the target, the linear model is only valid for small steps.
             if largest > _MAX_STEP:
                 change = change * (_MAX_STEP / largest)
             joints = joints + change
@@ -333,11 +367,11 @@ class Kinematics:
     def toward(
         self, position: np.ndarray, orientation: np.ndarray, start: np.ndarray, max_change: np.ndarray | None
     ) -> Solution:
-        """Do as `nearest` does, but never leave the straight way from the tool at ``start`` to the pose.
+        """Return a solution on the straight line from the tool at ``start`` to the pose.
 
-        If the pose takes more than ``max_change``, the joints bring the tool along a part of that way, and ``slowed``
-        names those that would have to be faster. If even a small part takes more, ``singular`` says so, and the joints
-        are no answer. At most four solutions are made.
+        If the pose exceeds ``max_change``, the joints move the tool along a part of the line, and ``slowed`` lists the
+        joints that limit the motion. If even a small part exceeds it, ``singular`` is true and the joints are not a
+        solution. There are at most four solutions per call.
         """
         solution = self.nearest(position, orientation, start, max_change)
         if solution.reached or not solution.slowed:
@@ -358,7 +392,7 @@ class Kinematics:
         return replace(solution, slowed=(), singular=True)
 
     def _put(self, joints: np.ndarray) -> None:
-        """Place the bodies by joints of shape (joint,) [rad]."""
+        """Compute the body poses of joints, shape (joint,) [rad]."""
         qpos = self._data.qpos
         qpos[self._qpos] = joints
         for coupling in self._couplings:
@@ -367,7 +401,7 @@ class Kinematics:
         mujoco.mj_kinematics(self.model, self._data)
 
     def _remember(self, joints: np.ndarray) -> None:
-        """Keep where the bodies have the tool as the position that these joints, shape (joint,), make."""
+        """Cache the current tool position for joints of shape (joint,)."""
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[joints.tobytes()] = self._place.copy()
@@ -376,7 +410,7 @@ class Kinematics:
         return np.minimum(np.maximum(joints, self.lower), self.upper)
 
     def _compare(self, joints: np.ndarray, position: np.ndarray, orientation: np.ndarray) -> tuple[float, float]:
-        """Place the bodies, and note the way of the tool to a pose; return how far it must still go [m], [rad]."""
+        """Compute the body poses and the error to a pose; return position and angle error [m], [rad]."""
         shift, turn, quaternion = self._shift, self._turn, self._quaternion
         self._put(joints)
         np.subtract(position, self._place, shift)
@@ -388,9 +422,9 @@ class Kinematics:
         return math.hypot(*(required[:3] * shift).tolist()), math.hypot(*(required[3:] * turn).tolist())
 
     def _weighed(self) -> np.ndarray:
-        """Return the Jacobian, shape (6, joint) in the model's order, for the way that `_compare` noted.
+        """Return the Jacobian, shape (6, joint) in the order of the model, for the error of `_compare`.
 
-        Rows and error of a weighted pose are along the base's axes and about the tool's own.
+        Rows and error of a weighted pose are along the base axes and about the tool axes.
         """
         jacobian = self._full
         mujoco.mj_comPos(self.model, self._data)
@@ -403,7 +437,7 @@ class Kinematics:
         elif len(self._columns) < self.model.nv:
             jacobian = jacobian.take(self._columns, 1)
         if self._is_plain:
-            mujoco.mju_mulMatVec3(self._turned, self._matrix, self._turn)  # from the tool's axes into the world's
+            mujoco.mju_mulMatVec3(self._turned, self._matrix, self._turn)  # from tool axes to world axes
             return jacobian
         jacobian = np.concatenate([jacobian[:3], self._matrix.reshape(3, 3).T.dot(jacobian[3:])])
         self._turned[:] = self._turn
@@ -411,20 +445,20 @@ class Kinematics:
         return self._scale[:, None] * jacobian
 
     def _free_change(self, damping: float) -> np.ndarray:
-        """Return the damped least-squares change of the joints for what `_compare` noted, heedless of limits."""
+        """Return the damped least-squares change of the joints for the error of `_compare`, without limits."""
         factor, solution = self._factor, self._solution
         jacobian = self._jacobian = self._weighed()
         factor[:] = jacobian.dot(jacobian.T)
         self._diagonal += damping
-        # Damped, so it is positive definite; as good as LAPACK's solver, and called in a fraction of the time.
+        # The matrix is positive definite due to damping; as accurate as LAPACK, with less call overhead.
         mujoco.mju_cholFactor(factor, 0.0)
         mujoco.mju_cholSolve(solution, factor, self._error)
         return solution.dot(jacobian)[self._places]
 
     def _limited_change(self, damping: float, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-        """Return the same within bounds of the change, shape (joint,); zero must lie within them.
+        """Return the same within bounds of the change, shape (joint,), which must include zero.
 
-        A strictly convex quadratic program whose only constraints are bounds: it always has one answer.
+        A strictly convex quadratic program with bounds only: the solution exists and is unique.
         """
         jacobian, order = self._jacobian, self._order
         hessian = jacobian.T.dot(jacobian)
@@ -436,12 +470,12 @@ class Kinematics:
 
 
 def joint_ranges(file: str | Path) -> dict[str, tuple[float, float]]:
-    """Return the lower and upper limit of each hinge and slide joint of an MJCF or URDF [rad, m]; infinite without one.
+    """Return the limits of each hinge and slide joint of an MJCF or URDF [rad, m]; infinite for unlimited joints.
 
     Raises
     ------
     ModelError
-        The file is absent or malformed.
+        The file is missing or malformed.
 
     """
     model = _load(Path(file))
@@ -457,7 +491,9 @@ def joint_ranges(file: str | Path) -> dict[str, tuple[float, float]]:
 def _load(file: Path) -> mujoco.MjModel:
     if not file.is_file():
         raise ModelError(
-            expected=f'a robot model at {file}', found='no such file', remedy='give the path of an MJCF or URDF file'
+            expected=f'a robot model at {file}',
+            found='no such file' if file.is_absolute() else f'no such file in {Path.cwd()}',
+            remedy='give the path of an MJCF or URDF file; run the command in the folder of a relative one',
         )
     try:
         if is_urdf(file):
@@ -470,7 +506,7 @@ def _load(file: Path) -> mujoco.MjModel:
 
 
 def _followed(coupling: _Coupling, qpos: np.ndarray) -> tuple[float, float]:
-    """Return the value of a coupled joint, and its change with that of its leader."""
+    """Return the value of a coupled joint, and its derivative with respect to its leader."""
     place = float(qpos[coupling.leader_qpos]) - coupling.leader_reference
     value = slope = 0.0
     for coefficient in reversed(coupling.polynomial):
@@ -480,7 +516,7 @@ def _followed(coupling: _Coupling, qpos: np.ndarray) -> tuple[float, float]:
 
 
 def _couplings(model: mujoco.MjModel, joints: Sequence[int], file: Path) -> tuple[_Coupling, ...]:
-    """Return the joints that move with some others, in the order in which they can be placed."""
+    """Return the joints coupled to others, in the order of evaluation."""
     pairs, placed = _coupled_pairs(model, file), set(joints)
     found: list[_Coupling] = []
 
@@ -495,17 +531,17 @@ def _couplings(model: mujoco.MjModel, joints: Sequence[int], file: Path) -> tupl
             if leader in placed and follower not in placed:
                 follow(follower, leader, reference, leader_reference, polynomial)
             elif follower in placed and leader not in placed and polynomial[1] and not any(polynomial[2:]):
-                # Of a pair of which only the follower is the arm's, the leader moves with it.
+                # If only the follower of a pair belongs to the arm, the leader moves with it.
                 offset, slope = polynomial[:2]
                 follow(leader, follower, leader_reference, reference, (-offset / slope, 1 / slope))
             elif leader not in placed:
                 left.append((follower, leader, reference, leader_reference, polynomial))
-        if len(left) == len(pairs):  # what leads these stays where the model has it
+        if len(left) == len(pairs):  # their leaders keep the positions of the model
             roots = {pair[1] for pair in left} - {pair[0] for pair in left}
             if not roots:
                 raise ModelError(
-                    expected=f'joints of {file} that follow each other from one that leads',
-                    found='a circle of ' + ', '.join(sorted(model.joint(pair[0]).name for pair in left)),
+                    expected=f'couplings of joints in {file} without a cycle',
+                    found='a cycle of ' + ', '.join(sorted(model.joint(pair[0]).name for pair in left)),
                     remedy='correct the mimic or equality elements of the model',
                 )
             placed |= roots
@@ -566,7 +602,7 @@ def _joint_index(model: mujoco.MjModel, name: str, file: Path) -> int:
         raise ModelError(
             expected=f'a hinge or slide joint {name} in {file}',
             found=f'the joints {known}' if known else 'no joint',
-            remedy='name the joints as the model does',
+            remedy='use the joint names of the model',
         )
     return index
 
@@ -581,5 +617,5 @@ def _frame(model: mujoco.MjModel, name: str, file: Path) -> tuple[str, int]:
     raise ModelError(
         expected=f'a site or link {name} in {file}',
         found=f'the sites and links {", ".join(known)}',
-        remedy='name one of them as the tool',
+        remedy='use one of them as the tool',
     )

@@ -1,4 +1,4 @@
-"""URDF as text: what of it a computation of motion needs."""
+"""Read the parts of a URDF that affect motion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vdd_ros.common.errors import ModelError
 
 
 class Mimic(NamedTuple):
-    """What a joint follows: ``multiplier`` times the value of ``leader``, plus ``offset`` [rad]."""
+    """The leader of a joint: its value is ``multiplier`` times that of ``leader``, plus ``offset`` [rad]."""
 
     leader: str
     multiplier: float
@@ -18,12 +18,12 @@ class Mimic(NamedTuple):
 
 
 def mimics(root: ElementTree.Element, file: Path) -> dict[str, Mimic]:
-    """Return what each joint with a ``<mimic>`` follows.
+    """Return the leader of each joint with a ``<mimic>``.
 
     Raises
     ------
     ModelError
-        An attribute of a ``<mimic>`` is absent or no number.
+        An attribute of a ``<mimic>`` is missing or not a number.
 
     """
     found = {}
@@ -44,12 +44,21 @@ def mimics(root: ElementTree.Element, file: Path) -> dict[str, Mimic]:
 
 
 def is_urdf(file: Path) -> bool:
-    """Tell whether a file of XML is a URDF; raise what ElementTree raises of one that is no XML."""
+    """Return whether an XML file is a URDF; raises the errors of ElementTree for invalid XML."""
     return ElementTree.parse(file).getroot().tag == 'robot'
 
 
+def model_frame(file: Path) -> str:
+    """Return the name of the frame of a robot model in the transforms: the root link of a URDF, `world` of an MJCF."""
+    root = ElementTree.parse(file).getroot()
+    if root.tag != 'robot':
+        return 'world'
+    children = {child.get('link', '') for child in root.iter('child')}
+    return next((link.get('name', '') for link in root.findall('link') if link.get('name') not in children), 'world')
+
+
 def bare_urdf(file: Path) -> str:
-    """Return the links and joints of a URDF alone: meshes lie in packages that may not be there."""
+    """Return the links and joints of a URDF only, since mesh packages may be missing."""
     root = ElementTree.parse(file).getroot()
     for child in list(root):
         if child.tag not in ('link', 'joint'):
@@ -58,7 +67,7 @@ def bare_urdf(file: Path) -> str:
         for part in list(link):
             if part.tag != 'inertial':
                 link.remove(part)
-    # A link that a fixed joint holds would be merged away, and the tool with it; one without mass would not compile.
+    # A link on a fixed joint, such as the tool, would be merged; a link without mass would not compile.
     compiler = {'fusestatic': 'false', 'balanceinertia': 'true', 'boundmass': '1e-6', 'boundinertia': '1e-9'}
     ElementTree.SubElement(ElementTree.SubElement(root, 'mujoco'), 'compiler', compiler)
     return ElementTree.tostring(root, encoding='unicode')

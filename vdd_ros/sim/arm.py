@@ -1,4 +1,4 @@
-"""What a commander meets: an arm that is commanded and measured through messages, and may be disturbed on their way."""
+"""A simulated arm behind messages: commands and joint states, with disturbances in transport."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STATE_PERIOD = 5_000_000
-"""Time between two joint states in process [ns]: 200 Hz, as the bridge's default."""
+"""Interval between joint states in process [ns]: 200 Hz, the default of the bridge."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,19 @@ class Measurement:
     """A joint state; arrays of shape (joint,) in the order of the simulation's joints."""
 
     stamp: int
-    """When it was measured [ns]."""
+    """Time of the measurement [ns]."""
     position: np.ndarray
-    """[rad]"""
+    """Joint positions [rad]."""
     velocity: np.ndarray
-    """[rad/s]"""
+    """Joint velocities [rad/s]."""
     effort: np.ndarray
-    """[N m]"""
+    """Joint torques [N m]."""
 
 
 class SimulatedArm:
-    """A simulation behind the messages of a robot, in simulated time and reproducible by seed.
+    """A simulation behind the messages of a robot, in simulated time, reproducible by seed.
 
-    Without disturbances, states and commands arrive at once, and nothing is between the commander and the servos.
+    Without disturbances, states and commands arrive immediately, and commands are applied directly to the servos.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class SimulatedArm:
         *,
         state_period: int | None = STATE_PERIOD,
     ) -> None:
-        """Put messages in front of a simulation.
+        """Connect message channels to a simulation.
 
         Parameters
         ----------
         simulation
-            The scene; whoever resets it calls `begin` then.
+            The scene. Its resets must be followed by `begin`.
         disturbances
-            What happens to messages, and what is drawn anew in every episode.
+            Disturbances of messages, and randomization in every episode.
         state_period
-            Time between two joint states [ns]; None: one at the end of every `step`.
+            Interval between joint states [ns]; None: one at the end of every `step`.
 
         """
         self.simulation = simulation
@@ -67,15 +67,15 @@ class SimulatedArm:
         self._forget(np.random.SeedSequence(0))
 
     def begin(self, seed: int | np.random.SeedSequence) -> None:
-        """Begin an episode: call it right after the scene was put at its start.
+        """Begin an episode. Call it right after the scene was reset.
 
-        Draws the episode's world, forgets what was under way, and measures; that first state arrives whatever the
-        trouble. Equal seeds give equal episodes.
+        Randomizes the scene, drops pending messages, and measures. The first state always arrives, regardless of
+        disturbances. Equal seeds give equal episodes.
 
         Raises
         ------
         ModelError
-            Something that the disturbances names is not in the scene.
+            An element named in the disturbances is not in the scene.
 
         """
         seed = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
@@ -95,7 +95,7 @@ class SimulatedArm:
 
     @property
     def measured(self) -> Measurement:
-        """The newest joint state that has arrived by now."""
+        """The last joint state that has arrived."""
         if self._exact:
             return self._measure()
         self._take_states()
@@ -103,11 +103,11 @@ class SimulatedArm:
 
     @property
     def dropped(self) -> tuple[int, int]:
-        """How many joint states and how many commands of this episode were lost."""
+        """Number of joint states and of commands lost in this episode."""
         return self._states.dropped, self._commands.dropped
 
     def arrivals(self) -> list[Measurement]:
-        """Return the joint states that have arrived since this was last asked, in order."""
+        """Return the joint states that have arrived since the last call, in order."""
         self._take_states()
         arrived, self._arrived = self._arrived, []
         return arrived
@@ -118,7 +118,7 @@ class SimulatedArm:
         Raises
         ------
         SimulationError
-            The positions are not finite, or not one per joint.
+            The positions are not finite, or their number is not that of the joints.
 
         """
         if self._direct:
@@ -128,7 +128,7 @@ class SimulatedArm:
             self.send(functools.partial(_set_command, self.simulation, position))
 
     def send(self, deliver: Callable[[int], None]) -> None:
-        """Let a command leave; ``deliver`` is called when it arrives, with that time [ns]."""
+        """Send a command; ``deliver`` is called on its arrival, with the time of arrival [ns]."""
         if self._direct:
             deliver(self.simulation.stamp)
         else:
@@ -136,7 +136,7 @@ class SimulatedArm:
             self._take_commands()
 
     def step(self, duration: int) -> None:
-        """Let time pass: ``duration`` [ns], a whole number of timesteps; errors as those of `Simulation.step`."""
+        """Simulate ``duration`` [ns], an integer number of timesteps; errors as for `Simulation.step`."""
         if self._exact and self._direct:
             self.simulation.step(duration)
         else:
@@ -192,6 +192,6 @@ def _set_command(simulation: Simulation, position: np.ndarray, now: int) -> None
 
 
 def _round_up(duration: float, simulation: Simulation) -> int:
-    """Return the stamp of the first physics step that ends ``duration`` [ns] from now or later."""
+    """Return the stamp of the first physics step that ends at least ``duration`` [ns] from now."""
     steps = max(1, -int(-duration // simulation.timestep))
     return simulation.stamp + steps * simulation.timestep

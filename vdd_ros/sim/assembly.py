@@ -1,4 +1,4 @@
-"""Builds the scene of a file: a model, what is mounted on it, and the servos that it lacks."""
+"""Build the scene of a scene file: model, attachments, and missing servos."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.start import Start
 
 _LEAST_MASS = 1e-3
-"""What a servo must move [kg] unless it has an armature: far more than the mass that MuJoCo gives to links of none."""
+"""Minimum mass moved by a servo without armature [kg]: far above the mass that MuJoCo gives to massless links."""
 
 
 def open_scene(settings: SceneSettings, folder: Path) -> Simulation:
-    """Build the scene of a file at its start.
+    """Build the scene of a file in its start state.
 
-    The simulation's joints are those of the position and trajectory controllers, then those of `joint_states`.
+    The joints of the simulation are those of the position and trajectory controllers, then those of `joint_states`.
 
     Raises
     ------
     ModelError
-        A model is absent or malformed, or lacks what the scene file names.
+        A model is missing or malformed, or lacks an element named in the scene file.
 
     """
     file = _file(settings.model, folder)
@@ -41,7 +41,7 @@ def open_scene(settings: SceneSettings, folder: Path) -> Simulation:
     for servos in settings.servos:
         _equip(spec, servos, file)
     if settings.servos and spec.option.integrator == int(mujoco.mjtIntegrator.mjINT_EULER):
-        # Euler's method takes the damping of servos from the step before, and so shakes light links.
+        # Euler integration uses the servo damping of the previous step, which makes light links oscillate.
         spec.option.integrator = int(mujoco.mjtIntegrator.mjINT_IMPLICITFAST)
     if settings.timestep is not None:
         spec.option.timestep = settings.timestep
@@ -55,6 +55,7 @@ def open_scene(settings: SceneSettings, folder: Path) -> Simulation:
     for first, second in sorted(pairs):
         spec.add_exclude(bodyname1=first, bodyname2=second)
     model = compiled(spec, file)
+    home.check_limits(model, 'correct `start` of the scene file, or the limits in the model')
     moved = [joint for each in settings.controllers.values() if not isinstance(each, Gripper) for joint in each.joints]
     joints = list(dict.fromkeys([*moved, *settings.joint_states]))
     passive = [joint for joint in joints if joint not in moved]
@@ -64,8 +65,8 @@ def open_scene(settings: SceneSettings, folder: Path) -> Simulation:
 def touching_pairs(model: mujoco.MjModel, links: Sequence[str], start: Start) -> set[tuple[str, str]]:
     """Return the pairs of links of one robot that touch by design: their contacts would block its joints.
 
-    Links that one joint connects, whatever is fixed to either of them: MuJoCo leaves those out by itself, but not where
-    one of the two stands still. And links that touch each other at the start, as `Default` in an SRDF.
+    These are links connected by one joint, including links fixed to either of them (MuJoCo excludes them itself, except
+    if one of the two is static), and links that touch at the start (`Default` in an SRDF).
     """
     bodies = {model.body(link).id: link for link in links}
     still = [body for body in bodies if model.body_weldid[body] == 0]
@@ -85,7 +86,7 @@ def touching_pairs(model: mujoco.MjModel, links: Sequence[str], start: Start) ->
 
 
 def _named_pairs(spec: mujoco.MjSpec, settings: SceneSettings, folder: Path, file: Path) -> set[tuple[str, str]]:
-    """Return the pairs of bodies that the scene file or its SRDF excludes."""
+    """Return the pairs of bodies excluded by the scene file or its SRDF."""
     names = [body.name for body in spec.bodies if body.name]
     pairs = set()
     for patterns in settings.exclude:
@@ -93,24 +94,24 @@ def _named_pairs(spec: mujoco.MjSpec, settings: SceneSettings, folder: Path, fil
         for pattern, group in zip(patterns, groups):
             if not group:
                 raise ModelError(
-                    expected=f'a body {pattern} in {file} to exclude contacts of',
+                    expected=f'a body {pattern} in {file} for `exclude`',
                     found=', '.join(names),
                     remedy='correct `exclude` of the scene file',
                 )
         pairs |= {tuple(sorted(pair)) for pair in itertools.product(*groups) if pair[0] != pair[1]}
     if settings.srdf:
-        # An SRDF may be of a variant that has more links than this one.
+        # The SRDF may belong to a variant with more links.
         pairs |= {pair for pair in disabled_pairs(folder / settings.srdf) if set(pair) <= set(names)}
     return pairs
 
 
 def disabled_pairs(srdf: Path) -> set[tuple[str, str]]:
-    """Read the pairs of links that an SRDF disables collisions of.
+    """Read the pairs of links whose collisions are disabled in an SRDF.
 
     Raises
     ------
     ModelError
-        The file is absent or no SRDF.
+        The file is missing or not an SRDF.
 
     """
     try:
@@ -128,7 +129,7 @@ def disabled_pairs(srdf: Path) -> set[tuple[str, str]]:
 
 
 def _check_inertia(model: mujoco.MjModel, settings: SceneSettings, file: Path) -> None:
-    """Refuse servos on joints that move nothing heavy: such a motion diverges, whatever the timestep."""
+    """Check the inertia moved by servos: without it the simulation diverges at any timestep."""
     light = [
         joint
         for servos in settings.servos
@@ -139,9 +140,9 @@ def _check_inertia(model: mujoco.MjModel, settings: SceneSettings, file: Path) -
     if light:
         bodies = [model.body(model.jnt_bodyid[model.joint(joint).id]).name for joint in light]
         raise ModelError(
-            expected=f'inertia of the links that {", ".join(light)} of {file} move',
+            expected=f'inertia of the links moved by {", ".join(light)} of {file}',
             found=f'none in {", ".join(bodies)}',
-            remedy='add <inertial> to them, an `armature` such as 0.1 to their servos, or set `missing_mass` [kg]',
+            remedy='add <inertial> to these links or `armature` (such as 0.1) to the servos, or set `missing_mass`',
         )
 
 
@@ -161,16 +162,16 @@ def _attach(spec: mujoco.MjSpec, attachment: Attachment, folder: Path) -> None:
         body = spec.worldbody if not attachment.to else spec.body(attachment.to)
         if body is None:
             raise ModelError(
-                expected=f'a site or body {attachment.to} that carries {file}',
+                expected=f'a site or body {attachment.to} to attach {file} to',
                 found=', '.join(other.name for other in [*spec.sites, *spec.bodies] if other.name),
-                remedy='name one of them',
+                remedy='use one of these names',
             )
         spec.attach(child, frame=body.add_frame(pos=list(attachment.position)), prefix=attachment.prefix)
     except ValueError as error:
         raise ModelError(
-            expected=f'names of {file} that are free with the prefix {attachment.prefix!r}',
+            expected=f'unique names of {file} with the prefix {attachment.prefix!r}',
             found=' '.join(str(error).split()),
-            remedy='give the attachment another prefix',
+            remedy='choose another prefix for the attachment',
         ) from error
 
 
@@ -193,7 +194,7 @@ def _equip(spec: mujoco.MjSpec, servos: Servos, file: Path) -> None:
         if servos.armature is not None:
             known[name].armature = servos.armature
         if known[name].range[0] < known[name].range[1]:
-            added.inheritrange = 1.0  # in whatever unit the model has angles
+            added.inheritrange = 1.0  # in the angle unit of the model
 
 
 def _compensate(spec: mujoco.MjSpec, patterns: tuple[str, ...], file: Path) -> None:
@@ -201,7 +202,7 @@ def _compensate(spec: mujoco.MjSpec, patterns: tuple[str, ...], file: Path) -> N
         bodies = [body for body in spec.bodies if body.name and fnmatch.fnmatchcase(body.name, pattern)]
         if not bodies:
             raise ModelError(
-                expected=f'a body {pattern} in {file} to bear the weight of',
+                expected=f'a body {pattern} in {file} for gravity compensation',
                 found=', '.join(body.name for body in spec.bodies if body.name),
                 remedy='correct `compensate_gravity` of the scene file',
             )

@@ -1,72 +1,75 @@
-"""Pictures of a scene without a window."""
+"""Render images of a scene without a window."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import mujoco
 import numpy as np
 
 from vdd_ros.common.errors import SimulationError
+from vdd_ros.data.decode.pinhole import Pinhole
 
 _FONT_SCALE = 150
 
 
-@dataclass(frozen=True)
-class Pinhole:
-    """How a camera maps what it sees, in its optical frame (x right, y down, z ahead), to pixels."""
-
-    focal: tuple[float, float]
-    """Horizontal and vertical focal length [pixels]."""
-    centre: tuple[float, float]
-    """Column and row of what lies straight ahead [pixels]; whole numbers are the middles of pixels."""
-
-    @classmethod
-    def of(cls, model: mujoco.MjModel, camera: int, width: int, height: int) -> Pinhole:
-        """Return that of a camera of a model, by index, at a size of the picture [pixels]."""
-        sensor = model.cam_sensorsize[camera]
-        if sensor[0] > 0:
-            fx, fy, cx, cy = (float(value) for value in model.cam_intrinsic[camera])
-            scale = width / sensor[0], height / sensor[1]
-            centre = (width - 1) / 2 - cx * scale[0], (height - 1) / 2 - cy * scale[1]
-            return cls((fx * scale[0], fy * scale[1]), centre)
-        focal = height / 2 / np.tan(np.deg2rad(model.cam_fovy[camera]) / 2)
-        return cls((focal, focal), ((width - 1) / 2, (height - 1) / 2))
-
-    def points(self, depth: np.ndarray, stride: int = 1) -> np.ndarray:
-        """Return what every ``stride``-th pixel of a depth picture sees, shape (row, column, 3), float32 [m].
-
-        In the optical frame; NaN where nothing is seen.
-        """
-        rows, columns = (np.arange(0, size, stride) for size in depth.shape)
-        z = depth[::stride, ::stride].astype(np.float64)
-        z[~np.isfinite(z)] = np.nan
-        x = (columns - self.centre[0]) / self.focal[0] * z
-        y = (rows - self.centre[1])[:, None] / self.focal[1] * z
-        return np.stack([x, y, z], axis=-1).astype(np.float32)
+def pinhole_of(model: mujoco.MjModel, camera: int, width: int, height: int) -> Pinhole:
+    """Return the pinhole model of a camera of a model, by index, for an image size [pixels]."""
+    sensor = model.cam_sensorsize[camera]
+    if sensor[0] > 0:
+        fx, fy, cx, cy = (float(value) for value in model.cam_intrinsic[camera])
+        scale = width / sensor[0], height / sensor[1]
+        centre = (width - 1) / 2 - cx * scale[0], (height - 1) / 2 - cy * scale[1]
+        return Pinhole((fx * scale[0], fy * scale[1]), centre)
+    focal = height / 2 / np.tan(np.deg2rad(model.cam_fovy[camera]) / 2)
+    return Pinhole((focal, focal), ((width - 1) / 2, (height - 1) / 2))
 
 
 def optical_rotation(matrix: np.ndarray) -> np.ndarray:
-    """Turn the axes of a camera of MuJoCo, which looks along its -z, to those of its optical frame; shape (3, 3)."""
+    """Convert the axes of a MuJoCo camera, which looks along -z, to those of its optical frame; shape (3, 3)."""
     return matrix.reshape(3, 3) * np.array([1.0, -1.0, -1.0])
+
+
+def disturbed(
+    picture: np.ndarray,
+    noise: np.random.Generator,
+    *,
+    deviation: float,
+    brightness: float,
+    covered: bool,
+    color: Sequence[float] = (1.0, 1.0, 1.0),
+) -> np.ndarray:
+    """Return an image, uint8, with changed brightness and colours and added noise; black if ``covered``.
+
+    ``deviation`` is the standard deviation of the noise [of 255].
+    """
+    if covered:
+        return np.zeros_like(picture)
+    factors = brightness * np.array(color)
+    if (factors == 1.0).all() and not deviation:
+        return picture
+    values = factors * picture.astype(np.float64)
+    if deviation:
+        values += noise.normal(scale=deviation, size=picture.shape)
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 class OffscreenCamera:
     """Renders the scenes of one model at one size.
 
-    Holds an OpenGL context: use it in the thread that made it, and close it there, before it is forgotten.
+    Holds an OpenGL context: use and close it in the thread that created it.
     """
 
     def __init__(self, model: mujoco.MjModel, width: int, height: int, *, deep: bool = False) -> None:
-        """Make an OpenGL context, on Linux by EGL, which needs no display.
+        """Create an OpenGL context; on Linux with EGL, which needs no display.
 
-        For depth, ``deep``, every pixel is sampled once, in its middle; else its edges are smoothed.
+        With ``deep``, every pixel is sampled once, at its centre. Otherwise edges are smoothed.
 
         Raises
         ------
         SimulationError
-            No context can be had, or the picture is larger than the model's offscreen buffer.
+            No context is available, or the image is larger than the offscreen buffer of the model.
 
         """
         self.width = width
@@ -74,9 +77,9 @@ class OffscreenCamera:
         limits = model.vis.global_
         if width > limits.offwidth or height > limits.offheight:
             raise SimulationError(
-                expected=f'a picture of at most {limits.offwidth} x {limits.offheight}',
+                expected=f'an image of at most {limits.offwidth} x {limits.offheight}',
                 found=f'{width} x {height}',
-                remedy='ask for less, or raise <visual><global offwidth="..." offheight="..."/></visual>',
+                remedy='request a smaller image, or increase <visual><global offwidth="..." offheight="..."/></visual>',
             )
         try:
             # The backend is chosen here because importing one opens a graphics driver.
@@ -87,7 +90,7 @@ class OffscreenCamera:
             self._context = GLContext(width, height)
             self._context.make_current()
             samples = model.vis.quality.offsamples
-            # Of several samples the depth would be that of one, beside the middle of the pixel.
+            # With several samples, the depth would be that of one sample beside the pixel centre.
             model.vis.quality.offsamples = 0 if deep else samples
             self._graphics = mujoco.MjrContext(model, _FONT_SCALE)
             model.vis.quality.offsamples = samples
@@ -95,7 +98,7 @@ class OffscreenCamera:
             raise SimulationError(
                 expected='an OpenGL context for offscreen rendering',
                 found=' '.join(str(error).split()),
-                remedy='install libegl1 and a driver such as libgl1-mesa-dri, or do without pictures',
+                remedy='install libegl1 and a driver such as libgl1-mesa-dri, or disable cameras',
             ) from error
         mujoco.mjr_setBuffer(int(mujoco.mjtFramebuffer.mjFB_OFFSCREEN), self._graphics)
         self._model = model
@@ -108,23 +111,23 @@ class OffscreenCamera:
         self._planes = model.vis.map.znear * extent, model.vis.map.zfar * extent
 
     def render(self, data: mujoco.MjData, camera: int) -> np.ndarray:
-        """Take a picture with the camera of an index, shape (height, width, 3), uint8 RGB.
+        """Render an image from the camera with the given index, shape (height, width, 3), uint8 RGB.
 
-        A negative index is the free camera that MuJoCo's viewer begins with.
+        A negative index selects the free camera of the MuJoCo viewer.
         """
         self._draw(data, camera)
         picture = np.empty((self.height, self.width, 3), dtype=np.uint8)
         mujoco.mjr_readPixels(picture, None, self._rectangle, self._graphics)
-        # OpenGL counts rows from below.
+        # OpenGL counts rows from the bottom.
         return np.ascontiguousarray(picture[::-1])
 
     def render_depth(self, data: mujoco.MjData, camera: int) -> tuple[np.ndarray, np.ndarray]:
-        """Take a picture and its depth in one go.
+        """Render an image and its depth.
 
         Returns
         -------
-        The picture, shape (height, width, 3), uint8 RGB, and the distance along the line of sight of the camera's
-        middle, shape (height, width), float32 [m]; infinity where nothing is seen.
+        The image, shape (height, width, 3), uint8 RGB, and the depth along the optical axis, shape (height, width),
+        float32 [m]; infinity without an object.
 
         """
         self._draw(data, camera)
@@ -132,7 +135,7 @@ class OffscreenCamera:
         depth = np.empty((self.height, self.width), dtype=np.float32)
         mujoco.mjr_readPixels(picture, depth, self._rectangle, self._graphics)
         near, far = (np.float64(plane) for plane in self._planes)
-        # The buffer falls from 1 at the near plane to 0 at the far one, as the reciprocal of the distance does.
+        # The depth buffer decreases from 1 at the near plane to 0 at the far plane, linearly in the inverse distance.
         with np.errstate(divide='ignore'):
             distance = near * far / (near + depth.astype(np.float64) * (far - near))
         distance[depth <= 0] = np.inf
@@ -149,12 +152,12 @@ class OffscreenCamera:
         mujoco.mjr_render(self._rectangle, self._scene, self._graphics)
 
     def close(self) -> None:
-        """Give the context back."""
+        """Release the context."""
         self._context.make_current()
         self._graphics.free()
         self._context.free()
 
 
 def check_rendering() -> None:
-    """Make an OpenGL context and close it; raises `SimulationError` where none can be had."""
+    """Create and close an OpenGL context; raises `SimulationError` if none is available."""
     OffscreenCamera(mujoco.MjModel.from_xml_string('<mujoco/>'), 16, 16).close()

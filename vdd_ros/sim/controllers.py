@@ -1,4 +1,4 @@
-"""Controllers between a commander and the servos, with the rules of those of ros2_control."""
+"""Controllers between commands and servos, with the rules of the ros2_control controllers."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ _STILL = float(np.finfo(np.float32).eps)
 
 
 class Controller(ABC):
-    """Turns what it is told into commands of the actuators that it has for itself while it is active."""
+    """Converts commands to actuator controls. While active, it has exclusive use of its actuators."""
 
     def __init__(self, name: str, simulation: Simulation, moves: Sequence[str], actuators: Sequence[int]) -> None:
-        """Claim actuators of a scene, by index; ``moves`` names what each of them moves."""
+        """Set the actuators of a scene, by index; ``moves`` gives the joint or actuator name for each of them."""
         self.name = name
         self.moves = tuple(moves)
-        """Names of the joints or actuators that it moves."""
+        """Names of the joints or actuators."""
         self.actuators = tuple(int(actuator) for actuator in actuators)
-        """Indices of the actuators that it moves."""
+        """Indices of the actuators."""
         self._simulation = simulation
         self._control = np.array(self.actuators, dtype=int)
         self.active = False
-        """Whether it moves anything."""
+        """Whether the controller is active."""
 
     @abstractmethod
     def start(self) -> None:
-        """Begin to hold what it moves where it is, and forget what it was told."""
+        """Hold the current position, and drop earlier commands."""
 
     @abstractmethod
     def update(self, now: int) -> None:
-        """Command the actuators for the time [ns]; called once in each update of the controllers."""
+        """Set the actuator controls at a time [ns]; called once per controller update."""
 
 
 class PositionController(Controller):
-    """Passes positions on to servos, as forward_command_controller does: without interpolation, timeout or limits."""
+    """Forwards positions to servos like forward_command_controller: without interpolation, timeout or limits."""
 
     def __init__(self, name: str, simulation: Simulation, joints: Sequence[str]) -> None:
-        """Move joints, in this order; each must have a position servo.
+        """Create a controller for joints, in this order; each must have a position servo.
 
         Raises
         ------
         ModelError
-            The scene has no such joint, or no servo on it.
+            The scene lacks a joint or its servo.
         ConfigurationError
-            A joint is named twice.
+            A joint is listed twice.
 
         """
         self.joints = _once(name, joints)
@@ -59,41 +59,46 @@ class PositionController(Controller):
         super().__init__(name, simulation, self.joints, servos)
 
     def start(self) -> None:
-        """Hold the joints where they are."""
+        """Hold the present joint positions."""
         self._goal = self._simulation.data.qpos[self._qpos].copy()
 
     def check(self, values: np.ndarray) -> np.ndarray:
-        """Return positions, shape (joint,) [rad], if they are any.
+        """Return positions, shape (joint,) [rad], if they are valid.
 
         Raises
         ------
         InterfaceError
-            There are more or fewer than joints, or one is not finite.
+            The number of positions differs from that of the joints, or a position is not finite.
 
         """
         return _checked(values, self.joints)
 
     def accept(self, values: np.ndarray, now: int) -> None:
-        """Take positions, shape (joint,) [rad], that were checked."""
+        """Accept checked positions, shape (joint,) [rad]."""
         self._goal = values
 
+    @property
+    def tracking(self) -> tuple[np.ndarray, np.ndarray]:
+        """Commanded and measured positions, each of shape (joint,) [rad]."""
+        return self._goal, self._simulation.data.qpos[self._qpos].copy()
+
     def update(self, now: int) -> None:
-        """Command the newest positions."""
+        """Command the last positions."""
         self._simulation.data.ctrl[self._control] = self._goal
 
 
 class GripperController(Controller):
-    """Opens and closes a gripper: one number, its opening [m], sets one actuator or several."""
+    """Opens and closes a gripper: one value, the opening [m], sets one or more actuators."""
 
     def __init__(
         self, name: str, simulation: Simulation, actuators: Mapping[str, tuple[float, float]], stroke: float
     ) -> None:
-        """Move actuators, each from its control when closed to that when open; ``stroke`` is the opening then [m].
+        """Map the opening to actuator controls (closed, open); ``stroke`` is the maximum opening [m].
 
         Raises
         ------
         ModelError
-            The scene has no such actuator.
+            The scene lacks an actuator.
 
         """
         kind = mujoco.mjtObj.mjOBJ_ACTUATOR
@@ -105,25 +110,25 @@ class GripperController(Controller):
         self.joints = ('opening',)
 
     def start(self) -> None:
-        """Hold what the actuators are commanded to."""
+        """Hold the current actuator controls."""
         self._goal = self._simulation.data.ctrl[self._control].copy()
 
     def check(self, values: np.ndarray) -> np.ndarray:
-        """Return the opening, shape (1,) [m]; errors as those of `PositionController.check`."""
+        """Return the opening, shape (1,) [m]; errors as for `PositionController.check`."""
         return _checked(values, self.joints)
 
     def accept(self, values: np.ndarray, now: int) -> None:
-        """Take an opening, shape (1,) [m], that was checked; one beyond the stroke is as good as the stroke."""
+        """Accept a checked opening, shape (1,) [m]; it is limited to the stroke."""
         share = min(max(float(values[0]) / self.stroke, 0.0), 1.0)
         self._goal = self._closed + share * (self._open - self._closed)
 
     def update(self, now: int) -> None:
-        """Command the newest opening."""
+        """Command the last opening."""
         self._simulation.data.ctrl[self._control] = self._goal
 
 
 class TrajectoryController(Controller):
-    """Follows trajectories in time by joint_trajectory_controller's rules; a new one replaces the one under way."""
+    """Follows trajectories by the rules of joint_trajectory_controller; a new one replaces the current one."""
 
     def __init__(
         self,
@@ -135,16 +140,17 @@ class TrajectoryController(Controller):
         from_desired: bool = False,
         moving_end: bool = False,
     ) -> None:
-        """Move joints; each must have a position servo.
+        """Create a controller for joints; each must have a position servo.
 
         Parameters
         ----------
         name, simulation, joints
-            As those of `PositionController`; errors too.
+            See `PositionController`, also for errors.
         partial
-            Whether a goal may leave joints out (``allow_partial_joints_goal``); they stay where they are.
+            Whether a goal may omit joints (``allow_partial_joints_goal``); these keep their position.
         from_desired
-            Whether a trajectory begins at what was commanded last (``interpolate_from_desired_state``), not measured.
+            Whether a trajectory begins at the last command (``interpolate_from_desired_state``) instead of the
+            measurement.
         moving_end
             Whether the last point may have a velocity (``allow_nonzero_velocity_at_trajectory_end``).
 
@@ -155,19 +161,19 @@ class TrajectoryController(Controller):
         self._partial, self._from_desired, self._moving_end = partial, from_desired, moving_end
 
     def start(self) -> None:
-        """Hold the joints where they are."""
+        """Hold the present joint positions."""
         position = self._simulation.data.qpos[self._qpos].copy()
         self._desired = position, np.zeros_like(position)
         self._trajectory: Trajectory | None = None
 
     def check(self, goal: TrajectoryGoal, now: int) -> None:
-        """Refuse a goal that joint_trajectory_controller would refuse at ``now`` [ns].
+        """Check a goal as joint_trajectory_controller would at ``now`` [ns].
 
         Raises
         ------
         InterfaceError
-            A joint is missing, unknown or named twice; there are no points, or some lack a value; time_from_start does
-            not ascend strictly from zero; a stamped goal ends in the past; the last point has a velocity; or a
+            A joint is missing, unknown or listed twice; there are no points, or some lack a value; time_from_start
+            does not ascend strictly from zero; a stamped goal ends in the past; the last point has a velocity; or a
             number is not finite.
 
         """
@@ -183,10 +189,10 @@ class TrajectoryController(Controller):
         for values in (goal.position, goal.velocity, goal.acceleration):
             if values is not None and values.shape != (len(goal.times), len(goal.joints)):
                 raise _refusal(f'{len(goal.joints)} values in each of {len(goal.times)} points', f'{values.shape}')
-            # A row of NaN alone says that this point tells nothing; positions are always told.
-            told = values if values is goal.position or values is None else values[~np.isnan(values).all(axis=1)]
-            if told is not None and not np.isfinite(told).all():
-                raise _refusal('a trajectory of finite numbers', f'{told.tolist()}')
+            # A row of NaN means that the point has no value. Positions are required.
+            given = values if values is goal.position or values is None else values[~np.isnan(values).all(axis=1)]
+            if given is not None and not np.isfinite(given).all():
+                raise _refusal('a trajectory of finite numbers', f'{given.tolist()}')
         steps = np.diff(goal.times, prepend=-1)
         if (steps <= 0).any():
             where = int(np.argmax(steps <= 0))
@@ -199,7 +205,7 @@ class TrajectoryController(Controller):
             raise _refusal('a last point without velocity', f'{goal.velocity[-1].tolist()}')
 
     def accept(self, goal: TrajectoryGoal, now: int) -> None:
-        """Follow a goal from ``now`` [ns] on; errors as those of `check`."""
+        """Follow a goal from ``now`` [ns] on; errors as for `check`."""
         self.check(goal, now)
         data = self._simulation.data
         measured = data.qpos[self._qpos].copy(), data.qvel[self._dof].copy()
@@ -208,7 +214,7 @@ class TrajectoryController(Controller):
         begin = goal.stamp or now
 
         def filled(rows: np.ndarray | None, point: int, rest: np.ndarray) -> np.ndarray | None:
-            """Return a point's values in this controller's order; joints that the goal leaves out have ``rest``."""
+            """Return the values of a point in the order of this controller; omitted joints get ``rest``."""
             if rows is None or np.isnan(rows[point]).all():
                 return None
             values = rest.copy()
@@ -227,15 +233,20 @@ class TrajectoryController(Controller):
         ]
         self._trajectory = Trajectory(Waypoint(now, position, velocity), points)
 
+    @property
+    def tracking(self) -> tuple[np.ndarray, np.ndarray]:
+        """Commanded and measured positions, each of shape (joint,) [rad]."""
+        return self._desired[0], self._simulation.data.qpos[self._qpos].copy()
+
     def update(self, now: int) -> None:
-        """Command where the trajectory is now."""
+        """Command the current point of the trajectory."""
         if self._trajectory is not None:
             self._desired = self._trajectory.at(now)
         self._simulation.data.ctrl[self._control] = self._desired[0]
 
 
 def claimant(controllers: Sequence[Controller], wanted: Controller) -> tuple[Controller, str] | None:
-    """Return an active controller that moves what another wants to move, and the name of that; None: all is free."""
+    """Return an active controller that uses an actuator of `wanted`, and the name for it; None if all are free."""
     for other in controllers:
         if other is not wanted and other.active:
             for name, actuator in zip(wanted.moves, wanted.actuators):
@@ -248,7 +259,7 @@ def _once(name: str, joints: Sequence[str]) -> tuple[str, ...]:
     twice = sorted({joint for joint in joints if list(joints).count(joint) > 1})
     if twice or not joints:
         raise ConfigurationError(
-            expected=f'joints for controller {name}, each once',
+            expected=f'distinct joints for controller {name}',
             found=f'{", ".join(twice)} twice' if twice else 'none',
             remedy=f'correct `joints` of {name} in the scene file',
         )
@@ -273,7 +284,7 @@ def _checked(values: np.ndarray, joints: Sequence[str]) -> np.ndarray:
         raise InterfaceError(
             expected='a command of finite numbers',
             found=f'{values.tolist()}',
-            remedy='look for the NaN in the commander',
+            remedy='check the commander',
         )
     return values
 

@@ -1,4 +1,4 @@
-"""Trouble on purpose: what sensors, network and body of a real arm do to a policy, by seed and in simulated time."""
+"""Disturbances of sensors, transport and robot, drawn by seed in simulated time."""
 
 from __future__ import annotations
 
@@ -24,79 +24,89 @@ Item = TypeVar('Item')
 
 
 class Delivery(Settings):
-    """What happens to the messages of one stream on their way; their order is kept."""
+    """Transport of the messages of one stream; their order is kept."""
 
     latency: Amount = 0.0
-    """Time from a message's leaving to its arrival [s]."""
+    """Transport delay [s]."""
     jitter: Amount = 0.0
-    """Upper end of what is added to that for each message, drawn uniformly from zero [s]."""
+    """Maximum additional delay, drawn uniformly for each message [s]."""
     drop: Share = 0.0
-    """Share of the messages that never arrive."""
+    """Share of messages lost."""
 
     @property
     def is_nominal(self) -> bool:
-        """Whether every message arrives at once."""
+        """Whether every message arrives immediately."""
         return not (self.latency or self.jitter or self.drop)
 
 
 class JointStateDisturbances(Delivery):
-    """What happens to joint states; deviations are those of independent Gaussian noise on every joint."""
+    """Disturbances of joint states; noise is Gaussian and independent for every joint, given as standard deviations."""
 
     position_noise: Amount = 0.0
-    """[rad]"""
+    """Standard deviation of positions [rad]."""
     velocity_noise: Amount = 0.0
-    """[rad/s]"""
+    """Standard deviation of velocities [rad/s]."""
     effort_noise: Amount = 0.0
-    """[N m]"""
+    """Standard deviation of torques [N m]."""
 
     @property
     def is_nominal(self) -> bool:
-        """Whether every state arrives at once, and exact."""
+        """Whether every state arrives immediately and without noise."""
         return super().is_nominal and not (self.position_noise or self.velocity_noise or self.effort_noise)
 
 
+LIGHT = ('brightness', 'color', 'covered')
+"""Fields of `SensorDisturbances` that change camera images in another way than noise."""
+
+
 class SensorDisturbances(Delivery):
-    """What happens to the messages of another sensor."""
+    """Disturbances of another sensor."""
 
     noise: tuple[Amount, ...] = ()
-    """Standard deviations, for each kind of quantity that it measures: of a wrench the force [N] and the torque [N m];
-    of an IMU the acceleration [m/s^2] and the angular velocity [rad/s]; of a camera the intensity [of 255] and the
-    depth [m]; of a pose the position [m]. Those that are left out are zero."""
+    """Standard deviations for the quantities of the sensor. Wrench: force [N], torque [N m]. IMU: acceleration
+    [m/s^2], angular velocity [rad/s]. Camera: intensity [of 255], depth [m]. Pose: position [m]. Missing ones are
+    zero."""
+    brightness: float = Field(1.0, ge=0)
+    """For cameras: factor on the intensity of all pixels."""
+    color: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """For cameras: factors on red, green and blue, as caused by another white balance."""
+    covered: bool = False
+    """For cameras: whether the lens is covered, which gives black images."""
 
 
 class Disturbances(Settings):
-    """All that is made worse than in the model; by default nothing."""
+    """All deviations from the nominal simulation; none by default."""
 
     joint_states: JointStateDisturbances = JointStateDisturbances()
-    """The joint states on their way to the commander."""
+    """Transport and noise of joint states."""
     commands: Delivery = Delivery()
-    """The commands on their way to the controllers."""
+    """Transport of commands."""
     sensors: Mapping[str, SensorDisturbances] = {}
     """Other sensors and cameras, by name."""
     randomization: Randomization = Randomization()
-    """What is another world in every episode."""
+    """Randomization of the scene in every episode."""
 
     @property
     def is_nominal(self) -> bool:
-        """Whether nothing at all is made worse."""
+        """Whether there are no disturbances."""
         return self == Disturbances()
 
 
 def load_disturbances(name: str | Path, scene: Path | None = None) -> Disturbances:
-    """Return the disturbances of a name.
+    """Return disturbances by name.
 
     Parameters
     ----------
     name
-        Empty: none. The path of a YAML file, recognised by its suffix: the fields of `Disturbances`. Otherwise a
+        Empty: none. A path with a YAML suffix: a file with the fields of `Disturbances`. Otherwise the name of a
         scenario.
     scene
-        The scene of a task, beside which its scenarios are.
+        The scene of a task; a ``scenarios.yaml`` in its folder is also used.
 
     Raises
     ------
     ConfigurationError
-        The file or the scenario is absent, or has keys that `Disturbances` does not have.
+        The file or the scenario does not exist, or has unknown keys.
 
     """
     if not str(name):
@@ -109,15 +119,15 @@ def load_disturbances(name: str | Path, scene: Path | None = None) -> Disturbanc
         raise ConfigurationError(
             expected='a scenario, or the path of a YAML file',
             found=str(name),
-            remedy=f'name one of {", ".join(scenarios)}',
+            remedy=f'use one of {", ".join(scenarios)}',
         )
     return Disturbances.parse(scenarios[str(name)] or {})
 
 
 def read_scenarios(scene: Path | None = None) -> dict[str, Any]:
-    """Return the fields of `Disturbances` by name of a scenario.
+    """Return the fields of `Disturbances` of all scenarios, by name.
 
-    These are the scenarios of ``config/scenarios.yaml``, and those of a ``scenarios.yaml`` beside the scene of a task.
+    These are the scenarios of ``config/scenarios.yaml``, and of a ``scenarios.yaml`` in the folder of a task's scene.
     """
     entries = dict(read_yaml(share_path('config', 'scenarios.yaml')))
     own = None if scene is None else scene.parent / 'scenarios.yaml'
@@ -127,7 +137,7 @@ def read_scenarios(scene: Path | None = None) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> Mapping[str, Any]:
-    """Read a YAML file that holds a mapping; one that is absent or no such file is a `ConfigurationError`."""
+    """Read a YAML file with a mapping; raises `ConfigurationError` if it is missing or invalid."""
     values = read_document(path, 'YAML').values
     if values is not None and not isinstance(values, dict):
         raise ConfigurationError(
@@ -137,10 +147,10 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
 
 
 class Channel(Generic[Item]):
-    """One stream on its way, in simulated time: what is sent arrives later, or never, and in order."""
+    """Transport of one stream in simulated time: messages arrive in order, later, or not at all."""
 
     def __init__(self, delivery: Delivery, generator: np.random.Generator) -> None:
-        """Draw all chance from ``generator``."""
+        """Create an empty channel that draws random numbers from ``generator``."""
         self._latency = delivery.latency * NANOSECONDS
         self._jitter = delivery.jitter * NANOSECONDS
         self._drop = delivery.drop
@@ -148,15 +158,15 @@ class Channel(Generic[Item]):
         self._under_way: deque[tuple[int, Item]] = deque()
         self._last = 0
         self.dropped = 0
-        """Messages that will never arrive."""
+        """Number of lost messages."""
 
     @property
     def next_arrival(self) -> float:
-        """When the next message arrives [ns]; infinity if none is under way."""
+        """Arrival time of the next message [ns]; infinity if none is pending."""
         return self._under_way[0][0] if self._under_way else math.inf
 
     def send(self, now: int, item: Item) -> None:
-        """Let a message leave at ``now`` [ns]."""
+        """Send a message at ``now`` [ns]."""
         if self._drop and self._generator.random() < self._drop:
             self.dropped += 1
             return
@@ -165,7 +175,7 @@ class Channel(Generic[Item]):
         self._under_way.append((self._last, item))
 
     def receive(self, now: int) -> list[Item]:
-        """Return what has arrived by ``now`` [ns] and was not received before, in order."""
+        """Return the messages that have arrived by ``now`` [ns] since the last call, in order."""
         arrived = []
         while self._under_way and self._under_way[0][0] <= now:
             arrived.append(self._under_way.popleft()[1])
@@ -173,7 +183,7 @@ class Channel(Generic[Item]):
 
 
 def generator_of(seed: np.random.SeedSequence, stream: str) -> np.random.Generator:
-    """Return the generator of one stream of an episode: its chance does not depend on which other streams there are."""
+    """Return the random generator of one stream of an episode, which is independent of the other streams."""
     name = int.from_bytes(stream.encode(), 'big')
     words = []
     while name:
@@ -183,4 +193,4 @@ def generator_of(seed: np.random.SeedSequence, stream: str) -> np.random.Generat
 
 
 Deliver = Callable[[int], None]
-"""Takes effect where a command has arrived; told when that is [ns]."""
+"""Applies a command at its arrival time [ns]."""

@@ -1,4 +1,4 @@
-"""Films: pictures one after the other, as a file that every browser plays."""
+"""Write images as a video that every browser can play."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vdd_ros.common.errors import OutputError, SimulationError
 
 
 class Film:
-    """An MP4 under way; use it as a context. It is written aside and is at its place when it is whole."""
+    """An MP4 in progress; use it as a context manager. The file appears at its path when it is complete."""
 
     def __init__(self, path: str | Path, rate: float = 30.0) -> None:
-        """Plan a film of ``rate`` pictures per second.
+        """Prepare a video with ``rate`` images per second.
 
         Raises
         ------
@@ -26,9 +26,9 @@ class Film:
             import imageio_ffmpeg
         except ImportError as error:
             raise SimulationError(
-                expected='the python package imageio-ffmpeg to encode films',
+                expected='the Python package imageio-ffmpeg to encode videos',
                 found='none',
-                remedy='pip install -r requirements/video.txt, or do without films',
+                remedy='pip install -r requirements/video.txt, or run without videos',
             ) from error
         self._encoder = imageio_ffmpeg
         self._path = Path(path)
@@ -37,21 +37,21 @@ class Film:
         self._size: tuple[int, int] | None = None
 
     def add(self, picture: np.ndarray) -> None:
-        """Append a picture of shape (height, width, 3), uint8 RGB: as large as the first, and even on both sides.
+        """Append an image of shape (height, width, 3), uint8 RGB, with even sides and the size of the first image.
 
         Raises
         ------
         SimulationError
-            It is of another size or kind.
+            The size or type is wrong.
 
         """
         height, width = picture.shape[:2]
         size = self._size or (width, height)
         if (width, height) != size or picture.shape[2:] != (3,) or picture.dtype != np.uint8 or width % 2 or height % 2:
             raise SimulationError(
-                expected=f'pictures of {size[0]} x {size[1]}, both even, in RGB',
-                found=f'one of shape {picture.shape}, {picture.dtype}',
-                remedy='render all pictures of a film alike',
+                expected=f'RGB images of {size[0]} x {size[1]}, both even',
+                found=f'an image of shape {picture.shape}, {picture.dtype}',
+                remedy='render all images of a video with the same size',
             )
         if self._size is None:
             self._size = size
@@ -69,7 +69,7 @@ class Film:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Finish the film; after an error, or without a picture, none is left."""
+        """Finish the video; after an error or without an image, no file is left."""
         if self._size is None:
             return
         self._frames.close()
@@ -78,6 +78,6 @@ class Film:
             return
         if not self._aside.is_file():
             raise OutputError(
-                expected=f'to write a film at {self._path}', found='no file', remedy='check that the folder is writable'
+                expected=f'a video at {self._path}', found='no file written', remedy='check that the folder is writable'
             )
         self._aside.replace(self._path)

@@ -1,4 +1,4 @@
-"""The tree of frames of a scene: each body in its parent, each site and camera in its body."""
+"""The frame tree of a scene: each body in its parent, each site and camera in its body."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORLD_FRAME = 'world'
 
 @dataclass(frozen=True)
 class Link:
-    """Where one frame is in another one."""
+    """The pose of a frame in its parent."""
 
     parent: str
     child: str
@@ -29,12 +29,12 @@ class Link:
 
 
 class FrameTree:
-    """Evaluates the frames of a scene on a copy of its state, so that the motion stays the same bit for bit."""
+    """Evaluates the frames of a scene on a copy of its state, without an effect on the motion."""
 
     def __init__(
         self, simulation: Simulation, sites: Collection[str] = (), cameras: Mapping[str, str] | None = None
     ) -> None:
-        """Name the frames: all bodies, some sites, and the optical frames of some cameras.
+        """Select the frames: all bodies, some sites, and the optical frames of some cameras.
 
         Parameters
         ----------
@@ -48,7 +48,7 @@ class FrameTree:
         Raises
         ------
         ModelError
-            The scene has no such site or camera.
+            The scene lacks a site or camera.
 
         """
         model = simulation.model
@@ -61,7 +61,7 @@ class FrameTree:
         self._bodies = [WORLD_FRAME, *(model.body(index).name or f'body_{index}' for index in range(1, model.nbody))]
 
     def links(self) -> list[Link]:
-        """Return where every frame is in its parent now: position [m] and quaternion w x y z."""
+        """Return the pose of every frame in its parent: position [m] and quaternion w x y z."""
         model, data = self._simulation.model, self._data
         for name in ('qpos', 'mocap_pos', 'mocap_quat'):
             getattr(data, name)[:] = getattr(self._simulation.data, name)

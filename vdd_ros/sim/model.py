@@ -1,4 +1,4 @@
-"""Models by name: MJCF and URDF files, and where in a compiled model a thing of some name is."""
+"""Load MJCF and URDF files, and find elements of a compiled model by name."""
 
 from __future__ import annotations
 
@@ -26,29 +26,31 @@ _COUNTS = {
 
 
 def load_spec(file: Path, *, without_collision: Sequence[str] = (), missing_mass: float | None = None) -> mujoco.MjSpec:
-    """Read a MJCF or URDF file into a model that can still be changed.
+    """Read an MJCF or URDF file into an editable model.
 
-    Of a URDF, visuals that MuJoCo cannot show are left out, and joints that mimic another follow it by a constraint. A
-    collision mesh in Collada counts as the STL or OBJ file of the same name beside it.
+    For URDF, visuals that MuJoCo cannot show are removed, and mimic joints become constraints. A collision mesh in
+    Collada is replaced by an STL or OBJ file of the same name in the same folder.
 
     Parameters
     ----------
     file
         The file.
     without_collision
-        Links of a URDF whose collision shapes are left out; ``*`` and ``?`` stand for any characters.
+        Links of a URDF whose collision shapes are removed; ``*`` and ``?`` are wildcards.
     missing_mass
-        Mass of each moving link of a URDF that has no inertia [kg], as a ball of 5 cm radius; None: next to none.
+        Mass of moving URDF links without inertia [kg], as a ball of 5 cm radius; None: a negligible mass.
 
     Raises
     ------
     ModelError
-        The file is absent or malformed (the line is named), or a collision mesh cannot be read.
+        The file is missing or malformed (with the line), or a collision mesh cannot be read.
 
     """
     if not file.is_file():
         raise ModelError(
-            expected=f'a scene at {file}', found='no such file', remedy='give the path of an MJCF or URDF file'
+            expected=f'a scene at {file}',
+            found='no such file',
+            remedy='give the path of an MJCF or URDF file',
         )
     try:
         root = ElementTree.parse(file).getroot()
@@ -58,7 +60,7 @@ def load_spec(file: Path, *, without_collision: Sequence[str] = (), missing_mass
         if missing_mass is not None:
             _weigh(root, missing_mass)
         spec = mujoco.MjSpec.from_string(_readable_urdf(root, file))
-        # Older releases of MuJoCo pass over what mimics; newer ones have made the constraint by now.
+        # Older MuJoCo releases ignore mimic joints; newer ones have created the constraint already.
         bound = {equality.name1 for equality in spec.equalities}
         for joint in root.findall('joint'):
             if (mimic := joint.find('mimic')) is not None and joint.get('name') not in bound:
@@ -74,15 +76,15 @@ def load_spec(file: Path, *, without_collision: Sequence[str] = (), missing_mass
 
 
 def load_model(file: Path) -> mujoco.MjModel:
-    """Read and compile a MJCF or URDF file; errors as those of `load_spec`."""
+    """Read and compile an MJCF or URDF file; errors as for `load_spec`."""
     return compiled(load_spec(file), file)
 
 
 def compiled(spec: mujoco.MjSpec, file: Path) -> mujoco.MjModel:
-    """Compile what was read from a file; what it lacks is a `ModelError`."""
+    """Compile a model read from a file; raises `ModelError`."""
     try:
         with warnings.catch_warnings():
-            # Concerns who would write the model as XML.
+            # Relevant only for writing the model as XML.
             warnings.filterwarnings('ignore', message='Attaching a spec with an empty prefix')
             return spec.compile()
     except ValueError as error:
@@ -90,52 +92,57 @@ def compiled(spec: mujoco.MjSpec, file: Path) -> mujoco.MjModel:
 
 
 def malformed(file: Path, error: Exception) -> ModelError:
-    """Return the error of a file that MuJoCo cannot make a model of; its words name line and element."""
+    """Return the error of a file that MuJoCo cannot load, with line and element."""
     return ModelError(
         expected=f'an MJCF or URDF scene in {file}', found=' '.join(str(error).split()), remedy='correct the file'
     )
 
 
 def names(model: mujoco.MjModel, kind: mujoco.mjtObj) -> list[str]:
-    """Return the names of all things of a kind by index; the unnamed are empty."""
+    """Return the names of all elements of a kind in the order of their indices; empty for unnamed elements."""
     count = getattr(model, _COUNTS[_label(kind)])
     return [mujoco.mj_id2name(model, kind, index) or '' for index in range(count)]
 
 
 def find(model: mujoco.MjModel, kind: mujoco.mjtObj, name: str) -> int:
-    """Return the index of a thing by name.
+    """Return the index of an element by name; errors as for `find_either`."""
+    return find_either(model, (kind,), name)[1]
+
+
+def find_either(model: mujoco.MjModel, kinds: Sequence[mujoco.mjtObj], name: str) -> tuple[mujoco.mjtObj, int]:
+    """Return kind and index of the first element with a name, in the order of the kinds.
 
     Raises
     ------
     ModelError
-        There is none; the names that there are stand in the message.
+        There is no such element; the message lists the existing names.
 
     """
-    index = mujoco.mj_name2id(model, kind, name)
-    if index < 0:
-        raise _unknown(model, kind, name)
-    return index
+    for kind in kinds:
+        if (index := mujoco.mj_name2id(model, kind, name)) >= 0:
+            return kind, index
+    raise _unknown(model, name, *kinds)
 
 
 def matching(model: mujoco.MjModel, kind: mujoco.mjtObj, patterns: Sequence[str]) -> list[int]:
-    """Return the indices of the things whose names match one of some shell patterns; ``*`` matches the unnamed too.
+    """Return the indices of elements whose names match one of the patterns; ``*`` also matches unnamed elements.
 
     Raises
     ------
     ModelError
-        A pattern matches nothing.
+        A pattern has no match.
 
     """
     known = names(model, kind)
     found = {pattern: {i for i, name in enumerate(known) if fnmatch.fnmatchcase(name, pattern)} for pattern in patterns}
     for pattern, indices in found.items():
         if not indices and pattern != '*':
-            raise _unknown(model, kind, pattern)
+            raise _unknown(model, pattern, kind)
     return sorted(set().union(*found.values()))
 
 
 def position_servos(model: mujoco.MjModel) -> list[tuple[int, int]]:
-    """Return the indices of every position servo and of its joint."""
+    """Return the indices of every position servo and its joint."""
     found = []
     for actuator in range(model.nu):
         moves_joint = model.actuator_trntype[actuator] == int(mujoco.mjtTrn.mjTRN_JOINT)
@@ -146,12 +153,12 @@ def position_servos(model: mujoco.MjModel) -> list[tuple[int, int]]:
 
 
 def servo_of(model: mujoco.MjModel, joint: int) -> int:
-    """Return the index of the position servo on a joint.
+    """Return the index of the position servo of a joint.
 
     Raises
     ------
     ModelError
-        It has none.
+        The joint has no position servo.
 
     """
     for actuator, moved in position_servos(model):
@@ -169,17 +176,19 @@ def _label(kind: mujoco.mjtObj) -> str:
     return kind.name.removeprefix('mjOBJ_').lower()
 
 
-def _unknown(model: mujoco.MjModel, kind: mujoco.mjtObj, name: str) -> ModelError:
-    label = _label(kind)
+def _unknown(model: mujoco.MjModel, name: str, *kinds: mujoco.mjtObj) -> ModelError:
+    found = {_label(kind): ', '.join(filter(None, names(model, kind))) or 'none' for kind in kinds}
+    label = ' or '.join(found)
+    single = len(found) == 1
     return ModelError(
         expected=f'a {label} {name} in the scene',
-        found=', '.join(filter(None, names(model, kind))) or 'none',
-        remedy=f'use the name of a {label} that is there',
+        found=found[label] if single else ', '.join(f'{kind}: {known}' for kind, known in found.items()),
+        remedy=f'use an existing {label}; names of an attachment begin with its prefix',
     )
 
 
 def _readable_urdf(root: ElementTree.Element, file: Path) -> str:
-    """Return a URDF that MuJoCo can read: its links and joints, with meshes by absolute path."""
+    """Return a URDF that MuJoCo can read: links and joints, with absolute mesh paths."""
     for child in list(root):
         if child.tag not in ('link', 'joint', 'material'):
             root.remove(child)
@@ -198,7 +207,7 @@ def _readable_urdf(root: ElementTree.Element, file: Path) -> str:
                         found=mesh.get('filename', 'no filename'),
                         remedy=_mesh_remedy(mesh.get('filename', ''), link.get('name', '')),
                     )
-    # A link that a fixed joint holds would be merged away; one without mass would not compile.
+    # A link on a fixed joint would be merged; a link without mass would not compile.
     compiler = {
         'fusestatic': 'false',
         'strippath': 'false',
@@ -214,7 +223,7 @@ def _readable_urdf(root: ElementTree.Element, file: Path) -> str:
 
 
 def massless(root: ElementTree.Element) -> list[str]:
-    """Return the links of a URDF that a joint moves, and neither they nor what is fixed to them has an inertia."""
+    """Return the moving links of a URDF that have no inertia, including links fixed to them."""
     fixed: dict[str, list[str]] = {}
     moved = []
     for joint in root.findall('joint'):
@@ -264,7 +273,7 @@ def _mesh_remedy(name: str, link: str) -> str:
 
 
 def _mesh_path(name: str, file: Path) -> Path | None:
-    """Return where a mesh is that MuJoCo can read, or the one beside it of the same name; None if there is none."""
+    """Return the path of a readable mesh, or of one with the same name beside it; None if there is none."""
     if name.lower().endswith('.dae'):
         others = (_mesh_path(name[:-4] + suffix, file) for suffix in ('.stl', '.STL', '.obj'))
         return next((path for path in others if path is not None), None)
@@ -273,7 +282,7 @@ def _mesh_path(name: str, file: Path) -> Path | None:
     relative = name.partition('://')[2] if '://' in name else name
     folders = [file.parent, *file.resolve().parents] if name.startswith('package://') else [file.parent]
     candidates = [folder / relative for folder in folders]
-    # A package's own folder need not bear its name where it was cloned.
+    # The folder of a package may have another name after cloning.
     if name.startswith('package://'):
         candidates += [folder / relative.partition('/')[2] for folder in folders]
     return next((path.resolve() for path in candidates if path.is_file()), None)

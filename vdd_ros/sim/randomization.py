@@ -1,4 +1,4 @@
-"""Another world in every episode: masses, friction, servos, payload, cameras and objects, drawn by seed."""
+"""Domain randomization per episode: masses, friction, servos, payload, cameras and objects, drawn by seed."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _RESTORED = (
 
 def _in_order(limits: tuple[float, float]) -> tuple[float, float]:
     if not limits[0] <= limits[1]:
-        raise ValueError('the lower end comes first')
+        raise ValueError('expected [low, high] with low <= high')
     return limits
 
 
 def _positive(limits: tuple[float, float]) -> tuple[float, float]:
     if not limits[0] > 0:
-        raise ValueError('factors are above zero')
+        raise ValueError('expected factors above zero')
     return limits
 
 
@@ -45,12 +45,12 @@ Vector = tuple[float, float, float]
 
 
 class Factor(Settings):
-    """What some values of the model are multiplied with: drawn uniformly, for each anew."""
+    """A factor on some values of the model, drawn uniformly for each of them."""
 
     between: Annotated[Interval, AfterValidator(_positive)] = (1.0, 1.0)
-    """The least and the greatest factor."""
+    """Minimum and maximum factor."""
     of: tuple[str, ...] = ('*',)
-    """Names of what it applies to; ``*`` and ``?`` stand for any characters."""
+    """Names of the elements; ``*`` and ``?`` are wildcards."""
 
     @property
     def is_nominal(self) -> bool:
@@ -59,75 +59,75 @@ class Factor(Settings):
 
 
 class Payload(Settings):
-    """A mass that the arm carries and that nothing compensates for."""
+    """A mass carried by the arm without compensation."""
 
     mass: Interval = (0.0, 0.0)
-    """[kg]"""
+    """Minimum and maximum mass [kg]."""
     body: str = ''
-    """What carries it; by default what the last turning joint of the commanded ones moves."""
+    """The body that carries the payload; by default the body moved by the last commanded hinge joint."""
     position: Vector = (0.0, 0.0, 0.0)
-    """Where, in the frame of that body [m]."""
+    """Position in the frame of the body [m]."""
 
 
 class CameraPose(Settings):
-    """How cameras are displaced."""
+    """Displacement of cameras."""
 
     position: float = Field(0.0, ge=0)
-    """Greatest displacement along each axis [m]."""
+    """Maximum displacement along each axis [m]."""
     rotation: float = Field(0.0, ge=0)
-    """Greatest turn about each axis [rad]."""
+    """Maximum rotation about each axis [rad]."""
     of: tuple[str, ...] = ('*',)
     """Names of the cameras."""
 
 
 class ObjectPose(Settings):
-    """How an object is displaced from where the reset puts it, or, without a free joint, from where the model does."""
+    """Displacement of an object from its pose after the reset or, without a free joint, in the model."""
 
     body: str
-    """Name of the object; ``*`` and ``?`` stand for any characters."""
+    """Name of the object; ``*`` and ``?`` are wildcards."""
     x: Interval = (0.0, 0.0)
-    """[m]"""
+    """Minimum and maximum displacement along x [m]."""
     y: Interval = (0.0, 0.0)
-    """[m]"""
+    """Minimum and maximum displacement along y [m]."""
     z: Interval = (0.0, 0.0)
-    """[m]"""
+    """Minimum and maximum displacement along z [m]."""
     yaw: Interval = (0.0, 0.0)
-    """About the vertical [rad]."""
+    """Minimum and maximum rotation about the vertical axis [rad]."""
 
 
 class Randomization(Settings):
-    """What is drawn at the start of every episode."""
+    """The quantities drawn at the start of every episode."""
 
     mass: Factor = Factor()
-    """Of bodies, with their inertia."""
+    """Masses and inertias of bodies."""
     friction: Factor = Factor()
-    """Sliding friction of geoms; in a contact the greater of the two counts."""
+    """Sliding friction of geoms. A contact uses the maximum of its two geoms."""
     damping: Factor = Factor()
     """Damping of joints."""
     stiffness: Factor = Factor()
-    """Stiffness of the position servos, by the name of the actuator."""
+    """Stiffness of position servos, by actuator name."""
     servo_damping: Factor = Factor()
-    """Damping of the position servos, by the name of the actuator."""
+    """Damping of position servos, by actuator name."""
     payload: Payload = Payload()
-    """What the arm carries."""
+    """Mass carried by the arm."""
     cameras: CameraPose = CameraPose()
-    """Where cameras are."""
+    """Displacement of cameras."""
     objects: tuple[ObjectPose, ...] = ()
-    """Where objects are."""
+    """Displacement of objects."""
 
     @property
     def is_nominal(self) -> bool:
-        """Whether every episode has the world of the model."""
+        """Whether nothing is randomized."""
         return self == Randomization()
 
 
 def randomize(simulation: Simulation, settings: Randomization, generator: np.random.Generator) -> None:
-    """Draw another world for a scene that has just been reset; the model that others share stays as it is.
+    """Randomize a scene after a reset. A model shared with other scenes is not changed.
 
     Raises
     ------
     ModelError
-        Something that is named is not in the scene, or cannot carry a payload.
+        An element is not in the scene, or cannot carry a payload.
 
     """
     nominal, model = simulation.shared_model, simulation.private_model()
@@ -156,7 +156,7 @@ def randomize(simulation: Simulation, settings: Randomization, generator: np.ran
         getattr(model, array)[:] = getattr(nominal, array)
     _load(simulation, model, settings.payload, generator)
     _displace_cameras(model, settings.cameras, generator)
-    # Before objects are moved: constants are those of the model's own configuration.
+    # Before objects are moved, because model constants refer to the original configuration.
     mujoco.mj_setConst(model, mujoco.MjData(model))
     for item in settings.objects:
         for body in matching(nominal, _OBJECT.mjOBJ_BODY, (item.body,)):
@@ -165,17 +165,17 @@ def randomize(simulation: Simulation, settings: Randomization, generator: np.ran
 
 
 def _load(simulation: Simulation, model: mujoco.MjModel, payload: Payload, generator: np.random.Generator) -> None:
-    """Add a point mass to a body: its mass, centre, inertia, and the share of its weight that is compensated."""
+    """Add a point mass to a body: mass, centre of mass, inertia, and share of gravity compensation."""
     added = generator.uniform(*payload.mass) if payload.mass != (0.0, 0.0) else 0.0
     if not added:
         return
     body = find(model, _OBJECT.mjOBJ_BODY, payload.body) if payload.body else simulation.tool_body
     if model.body_simple[body]:
-        # MuJoCo has laid its memory out for a mass matrix that is diagonal there.
+        # MuJoCo has allocated memory for a mass matrix that is diagonal for this body.
         raise ModelError(
-            expected='a payload on a body that is not simple',
+            expected='a payload on a body with simple="false"',
             found=f'{model.body(body).name}, a single body on joints through its centre of mass',
-            remedy='set simple="false" at that body, or let another one carry the payload',
+            remedy='set simple="false" for the body, or choose another body for the payload',
         )
     mass, centre, point = model.body_mass[body], model.body_ipos[body].copy(), np.array(payload.position)
     rotation = np.empty(9)
@@ -192,7 +192,7 @@ def _load(simulation: Simulation, model: mujoco.MjModel, payload: Payload, gener
     mujoco.mju_mat2Quat(model.body_iquat[body], axes.flatten())
     model.body_mass[body], model.body_ipos[body], model.body_inertia[body] = total, new_centre, moments
     model.body_gravcomp[body] *= mass / total
-    model.body_sameframe[body] = 0  # the centre of mass no longer is where a short cut would look for it
+    model.body_sameframe[body] = 0  # the centre of mass has moved from the body origin
 
 
 def _displace_cameras(model: mujoco.MjModel, pose: CameraPose, generator: np.random.Generator) -> None:

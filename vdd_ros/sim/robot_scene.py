@@ -1,4 +1,4 @@
-"""The scene of a robot by itself, made from its model alone: what a scene file would say of it."""
+"""Build a scene for a robot from its model alone, without a scene file."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from vdd_ros.sim.scene import Position, SceneSettings, Servos
 from vdd_ros.sim.start import Start
 
 CONTROLLER = 'arm_controller'
-"""Name of the position controller of the robot's joints."""
+"""Name of the position controller."""
 COMMAND_RATE = 100.0
-"""How often it is commanded in lockstep [Hz]."""
+"""Command rate in lockstep [Hz]."""
 
 _TIMESTEP = 0.002
 _FREQUENCY = 60.0
-"""Natural frequency of the servos [rad/s]; at critical damping a servo lags by two of its inverse, 33 ms."""
+"""Natural frequency of the servos [rad/s]. At critical damping the lag is two inverse frequencies, 33 ms."""
 _ARMATURE = {mujoco.mjtJoint.mjJNT_HINGE: 0.1, mujoco.mjtJoint.mjJNT_SLIDE: 1.0}
-"""Inertia of a motor beyond its gear, where the model says nothing [kg m^2], [kg]."""
+"""Motor inertia after the gear, if the model has none [kg m^2], [kg]."""
 
 
 def robot_scene(model: Path, joints: Sequence[str], start: Mapping[str, float]) -> SceneSettings:
-    """Describe a robot that stands by itself, has servos on the joints that shall move, and bears its own weight.
+    """Describe a robot by itself, with servos on its commanded joints and gravity compensation.
 
-    Joints that have a position servo in the model keep it. The others get one that is critically damped for the inertia
-    that the model has about the joint at the start.
+    Joints with a position servo in the model keep it. The others get one with critical damping for the inertia of the
+    model about the joint in the start state.
 
     Parameters
     ----------
     model
         MJCF or URDF file.
     joints
-        What moves, in the order of the commands.
+        The commanded joints, in order.
     start
-        Where these joints are at first, by name [rad] or [m].
+        Start positions of these joints, by name [rad] or [m].
 
     Raises
     ------
     ModelError
-        The model is absent or malformed, lacks a joint, or its joints turn freely.
+        The model is missing or malformed, lacks a joint, or has ball or free joints among them.
 
     """
     spec = load_spec(model)
@@ -55,14 +55,14 @@ def robot_scene(model: Path, joints: Sequence[str], start: Mapping[str, float]) 
         try:
             servo_of(compiled_model, index)
             continue
-        except ModelError:  # then it gets one
+        except ModelError:  # add a servo
             pass
         kind = mujoco.mjtJoint(int(compiled_model.jnt_type[index]))
         if kind not in _ARMATURE:
             raise ModelError(
                 expected=f'a hinge or slide joint {joint} in {model}',
-                found='a joint that turns freely',
-                remedy='name the joints of the arm in the contract',
+                found='a ball or free joint',
+                remedy='list the joints of the arm in the contract',
             )
         dof = compiled_model.jnt_dofadr[index]
         own = compiled_model.dof_armature[dof]
@@ -82,7 +82,7 @@ def robot_scene(model: Path, joints: Sequence[str], start: Mapping[str, float]) 
 
 
 def _inertia(model: mujoco.MjModel, start: Mapping[str, float]) -> np.ndarray:
-    """Return what each degree of freedom moves at the start when the others stand still, shape (dof,)."""
+    """Return the inertia of each degree of freedom at the start with all others fixed, shape (dof,)."""
     data = mujoco.MjData(model)
     Start(position=start).put(model, data)
     mujoco.mj_forward(model, data)

@@ -1,4 +1,4 @@
-"""What a scene file says: a model, what is mounted on it, its controllers, sensors and cameras."""
+"""The scene file: model, attachments, controllers, sensors and cameras."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.common.settings import Settings
@@ -18,128 +18,128 @@ Joints = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class Attachment(Settings):
-    """Another model that is mounted on the first: a gripper, a table, an object."""
+    """Another model attached to the first: a gripper, a table, an object."""
 
     model: str
-    """MJCF file, from the folder of the scene file; or the name of a model that ships."""
+    """MJCF file, relative to the scene file, or the name of a shipped model."""
     to: str = ''
-    """Site or body that carries it; empty: the world."""
+    """Site or body to attach to; empty: the world."""
     prefix: str = ''
-    """What its names begin with, so that none is there twice."""
+    """Prefix for the names of the model's elements, to make them unique."""
     position: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Where, in the frame of what carries it [m]; not for a site, which says that itself."""
+    """Position in the frame of the body [m]; not for a site, which defines the position."""
 
 
 class Servos(Settings):
-    """Position servos on joints, in place of whatever moves these joints in the model."""
+    """Position servos on joints; they replace the actuators of these joints in the model."""
 
     joints: Joints
-    """Joints of the model; each servo gets the name of its joint."""
+    """Joints of the model; each servo has the name of its joint."""
     stiffness: Annotated[float, Field(gt=0)]
-    """[N m/rad] or [N/m]"""
+    """Stiffness [N m/rad] or [N/m]."""
     damping: Annotated[float, Field(ge=0)]
-    """[N m s/rad] or [N s/m]"""
+    """Damping [N m s/rad] or [N s/m]."""
     force: Annotated[float, Field(gt=0)] | None = None
-    """Greatest torque [N m] or force [N]; None: without bounds."""
+    """Maximum torque [N m] or force [N]; None: unlimited."""
     armature: Annotated[float, Field(ge=0)] | None = None
-    """Inertia of the motor beyond its gear [kg m^2] or [kg]; None: as in the model. Light links shake without any."""
+    """Motor inertia after the gear [kg m^2] or [kg]; None: as in the model. Light links oscillate without it."""
 
 
 class Position(Settings):
-    """Takes ``NAME/commands`` (std_msgs/Float64MultiArray), as forward_command_controller does."""
+    """Subscribes to ``NAME/commands`` (std_msgs/Float64MultiArray), like forward_command_controller."""
 
     type: Literal['position']
     joints: Joints
-    """In the order of the commands."""
+    """The controlled joints, in the order of the commands."""
     active: bool = True
-    """Whether it moves the arm from the start."""
+    """Whether it is active at the start."""
 
 
 class TrajectoryFollower(Settings):
-    """Takes ``NAME/joint_trajectory`` (trajectory_msgs/JointTrajectory), as joint_trajectory_controller does."""
+    """Subscribes to ``NAME/joint_trajectory`` (trajectory_msgs/JointTrajectory), like joint_trajectory_controller."""
 
     type: Literal['trajectory']
     joints: Joints
-    """What it moves."""
+    """The controlled joints."""
     active: bool = True
-    """Whether it moves the arm from the start."""
+    """Whether it is active at the start."""
     allow_partial_joints_goal: bool = False
-    """Whether a goal may leave joints out."""
+    """Whether a goal may omit joints."""
     interpolate_from_desired_state: bool = False
-    """Whether a trajectory begins at what was commanded last, not at what is measured."""
+    """Whether a trajectory begins at the last command instead of the measurement."""
     allow_nonzero_velocity_at_trajectory_end: bool = False
     """Whether the last point may have a velocity."""
 
 
 class Gripper(Settings):
-    """Takes ``NAME/commands`` (std_msgs/Float64MultiArray): one number, the opening [m]."""
+    """Subscribes to ``NAME/commands`` (std_msgs/Float64MultiArray): one value, the opening [m]."""
 
     type: Literal['gripper']
     actuators: Annotated[Mapping[str, tuple[float, float]], Field(min_length=1)]
     """Actuators of the model, each with its control when closed and when open."""
     stroke: Annotated[float, Field(gt=0)]
-    """Opening of the open gripper [m]."""
+    """Maximum opening [m]."""
     active: bool = True
-    """Whether it moves the gripper from the start."""
+    """Whether it is active at the start."""
 
 
 class ForceTorque(Settings):
-    """Tells ``NAME/wrench`` (geometry_msgs/WrenchStamped): what lies beyond a site pulls at it."""
+    """Publishes ``NAME/wrench`` (geometry_msgs/WrenchStamped): the load on a site from the links beyond it."""
 
     type: Literal['force_torque']
     site: str
-    """Where, and in whose axes; its body is what is held."""
+    """Site at which, and in whose axes, the load is measured; the sensor is part of its body."""
     rate: Rate = 100.0
-    """[Hz]"""
+    """Measurement rate [Hz]."""
 
 
 class Imu(Settings):
-    """Tells ``NAME/imu`` (sensor_msgs/Imu)."""
+    """Publishes ``NAME/imu`` (sensor_msgs/Imu)."""
 
     type: Literal['imu']
     site: str
-    """Where, and in whose axes."""
+    """Site at which, and in whose axes, motion is measured."""
     rate: Rate = 100.0
-    """[Hz]"""
+    """Measurement rate [Hz]."""
 
 
 class Contacts(Settings):
-    """Tells ``NAME/contacts`` (visualization_msgs/MarkerArray): an arrow for every contact, its force in newtons."""
+    """Publishes ``NAME/contacts`` (visualization_msgs/MarkerArray): an arrow for each contact, with its force [N]."""
 
     type: Literal['contacts']
     geoms: tuple[str, ...] = ('*',)
-    """Geoms of which at least one takes part; ``*`` and ``?`` stand for any characters."""
+    """Only contacts of at least one of these geoms are published; ``*`` and ``?`` are wildcards."""
     rate: Rate = 50.0
-    """[Hz]"""
+    """Measurement rate [Hz]."""
 
 
 class Pose(Settings):
-    """Tells ``NAME/pose`` (geometry_msgs/PoseStamped): where a body or site is in the world."""
+    """Publishes ``NAME/pose`` (geometry_msgs/PoseStamped): the pose of a body or site in the world."""
 
     type: Literal['pose']
     of: str
     """Name of the body or site."""
     rate: Rate = 50.0
-    """[Hz]"""
+    """Measurement rate [Hz]."""
 
 
 class Camera(Settings):
-    """Tells ``NAME/image_raw``, ``camera_info`` and ``pose`` beside it, and if wanted ``depth/...`` and ``points``."""
+    """Publishes ``NAME/image_raw``, ``camera_info`` and ``pose``, optionally ``depth/...`` and ``points``."""
 
     camera: str = ''
-    """Camera of the model; by default that of the same name."""
+    """Camera of the model; by default the camera with the name of this entry."""
     width: Annotated[int, Field(ge=1, le=8192)] = 640
-    """[pixels]"""
+    """Width of the images [pixels]."""
     height: Annotated[int, Field(ge=1, le=8192)] = 480
-    """[pixels]"""
+    """Height of the images [pixels]."""
     rate: Rate = 10.0
-    """[Hz]"""
+    """Rate of the images [Hz]."""
     depth: bool = False
-    """Whether depth images are told."""
+    """Whether depth images are published."""
     points: bool = False
-    """Whether point clouds are told."""
+    """Whether point clouds are published."""
     stride: Annotated[int, Field(ge=1, le=64)] = 2
-    """Every which pixel of a row and of a column becomes a point."""
+    """Every n-th pixel of every n-th row becomes a point."""
 
 
 Controller = Annotated[Position | TrajectoryFollower | Gripper, Field(discriminator='type')]
@@ -147,41 +147,42 @@ Sensor = Annotated[ForceTorque | Imu | Contacts | Pose, Field(discriminator='typ
 
 
 class SceneSettings(Settings):
-    """What a scene file says."""
+    """The content of a scene file."""
 
     model: str = ''
-    """MJCF or URDF file, from the folder of the scene file; or the name of a model that ships. Empty: the task's."""
+    """MJCF or URDF file, relative to the scene file, or the name of a shipped model. Empty: the model of the task."""
     timestep: Annotated[float, Field(gt=0, le=0.1)] | None = None
-    """Physics timestep [s], in place of the model's."""
+    """Physics timestep [s]; default: the timestep of the model."""
     srdf: str = ''
-    """SRDF file of a URDF, from the folder of the scene file: links paired by ``disable_collisions`` do not collide."""
+    """SRDF file of a URDF, relative to the scene file: pairs with ``disable_collisions`` do not collide."""
     exclude: tuple[tuple[str, str], ...] = ()
-    """Pairs of bodies that do not collide with each other; ``*`` and ``?`` stand for any characters."""
+    """Pairs of bodies that do not collide; ``*`` and ``?`` are wildcards."""
     without_collision: tuple[str, ...] = ()
-    """Links of a URDF whose collision shapes are left out, such as meshes that MuJoCo cannot read; ``*`` and ``?``."""
+    """Links of a URDF whose collision shapes are removed, such as meshes that MuJoCo cannot read; ``*`` and ``?`` are
+    wildcards."""
     missing_mass: Annotated[float, Field(gt=0)] | None = None
-    """Mass of every moving link of a URDF without an inertia [kg]: a ball of 5 cm radius at its origin. None: the
-    collision shapes of such a link weigh as much as water, and a servo that moves nothing needs an `armature`."""
+    """Mass of every moving URDF link without inertia [kg]: a ball of 5 cm radius at its origin. None: such links get
+    the mass of their collision shapes at the density of water, and servos without a load need an `armature`."""
     attachments: tuple[Attachment, ...] = ()
-    """What is mounted, in this order."""
+    """Attached models, in this order."""
     servos: tuple[Servos, ...] = ()
-    """Servos that the model lacks; with them, Euler's integration gives way to ``implicitfast``, which they need."""
+    """Servos missing in the model. They require ``implicitfast`` integration, which replaces Euler integration."""
     compensate_gravity: tuple[str, ...] = ()
-    """Bodies whose weight the robot's own control bears; ``*`` and ``?`` stand for any characters."""
+    """Bodies with gravity compensation; ``*`` and ``?`` are wildcards."""
     keyframe: str = ''
-    """Where every reset leads; empty: where the model is at first."""
+    """Keyframe of every reset; empty: the initial state of the model."""
     start: Mapping[str, float] = {}
-    """Positions of joints at the start that differ from that [rad] or [m]."""
+    """Start positions of joints, where they differ from the keyframe [rad] or [m]."""
     joint_states: tuple[str, ...] = ()
-    """Joints that are told besides those of the controllers, such as fingers."""
+    """Joints that are published in addition to those of the controllers, such as fingers."""
     command_rate: Annotated[float, Field(gt=0, le=1000)] = 20.0
-    """How often a commander answers in lockstep [Hz]; with a task, its policy rate counts."""
+    """Command rate in lockstep [Hz]; a task uses its policy rate."""
     controllers: Mapping[str, Controller] = {}
-    """By name."""
+    """Controllers by name."""
     sensors: Mapping[str, Sensor] = {}
-    """By name."""
+    """Sensors by name."""
     cameras: Mapping[str, Camera] = {}
-    """By name."""
+    """Cameras by name."""
 
 
 _BUILT = (
@@ -199,17 +200,17 @@ _BUILT = (
 
 
 def load_scene(path: str | Path) -> tuple[SceneSettings, Path]:
-    """Read a scene file; return what it says, and the folder that its paths start from.
+    """Read a scene file; return its content, and the folder to which its paths are relative.
 
     Parameters
     ----------
     path
-        A file, or the bare name of one that ships in ``config/scenes``; empty: says nothing.
+        A file, or the name of a scene in ``config/scenes``; empty: default settings.
 
     Raises
     ------
     ConfigurationError
-        The file is absent, is no YAML, or says something that a scene file cannot say; the line is named.
+        The file is missing, is not valid YAML, or has an invalid entry. The message names the line of the entry.
 
     """
     if not str(path):
@@ -219,24 +220,12 @@ def load_scene(path: str | Path) -> tuple[SceneSettings, Path]:
         file = share_path('config', 'scenes', f'{path}.yaml')
     known = ', '.join(sorted(other.stem for other in share_path('config', 'scenes').glob('*.yaml')))
     document = read_document(file, 'a scene file', remedy=f'give its path, or one of {known}')
-    try:
-        settings = SceneSettings.model_validate(document.values or {})
-    except ValidationError as error:
-        # A key that is misspelt explains why another is missing.
-        first = min(error.errors(), key=lambda each: each['type'] != 'extra_forbidden')
-        # A union's tag, third in place, is no key of the file.
-        tagged = first['loc'][0] in ('controllers', 'sensors')
-        where = [part for place, part in enumerate(first['loc']) if place != 2 or not tagged]
-        raise ConfigurationError(
-            expected=f'a valid scene in {document.place(document.line(where))}',
-            found=f'{".".join(map(str, first["loc"])) or "the whole"}: {first["msg"]}',
-            remedy='correct that entry; docs/simulation.md lists what can be said',
-        ) from error
+    settings = SceneSettings.parse(document.values, document)
     built = [name for name in _BUILT if name in settings.model_fields_set]
     if built and not settings.model:
         raise ConfigurationError(
             expected=f'a model in {file}',
-            found=f'none, but {", ".join(built)}',
-            remedy='name the model that they change',
+            found=f'none, with {", ".join(built)}',
+            remedy='add the model that these entries change',
         )
     return settings, file.parent

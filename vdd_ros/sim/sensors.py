@@ -1,4 +1,4 @@
-"""What sensors other than those of the joints measure, without disturbing the motion that they measure."""
+"""Simulate sensors other than joint sensors, without affecting the motion."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 @dataclass(frozen=True)
 class Wrench:
-    """What pulls at a site, in its axes: a weight that hangs from it points down."""
+    """The load on a site, in the axes of the site. The force of a suspended weight points down."""
 
     force: np.ndarray
     """Shape (3,) [N]."""
@@ -32,31 +32,31 @@ class Wrench:
 
 @dataclass(frozen=True)
 class Motion:
-    """How a site moves, in its axes."""
+    """The motion of a site, in the axes of the site."""
 
     acceleration: np.ndarray
-    """As an accelerometer has it, with what keeps it from falling; shape (3,) [m/s^2]."""
+    """Proper acceleration, as measured by an accelerometer, shape (3,) [m/s^2]."""
     angular_velocity: np.ndarray
     """Shape (3,) [rad/s]."""
     orientation: np.ndarray
-    """Unit quaternion from the world's axes, shape (4,), w x y z."""
+    """Unit quaternion relative to the world, shape (4,), w x y z."""
 
 
 @dataclass(frozen=True)
 class Contact:
-    """Two geoms that touch."""
+    """A contact of two geoms."""
 
     geoms: tuple[str, str]
-    """Names; a number stands for one without a name."""
+    """Names, or indices of unnamed geoms."""
     position: np.ndarray
-    """Where, in the world, shape (3,) [m]."""
+    """Position in the world, shape (3,) [m]."""
     force: np.ndarray
-    """Of the first upon the second, in the world's axes, shape (3,) [N]."""
+    """Force of the first geom on the second, in world axes, shape (3,) [N]."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where something is in the world."""
+    """A pose in the world."""
 
     position: np.ndarray
     """Shape (3,) [m]."""
@@ -69,27 +69,27 @@ Value = Wrench | Motion | tuple[Contact, ...] | Placement
 
 @dataclass(frozen=True)
 class Reading:
-    """What one sensor measured at one time."""
+    """The measurement of one sensor at one time."""
 
     name: str
     """Name of the sensor."""
     stamp: int
-    """When it was measured [ns]."""
+    """Time of the measurement [ns]."""
     value: Value
-    """What; by kind of sensor."""
+    """The measured value; its type depends on the sensor."""
 
 
 class Probe:
-    """Evaluates a scene at the present on a copy of its state: forces and accelerations of this very instant."""
+    """Evaluates a scene on a copy of its state: forces and accelerations of the present instant."""
 
     def __init__(self, simulation: Simulation) -> None:
-        """Look at a scene."""
+        """Create a probe for a scene."""
         self._simulation = simulation
         self._data = mujoco.MjData(simulation.model)
         self._state = np.empty(mujoco.mj_stateSize(simulation.model, _STATE))
 
     def look(self) -> None:
-        """Take in the present; everything else here tells of the last look."""
+        """Copy the present state, which all other methods evaluate."""
         model = self._simulation.model
         mujoco.mj_getState(model, self._simulation.data, self._state, _STATE)
         mujoco.mj_setState(model, self._data, self._state, _STATE)
@@ -97,7 +97,7 @@ class Probe:
         mujoco.mj_rnePostConstraint(model, self._data)
 
     def wrench(self, site: int) -> Wrench:
-        """Return what pulls at a site's body from beyond."""
+        """Return the load on the body of a site from the links beyond it."""
         model, data = self._simulation.model, self._data
         body = model.site_bodyid[site]
         centre = data.subtree_com[model.body_rootid[body]]
@@ -107,7 +107,7 @@ class Probe:
         return Wrench(rotation.T @ -spatial[3:], rotation.T @ -torque)
 
     def motion(self, site: int) -> Motion:
-        """Return how a site moves."""
+        """Return the motion of a site."""
         model, data, kind = self._simulation.model, self._data, int(_OBJECT.mjOBJ_SITE)
         velocity, acceleration, orientation = np.empty(6), np.empty(6), np.empty(4)
         mujoco.mj_objectVelocity(model, data, kind, site, velocity, 1)
@@ -116,43 +116,43 @@ class Probe:
         return Motion(acceleration[3:], velocity[:3], orientation)
 
     def contacts(self) -> tuple[Contact, ...]:
-        """Return all contacts that press."""
+        """Return all contacts with a force."""
         model, data, found, force = self._simulation.model, self._data, [], np.empty(6)
         for index in range(data.ncon):
             contact = data.contact[index]
             mujoco.mj_contactForce(model, data, index, force)
             if force[0] > 0:
                 geoms = tuple(model.geom(geom).name or str(geom) for geom in contact.geom)
-                # The normal, first row of the frame, points from the first geom to the second.
+                # The normal, the first row of the frame, points from the first geom to the second.
                 in_world = contact.frame.reshape(3, 3).T @ force[:3]
                 found.append(Contact(geoms, contact.pos.copy(), in_world))
         return tuple(found)
 
     def site(self, site: int) -> Placement:
-        """Return where a site is."""
+        """Return the pose of a site."""
         orientation = np.empty(4)
         mujoco.mju_mat2Quat(orientation, self._data.site_xmat[site])
         return Placement(self._data.site_xpos[site].copy(), orientation)
 
     def body(self, body: int) -> Placement:
-        """Return where a body is."""
+        """Return the pose of a body."""
         return Placement(self._data.xpos[body].copy(), self._data.xquat[body].copy())
 
 
 class Schedule:
-    """When something with a rate is due: on the average exactly so often, on the physics steps of whoever asks."""
+    """Schedules periodic events at given instants such that their mean rate is exact."""
 
     def __init__(self, rate: float) -> None:
-        """Be due ``rate`` times in a second [Hz]."""
+        """Schedule ``rate`` events per second [Hz]."""
         self._rate = rate
         self.begin(0)
 
     def begin(self, now: int) -> None:
-        """Be due at ``now`` [ns], and count from there."""
+        """Schedule the first event at ``now`` [ns]."""
         self._origin, self._count = now, 0
 
     def is_due(self, now: int) -> bool:
-        """Tell whether it is due at ``now`` [ns], and count that if so; what was missed is not made up for."""
+        """Return whether an event is due at ``now`` [ns], and count it. Missed events are not repeated."""
         if now < self._origin + round(self._count * NANOSECONDS / self._rate):
             return False
         self._count = int((now - self._origin) * self._rate / NANOSECONDS + 1e-6) + 1
@@ -160,7 +160,7 @@ class Schedule:
 
 
 class SensorSuite:
-    """All sensors of a scene besides joint states and cameras, with what disturbs their messages."""
+    """All sensors of a scene except joint states and cameras, with their disturbances."""
 
     def __init__(
         self,
@@ -169,14 +169,14 @@ class SensorSuite:
         disturbances: Mapping[str, SensorDisturbances],
         state_rate: float,
     ) -> None:
-        """Mount sensors by name; they measure at instants of joint states, which come ``state_rate`` [Hz].
+        """Create sensors by name. They measure at the times of joint states, whose rate is ``state_rate`` [Hz].
 
         Raises
         ------
         ModelError
-            A sensor names something that is not in the scene.
+            An element named by a sensor is not in the scene.
         ConfigurationError
-            A sensor is to measure oftener than joints are measured.
+            The rate of a sensor is above the rate of joint states.
 
         """
         self._probe = Probe(simulation)
@@ -190,7 +190,7 @@ class SensorSuite:
         self.begin(np.random.SeedSequence(0))
 
     def begin(self, seed: np.random.SeedSequence) -> None:
-        """Forget what is under way; draw all chance of the episode from a seed."""
+        """Drop pending messages, and seed the random numbers of the episode."""
         self._channels: dict[str, Channel[Reading]] = {
             name: Channel(disturbances, generator_of(seed, name)) for name, disturbances in self._disturbances.items()
         }
@@ -200,11 +200,11 @@ class SensorSuite:
 
     @property
     def dropped(self) -> int:
-        """Messages of this episode that were lost on purpose."""
+        """Number of messages of this episode lost to disturbances."""
         return sum(channel.dropped for channel in self._channels.values())
 
     def readings(self) -> list[Reading]:
-        """Measure what is due now, and return what has arrived by now."""
+        """Take the measurements that are due, and return the readings that have arrived."""
         now = self._simulation.stamp
         due = [name for name, schedule in self._schedules.items() if schedule.is_due(now)]
         if due:
@@ -238,7 +238,7 @@ def _is_of(contact: Contact, patterns: tuple[str, ...]) -> bool:
 
 
 def check_rate(name: str, rate: float, state_rate: float) -> None:
-    """Refuse a rate [Hz] above that of joint states: between two of them nothing is measured."""
+    """Check that a rate [Hz] is at most the rate of joint states."""
     if rate > state_rate * (1 + 1e-9):
         raise ConfigurationError(
             expected=f'at most {state_rate:g} Hz for {name}, the rate of joint states',
@@ -260,5 +260,5 @@ def _place(model: mujoco.MjModel, name: str, sensor: scene.Sensor) -> tuple[str,
     raise ModelError(
         expected=f'a site or body {sensor.of} for sensor {name}',
         found=', '.join(filter(None, known)),
-        remedy='name one of them in the scene file',
+        remedy='use one of these names in the scene file',
     )

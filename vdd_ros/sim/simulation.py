@@ -1,4 +1,4 @@
-"""MuJoCo behind the words of a robot: joints by name, position servos, stamps in nanoseconds."""
+"""A MuJoCo simulation of a robot: joints by name, position servos, stamps in nanoseconds."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ import numpy as np
 
 from vdd_ros.common.errors import ModelError, SimulationError
 from vdd_ros.contract.contract import NANOSECONDS
-from vdd_ros.sim.camera import OffscreenCamera
-from vdd_ros.sim.model import find, load_model, servo_of
+from vdd_ros.sim.camera import OffscreenCamera, optical_rotation, pinhole_of
+from vdd_ros.sim.model import find, find_either, load_model, servo_of
 from vdd_ros.sim.start import Start
 
 _WARNING = mujoco.mjtWarning
 _DIVERGED = tuple(int(each) for each in (_WARNING.mjWARN_BADQPOS, _WARNING.mjWARN_BADQVEL, _WARNING.mjWARN_BADQACC))
 
 
-class Simulation:
-    """One moving scene: some of its joints are commanded by position, and everything else follows from physics.
+_SITE, _BODY, _GEOM = mujoco.mjtObj.mjOBJ_SITE, mujoco.mjtObj.mjOBJ_BODY, mujoco.mjtObj.mjOBJ_GEOM
 
-    The same calls give the same motion, bit for bit, on one machine. Scenes of one model may share it.
+
+class Simulation:
+    """One simulated scene with position-controlled joints.
+
+    Equal calls give bit-identical motion on one machine. Several scenes can share a model.
     """
 
     def __init__(
@@ -36,39 +39,39 @@ class Simulation:
         passive: Collection[str] = (),
         home: Start = Start(),
     ) -> None:
-        """Set a scene up at rest.
+        """Create a scene at rest.
 
         Parameters
         ----------
         model
-            A compiled model, or the MJCF or URDF file of one.
+            A compiled model, or its MJCF or URDF file.
         joints
-            Names of joints in the order of every array. Each must have a position servo.
+            Names of joints, in the order of all arrays. Each must have a position servo.
         passive
-            Those among them that need none: they are measured, and never commanded here.
+            Those of ``joints`` that need no servo: they are measured, but not commanded.
         home
-            Where `reset` leads by default.
+            Default start of `reset`.
 
         Raises
         ------
         ModelError
-            The file is absent or malformed, lacks a joint or its servo, or its timestep is no whole number of
-            nanoseconds.
+            The file is missing or malformed, a joint or its servo is missing, or the timestep is not an integer number
+            of nanoseconds.
 
         """
         self.model = model if isinstance(model, mujoco.MjModel) else load_model(Path(model))
-        """What is simulated; after `private_model` a copy of `shared_model`."""
+        """The simulated model; after `private_model` a copy of `shared_model`."""
         self.shared_model = self.model
-        """What was given: it may be that of other scenes too."""
+        """The model given to the constructor, which other scenes may share."""
         self.joints = tuple(joints)
         self._data = mujoco.MjData(self.model)
         self._warnings = [self._data.warning[warning] for warning in _DIVERGED]
         indices = [find(self.model, mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in self.joints]
-        # As intp: numpy takes ten times as long to look things up by the int32 that MuJoCo counts with.
+        # As intp: numpy indexes ten times slower with the int32 of MuJoCo.
         self._qpos = self.model.jnt_qposadr[indices].astype(np.intp)
         self._dof = self.model.jnt_dofadr[indices].astype(np.intp)
         self.commanded = tuple(joint for joint in self.joints if joint not in passive)
-        """Names of the joints that have servos."""
+        """Names of the joints with servos."""
         servoed = [find(self.model, mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in self.commanded]
         self._servo = np.array([servo_of(self.model, index) for index in servoed], dtype=np.intp)
         self._servo_qpos = self.model.jnt_qposadr[servoed].astype(np.intp)
@@ -83,27 +86,28 @@ class Simulation:
             )
         self._stamp = 0
         self._touches: set[tuple[int, int]] = set()
-        self._sites: dict[str, np.ndarray] = {}  # views of where they are; looked up once
+        self._sites: dict[str, np.ndarray] = {}  # views of their positions; looked up once
         self._geom_pairs: dict[tuple[tuple[str, ...], tuple[str, ...]], list[tuple[int, int]]] = {}
+        self._groups: dict[tuple[str, ...], frozenset[int]] = {}
         self._camera: OffscreenCamera | None = None
         self.reset()
 
     @property
     def stamp(self) -> int:
-        """Simulated time since construction [ns]; a reset does not turn it back."""
+        """Simulated time since construction [ns]; resets do not set it back."""
         return self._stamp
 
     @property
     def data(self) -> mujoco.MjData:
-        """MuJoCo's own view of the scene; who changes it changes the motion."""
+        """The MuJoCo state of the scene. Changes to it change the motion."""
         return self._data
 
     @property
     def tool_body(self) -> int:
-        """The body that the last turning joint of the commanded ones moves, by index."""
+        """Index of the body moved by the last commanded hinge joint."""
         indices = [find(self.model, mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in self.joints]
         turning = [index for index in indices if self.model.jnt_type[index] == int(mujoco.mjtJoint.mjJNT_HINGE)]
-        # The one farthest from the base, whatever the order of the joints.
+        # The joint farthest from the base, regardless of the order.
         return int(self.model.jnt_bodyid[max(turning or indices)])
 
     @property
@@ -123,11 +127,11 @@ class Simulation:
 
     @property
     def command(self) -> np.ndarray:
-        """What the servos are commanded to, shape (joint,) [rad]; passive joints have none."""
+        """Servo commands, shape (joint,) [rad], without passive joints."""
         return self._data.ctrl[self._servo]
 
     def reset(self, start: np.ndarray | str | Start | None = None) -> None:
-        """Put the scene at rest, with the servos commanded to where the joints are, and forget all contacts.
+        """Set the scene to rest, with servo commands equal to the joint positions, and clear recorded contacts.
 
         Parameters
         ----------
@@ -154,42 +158,42 @@ class Simulation:
         mujoco.mj_forward(self.model, self._data)
 
     def skip(self, duration: int) -> None:
-        """Let the clock go on by ``duration`` [ns] while nothing moves."""
+        """Advance the clock by ``duration`` [ns] without motion."""
         self._stamp += duration
 
     def check(self, kind: Literal['joint', 'key', 'site', 'geom', 'camera', 'body', 'actuator'], name: str) -> None:
-        """Raise a `ModelError` that lists what there is, if the scene has nothing of a kind and name."""
+        """Raise a `ModelError` that lists the existing names if the scene has no element of a kind and name."""
         find(self.model, getattr(mujoco.mjtObj, f'mjOBJ_{kind.upper()}'), name)
 
     def private_model(self) -> mujoco.MjModel:
-        """Return a model that this scene has for itself, made at the first call: what changes it changes no other."""
+        """Return a model used by this scene only, created at the first call: changes do not affect other scenes."""
         if self.model is self.shared_model:
             self.close()
             self.model = copy.copy(self.shared_model)
         return self.model
 
     def hold(self) -> None:
-        """Command the servos to where the joints are."""
+        """Set the servo commands to the joint positions."""
         self._data.ctrl[self._servo] = self._data.qpos[self._servo_qpos]
 
     def set_command(self, position: np.ndarray) -> None:
-        """Command the servos to positions, shape (joint,) [rad] without the passive ones, until the next command.
+        """Set the servo commands, shape (joint,) [rad] without passive joints, until the next command.
 
         Raises
         ------
         SimulationError
-            The positions are not finite, or not one per joint.
+            The positions are not finite, or their number is not that of the joints.
 
         """
         self._data.ctrl[self._servo] = self.checked(position)
 
     def step(self, duration: int) -> None:
-        """Let time pass: ``duration`` [ns], a whole number of timesteps.
+        """Simulate ``duration`` [ns], an integer number of timesteps.
 
         Raises
         ------
         SimulationError
-            The duration is no whole number of timesteps, or the physics diverged.
+            The duration is not an integer number of timesteps, or the physics diverged.
 
         """
         steps, rest = divmod(duration, self.timestep)
@@ -204,7 +208,7 @@ class Simulation:
             mujoco.mj_step(model, data)
             if data.ncon:
                 self._touches.update(tuple(sorted(pair)) for pair in data.contact.geom.tolist())
-        # The last step moved the joints after it had placed the bodies.
+        # The last step moved the joints after the body poses had been computed.
         mujoco.mj_kinematics(model, data)
         self._stamp += duration
         if any(warning.number for warning in self._warnings):
@@ -215,91 +219,94 @@ class Simulation:
             )
 
     def site_position(self, site: str) -> np.ndarray:
-        """Return where a site is, shape (3,) [m]."""
+        """Return the position of a site, shape (3,) [m]."""
         if site not in self._sites:
             self._sites[site] = self._data.site_xpos[find(self.model, mujoco.mjtObj.mjOBJ_SITE, site)]
         return self._sites[site].copy()
 
     def place(self, name: str) -> np.ndarray:
-        """Return where a site is, or a body if there is no site of that name, shape (3,) [m]."""
+        """Return the position of a site, or of a body if there is no such site, shape (3,) [m]."""
         if name not in self._sites:
-            site = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, name)
-            if site < 0:
-                self._sites[name] = self._data.xpos[find(self.model, mujoco.mjtObj.mjOBJ_BODY, name)]
-        return self.site_position(name)
+            kind, index = find_either(self.model, (_SITE, _BODY), name)
+            self._sites[name] = (self._data.site_xpos if kind == _SITE else self._data.xpos)[index]
+        return self._sites[name].copy()
 
     def body_position(self, body: str) -> np.ndarray:
-        """Return where a body's origin is, shape (3,) [m]."""
+        """Return the position of a body's origin, shape (3,) [m]."""
         return self._data.xpos[find(self.model, mujoco.mjtObj.mjOBJ_BODY, body)].copy()
 
     def body_speed(self, body: str) -> float:
-        """Return how fast a body's origin moves [m/s]."""
+        """Return the speed of a body's origin [m/s]."""
         kind, velocity = mujoco.mjtObj.mjOBJ_BODY, np.empty(6)
         mujoco.mj_objectVelocity(self.model, self._data, int(kind), find(self.model, kind, body), velocity, 0)
         return float(np.linalg.norm(velocity[3:]))
 
     def clearance(self, first: Collection[str], second: Collection[str], within: float = 1.0) -> float:
-        """Return the least distance between a geom of the one group and one of the other [m]; at most ``within`` [m].
+        """Return the minimum distance between the geoms of two groups [m], at most ``within`` [m].
 
-        Groups are as for `geoms`. Negative where they penetrate each other.
+        Groups are defined as for `geoms`. Negative distances are penetrations.
         """
         for a, b in self._pairs(tuple(first), tuple(second)):
             within = min(within, mujoco.mj_geomDistance(self.model, self._data, a, b, within, None))
         return within
 
     def _pairs(self, first: tuple[str, ...], second: tuple[str, ...]) -> list[tuple[int, int]]:
-        """Return the indices of every geom of the one group with every one of the other; looked up once."""
+        """Return all index pairs of geoms of two groups; cached."""
         if (first, second) not in self._geom_pairs:
             self._geom_pairs[first, second] = list(itertools.product(self.geoms(first), self.geoms(second)))
         return self._geom_pairs[first, second]
 
     def geoms(self, names: Collection[str]) -> list[int]:
-        """Return the indices of geoms by name. The name of a body stands for all its geoms that can collide.
+        """Return the indices of geoms by name. The name of a body selects all its colliding geoms.
 
         Raises
         ------
         ModelError
-            There is neither a geom nor a body of a name.
+            One of the names belongs neither to a geom nor to a body.
 
         """
         found = []
         for name in names:
-            body = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, name)
-            if mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_GEOM, name) >= 0 or body < 0:
-                found.append(find(self.model, mujoco.mjtObj.mjOBJ_GEOM, name))
+            kind, index = find_either(self.model, (_GEOM, _BODY), name)
+            if kind == _GEOM:
+                found.append(index)
                 continue
-            first = int(self.model.body_geomadr[body])
+            first = int(self.model.body_geomadr[index])
             colliding = self.model.geom_contype | self.model.geom_conaffinity
-            found += [geom for geom in range(first, first + int(self.model.body_geomnum[body])) if colliding[geom]]
+            found += [geom for geom in range(first, first + int(self.model.body_geomnum[index])) if colliding[geom]]
         return found
 
-    def touched(self, first: Collection[str], second: Collection[str]) -> bool:
-        """Return whether a geom of the one group touched one of the other in any physics step since the reset.
+    def _group(self, names: tuple[str, ...]) -> frozenset[int]:
+        """Return the indices of the geoms of a group; cached."""
+        if names not in self._groups:
+            self._groups[names] = frozenset(self.geoms(names))
+        return self._groups[names]
 
-        Groups are as for `geoms`.
+    def touched(self, first: Collection[str], second: Collection[str]) -> bool:
+        """Return whether geoms of two groups were in contact in any physics step since the reset.
+
+        Groups are defined as for `geoms`. An unknown name is an error, also without any contact.
         """
-        if not self._touches:
-            return False
-        one, other = set(self.geoms(first)), set(self.geoms(second))
+        one, other = self._group(tuple(first)), self._group(tuple(second))
         return any((a in one and b in other) or (a in other and b in one) for a, b in self._touches)
 
     def pose(self, configuration: np.ndarray) -> None:
-        """Put everything where a copy of ``data.qpos`` says, to look at it: no time passes."""
+        """Set the scene to a copy of ``data.qpos`` for viewing; no time passes."""
         self._data.qpos[:] = configuration
         mujoco.mj_kinematics(self.model, self._data)
         mujoco.mj_camlight(self.model, self._data)
 
     def render(self, camera: str | None, width: int = 640, height: int = 480) -> np.ndarray:
-        """Take a picture with a camera of the model, shape (height, width, 3), uint8 RGB.
+        """Render an image from a camera of the model, shape (height, width, 3), uint8 RGB.
 
-        None is the free camera of MuJoCo, which shows the whole scene.
+        None selects the free camera of MuJoCo, which shows the whole scene.
 
         Raises
         ------
         ModelError
             The model has no such camera.
         SimulationError
-            No OpenGL context can be had on this machine.
+            No OpenGL context is available.
 
         """
         index = -1 if camera is None else find(self.model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
@@ -308,14 +315,25 @@ class Simulation:
             self._camera = OffscreenCamera(self.model, width, height)
         return self._camera.render(self._data, index)
 
+    def pixels(self, camera: str, points: np.ndarray, width: int, height: int) -> np.ndarray:
+        """Project points of the world to columns and rows of an image of `render`, shape (point, 2).
+
+        ``points`` has shape (point, 3) [m]. The result is NaN for points behind the camera. Raises `ModelError` if the
+        model has no such camera.
+        """
+        index = find(self.model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
+        rotation = optical_rotation(self._data.cam_xmat[index])
+        seen = (points - self._data.cam_xpos[index]) @ rotation
+        return pinhole_of(self.model, index, width, height).pixels(seen)
+
     def close(self) -> None:
-        """Give the OpenGL context back, if there is one; the next `render` makes another."""
+        """Release the OpenGL context, if any; the next `render` creates another."""
         if self._camera is not None:
             self._camera.close()
             self._camera = None
 
     def checked(self, position: np.ndarray) -> np.ndarray:
-        """Return positions as an array, one for each commanded joint [rad]; a `SimulationError` if they are none."""
+        """Return positions as an array, one for each commanded joint [rad]; raises `SimulationError` if invalid."""
         return self._checked(position, self.commanded)
 
     def _checked(self, values: np.ndarray | list[float], joints: Collection) -> np.ndarray:
@@ -324,6 +342,6 @@ class Simulation:
             raise SimulationError(
                 expected=f'{len(joints)} finite joint positions',
                 found=np.array2string(values, max_line_width=1000),
-                remedy='check what computed them',
+                remedy='check the program that computes them',
             )
         return values

@@ -1,4 +1,4 @@
-"""What of a scene is seen, as one vector: enough for another process to draw it."""
+"""The visible state of a scene as one vector, for rendering in another process."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from vdd_ros.sim.simulation import Simulation
 
 _DATA = ('qpos', 'mocap_pos', 'mocap_quat')
-# Randomisation moves these; they stay where they are otherwise.
+# Only randomization moves these.
 _MODEL = ('body_pos', 'body_quat', 'cam_pos', 'cam_quat')
 
 
 def snapshot(simulation: Simulation) -> np.ndarray:
-    """Return where everything is, shape (number,)."""
+    """Return the visible state of a scene as a vector, shape (value,)."""
     model, data = simulation.model, simulation.data
     arrays = [getattr(data, name) for name in _DATA] + [getattr(model, name) for name in _MODEL]
     return np.concatenate([array.reshape(-1) for array in arrays])
 
 
 def unpack(vector: np.ndarray, model: mujoco.MjModel, data: mujoco.MjData) -> bool:
-    """Put everything where a snapshot says; return whether it was one of such a model."""
+    """Set a scene to a snapshot; return whether the snapshot fits the model."""
     arrays = [getattr(data, name) for name in _DATA] + [getattr(model, name) for name in _MODEL]
     if vector.shape != (sum(array.size for array in arrays),):
         return False

@@ -1,4 +1,4 @@
-"""All that one bridge simulates: a task or any robot, with its controllers, sensors and cameras."""
+"""The content of one bridge: a task or a robot, with controllers, sensors and cameras."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from vdd_ros.common.errors import ConfigurationError
-from vdd_ros.contract.contract import NANOSECONDS
+from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.sim.assembly import open_scene
 from vdd_ros.sim.controllers import Controller, GripperController, PositionController, TrajectoryController, claimant
 from vdd_ros.sim.scene import Gripper, Position, SceneSettings, TrajectoryFollower, load_scene
@@ -17,43 +17,52 @@ from vdd_ros.sim.tasks import Task, load_task
 
 Interface = Literal['position', 'trajectory']
 
+_TRAJECTORY = 'trajectory_msgs/msg/JointTrajectory'
+
 
 @dataclass(frozen=True)
 class Stage:
-    """A scene and what moves and watches it."""
+    """A scene with its controllers, sensors and cameras."""
 
     simulation: Simulation
-    """At its start."""
+    """The scene, in its start state."""
     controllers: Mapping[str, Controller]
-    """By name; those that are active from the start are."""
+    """Controllers by name; those configured as active are active."""
     settings: SceneSettings
-    """What the scene file says of sensors and cameras."""
+    """Sensors and cameras of the scene file."""
     task: Task | None
-    """What is judged; None: nothing."""
+    """The evaluated task; None: no evaluation."""
     period: int
-    """How often a commander answers in lockstep [ns]."""
+    """Command period in lockstep [ns]."""
+    awaited: tuple[str, ...] = ()
+    """Controllers for which lockstep waits, if the contract has several; empty: the first active arm controller."""
 
 
-def open_stage(task: str, scene: str | Path, controller: str, interface: Interface) -> Stage:
-    """Build what a bridge simulates.
+def open_stage(
+    task: str, scene: str | Path, controller: str, interface: Interface, contract: Contract | None = None
+) -> Stage:
+    """Build the content of a bridge.
 
     Parameters
     ----------
     task
-        A task, as for `load_task`. Not used if the scene file names a model.
+        A task, see `load_task`. Not used if the scene file has a model.
     scene
-        A scene file, or one that ships; empty: none. Without a model it adds controllers, sensors and cameras to the
-        task.
+        A scene file, or the name of a shipped one; empty for none. A scene file without a model adds controllers,
+        sensors and cameras to the task.
     controller, interface
-        Name and kind of the controller of a task's joints, unless the task or the scene file has one.
+        Name and kind of the controller for the joints of a task, unless task or scene file define one.
+    contract
+        Contract. If it has several controllers, and neither task nor scene file defines any, these controllers are
+        simulated.
 
     Raises
     ------
     ConfigurationError
-        The scene file says what it cannot, two active controllers want one joint, or the command rate fits no
-        physics step.
+        The scene file is invalid, two active controllers use the same joint, or the command period is not an integer
+        number of physics steps.
     ModelError
-        A model is absent or malformed, or lacks what is named.
+        A model is missing or malformed, or lacks a named element.
 
     """
     settings, folder = load_scene(scene)
@@ -66,11 +75,11 @@ def open_stage(task: str, scene: str | Path, controller: str, interface: Interfa
                 found=f'{settings.command_rate:g} Hz, {period} ns',
                 remedy=f'correct command_rate or timestep in {scene}',
             )
-        wanted = dict(settings.controllers)
+        wanted = named = dict(settings.controllers)
     else:
         place = load_task(task)
         simulation, period = place.simulation(), place.period
-        wanted = {**place.settings.controllers, **settings.controllers}
+        wanted = named = {**place.settings.controllers, **settings.controllers}
         if place.arm_controller is None:
             kind = Position if interface == 'position' else TrajectoryFollower
             wanted = {controller: kind.parse({'type': interface, 'joints': place.joints}), **wanted}
@@ -80,17 +89,46 @@ def open_stage(task: str, scene: str | Path, controller: str, interface: Interfa
                 'cameras': {**place.settings.cameras, **settings.cameras},
             }
         )
+    awaited: tuple[str, ...] = ()
+    if contract is not None and len(contract.controllers) > 1:
+        wanted = wanted if named else controllers_of(contract)
+        commanded = [set(each.joints) for each in contract.controllers]
+        awaited = tuple(name for name, each in wanted.items() if set(getattr(each, 'joints', ())) in commanded)
     controllers = {name: _controller(name, each, simulation) for name, each in wanted.items()}
     for name, each in controllers.items():
         other = claimant(list(controllers.values()), each) if wanted[name].active else None
         if other is not None:
             raise ConfigurationError(
-                expected='every joint under one active controller',
+                expected='one active controller for every joint',
                 found=f'{other[1]} under {other[0].name} and {name}',
-                remedy=f'set `active: false` at one of them in {scene or "the scene file"}',
+                remedy=f'set `active: false` for one of them in {scene or "the scene file"}',
             )
         each.active = wanted[name].active
-    return Stage(simulation, controllers, settings, place, period)
+    return Stage(simulation, controllers, settings, place, period, awaited)
+
+
+def controllers_of(contract: Contract) -> dict[str, Position | TrajectoryFollower]:
+    """Return simulated controllers for those that a contract commands, by name; topic NAME/commands gives NAME.
+
+    Raises
+    ------
+    ConfigurationError
+        A controller's joints have no names.
+
+    """
+    found = {}
+    for each in contract.controllers:
+        if not each.measured:
+            raise ConfigurationError(
+                expected='controllers that can be simulated: with joints by name',
+                found=f'{each.type} on {each.topic}, whose joints have no names',
+                remedy='name its `joints` in the contract; or list controllers in a scene file',
+            )
+        path = each.topic.strip('/')
+        name = path.rpartition('/')[0] or path
+        kind = TrajectoryFollower if each.type == _TRAJECTORY else Position
+        found[name] = kind.parse({'type': 'position' if kind is Position else 'trajectory', 'joints': each.joints})
+    return found
 
 
 def _controller(name: str, settings: Position | TrajectoryFollower | Gripper, simulation: Simulation) -> Controller:

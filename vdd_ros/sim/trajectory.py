@@ -1,4 +1,4 @@
-"""Joint trajectories in time: what is between their points, as joint_trajectory_controller has it."""
+"""Joint trajectories over time, interpolated as by joint_trajectory_controller."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TrajectoryGoal:
-    """What a commander asks of a trajectory controller; arrays in the order of `joints`."""
+    """The goal of a trajectory controller; arrays in the order of `joints`."""
 
     joints: tuple[str, ...]
     """Names of the joints."""
     stamp: int
-    """When time_from_start is zero [ns]; 0: at once."""
+    """Time at which time_from_start is zero [ns]; 0: the time of arrival."""
     times: np.ndarray
     """Time from the start, shape (point,) [ns], integers."""
     position: np.ndarray
     """Shape (point, joint) [rad]."""
     velocity: np.ndarray | None = None
-    """Shape (point, joint) [rad/s]; rows of NaN where a point has none."""
+    """Shape (point, joint) [rad/s]; NaN rows for points without velocity."""
     acceleration: np.ndarray | None = None
-    """Shape (point, joint) [rad/s^2]; rows of NaN where a point has none."""
+    """Shape (point, joint) [rad/s^2]; NaN rows for points without acceleration."""
 
 
 @dataclass(frozen=True)
@@ -30,28 +30,28 @@ class Waypoint:
     """A point of a trajectory; arrays of shape (joint,)."""
 
     stamp: int
-    """[ns]"""
+    """Time [ns]."""
     position: np.ndarray
-    """[rad]"""
+    """Joint positions [rad]."""
     velocity: np.ndarray | None = None
-    """[rad/s]; None: not told."""
+    """Joint velocities [rad/s]; None if not given."""
     acceleration: np.ndarray | None = None
-    """[rad/s^2]; None: not told."""
+    """Joint accelerations [rad/s^2]; None if not given."""
 
 
 class Trajectory:
-    """A way through waypoints; before the first it comes from where the joints were when it was accepted."""
+    """A trajectory through waypoints. It begins at the joint state at acceptance."""
 
     def __init__(self, start: Waypoint, points: list[Waypoint]) -> None:
-        """Go from ``start`` through ``points``, whose stamps ascend strictly; those not after ``start`` are past."""
+        """Go from ``start`` through ``points`` with ascending stamps; points before or at ``start`` are skipped."""
         self._points = [start, *points] if points[0].stamp > start.stamp else points
         self._stamps = np.array([point.stamp for point in self._points])
 
     def at(self, stamp: int) -> tuple[np.ndarray, np.ndarray]:
         """Return position and velocity, each of shape (joint,), at a time [ns].
 
-        Between two points the polynomial of the least degree that has what both tell: linear for positions, cubic with
-        velocities, quintic with accelerations too. After the last point its position holds.
+        Between two points, the result follows the polynomial of lowest degree through the given values: linear for
+        positions, cubic with velocities, quintic with accelerations. After the last point, its position is held.
         """
         piece = int(np.searchsorted(self._stamps, stamp, side='right')) - 1
         if piece >= len(self._points) - 1:
@@ -62,21 +62,21 @@ class Trajectory:
 def _between(first: Waypoint, second: Waypoint, stamp: int) -> tuple[np.ndarray, np.ndarray]:
     length = (second.stamp - first.stamp) * 1e-9
     s = (stamp - first.stamp) * 1e-9 / length
-    way = second.position - first.position
+    distance = second.position - first.position
     if first.velocity is None or second.velocity is None:
-        return first.position + s * way, way / length
+        return first.position + s * distance, distance / length
     v0, v1 = first.velocity * length, second.velocity * length
     if first.acceleration is None or second.acceleration is None:
-        coefficients = [first.position, v0, 3 * way - 2 * v0 - v1, v0 + v1 - 2 * way]
+        coefficients = [first.position, v0, 3 * distance - 2 * v0 - v1, v0 + v1 - 2 * distance]
     else:
         a0, a1 = first.acceleration * length**2, second.acceleration * length**2
         coefficients = [
             first.position,
             v0,
             a0 / 2,
-            10 * way - 6 * v0 - 4 * v1 - 1.5 * a0 + 0.5 * a1,
-            -15 * way + 8 * v0 + 7 * v1 + 1.5 * a0 - a1,
-            6 * way - 3 * (v0 + v1) - 0.5 * (a0 - a1),
+            10 * distance - 6 * v0 - 4 * v1 - 1.5 * a0 + 0.5 * a1,
+            -15 * distance + 8 * v0 + 7 * v1 + 1.5 * a0 - a1,
+            6 * distance - 3 * (v0 + v1) - 0.5 * (a0 - a1),
         ]
     position = sum(c * s**power for power, c in enumerate(coefficients))
     velocity = sum(power * c * s ** (power - 1) for power, c in enumerate(coefficients) if power)

@@ -1,4 +1,4 @@
-"""A scene for people: in MuJoCo's window, or as pictures for a film."""
+"""Show a scene in the MuJoCo window, or as images of a video."""
 
 from __future__ import annotations
 
@@ -16,62 +16,62 @@ from vdd_ros.sim.snapshot import unpack
 
 
 def has_display() -> bool:
-    """Tell whether a window can be opened here."""
+    """Return whether a window can be opened."""
     return sys.platform != 'linux' or bool(os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY'))
 
 
 class Window:
-    """MuJoCo's viewer on a scene that moves elsewhere; drag to look around, double-click to look at something."""
+    """The MuJoCo viewer on a scene that is simulated elsewhere; drag to rotate, double-click to select."""
 
     def __init__(self, simulation: Simulation, press: Callable[[int], None]) -> None:
-        """Open the window; ``press`` is told the code of every key, in a thread of the window's own.
+        """Open the window; ``press`` is called with the code of every key, in a thread of the window.
 
         Raises
         ------
         SimulationError
-            No window can be opened here.
+            No window can be opened.
 
         """
         try:
-            from mujoco import viewer  # opens a display's driver
+            from mujoco import viewer  # opens a display driver
 
             self._handle = viewer.launch_passive(simulation.private_model(), simulation.data, key_callback=press)
         except (RuntimeError, ImportError, mujoco.FatalError) as error:
             raise SimulationError(
                 expected='a window on this display',
                 found=' '.join(str(error).split()),
-                remedy='write a film instead: vdd view --film view.mp4',
+                remedy='write a video instead: vdd view --film view.mp4',
             ) from error
         self._simulation = simulation
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody has closed it."""
+        """Whether the window is open."""
         return self._handle.is_running()
 
     def show(self, vector: np.ndarray) -> None:
-        """Show what a snapshot says; a `ModelError` if it is one of another scene."""
+        """Show a snapshot; raises `ModelError` if it belongs to another scene."""
         with self._handle.lock():
             _take(vector, self._simulation)
         self._handle.sync()
 
     def close(self) -> None:
-        """Close it."""
+        """Close the window."""
         self._handle.close()
 
 
 class Picturing:
-    """Pictures of a scene that moves elsewhere, from one of its cameras or from where the viewer would begin."""
+    """Renders images of a scene that is simulated elsewhere, from one of its cameras or the default view."""
 
     def __init__(self, simulation: Simulation, camera: str, width: int, height: int) -> None:
-        """Prepare to draw.
+        """Prepare rendering.
 
         Raises
         ------
         ModelError
             The scene has no such camera.
         SimulationError
-            No OpenGL context can be had.
+            No OpenGL context is available.
 
         """
         self._simulation = simulation
@@ -84,19 +84,19 @@ class Picturing:
         self._lens = OffscreenCamera(model, width, height)
 
     def picture(self, vector: np.ndarray) -> np.ndarray:
-        """Draw what a snapshot says, shape (height, width, 3), uint8 RGB; a `ModelError` if it is of another scene."""
+        """Render a snapshot, shape (height, width, 3), uint8 RGB; `ModelError` if it belongs to another scene."""
         _take(vector, self._simulation)
         return self._lens.render(self._simulation.data, self._camera)
 
     def close(self) -> None:
-        """Give the OpenGL context back."""
+        """Release the OpenGL context."""
         self._lens.close()
 
 
 def _take(vector: np.ndarray, simulation: Simulation) -> None:
     if not unpack(vector, simulation.model, simulation.data):
         raise ModelError(
-            expected='snapshots of the scene that is shown',
+            expected='snapshots of the shown scene',
             found=f'{vector.size} numbers',
-            remedy='start the viewer where the bridge runs, with the same files',
+            remedy='start the viewer on the machine of the bridge, with the same files',
         )

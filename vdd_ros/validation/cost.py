@@ -1,4 +1,4 @@
-"""The cost sheet of a report: what a student cost, what it costs to run, what it gives for that, what is unknown."""
+"""The cost sheet of a report: training cost, operating cost, quality, and limits of a student."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ from vdd_ros.validation.latency import Latency
 from vdd_ros.validation.scenarios import DEPLOYED, NOMINAL
 
 CORE_PRICE = 0.05
-"""Price of one core for one hour, where none is given, in any currency: about that of a virtual machine."""
-_SIMULATED_ONLY = 'A real arm, with its friction, cables, contacts and people'
+"""Default price of one core for one hour, in any currency: about that of a virtual machine."""
+_SIMULATED_ONLY = 'A real arm with friction, cables, contacts and people'
 
 
 @dataclass(frozen=True)
 class Training:
-    """What one training took."""
+    """The cost of one training."""
 
     seconds: float
-    """Duration, resumed parts included [s]."""
+    """Duration including resumed parts [s]."""
     machine: str
-    """In words: system, cores, accelerator."""
+    """Description: system, cores, accelerator."""
 
 
 @dataclass(frozen=True)
 class Inference:
-    """What one policy takes to run on one core."""
+    """The cost of running one policy on one core."""
 
-    answer: float
-    """Processor time of one answer [s]."""
+    call: float
+    """Processor time of one call [s]."""
     load: float
-    """Share of one core; above 1 it cannot keep up."""
+    """Share of one core; above 1 the policy cannot keep up."""
     price: float
-    """Of an hour of operation."""
+    """Price of one hour of operation."""
 
 
 @dataclass(frozen=True)
 class CostSheet:
-    """Costs and limits of a student in figures and sentences."""
+    """Costs and limits of a student, as values and sentences."""
 
     demonstration_hours: float
-    """Motion in the demonstrations that it was learned from [h]."""
+    """Duration of the training demonstrations [h]."""
     training: Mapping[str, Training | None]
-    """By `student` and `teacher`; None where nothing was recorded."""
-    answers_per_second: float
-    """How often the policy is queried [Hz]."""
+    """Training cost of `student` and `teacher`; None if it was not recorded."""
+    calls_per_second: float
+    """Rate of policy calls [Hz]."""
     inference: Mapping[str, Inference]
-    """By who answers."""
+    """Inference cost by policy."""
     core_price: float
     """Price of one core for one hour."""
     lines: Sequence[tuple[str, str]]
-    """Subjects and sentences, in order."""
+    """Pairs of subject and text, in order."""
 
     def values(self) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return the sheet as plain values."""
         return asdict(self)
 
 
@@ -72,22 +72,22 @@ def cost_sheet(
     core_price: float = CORE_PRICE,
     shipped: Sequence[str] = (),
 ) -> CostSheet:
-    """Write the cost sheet of a student.
+    """Create the cost sheet of a student.
 
     Parameters
     ----------
     report
-        The figures of the validation, as `report.json` holds them.
+        The content of `report.json`.
     contract, deployment
-        How often the policy is queried.
+        Define the rate of policy calls.
     artifacts
-        `student`, and `teacher` if it was given; what their trainings took is read beside them.
+        `student`, and optionally `teacher`; the cost of their training is read from their run folders.
     latency
-        As `vdd_ros.validation.latency.compare` returns it.
+        The result of `vdd_ros.validation.latency.compare`.
     core_price
         Price of one core for one hour, in any currency.
     shipped
-        Names of the scenarios that exist: those without rollouts are named as not tested.
+        Names of all scenarios; scenarios without rollouts are listed as not tested.
 
     """
     data = artifacts['student'].manifest.data
@@ -100,10 +100,10 @@ def cost_sheet(
     hours = data.windows * contract.period / NANOSECONDS / 3600
     training = {who: _training(artifact) for who, artifact in artifacts.items()}
     lines = [
-        ('Demonstrations', f'{data.episodes} demonstrations, of which {_duration(3600 * hours)} of motion were used.'),
+        ('Demonstrations', f'{data.episodes} demonstrations, {_duration(3600 * hours)} of motion.'),
         ('Training', _training_text(training)),
         ('Inference', _inference_text(inference, rate, core_price)),
-        ('Success and variety', _quality(report)),
+        ('Success and modes', _quality(report)),
         ('Tested', _tested(report)),
         ('Not tested', _not_tested(report, shipped)),
         ('Remaining risks', _risks(report, artifacts['student'])),
@@ -112,7 +112,7 @@ def cost_sheet(
 
 
 def _training(artifact: Artifact) -> Training | None:
-    """Return what the training of an artifact took, by the record beside it; None if there is none of it."""
+    """Return the cost of the training of an artifact from the record beside it; None if there is none."""
     runs = [
         run
         for run in read_runs([run_path(artifact.path)])
@@ -130,7 +130,7 @@ def _training_text(training: Mapping[str, Training | None]) -> str:
     texts = []
     for who, found in training.items():
         if found is None:
-            texts.append(f'The duration for the {who} was not recorded: no record of it lies beside the artifact.')
+            texts.append(f'The duration for the {who} is unknown: there is no record beside the artifact.')
         else:
             texts.append(f'The {who} took {_duration(found.seconds)} on {found.machine}.')
     if 'teacher' not in training:
@@ -141,25 +141,25 @@ def _training_text(training: Mapping[str, Training | None]) -> str:
 def _inference_text(inference: Mapping[str, Inference], rate: float, price: float) -> str:
     student = inference['student']
     texts = [
-        f'The policy is queried {rate:.3g} times a second.',
+        f'The policy is called {rate:.3g} times per second.',
         (
-            f'One answer of the student takes {1e6 * student.answer:.3g} us of processor time on this machine: '
+            f'One call of the student takes {1e6 * student.call:.3g} us of processor time on this machine: '
             f'{student.load:.3%} of one core.'
         ),
-        f'At {price:g} for an hour of one core, an hour of operation costs {student.price:.2g}.',
+        f'At {price:g} per core and hour, one hour of operation costs {student.price:.2g}.',
     ]
     for name, words in (
         ('teacher_same_runtime', 'in the same runtime'),
-        ('teacher_eager', 'in eager torch, as published code'),
+        ('teacher_eager', 'in eager torch, as in published code'),
     ):
         if name in inference:
             teacher = inference[name]
             late = '; it cannot keep up on one core' if teacher.load > 1 else ''
             texts.append(
-                f'The teacher {words} takes {teacher.answer / student.answer:.3g} times as much: '
-                f'{teacher.load:.3%} of one core, {teacher.price:.2g} an hour{late}.'
+                f'The teacher {words} takes {teacher.call / student.call:.3g} times as much: '
+                f'{teacher.load:.3%} of one core, {teacher.price:.2g} per hour{late}.'
             )
-    texts.append('The control loop, ROS and sensors come on top, alike for both.')
+    texts.append('The control loop, ROS and sensors are additional, and equal for both.')
     return ' '.join(texts)
 
 
@@ -168,15 +168,15 @@ def _quality(report: Mapping[str, Any]) -> str:
     student, teacher = first['student'], first['teacher']
     low, high = student['success_interval']
     text = (
-        f'In the {_words(first)} world {student["success"]:.1%} of {student["episodes"]} rollouts of '
-        f'the student succeed (95 % interval {low:.1%} to {high:.1%}), by {student["ways"]} of '
-        f'{len(report["way_names"])} ways with entropy {student["entropy"]:.2f}.'
+        f'In the {_words(first)} scenario {student["success"]:.1%} of {student["episodes"]} rollouts of '
+        f'the student succeed (95 % interval {low:.1%} to {high:.1%}), in {student["modes"]} of '
+        f'{len(report["mode_names"])} modes with entropy {student["entropy"]:.2f}.'
     )
     if teacher is None:
-        return f'{text} The teacher was not tried beside it.'
+        return f'{text} The teacher was not evaluated.'
     return (
-        f'{text} The teacher: {teacher["success"]:.1%}, {teacher["ways"]} ways, entropy {teacher["entropy"]:.2f}. '
-        f'The student has {student["success"] - teacher["success"]:+.1%} success and '
+        f'{text} The teacher: {teacher["success"]:.1%}, {teacher["modes"]} modes, entropy {teacher["entropy"]:.2f}. '
+        f'Difference of the student: {student["success"] - teacher["success"]:+.1%} success, '
         f'{student["entropy"] - teacher["entropy"]:+.2f} entropy.'
     )
 
@@ -186,19 +186,19 @@ def _tested(report: Mapping[str, Any]) -> str:
     count = sum(item['student']['episodes'] for item in tried)
     names = ', '.join(f'{_words(item)} ({item["student"]["episodes"]})' for item in tried)
     over_ros = report['ros']['episodes']
-    text = f'{count} simulated rollouts of the student in {len(tried)} worlds: {names}.'
-    return f'{text} {over_ros} more over ROS, policy and arm in processes of their own.' if over_ros else text
+    text = f'{count} simulated rollouts of the student in {len(tried)} scenarios: {names}.'
+    return f'{text} {over_ros} more over ROS, with policy and arm in separate processes.' if over_ros else text
 
 
 def _not_tested(report: Mapping[str, Any], shipped: Sequence[str]) -> str:
     tried = {item['name'] for item in report['scenarios'] if item['student']}
-    missing = [f'the world {name.replace("_", " ")}' for name in shipped if name not in tried]
+    missing = [f'the scenario {name.replace("_", " ")}' for name in shipped if name not in tried]
     if DEPLOYED not in tried:
-        missing.append('the policy as it is deployed, at control rate under all limits')
+        missing.append('the policy as deployed, at control rate under all limits')
     if not report['ros']['episodes']:
-        missing.append('the way over ROS')
+        missing.append('operation over ROS')
     if report['failures']:
-        missing.append(f'what broke off ({", ".join(report["failures"])})')
+        missing.append(f'failed parts of the validation ({", ".join(report["failures"])})')
     return f'{"; ".join([_SIMULATED_ONLY, *missing])}.'
 
 
@@ -208,7 +208,7 @@ def _risks(report: Mapping[str, Any], student: Artifact) -> str:
     worst = min(tried, key=lambda item: item['student']['success'])
     texts = [
         (
-            f'With 95 % confidence up to {_most_failures(first)} of the episodes fail in the {_words(first)} world, '
+            f'With 95 % confidence up to {_most_failures(first)} of the episodes fail in the {_words(first)} scenario, '
             f'and up to {_most_failures(worst)} in the worst one ({_words(worst)}).'
         )
     ]
@@ -219,14 +219,14 @@ def _risks(report: Mapping[str, Any], student: Artifact) -> str:
     if causes:
         often = sorted(causes.items(), key=lambda each: -each[1])[:3]
         texts.append(f'Most frequent causes: {", ".join(f"{cause} ({count})" for cause, count in often)}.')
-    unseen = [way for way, count in zip(report['way_names'], first['student']['way_counts']) if not count]
+    unseen = [mode for mode, count in zip(report['mode_names'], first['student']['mode_counts']) if not count]
     if unseen:
-        texts.append(f'{len(unseen)} of {len(report["way_names"])} ways were never taken successfully.')
+        texts.append(f'{len(unseen)} of {len(report["mode_names"])} modes never succeeded.')
     if student.manifest.calibration is None:
         texts.append('The student has no calibration data: out-of-distribution monitoring is disabled.')
     if 'gate' in report and not report['gate']['passes']:
         texts.append(f'The gate is not passed: {report["gate"]["text"]}.')
-    texts.append('Simulation and reality differ: introduce the policy in shadow and slow mode first.')
+    texts.append('Simulation and reality differ: start the policy in shadow and slow mode.')
     return ' '.join(texts)
 
 

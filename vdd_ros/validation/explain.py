@@ -1,9 +1,10 @@
-"""What each expert of a student is for: one page for people, from recorded demonstrations."""
+"""Describe each expert of a student on one page, from recorded demonstrations."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
@@ -15,77 +16,107 @@ matplotlib.use('Agg')
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
 
 from vdd_ros import __version__
-from vdd_ros.common.errors import OutputError
+from vdd_ros.common.errors import OutputError, remedied
+from vdd_ros.common.output import write_whole
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.contract.naming import action_names
 from vdd_ros.control.policy_interface import PolicyInterface
+from vdd_ros.data.bag.bag_views import View
 from vdd_ros.policy.labels import Labels
 from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.robot.kinematics import Kinematics
-from vdd_ros.sim.tasks import task_of
+from vdd_ros.sim.tasks import Task
 from vdd_ros.validation import pictures
-from vdd_ros.validation.recorded import AnsweredEpisode
+from vdd_ros.validation.recorded import PredictedEpisode
 
 UNUSED = 0.005
 """Share of the demonstrations, and mean probability, below which an expert counts as unused."""
 PARTS = 20
-"""Into so many parts of equal length a demonstration is divided, to show when an expert acts."""
+"""Number of equal parts of a demonstration for the time line of the experts."""
 _TYPICAL = 3
 _SAMPLES = 24
-"""Ticks of an expert from which its predicted path is drawn."""
+"""Maximum number of predicted paths per expert."""
 _MUTED, _DEMONSTRATION = '#8c99a6', '#c9d1d9'
+_CAMERA_WIDTH = 480
+"""Width below which camera images are enlarged [pixels], to keep the lines from covering them."""
 _FLAT = 0.02
-"""Range of the tool's height [m] below which the paths are drawn from above only."""
+"""Range of the tool height [m] below which paths are drawn in top view only."""
 
 
 @dataclass(frozen=True)
 class Typical:
-    """A demonstration to which an expert contributes most."""
+    """A demonstration with a large contribution of an expert."""
 
     bag: str
     episode: int
     share: float
-    """Of its ticks that are attributed to the expert."""
+    """Share of the demonstration's ticks attributed to the expert."""
 
 
 @dataclass(frozen=True)
 class ExpertSummary:
-    """One expert over the demonstrations."""
+    """Statistics of one expert over the demonstrations."""
 
     number: int
     share: float
-    """Share of the recorded actions that are attributed to it, by its responsibility."""
+    """Share of the recorded actions attributed to the expert, by its responsibility."""
     probability: float
     """Mean probability under the gating."""
     when: np.ndarray
-    """Its mean responsibility in each part of the demonstrations, shape (PARTS,)."""
+    """Mean responsibility in each part of the demonstrations, shape (PARTS,)."""
     deviation: np.ndarray
-    """Mean standard deviation of its next action where it acts, shape (action,), in the units of the contract."""
+    """Mean standard deviation of the expert's next action at the ticks attributed to it, shape (action,), in the units
+    of the contract."""
     typical: tuple[Typical, ...]
-    """The demonstrations to which it contributes most, at most three."""
+    """The demonstrations with the largest contributions of the expert, at most three."""
     recorded: tuple[np.ndarray, ...]
-    """Recorded tool paths where it is the recorded expert, each of shape (point, 3) [m]."""
+    """Recorded tool paths attributed to the expert, each of shape (point, 3) [m]."""
     predicted: tuple[np.ndarray, ...]
-    """Tool paths of its mean chunks from some of these ticks, each of shape (step + 1, 3) [m]."""
+    """Tool paths of the expert's mean chunks from some of the attributed ticks, each of shape (step + 1, 3) [m]."""
 
     @property
     def is_unused(self) -> bool:
-        """Whether it neither explains the demonstrations nor is chosen."""
+        """Whether both the attributed share and the mean probability of the expert are below `UNUSED`."""
         return max(self.share, self.probability) < UNUSED
 
     @property
     def acts(self) -> str:
-        """When it acts, in words."""
+        """The part of a demonstration in which the expert acts, in words."""
         if self.share < UNUSED:
-            return 'hardly ever'
+            return 'rarely'
         total = np.cumsum(self.when) / self.when.sum()
         begin, end = (int(np.searchsorted(total, level)) / PARTS for level in (0.1, 0.9))
-        return f'{begin:.0%} to {end + 1 / PARTS:.0%} of the way'
+        return f'{begin:.0%} to {end + 1 / PARTS:.0%} of the episode'
 
 
-def summarise(contract: Contract, episodes: Sequence[AnsweredEpisode], kinematics: Kinematics) -> list[ExpertSummary]:
+@dataclass(frozen=True)
+class CameraViews:
+    """Camera images at ticks at which the experts act."""
+
+    views: Mapping[int, View] = field(default_factory=dict)
+    """The image at the tick of `acting_tick`, by expert."""
+    missing: str = ''
+    """Why there are no images; empty if there are."""
+
+
+def acting_tick(episodes: Sequence[PredictedEpisode], summary: ExpertSummary) -> tuple[PredictedEpisode, int] | None:
+    """Return the most typical demonstration of an expert, and the first tick of the longest section in which it acts.
+
+    None for an expert that is never the most responsible one.
+    """
+    for one in summary.typical:
+        for episode in episodes:
+            if (episode.bag, episode.index) == (one.bag, one.episode):
+                runs = _runs(episode, summary.number)
+                if runs:
+                    return episode, int(max(runs, key=len)[0])
+    return None
+
+
+def summarise(contract: Contract, episodes: Sequence[PredictedEpisode], kinematics: Kinematics) -> list[ExpertSummary]:
     """Summarise every expert of a student over some demonstrations.
 
     ``acts`` covers the middle 80 % of the responsibility.
@@ -116,48 +147,76 @@ def summarise(contract: Contract, episodes: Sequence[AnsweredEpisode], kinematic
     return found
 
 
-def _segments(episode: AnsweredEpisode, number: int) -> list[np.ndarray]:
-    """Return the parts of the tool's path on which an expert is the recorded one."""
+def _segments(episode: PredictedEpisode, number: int) -> list[np.ndarray]:
+    """Return the parts of the tool path that are attributed to an expert."""
+    return [episode.tool[run[0] : run[-1] + 2] for run in _runs(episode, number)]
+
+
+def _runs(episode: PredictedEpisode, number: int) -> list[np.ndarray]:
+    """Return the runs of ticks that are attributed to an expert."""
     at = np.flatnonzero(episode.responsibility.argmax(axis=-1) == number)
-    runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
-    return [episode.tool[run[0] : run[-1] + 2] for run in runs if len(run)]
+    return [run for run in np.split(at, np.flatnonzero(np.diff(at) > 1) + 1) if len(run)]
 
 
 def _predicted(
-    contract: Contract, episodes: Sequence[AnsweredEpisode], kinematics: Kinematics, number: int
+    contract: Contract, episodes: Sequence[PredictedEpisode], kinematics: Kinematics, number: int
 ) -> tuple[np.ndarray, ...]:
-    """Return where the mean chunks of an expert bring the tool, from ticks spread over those at which it acts."""
+    """Return the tool paths of the mean chunks of an expert, from ticks spread over those at which it acts."""
     places = [
         (episode, tick)
         for episode in episodes
         for tick in np.flatnonzero(episode.responsibility.argmax(axis=-1) == number).tolist()
     ]
     chosen = np.unique(np.linspace(0, len(places) - 1, min(len(places), _SAMPLES)).round().astype(int))
-    paths = []
-    for place in chosen.tolist():
-        episode, tick = places[place]
-        interface = PolicyInterface(contract, kinematics)
-        interface.anchor(episode.joints[tick])
-        steps = interface.waypoints(episode.mean[tick, number].astype(np.float64), episode.joints[tick]).joints
-        steps = steps[np.isfinite(steps).all(axis=-1)]
-        paths.append(np.concatenate([episode.tool[tick][None], kinematics.tool_position(steps)]))
-    return tuple(paths)
+    return tuple(
+        tool_path(contract, episode, tick, kinematics, number)
+        for episode, tick in (places[place] for place in chosen.tolist())
+    )
+
+
+def tool_path(
+    contract: Contract, episode: PredictedEpisode, tick: int, kinematics: Kinematics, number: int
+) -> np.ndarray:
+    """Return the tool path of an expert's mean chunk, starting at a tick, shape (step + 1, 3) [m]."""
+    interface = PolicyInterface(contract, kinematics)
+    interface.anchor(episode.joints[tick])
+    steps = interface.waypoints(episode.mean[tick, number].astype(np.float64), episode.joints[tick]).joints
+    steps = steps[np.isfinite(steps).all(axis=-1)]
+    return np.concatenate([episode.tool[tick][None], kinematics.tool_position(steps)])
 
 
 def write_explanation(
-    policy: DistilledPolicy, episodes: Sequence[AnsweredEpisode], kinematics: Kinematics, target: Path
+    policy: DistilledPolicy,
+    episodes: Sequence[PredictedEpisode],
+    kinematics: Kinematics,
+    target: Path,
+    films: Callable[[Sequence[ExpertSummary]], Mapping[int, Path]] | None = None,
+    camera: Callable[[Sequence[ExpertSummary]], CameraViews] = lambda found: CameraViews(),
+    task: Task | None = None,
 ) -> list[ExpertSummary]:
-    """Write the page, aside first, and return what it shows.
+    """Write the page atomically, and return its content.
+
+    ``films`` returns the video files by expert number, ``camera`` the images of a camera. ``task`` draws the background
+    of the paths in top view.
 
     Raises
     ------
     OutputError
-        It cannot be written there.
+        The target cannot be written.
 
     """
     contract, labels = policy.contract, policy.labels
     found = summarise(contract, episodes, kinematics)
     used = sorted((each for each in found if not each.is_unused), key=lambda each: -each.share)
+    seen = camera(used)
+    places = {each.number: acting_tick(episodes, each) for each in used if each.number in seen.views}
+    overlays = {
+        each.number: view_picture(
+            seen.views[each.number], each, tool_path(contract, *places[each.number], kinematics, each.number), labels
+        )
+        for each in used
+        if each.number in seen.views
+    }
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     templates = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     page = templates.get_template('explain.html').render(
@@ -169,20 +228,20 @@ def write_explanation(
         demonstrations=len(episodes),
         bags=sorted({episode.bag for episode in episodes}),
         seconds=sum(map(len, episodes)) * contract.period / NANOSECONDS,
-        pictures={each.number: _embedded(_expert_picture(contract, episodes, each, labels)) for each in used},
-        map=_embedded(_map_picture(contract, episodes, labels)),
+        pictures={each.number: _embedded(_expert_picture(task, episodes, each, labels)) for each in used},
+        map=_embedded(_map_picture(task, episodes, labels)),
         timeline=_embedded(_timeline_picture(used, labels)),
+        films={
+            number: pictures.data_url(path.read_bytes(), 'video/mp4')
+            for number, path in (films(found) if films else {}).items()
+        },
+        overlays=overlays,
+        no_overlays=seen.missing,
         deviation=lambda each: _deviation(contract, each.deviation),
         version=__version__,
     )
-    aside = target.with_name(f'.{target.name}.partial')
-    try:
-        aside.write_text(page, encoding='utf-8')
-        aside.replace(target)
-    except OSError as error:
-        raise OutputError(
-            expected=f'a place for the page at {target}', found=str(error.strerror), remedy='choose another path'
-        ) from error
+    with remedied(OutputError, expected=f'a place for the page at {target}', remedy='choose another path'):
+        write_whole(target, page)
     return found
 
 
@@ -192,7 +251,7 @@ def _deviation(contract: Contract, values: np.ndarray) -> str:
 
 
 def _units(contract: Contract) -> list[tuple[float, str]]:
-    """Return factor and unit of each number of an action, for people; ``delta`` and ``absolute`` alike."""
+    """Return factor and unit of each action value for display; equal for ``delta`` and ``absolute``."""
     found: list[tuple[float, str]] = []
     for feature in contract.actions:
         rate = '/s' if contract.mode_of(feature) == 'velocity' else ''
@@ -204,13 +263,12 @@ def _units(contract: Contract) -> list[tuple[float, str]]:
     return found
 
 
-def _views(episodes: Sequence[AnsweredEpisode]) -> tuple[tuple[int, int], ...]:
+def _views(episodes: Sequence[PredictedEpisode]) -> tuple[tuple[int, int], ...]:
     height = np.concatenate([episode.tool[:, 2] for episode in episodes])
     return ((0, 1),) if np.ptp(height) < _FLAT else ((0, 1), (0, 2))
 
 
-def _scene(contract: Contract, axes: Axes, view: tuple[int, int], episodes: Sequence[AnsweredEpisode]) -> None:
-    task = task_of(contract)
+def _scene(task: Task | None, axes: Axes, view: tuple[int, int], episodes: Sequence[PredictedEpisode]) -> None:
     if task is not None and view == (0, 1):
         task.draw(axes)
     paths = [episode.tool[:, view] for episode in episodes]
@@ -221,12 +279,12 @@ def _scene(contract: Contract, axes: Axes, view: tuple[int, int], episodes: Sequ
 
 
 def _expert_picture(
-    contract: Contract, episodes: Sequence[AnsweredEpisode], summary: ExpertSummary, labels: Labels
+    task: Task | None, episodes: Sequence[PredictedEpisode], summary: ExpertSummary, labels: Labels
 ) -> Figure:
     views, colour = _views(episodes), labels.colour(summary.number)
     figure = Figure(figsize=(3.6 * len(views), 3.8), layout='constrained')
     for axes, view in zip(np.atleast_1d(figure.subplots(1, len(views))), views):
-        _scene(contract, axes, view, episodes)
+        _scene(task, axes, view, episodes)
         recorded = [path[:, view] for path in summary.recorded]
         axes.add_collection(LineCollection(recorded, colors=colour, linewidths=1.2, alpha=0.5, zorder=2))
         for path in summary.predicted:
@@ -237,8 +295,38 @@ def _expert_picture(
     return figure
 
 
-def _map_picture(contract: Contract, episodes: Sequence[AnsweredEpisode], labels: Labels) -> Figure:
-    """Draw the likeliest expert by the gating over the tool's position and over the observations."""
+def view_picture(view: View, summary: ExpertSummary, chunk: np.ndarray, labels: Labels) -> str:
+    """Draw the paths of an expert over a camera image; return the source of an HTML image.
+
+    The recorded paths attributed to the expert are drawn in its colour. ``chunk``, the path of its mean chunk at the
+    time of the image, shape (point, 3) [m], is drawn white with a black border.
+    """
+    enlarged = -(-_CAMERA_WIDTH // view.image.shape[1])
+    image = Image.fromarray(view.image.repeat(enlarged, axis=0).repeat(enlarged, axis=1))
+    draw = ImageDraw.Draw(image)
+
+    def pixels(path: np.ndarray) -> np.ndarray:
+        return (view.pixels(path) + 0.5) * enlarged - 0.5
+
+    for path in summary.recorded:
+        draw_path(draw, pixels(path), labels.colour(summary.number), 1)
+    for colour, width in (('#000000', 5), ('#ffffff', 3)):
+        draw_path(draw, pixels(chunk), colour, width)
+    data = io.BytesIO()
+    image.save(data, format='PNG')
+    return pictures.data_url(data.getvalue(), 'image/png')
+
+
+def draw_path(draw: ImageDraw.ImageDraw, pixels: np.ndarray, colour: str, width: int) -> None:
+    """Draw a line through pixels of shape (point, 2), interrupted at values that are not finite."""
+    known = np.flatnonzero(np.isfinite(pixels).all(axis=-1))
+    for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
+        if len(run) > 1:
+            draw.line([*map(tuple, pixels[run].tolist())], fill=colour, width=width)
+
+
+def _map_picture(task: Task | None, episodes: Sequence[PredictedEpisode], labels: Labels) -> Figure:
+    """Draw the most probable expert of the gating over the tool position and over the observations."""
     gating = np.exp(np.concatenate([episode.log_gating for episode in episodes]))
     tool = np.concatenate([episode.tool for episode in episodes])
     observation = np.concatenate([episode.observation for episode in episodes])
@@ -255,7 +343,7 @@ def _map_picture(contract: Contract, episodes: Sequence[AnsweredEpisode], labels
     figure = Figure(figsize=(5.2 * len(panels), 5.6), layout='constrained')
     for axes, (points, horizontal, vertical, view) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels):
         if view is not None:
-            _scene(contract, axes, view, [])
+            _scene(task, axes, view, [])
         axes.scatter(*points.T, c=colours, s=2 + 14 * certainty, linewidths=0, alpha=0.7, zorder=3)
         axes.set(xlabel=horizontal, ylabel=vertical)
     return figure

@@ -1,4 +1,4 @@
-"""Films of a validation: a few episodes of each scenario, side by side."""
+"""Videos of a validation: some episodes of each scenario, side by side."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vdd_ros.validation.trial import Rollouts
 _CAMERA = 'angle'
 _WIDTH, _HEIGHT = 320, 240
 _COLUMNS = 3
-_SHADOW = 1024
-"""Size of the map of shadows: a larger one takes software renderers a multiple of the time."""
+SHADOW = 1024
+"""Size of the shadow map: a larger one slows down software renderers."""
 _EVERY = 2
-"""Policy periods from picture to picture."""
+"""Policy periods per image."""
 _LAST = 8
-"""Pictures for which the end of an episode is shown."""
+"""Number of images for which the end of an episode is shown."""
 _FRAME = 4
 _WON, _LOST = (47, 158, 91), (192, 57, 43)
 
@@ -31,28 +31,28 @@ def film_all(
     folder: Path,
     progress: Callable[[int, int], None],
 ) -> dict[str, Path]:
-    """Film the first policy of each scenario; return the files by scenario.
+    """Record the first policy of each scenario; return the files by scenario.
 
     Parameters
     ----------
     task
-        Whose scene is filmed.
+        The task that provides the scene.
     rollouts
-        By scenario, then by policy.
+        Rollouts by scenario, then by policy.
     folder
-        Where ``<scenario>.mp4`` goes.
+        Folder for ``<scenario>.mp4``.
     progress
-        Called with (films made, films).
+        Called with (videos done, videos).
 
     Raises
     ------
     SimulationError
-        There is no OpenGL context, or no encoder.
+        No OpenGL context or no video encoder is available.
 
     """
     films = {}
     simulation = task.simulation()
-    simulation.private_model().vis.quality.shadowsize = _SHADOW
+    simulation.private_model().vis.quality.shadowsize = SHADOW
     try:
         for done, (scenario, policies) in enumerate(rollouts.items()):
             progress(done, len(rollouts))
@@ -66,21 +66,21 @@ def film_all(
 
 
 def worth_seeing(rollouts: Rollouts, count: int) -> list[int]:
-    """Return episodes: up to half of them failures, then successes, every way once before any is shown again."""
+    """Select episodes: up to half of them failures, then successes, with all modes before a mode is repeated."""
     failures = np.flatnonzero(~rollouts.success).tolist()[: count // 2]
     seen: dict[int, int] = {}
     ranked = []
     for episode in np.flatnonzero(rollouts.success).tolist():
-        way = int(rollouts.way[episode])
-        ranked.append((seen.get(way, 0), episode))
-        seen[way] = seen.get(way, 0) + 1
+        mode = int(rollouts.mode[episode])
+        ranked.append((seen.get(mode, 0), episode))
+        seen[mode] = seen.get(mode, 0) + 1
     return failures + [episode for _, episode in sorted(ranked)][: count - len(failures)]
 
 
 def _film(path: Path, simulation: Simulation, rollouts: Rollouts, chosen: Sequence[int]) -> None:
     columns = min(_COLUMNS, len(chosen))
     rows = -(-len(chosen) // columns)
-    camera = _camera(simulation)
+    camera = camera_of(simulation)
     shown = [rollouts.states[episode][::_EVERY] for episode in chosen]
     page = np.empty((rows * _HEIGHT, columns * _WIDTH, 3), dtype=np.uint8)
     with Film(path, rate=1 / (_EVERY * rollouts.period)) as film:
@@ -92,17 +92,17 @@ def _film(path: Path, simulation: Simulation, rollouts: Rollouts, chosen: Sequen
                     simulation.pose(states[picture])
                     tile[:] = simulation.render(camera, _WIDTH, _HEIGHT)
                 if picture == len(states) - 1:
-                    _frame(tile, _WON if rollouts.success[episode] else _LOST)
+                    frame(tile, _WON if rollouts.success[episode] else _LOST)
             film.add(page)
 
 
-def _camera(simulation: Simulation) -> str | None:
-    """Return the camera to film with: `angle`, else the first of the model; None is MuJoCo's free camera."""
+def camera_of(simulation: Simulation) -> str | None:
+    """Return the camera named `angle`, otherwise the first of the model; None selects the free camera of MuJoCo."""
     names = [simulation.model.camera(index).name for index in range(simulation.model.ncam)]
     return _CAMERA if _CAMERA in names else next(iter(names), None)
 
 
-def _frame(picture: np.ndarray, colour: tuple[int, int, int]) -> None:
-    """Put a picture into a frame that tells how the episode ended."""
+def frame(picture: np.ndarray, colour: tuple[int, int, int]) -> None:
+    """Draw a frame around an image of shape (height, width, 3)."""
     picture[:_FRAME] = picture[-_FRAME:] = colour
     picture[:, :_FRAME] = picture[:, -_FRAME:] = colour

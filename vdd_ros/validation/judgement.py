@@ -1,20 +1,18 @@
-"""The verdict over a validation: figures computed from its episodes, held against thresholds."""
+"""The verdict of a validation: figures computed from its episodes, compared with thresholds."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vdd_ros.common.errors import GateError
 from vdd_ros.validation.metrics import Summary, summarise_outcomes
 from vdd_ros.validation.outcomes import outcomes_of
+from vdd_ros.validation.thresholds import Gate, Threshold
 
-if TYPE_CHECKING:
-    from vdd_ros.validation.gate import Gate, Threshold
-
-# What is asked: the name of the threshold, the figure, whether it must not be exceeded.
-_ASKED = (
+# Name of the threshold, figure, and whether the threshold is a maximum.
+_REQUIRED = (
     ('episodes', 'episodes', False),
     ('success', 'success', False),
     ('entropy', 'entropy', False),
@@ -27,32 +25,32 @@ _ASKED = (
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was asked."""
+    """The check of one figure."""
 
     scenario: str
-    """Where; empty for what belongs to none."""
+    """Scenario; empty for figures of the whole report."""
     figure: str
-    """What."""
+    """Name of the figure."""
     found: float | None
-    """What it is; None where it was not measured, and then the check fails."""
-    asked: float
-    """What it must reach."""
+    """Measured value; None if it was not measured, which fails the check."""
+    required: float
+    """The threshold."""
     at_most: bool
-    """Whether less is better."""
+    """Whether the threshold is a maximum."""
 
     @property
     def holds(self) -> bool:
-        """Whether it is reached."""
+        """Whether the check passes."""
         if self.found is None:
             return False
-        return self.found <= self.asked if self.at_most else self.found >= self.asked
+        return self.found <= self.required if self.at_most else self.found >= self.required
 
     @property
     def text(self) -> str:
-        """In words."""
+        """Description in one sentence."""
         where = f'{self.scenario}: ' if self.scenario else ''
         found = 'was not measured' if self.found is None else f'is {self.found:.4g}'
-        return f'{where}{self.figure} {found}, {"at most" if self.at_most else "at least"} {self.asked:g} is asked'
+        return f'{where}{self.figure} {found}, required: {"at most" if self.at_most else "at least"} {self.required:g}'
 
     def values(self) -> dict[str, Any]:
         """Return plain values."""
@@ -67,39 +65,39 @@ class Verdict:
 
     @property
     def passes(self) -> bool:
-        """Whether everything that was asked holds; where nothing was, nothing passes."""
+        """Whether all checks pass; without checks, the verdict is negative."""
         return bool(self.checks) and all(check.holds for check in self.checks)
 
     @property
     def text(self) -> str:
-        """In a line."""
+        """Description in one line."""
         failed = [check for check in self.checks if not check.holds]
         if failed:
             return '; '.join(check.text for check in failed)
-        return f'all {len(self.checks)} figures are as asked' if self.checks else 'nothing was asked'
+        return f'all {len(self.checks)} checks pass' if self.checks else 'no checks defined'
 
 
 def judge(report: Mapping[str, Any], gate: Gate) -> Verdict:
-    """Compute the verdict over the values of a report.
+    """Compute the verdict for a report.
 
     Raises
     ------
     GateError
-        The report lacks what a verdict needs.
+        The report lacks required values.
 
     """
     try:
         scenarios = {item['name']: item for item in report['scenarios']}
-        ways = len(report['way_names'])
+        modes = len(report['mode_names'])
         summaries = {
-            name: {who: summarise_outcomes(outcomes_of(values['outcomes']), ways) for who, values in of_policies(item)}
+            name: {who: summarise_outcomes(outcomes_of(values['outcomes']), modes) for who, values in of_policies(item)}
             for name, item in scenarios.items()
         }
         latency, period = report['latency_us'], float(report['subject']['period'])
-        # Reports of earlier versions have the answer alone.
+        # Reports of earlier versions only have the latency of a call.
         p99 = float(latency.get('student_plan', latency['student'])['p99']) * 1e-6
-        # A figure that the task does not have is not required.
-        absent = {'entropy'} if ways < 2 else set()
+        # Figures that the task does not have are not required.
+        absent = {'entropy'} if modes < 2 else set()
         absent |= set() if report['subject'].get('obstacles', True) else {'near_miss'}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise GateError(
@@ -113,29 +111,29 @@ def judge(report: Mapping[str, Any], gate: Gate) -> Verdict:
         if threshold is not None:
             checks += _checks(name, threshold, summaries.get(name, {}), absent)
     if gate.latency is not None:
-        checks.append(Check('', 'latency, of the policy period', p99 / period, gate.latency, at_most=True))
+        checks.append(Check('', 'latency / policy period', p99 / period, gate.latency, at_most=True))
     return Verdict(tuple(checks))
 
 
 def of_policies(scenario: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return who was tried in a scenario of a report, and what came of it."""
+    """Return the policies of a scenario in a report, with their results."""
     return [(who, scenario[who]) for who in ('student', 'teacher', 'recorded') if scenario.get(who) is not None]
 
 
 def _checks(name: str, threshold: Threshold, summaries: Mapping[str, Summary], absent: Collection[str]) -> list[Check]:
     student, teacher = summaries.get('student'), summaries.get('teacher')
     checks = []
-    for asked, figure, at_most in _ASKED:
-        value = getattr(threshold, asked)
-        if value is not None and asked not in absent:
+    for threshold_name, figure, at_most in _REQUIRED:
+        value = getattr(threshold, threshold_name)
+        if value is not None and threshold_name not in absent:
             found = None if student is None else _known(getattr(student, figure))
-            checks.append(Check(name, asked.replace('_', ' '), found, value, at_most))
+            checks.append(Check(name, threshold_name.replace('_', ' '), found, value, at_most))
     if threshold.success_low is not None:
         low = None if student is None else student.success_interval[0]
-        checks.append(Check(name, 'lower end of the interval of success', low, threshold.success_low, at_most=False))
+        checks.append(Check(name, 'lower end of the success interval', low, threshold.success_low, at_most=False))
     if threshold.behind_teacher is not None and student is not None and teacher is not None:
         behind = teacher.success - student.success
-        checks.append(Check(name, 'success behind the teacher', behind, threshold.behind_teacher, at_most=True))
+        checks.append(Check(name, 'success below the teacher', behind, threshold.behind_teacher, at_most=True))
     return checks
 
 

@@ -1,4 +1,4 @@
-"""What is kept of every episode of a validation: enough for all its figures, and small enough for a report."""
+"""Compact outcomes of validation episodes, which determine all metrics and are stored in the report."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ _DIGITS = 6
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Episodes side by side; every array has shape (episode,). NaN where something was not measured."""
+    """The outcomes of episodes; every array has shape (episode,). NaN for values that were not measured."""
 
     success: np.ndarray
-    """Whether it succeeded, bool."""
-    way: np.ndarray
-    """Index of the way that was taken, -1 where none was completed; int."""
+    """Whether the episode succeeded, bool."""
+    mode: np.ndarray
+    """Index of the mode, -1 if none was completed; int."""
     seconds: np.ndarray
-    """How long it lasted [s]."""
+    """Duration [s]."""
     path: np.ndarray
-    """Length of the tool point's path [m]."""
+    """Path length of the tool point [m]."""
     jerk: np.ndarray
-    """Root mean square of the tool point's jerk [m/s^3]: less is smoother."""
+    """Root mean square jerk of the tool point [m/s^3]."""
     clamped: np.ndarray
-    """Share of the policy periods whose command a limit changed."""
+    """Share of the policy periods in which a limit changed the command."""
     clearance: np.ndarray
-    """How near the arm, or what it held, came to an obstacle [m]; negative where they touched."""
+    """Minimum distance of the arm, or of the object it holds, to an obstacle [m]; negative for penetration."""
 
     def __len__(self) -> int:
         """Return the number of episodes."""
         return len(self.success)
 
     def values(self) -> dict[str, list[Any]]:
-        """Return plain values, which `outcomes_of` reads back to six digits."""
+        """Return plain values, rounded to six digits; `outcomes_of` reads them."""
         return {field.name: [_plain(value) for value in getattr(self, field.name)] for field in fields(self)}
 
 
 def outcomes_of(values: Mapping[str, Sequence[Any]]) -> Outcomes:
-    """Read outcomes back from plain values.
+    """Read outcomes from plain values.
 
     Raises
     ------
     GateError
-        A list is absent, holds what it should not, or is of another length than the first.
+        A list is missing, has invalid entries, or differs from the first list in length.
 
     """
-    kinds = {'success': bool, 'way': int}
+    kinds = {'success': bool, 'mode': int}
     arrays = {}
     for field in fields(Outcomes):
         try:
@@ -66,7 +66,7 @@ def outcomes_of(values: Mapping[str, Sequence[Any]]) -> Outcomes:
     lengths = {len(array) for array in arrays.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise GateError(
-            expected='lists of one length, and at least one episode',
+            expected='lists of equal length with at least one episode',
             found=f'lengths {sorted(lengths)}',
             remedy='validate again with this version',
         )
@@ -74,14 +74,14 @@ def outcomes_of(values: Mapping[str, Sequence[Any]]) -> Outcomes:
 
 
 def path_length(path: np.ndarray) -> float:
-    """Return the length [m] of a path of shape (stamp, 3) [m]."""
+    """Return the length of a path of shape (stamp, 3) [m]."""
     return float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
 
 
 def root_mean_square_jerk(path: np.ndarray, period: float) -> float:
-    """Return the root mean square jerk [m/s^3] of a path of shape (stamp, 3) [m] with a stamp each period [s].
+    """Return the root mean square jerk [m/s^3] of a path of shape (stamp, 3) [m], sampled every ``period`` [s].
 
-    NaN where there are fewer than four stamps.
+    NaN for fewer than four samples.
     """
     if len(path) < 4:
         return math.nan

@@ -1,4 +1,4 @@
-"""Rollouts over ROS: the simulated arm, the policy node and the validator as processes, as they are on a robot."""
+"""Rollouts over ROS: simulated arm, policy node and validator as separate processes, as on a robot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vdd_ros.sim.tasks import Task, load_task
 from vdd_ros.validation.trial import Rollouts
 
 _SETTLING = 0.2
-"""Real time between the reset of the arm and the activation of the policy node [s], which must know the new start."""
+"""Wall time between reset and activation of the policy node [s], which must receive the new start state."""
 
 
 def rollout_over_ros(
@@ -38,84 +38,103 @@ def rollout_over_ros(
     logs: Path,
     progress: Progress,
 ) -> Rollouts:
-    """Let a student drive the simulated arm through ROS: bridge, policy node and validator as processes.
+    """Roll out a student on the simulated arm over ROS: bridge, policy node and validator as processes.
 
     Parameters
     ----------
     student
         The artifact.
     task, disturbances
-        Where, and what is made worse there.
+        The task and its disturbances.
     episodes, seed
-        How many, and what draws chance. In real time equal seeds do not give equal episodes.
+        Number of episodes, and random seed. In real time equal seeds do not give equal episodes.
     deployment
-        The rules that commands are under.
+        The deployment parameters.
     real_time
-        False: lockstep, the simulation waits for the policy. True: everything by the wall clock, as on a robot:
-        commands leave at the rate of the deployment under all limits, plans are made beside them. On a computer that
-        is busy otherwise, results show that and not the policy.
+        False: lockstep, the simulation waits for the policy. True: wall-clock time as on a robot, with commands at
+        the control rate of the deployment under all limits, and asynchronous planning. Other load on the computer
+        affects the results.
     logs
         Folder for the output of the nodes.
     progress
-        Told how far it is.
+        Called with the progress.
 
     Returns
     -------
-    The rollouts, with all commands as they were received. Their paths are those of the tool point as commanded; what
-    only the inside of the simulation could tell is NaN.
+    The rollouts, with all received commands. The paths are those of the commanded tool point. Values that require the
+    internal state of the simulation are NaN.
 
     Raises
     ------
     ArtifactError
-        The student is absent or damaged.
+        The student is missing or damaged.
     InterfaceError
-        A node failed; the message says why.
+        A node failed; the message gives the reason.
 
     """
     began = time.perf_counter()
     contract = load_artifact(student, kind='student').manifest.contract
-    logs.mkdir(parents=True, exist_ok=True)
-    run = time.time_ns()
-    outcomes, commands = logs / f'outcomes_{run}.json', logs / f'commands_{run}.npz'
-    written = logs / 'contract.yaml'
-    written.write_text(json.dumps(contract.model_dump(mode='json')), encoding='utf-8')
-    bridge: dict[str, Value] = {'task': task, 'contract': str(written.absolute()), 'seed': seed}
-    bridge |= {'mode': 'realtime', 'clock': 'wall'} if real_time else {'mode': 'lockstep'}
-    if not disturbances.is_nominal:
-        file = logs / 'disturbances.yaml'
-        # JSON is YAML, and says no more of a number than was meant.
-        file.write_text(json.dumps(disturbances.model_dump(mode='json', exclude_defaults=True)), encoding='utf-8')
-        bridge['disturbances'] = str(file.absolute())
-    policy = {**deployment.parameters, 'artifact': str(Path(student).absolute()), 'seed': seed}
-    if real_time:
-        record = str((logs / 'overrides.jsonl').absolute())
-        answered = {'override_name': 'validation', 'override_reason': 'the arm is simulated', 'override_record': record}
-        policy |= {'use_sim_time': False, **answered}
-    else:
-        policy |= {'use_sim_time': True, 'control_rate': 0.0}
-    settings: dict[str, Value] = {
-        'contract': str(written),
-        'episodes': episodes,
-        'output': str(outcomes),
-        'commands': str(commands),
-        'settling': _SETTLING if real_time else 0.0,
-    }
+    run = _Run(logs, contract, real_time=real_time)
+    settings: dict[str, Value] = {'episodes': episodes, 'settling': _SETTLING if real_time else 0.0}
 
     def listen(line: str) -> None:
         if (match := re.search(r'rollouts: done=(\d+) of=\d+ successes=(\d+)', line)) is not None:
             progress('ros', float(match[1]), episodes, {'successes': float(match[2])})
 
     with NodeGraph(logs) as graph:
-        graph.start('mujoco_bridge', bridge)
-        graph.start('policy_node', policy)
-        graph.start('validator', settings, listen=listen)
+        graph.start('mujoco_bridge', {**run.bridge(disturbances, deployment), 'task': task, 'seed': seed})
+        graph.start('policy_node', {**run.policy(deployment), 'artifact': str(Path(student).absolute()), 'seed': seed})
+        graph.start('validator', {**run.validator(), **settings}, listen=listen)
         graph.wait('validator')
-    found = json.loads(outcomes.read_text(encoding='utf-8'))
     period = deployment.control_period(contract, simulated=False) if real_time else contract.period
-    with np.load(commands) as arrays:
-        sent = tuple(arrays[f'sent_{number}'] for number in range(episodes))
-        positions = tuple(arrays[f'position_{number}'] for number in range(episodes))
-    return _rollouts(load_task(task), contract, found, sent, positions, period, time.perf_counter() - began)
+    return run.rollouts(load_task(task), period, time.perf_counter() - began)
+
+
+class _Run:
+    """One run in a log folder: the parameters of its nodes, its files, and its results."""
+
+    def __init__(self, logs: Path, contract: Contract, *, real_time: bool) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        number = time.time_ns()
+        self._logs, self._contract, self._real_time = logs, contract, real_time
+        self._outcomes, self._commands = logs / f'outcomes_{number}.json', logs / f'commands_{number}.npz'
+        self._contract_file = self._written('contract.yaml', contract.model_dump(mode='json'))
+
+    def bridge(self, disturbances: Disturbances, deployment: Deployment) -> dict[str, Value]:
+        """Return the parameters of the simulated arm, without task and seed."""
+        values: dict[str, Value] = {'contract': self._contract_file, 'time_limit': 1 / deployment.speed}
+        values |= {'mode': 'realtime', 'clock': 'wall'} if self._real_time else {'mode': 'lockstep'}
+        if not disturbances.is_nominal:
+            changed = disturbances.model_dump(mode='json', exclude_defaults=True)
+            values['disturbances'] = self._written('disturbances.yaml', changed)
+        return values
+
+    def policy(self, deployment: Deployment) -> dict[str, Value]:
+        """Return the parameters of the policy node, without artifact and seed."""
+        if not self._real_time:
+            return {**deployment.parameters, 'use_sim_time': True, 'control_rate': 0.0}
+        record = str((self._logs / 'overrides.jsonl').absolute())
+        override = {'override_name': 'validation', 'override_reason': 'the arm is simulated', 'override_record': record}
+        return {**deployment.parameters, 'use_sim_time': False, **override}
+
+    def validator(self) -> dict[str, Value]:
+        """Return the files that the validator reads and writes."""
+        return {'contract': self._contract_file, 'output': str(self._outcomes), 'commands': str(self._commands)}
+
+    def rollouts(self, task: Task, period: int, seconds: float) -> Rollouts:
+        """Read the results of the validator; commands were sent every ``period`` [ns]."""
+        found = json.loads(self._outcomes.read_text(encoding='utf-8'))
+        with np.load(self._commands) as arrays:
+            count = range(len(found['episodes']))
+            sent = tuple(arrays[f'sent_{number}'] for number in count)
+            positions = tuple(arrays[f'position_{number}'] for number in count)
+        return _rollouts(task, self._contract, found, sent, positions, period, seconds)
+
+    def _written(self, name: str, values: Any) -> str:
+        """Write a parameter file; return its absolute path. JSON is valid YAML and keeps the precision of numbers."""
+        file = self._logs / name
+        file.write_text(json.dumps(values), encoding='utf-8')
+        return str(file.absolute())
 
 
 def _rollouts(
@@ -127,22 +146,23 @@ def _rollouts(
     period: int,
     seconds: float,
 ) -> Rollouts:
-    """Put together what the validator wrote; commands left every ``period`` [ns]."""
+    """Convert the record of the validator to rollouts; commands were sent every ``period`` [ns]."""
     episodes, kinematics = found['episodes'], Kinematics.from_contract(contract)
     count, stride = len(episodes), max(1, round(contract.period / period))
-    ways = [task.way_names.index(each['way']) if each['way'] else -1 for each in episodes]
-    paths = tuple(kinematics.tool_position(rows[::stride]) for rows in positions)
+    modes = [task.mode_names.index(each['mode']) if each['mode'] else -1 for each in episodes]
+    arm = len(contract.robot.joints)
+    paths = tuple(kinematics.tool_position(rows[::stride, :arm]) for rows in positions)
     counted = {kind: found['policy'].get(f'clamped_{kind}', '').split() for kind in KINDS}
     return Rollouts(
         success=np.array([each['outcome'] == 'success' for each in episodes]),
-        way=np.array(ways),
+        mode=np.array(modes),
         steps=np.array([each['steps'] for each in episodes]),
         clamped=np.full(count, np.nan),
         clearance=np.full(count, np.nan),
         paths=paths,
         states=(),
         experts=tuple(np.full(max(len(path) - 1, 0), -1) for path in paths),
-        way_names=task.way_names,
+        mode_names=task.mode_names,
         period=contract.period / NANOSECONDS,
         seconds=seconds,
         causes=tuple(_cause(task, each) for each in episodes),
@@ -153,7 +173,7 @@ def _rollouts(
 
 
 def _cause(task: Task, episode: Mapping[str, Any]) -> str:
-    """Return why an episode failed, as it is called in process, too; empty for one that succeeded."""
+    """Return the cause of a failure, named as for rollouts in process; empty for a success."""
     if episode['outcome'] == 'success':
         return ''
     reason = episode.get('reason', '')

@@ -1,4 +1,4 @@
-"""The pictures of the report: the ways taken, how often, how learning went, how fast the answers come."""
+"""The figures of the report: paths, mode frequencies, learning curves, latency."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _FAILED, _MUTED = '#c0392b', '#8c99a6'
 _DRAWN = 240
 
 
-def ways_picture(task: Task, rollouts: Mapping[str, Rollouts], labels: Labels = Labels()) -> Figure:
-    """Draw the paths of some rollouts over the task, side by side, in the colour of the expert that acted."""
+def paths_picture(task: Task, rollouts: Mapping[str, Rollouts], labels: Labels = Labels()) -> Figure:
+    """Draw the paths of rollouts over the task, one panel for each entry of ``rollouts``, coloured by acting expert."""
     figure = Figure(figsize=(4.6 * len(rollouts), 6.2), layout='constrained')
     panels = figure.subplots(1, len(rollouts), squeeze=False, sharey=True)[0]
     for axes, (name, item) in zip(panels, rollouts.items()):
@@ -41,34 +41,34 @@ def ways_picture(task: Task, rollouts: Mapping[str, Rollouts], labels: Labels = 
         axes.autoscale_view()
         ends = np.array([path[-1, :2] for path, won in zip(item.paths[:_DRAWN], item.success[:_DRAWN]) if not won])
         if len(ends):
-            axes.scatter(*ends.T, marker='x', color=_FAILED, s=36, zorder=5, label='failed here')
+            axes.scatter(*ends.T, marker='x', color=_FAILED, s=36, zorder=5, label='failure')
             axes.legend(loc='lower right', frameon=False)
-        note = f'\ncoloured by its {len(experts)} experts' if many else '\n'
+        note = f'\ncoloured by expert ({len(experts)})' if many else '\n'
         axes.set_title(f'{name}: {item.success.mean():.1%} of {len(item)} succeed{note}', fontsize=11)
     return figure
 
 
 def frequency_picture(rollouts: Mapping[str, Rollouts]) -> Figure:
-    """Draw how often each way was taken by the rollouts that succeeded."""
+    """Draw the frequency of each mode among successful rollouts."""
     figure = Figure(figsize=(12.4, 3.4), layout='constrained')
     axes = figure.subplots()
     width = 0.8 / len(rollouts)
     for number, (name, item) in enumerate(reversed(rollouts.items())):
-        names = item.way_names
-        taken = item.way[item.success & (item.way >= 0)]
+        names = item.mode_names
+        taken = item.mode[item.success & (item.mode >= 0)]
         share = np.bincount(taken, minlength=len(names)) / max(len(taken), 1)
         places = np.arange(len(names)) + (number - (len(rollouts) - 1) / 2) * width
         axes.bar(places, share, width, color=_colour(name), label=name)
-    axes.axhline(1 / len(names), color=_MUTED, linestyle='--', linewidth=1, label='all alike')
+    axes.axhline(1 / len(names), color=_MUTED, linestyle='--', linewidth=1, label='uniform')
     axes.set_xticks(range(len(names)), names, rotation=60, ha='right', fontsize=8)
-    axes.set_ylabel('share of the successes')
+    axes.set_ylabel('share of successes')
     axes.legend(frameon=False, ncols=len(rollouts) + 1, loc='lower right', bbox_to_anchor=(1, 1))
     _tidy(axes)
     return figure
 
 
 def learning_picture(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """Draw how the metrics of teacher and student went while they learned."""
+    """Draw the learning curves of teacher and student."""
     wanted = [('teacher', 'loss'), ('student', 'log_likelihood'), ('student', 'gating_entropy')]
     curves = [(who, name, histories[who]) for who, name in wanted if name in histories.get(who, {})]
     figure = Figure(figsize=(12.4, 3.2), layout='constrained')
@@ -80,7 +80,7 @@ def learning_picture(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> 
 
 
 def latency_picture(latency: Mapping[str, Latency]) -> Figure:
-    """Draw the time for one answer, on a logarithmic scale: bars to the median, whiskers to the 99th percentile."""
+    """Draw latencies on a logarithmic scale: bars to the median, whiskers to the 99th percentile."""
     figure = Figure(figsize=(12.4, 2.2), layout='constrained')
     axes = figure.subplots()
     for place, (name, item) in enumerate(reversed(latency.items())):
@@ -89,13 +89,13 @@ def latency_picture(latency: Mapping[str, Latency]) -> Figure:
         axes.text(item.p99 * 1.08, place, f'{item.p50:.0f} us, p99 {item.p99:.0f} us', va='center', fontsize=9)
     axes.set_yticks(range(len(latency)), [name.replace('_', ', ', 1).replace('_', ' ') for name in reversed(latency)])
     longest = max(item.p99 for item in latency.values())
-    axes.set(xscale='log', xlabel='one answer on one thread [us]', xlim=(5, 4 * longest))
+    axes.set(xscale='log', xlabel='one call on one thread [us]', xlim=(5, 4 * longest))
     _tidy(axes)
     return figure
 
 
 def drawn(figure: Figure, *, vector: bool = True) -> bytes:
-    """Return a figure as SVG, or as PNG: lines in their thousands are better not as vectors."""
+    """Return a figure as SVG if ``vector`` is true, otherwise as PNG, which is smaller for thousands of lines."""
     data = io.BytesIO()
     figure.savefig(data, format='svg' if vector else 'png', dpi=110, bbox_inches='tight')
     return data.getvalue()
@@ -107,7 +107,7 @@ def embedded(figure: Figure) -> str:
 
 
 def data_url(data: bytes, kind: str) -> str:
-    """Return data of a MIME type as a URL that holds them."""
+    """Return data of a MIME type as a data URL."""
     return f'data:{kind};base64,{base64.b64encode(data).decode()}'
 
 

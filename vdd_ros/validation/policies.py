@@ -1,4 +1,4 @@
-"""What acts in rollouts: students, planners and recordings, each asked about the windows of many arms at once."""
+"""Policies for rollouts: students, planners and recordings, each called once for the windows of many arms."""
 
 from __future__ import annotations
 
@@ -11,105 +11,106 @@ import numpy as np
 
 from vdd_ros.contract.contract import Contract
 from vdd_ros.control.deployment import Deployment
-from vdd_ros.control.planner import Question
+from vdd_ros.control.planner import PolicyRequest
 from vdd_ros.data.decode.decode import action_values, observation_values
 from vdd_ros.policy.artifact import Calibration
 from vdd_ros.policy.chunk import Plan
 from vdd_ros.policy.experts import Experts
 from vdd_ros.policy.function import OneExpert
 from vdd_ros.policy.labels import Labels
+from vdd_ros.policy.observation import AnyObservation, joined
 from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.policy.routing import Mixture
 from vdd_ros.robot.kinematics import Kinematics
 
 
 class Planner(Protocol):
-    """A policy that draws its chunks by itself: a teacher, or whatever is compared with it."""
+    """A policy that samples chunks itself: a teacher or a baseline."""
 
-    def plan(self, observation: np.ndarray, generator: np.random.Generator) -> Plan:
-        """Plan from windows of shape (batch, observation_horizon, observation); all chance is ``generator``'s."""
+    def plan(self, observation: AnyObservation, generator: np.random.Generator) -> Plan:
+        """Plan from windows of shape (batch, observation_horizon, observation), with randomness from ``generator``."""
         ...
 
 
 PlannerFactory = Callable[[], Planner]
-"""Makes a policy in the process that will use it; must be picklable for more than one process."""
+"""Creates a policy in the process that uses it; must be picklable for more than one process."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A policy that does what a recording says, whatever it sees."""
+    """A policy that repeats recorded actions, regardless of the observation."""
 
     first: tuple[np.ndarray, ...]
-    """What was observed at first in each recorded episode, shape (observation,)."""
+    """First observation of each recorded episode, shape (observation,)."""
     action: tuple[np.ndarray, ...]
-    """What was done in it, shape (time, action); when it is over the arm stays."""
+    """Recorded actions, shape (time, action); after the last action the arm stays at rest."""
 
 
-class Answer(NamedTuple):
-    """What the loop of one arm is sent."""
+class PolicyOutput(NamedTuple):
+    """The result returned to the control loop of one arm."""
 
     mixture: Mixture
     expert: int | None
-    """Who acts, if that is known already; None leaves it to the loop."""
+    """The acting expert, if the policy selects it; None if the control loop selects it."""
 
 
 @dataclass
 class _Row:
-    """A student's answer to one of many windows, and what it says beside."""
+    """The output of a student for one of many windows, with OOD signals."""
 
     log_gating: np.ndarray
     mean: np.ndarray
     covariance_parameters: np.ndarray
     signals: dict[str, float]
     likelihood: float = math.nan
-    """Of what was done then: told with the next question."""
+    """Likelihood of the previous executed action; reported with the next request."""
 
 
-class Asked:
-    """A policy as the loops of many arms ask it; to each loop it is the student that it needs."""
+class BatchedPolicy:
+    """Calls a policy for the control loops of many arms; each loop uses it as its student."""
 
     calibration: object = None
-    """What is usual for a student, if it is one and knows."""
+    """Calibration of the OOD signals, if the policy is a calibrated student."""
     expert_count: int | None = None
-    """How many experts rules may name, if it is a student."""
+    """Number of experts, if the policy is a student."""
     labels: Labels = Labels()
-    """Names of the experts, if it is a student."""
+    """Names of the experts, if the policy is a student."""
 
     def __init__(self, policy: object, contract: Contract, kinematics: Kinematics) -> None:
-        """Ask a policy."""
+        """Wrap a policy."""
         self.policy = policy
         self._contract = contract
         self._kinematics = kinematics
 
     def of(
         self,
-        questions: Sequence[Question],
+        requests: Sequence[PolicyRequest],
         episodes: Sequence[int],
         commanded: Sequence[np.ndarray],
         step: int,
         generator: np.random.Generator,
-    ) -> list[Answer]:
-        """Answer what some loops ask.
+    ) -> list[PolicyOutput]:
+        """Return the results for the requests of some loops.
 
         Parameters
         ----------
-        questions
-            What each loop asks.
+        requests
+            One request from each loop.
         episodes
-            The numbers of their episodes.
+            Episode number of each loop.
         commanded
-            The newest command in each, shape (joint,) [rad].
+            The last command of each loop, shape (joint,) [rad].
         step
             Policy periods since the start.
         generator
-            Draws what the loops do not draw themselves.
+            Random numbers for everything that the loops do not draw themselves.
 
         """
-        plan = self.policy.plan(_windows(questions), generator)
-        return [Answer(OneExpert.of(action), int(expert)) for action, expert in zip(plan.action, plan.expert)]
+        plan = self.policy.plan(_windows(requests), generator)
+        return [PolicyOutput(OneExpert.of(action), int(expert)) for action, expert in zip(plan.action, plan.expert)]
 
     def deployed(self, deployment: Deployment) -> Deployment:
-        """Return what of a deployment goes with the policy: rules on experts and on their spread are for students."""
+        """Return the deployment parameters for this policy: expert rules and action noise apply to students only."""
         rules = {
             'rules': '',
             'rule_parameters': {},
@@ -122,20 +123,20 @@ class Asked:
         )
 
     def distance_at_start(self, episode: int, position: np.ndarray) -> float:
-        """Return how far what is seen at rest at a position, shape (joint,), is from a recorded episode's start."""
+        """Return the distance of the observation at rest at ``position``, shape (joint,), from a recorded start."""
         seen = observation_values(self._contract, position, position, self._kinematics)
         return float(np.linalg.norm(seen - self.policy.first[episode]))
 
 
-class _AskedStudent(Asked):
+class _BatchedStudent(BatchedPolicy):
     @property
     def calibration(self) -> Calibration | None:
-        """What is usual for the student."""
+        """Calibration of the OOD signals."""
         return self.policy.calibration
 
     @property
     def expert_count(self) -> int:
-        """How many experts the student has."""
+        """Number of experts."""
         return self.policy.expert_count
 
     @property
@@ -144,24 +145,24 @@ class _AskedStudent(Asked):
         return self.policy.labels
 
     def deployed(self, deployment: Deployment) -> Deployment:
-        """Return all of it."""
+        """Return the deployment parameters unchanged."""
         return deployment
 
     def of(
         self,
-        questions: Sequence[Question],
+        requests: Sequence[PolicyRequest],
         episodes: Sequence[int],
         commanded: Sequence[np.ndarray],
         step: int,
         generator: np.random.Generator,
-    ) -> list[Answer]:
-        policy, windows = self.policy, _windows(questions)
-        self._judge(questions)
+    ) -> list[PolicyOutput]:
+        policy, windows = self.policy, _windows(requests)
+        self._judge(requests)
         experts = policy.experts(windows)
-        signals = policy.signals_of_each(windows, experts)
+        signals = policy.signals_of_each(windows, experts, [each.at_full_speed for each in requests])
         arrays = experts.log_gating, experts.mean, experts.covariance_parameters
         return [
-            Answer(
+            PolicyOutput(
                 _Row(
                     *(array[row : row + 1] for array in arrays),
                     {name: float(values[row]) for name, values in signals.items()},
@@ -171,9 +172,9 @@ class _AskedStudent(Asked):
             for row in range(len(windows))
         ]
 
-    def _judge(self, questions: Sequence[Question]) -> None:
-        """Tell of all answers before how likely what was done then was."""
-        judged = [each for each in questions if each.before is not None]
+    def _judge(self, requests: Sequence[PolicyRequest]) -> None:
+        """Set the likelihood of the executed actions on all previous outputs."""
+        judged = [each for each in requests if each.before is not None]
         if not judged:
             return
         names = ('log_gating', 'mean', 'covariance_parameters')
@@ -183,32 +184,34 @@ class _AskedStudent(Asked):
             each.before.likelihood = likelihood
 
     def deviation(self, experts: Experts, expert: int, generator: np.random.Generator) -> np.ndarray:
-        """Draw what an expert deviates by, shape (prediction_horizon, action)."""
+        """Sample the action noise of an expert, shape (prediction_horizon, action)."""
         return self.policy.deviation(experts, expert, generator)
 
     def coherence(self, experts: _Row, actions: np.ndarray) -> np.ndarray:
-        """Return the log-likelihood of what is left of a chunk under every expert, shape (expert,) [nat]."""
+        """Return the log-likelihood of the remaining chunk under every expert, shape (expert,) [nat]."""
         return self.policy.coherence(experts, actions)
 
-    def signals(self, observation: np.ndarray, experts: _Row) -> dict[str, float]:
-        """Tell how much the student is at home in a window."""
+    def signals(
+        self, observation: AnyObservation, experts: _Row, at_full_speed: np.ndarray | None = None
+    ) -> dict[str, float]:
+        """Return the OOD signals of a window."""
         return dict(experts.signals)
 
     def likelihood(self, experts: _Row, done: np.ndarray) -> float:
-        """Return how likely what was done is to the student."""
+        """Return the likelihood of executed actions under the student."""
         return experts.likelihood
 
 
-class _AskedRecording(Asked):
+class _BatchedRecording(BatchedPolicy):
     def of(
         self,
-        questions: Sequence[Question],
+        requests: Sequence[PolicyRequest],
         episodes: Sequence[int],
         commanded: Sequence[np.ndarray],
         step: int,
         generator: np.random.Generator,
-    ) -> list[Answer]:
-        return [Answer(self._done(episode, here, step), -1) for episode, here in zip(episodes, commanded)]
+    ) -> list[PolicyOutput]:
+        return [PolicyOutput(self._done(episode, here, step), -1) for episode, here in zip(episodes, commanded)]
 
     def _done(self, episode: int, here: np.ndarray, step: int) -> Mixture:
         contract, horizon = self._contract, self._contract.prediction_horizon
@@ -220,13 +223,16 @@ class _AskedRecording(Asked):
         return OneExpert.of(action)
 
 
-def asked(policy: object, contract: Contract, kinematics: Kinematics) -> Asked:
-    """Return a policy as it is asked: a `DistilledPolicy`, a `Recorded`, or a `Planner`."""
+def batched(policy: object, contract: Contract, kinematics: Kinematics) -> BatchedPolicy:
+    """Return a `BatchedPolicy` that evaluates a policy for many simulated arms with one call.
+
+    ``policy`` is a `DistilledPolicy`, a `Recorded`, or a `Planner`.
+    """
     if isinstance(policy, DistilledPolicy):
-        return _AskedStudent(policy, contract, kinematics)
-    kind = _AskedRecording if isinstance(policy, Recorded) else Asked
+        return _BatchedStudent(policy, contract, kinematics)
+    kind = _BatchedRecording if isinstance(policy, Recorded) else BatchedPolicy
     return kind(policy, contract, kinematics)
 
 
-def _windows(questions: Sequence[Question]) -> np.ndarray:
-    return np.concatenate([each.window for each in questions])
+def _windows(requests: Sequence[PolicyRequest]) -> AnyObservation:
+    return joined([each.window for each in requests])

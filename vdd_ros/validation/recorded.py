@@ -1,4 +1,4 @@
-"""What a student answers to the observations of recorded demonstrations, tick by tick."""
+"""Predictions of a student for the observations of recorded demonstrations, at every tick."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vdd_ros.contract.contract import Contract, Feature
 from vdd_ros.data.convert import convert
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.episode import Episode
-from vdd_ros.data.windows import windows_of
+from vdd_ros.data.windows import observed, windows_of
 from vdd_ros.policy.experts import Experts
 from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.robot.kinematics import Kinematics
@@ -23,26 +23,28 @@ _JOINTS = 'measured joints of the arm'
 
 
 @dataclass(frozen=True)
-class AnsweredEpisode:
-    """One demonstration, and the student's answer at each of its ticks."""
+class PredictedEpisode:
+    """One demonstration with the predictions of the student at each tick."""
 
     bag: str
     index: int
-    """Its number in the bag, from 0."""
+    """Index in the bag, from 0."""
     labels: Mapping[str, str]
-    """What the recording says of it."""
+    """Recorded labels."""
+    stamps: np.ndarray
+    """Stamps of the ticks, shape (time,) [ns]."""
     observation: np.ndarray
-    """Shape (time, observation)."""
+    """Observations, shape (time, observation)."""
     joints: np.ndarray
-    """As measured, shape (time, joint) [rad]."""
+    """Measured positions, shape (time, joint) [rad]."""
     tool: np.ndarray
-    """Tool position as measured, shape (time, 3) [m]."""
+    """Measured tool position, shape (time, 3) [m]."""
     log_gating: np.ndarray
-    """Shape (time, expert)."""
+    """Log-probabilities of the experts, shape (time, expert)."""
     responsibility: np.ndarray
-    """``q(z|s,a)`` of the recorded chunk, shape (time, expert); the recorded expert of a tick is the largest."""
+    """``q(z|s,a)`` of the recorded chunk, shape (time, expert). The recorded expert of a tick has the largest value."""
     mean: np.ndarray
-    """Shape (time, expert, prediction_horizon, action), in the units of the contract."""
+    """Mean chunks, shape (time, expert, prediction_horizon, action), in the units of the contract."""
     deviation: np.ndarray
     """Standard deviation of the first action of the recorded expert, shape (time, action), in the same units."""
 
@@ -51,17 +53,17 @@ class AnsweredEpisode:
         return len(self.observation)
 
 
-def answered_episodes(
+def predicted_episodes(
     policy: DistilledPolicy, bags: Sequence[str | Path], kinematics: Kinematics, progress: Progress
-) -> list[AnsweredEpisode]:
-    """Read the demonstrations of bags by the contract of a student, and query it at every tick.
+) -> list[PredictedEpisode]:
+    """Read the demonstrations of bags with the contract of a student, and evaluate the student at every tick.
 
-    Failed demonstrations are left out, as they are in learning.
+    Failed demonstrations are left out, as in training.
 
     Raises
     ------
     BagError
-        A bag cannot be read, or holds no demonstration.
+        A bag cannot be read, or has no demonstration.
 
     """
     contract = policy.contract
@@ -74,25 +76,27 @@ def answered_episodes(
                 continue
             rows = np.asarray(episode.observation[:])
             plain = replace(episode, observation=rows[:, :size])
-            found.append(_answered(policy, plain, rows[:, size:], kinematics))
+            found.append(_predicted_episode(policy, plain, rows[:, size:], kinematics))
             progress('query', number, len(bags), {'demonstrations': len(found)})
     progress('query', len(bags), len(bags), {'demonstrations': len(found)})
     return found
 
 
 def _with_joints(contract: Contract) -> Contract:
-    """Return a contract that observes the measured joints besides; the ticks are the same."""
+    """Return a contract that also observes the measured joints; the ticks are the same."""
     joints = Feature(name=_JOINTS, source='measured', space='joint')
     return contract.model_copy(update={'observation': (*contract.observation, joints)})
 
 
-def _answered(policy: DistilledPolicy, episode: Episode, joints: np.ndarray, kinematics: Kinematics) -> AnsweredEpisode:
+def _predicted_episode(
+    policy: DistilledPolicy, episode: Episode, joints: np.ndarray, kinematics: Kinematics
+) -> PredictedEpisode:
     windows = windows_of([episode], policy.contract)
     gating, mean, responsibility, deviation = [], [], [], []
     width = policy.contract.action_size
     for begin in range(0, len(windows.action), _BATCH):
         part = slice(begin, begin + _BATCH)
-        experts = policy.experts(np.asarray(windows.observation[part]))
+        experts = policy.experts(observed(windows, part, policy.contract))
         posterior = experts.log_gating + policy.coherence_of_each(experts, windows.action[part])
         posterior = np.exp(posterior - posterior.max(axis=-1, keepdims=True))
         responsibility.append(posterior / posterior.sum(axis=-1, keepdims=True))
@@ -106,10 +110,11 @@ def _answered(policy: DistilledPolicy, episode: Episode, joints: np.ndarray, kin
         )
         covariance = policy.covariance(own)[:, 0, :width, :width]
         deviation.append(np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1)))
-    return AnsweredEpisode(
+    return PredictedEpisode(
         episode.bag,
         episode.index,
         dict(episode.labels),
+        episode.stamps,
         np.asarray(episode.observation),
         joints,
         kinematics.tool_position(joints),

@@ -1,4 +1,4 @@
-"""An episode of a bag as a player needs it: its commands, and its messages as they were recorded."""
+"""An episode of a bag for replay: its commands, and its messages as recorded."""
 
 from __future__ import annotations
 
@@ -9,40 +9,61 @@ import numpy as np
 
 from vdd_ros.common.errors import BagError
 from vdd_ros.contract.contract import Contract
+from vdd_ros.contract.features import TopicFeature
 from vdd_ros.control.playback import Track
 from vdd_ros.data.bag.bag import Bag
 from vdd_ros.data.bag.bag_recording import RecordingReader, find_topic
 from vdd_ros.data.bag.recovery import settle
 from vdd_ros.data.decode.conversion_report import ConversionReport
-from vdd_ros.data.recording import Recording
+from vdd_ros.data.decode.sources import measured_stream
+from vdd_ros.data.recording import Recording, Stream
 from vdd_ros.data.spans import Span, spans_of
 
 
 @dataclass(frozen=True)
-class Said:
-    """A message of the episode, as it was recorded."""
+class RecordedMessage:
+    """A recorded message of the episode."""
 
     received: int
-    """When the bag got it [ns]."""
+    """Reception time [ns]."""
     topic: str
-    """By the contract's name."""
+    """Topic name in the contract."""
     data: bytes
-    """Serialised."""
+    """The serialised message."""
 
 
 @dataclass(frozen=True)
 class RecordedEpisode:
-    """One episode."""
+    """One recorded episode."""
 
     span: Span
-    track: Track
-    """Its commands, from 0 on."""
+    commanded: Stream
+    """Commands of the episode for all joints of the contract."""
     begin: int
-    """When the first of them was received [ns]: 0 of the track, in the time of `said`."""
+    """Reception time of the first command [ns]: time 0 of the track."""
     recording: Recording
-    """All of the bag, decoded."""
-    said: tuple[Said, ...]
-    """Its messages of the wanted topics, in the order of their reception."""
+    """The complete decoded bag."""
+    messages: tuple[RecordedMessage, ...]
+    """Messages of the requested topics, in the order of reception."""
+
+    @property
+    def track(self) -> Track:
+        """Commands of the episode, with times from 0."""
+        return Track(self.commanded.stamps - self.commanded.stamps[0], self.commanded.values)
+
+
+def driven(contract: Contract) -> Contract:
+    """Return a contract without the actions whose recorded messages are replayed unchanged.
+
+    These are actions without a controller, and actions of controllers whose joints are not measured and therefore
+    cannot be checked.
+    """
+    kept = []
+    for feature in contract.further_actions:
+        controller = contract.controller_of(feature) if isinstance(feature, TopicFeature) else None
+        if not isinstance(feature, TopicFeature) or (controller is not None and controller.measured):
+            kept.append(feature)
+    return contract.model_copy(update={'further_actions': tuple(kept)})
 
 
 def read_episode(
@@ -55,18 +76,18 @@ def read_episode(
     path
         The bag.
     contract
-        What it holds.
+        The contract of the bag. The joints of all its controllers are measured (see `driven`).
     number
-        Of the episode, from 0; -1 is the last.
+        Index of the episode, from 0; -1 is the last.
     topics
-        Whose messages are wanted as they were recorded, by the contract's names.
+        Topics whose recorded messages are returned, by contract name.
     before
-        How far before the episode such messages are wanted, too [ns].
+        Time before the episode from which messages are included [ns].
 
     Raises
     ------
     BagError
-        There is no such bag or episode, or it has no commands.
+        There is no such bag or episode, or the episode has no commands.
 
     """
     settle(path)
@@ -91,30 +112,62 @@ def read_episode(
         raise BagError(
             expected=f'episode {number} in {path}',
             found=f'{len(spans)} episodes',
-            remedy='choose another; the first is 0',
+            remedy='choose another number, from 0',
         )
     span = spans[number]
-    # A command that is stamped as a state is the answer to it: it was said after the state.
-    said = [item for item in kept if span.start - before <= item[0] <= span.end]
-    said.sort(key=lambda item: (item[0], item[1] == contract.topics.commands))
-    track, begin = _track(recording, contract, span, path)
-    return RecordedEpisode(span, track, begin, recording, tuple(Said(*item) for item in said))
+    # A command with the stamp of a state is the response to it, so it comes after the state.
+    messages = [item for item in kept if span.start - before <= item[0] <= span.end]
+    commands = {each.topic for each in contract.controllers}
+    messages.sort(key=lambda item: (item[0], item[1] in commands))
+    commanded, begin = _commanded(recording, contract, span, path)
+    return RecordedEpisode(span, commanded, begin, recording, tuple(RecordedMessage(*item) for item in messages))
 
 
-def _track(recording: Recording, contract: Contract, span: Span, path: str) -> tuple[Track, int]:
+def _commanded(recording: Recording, contract: Contract, span: Span, path: str) -> tuple[Stream, int]:
     if contract.commanded.quantity != 'position':
         raise BagError(
-            expected=f'commands of positions in {path}',
+            expected=f'position commands in {path}',
             found=f'commands of {contract.commanded.quantity}',
-            remedy='a player needs positions; let the contract say `commanded: {source: measured}`',
+            remedy='replay needs positions: set `commanded: {source: measured}` in the contract',
         )
     stream = recording.commanded
     inside = slice(*np.searchsorted(stream.stamps, [span.start, span.end]))
-    stamps, index = np.unique(stream.stamps[inside], return_index=True)
-    if len(stamps) < 2:
+    of_the_arm, first = np.unique(stream.stamps[inside], return_index=True)
+    if len(of_the_arm) < 2:
         raise BagError(
             expected=f'commands in the episode at {span.start / 1e9:.3f} s of {path}',
-            found=f'{len(stamps)}',
-            remedy='choose another episode, or let the contract say `commanded: {source: measured}`',
+            found=f'{len(of_the_arm)}',
+            remedy='choose another episode, or set `commanded: {source: measured}` in the contract',
         )
-    return Track(stamps - stamps[0], stream.values[inside][index]), int(stream.received[inside][index][0])
+    begin, further = int(of_the_arm[0]), []
+    for controller in contract.controllers[1:]:
+        states = recording.streams[measured_stream(controller)]
+        commands = _since(recording.streams[controller.name], span.start, states)
+        if not len(commands.stamps):
+            raise BagError(
+                expected=f'commands on {controller.topic} in {path}, or states of {", ".join(controller.joints)}',
+                found='neither',
+                remedy='choose another episode',
+            )
+        further.append(commands)
+    # Every command of every controller; between two of its own, a controller holds the earlier one.
+    moments = [each.stamps[slice(*np.searchsorted(each.stamps, [begin, span.end]))] for each in further]
+    stamps = np.unique(np.concatenate([of_the_arm, *moments]))
+    positions = np.concatenate([_held(each, stamps) for each in (stream, *further)], axis=1)
+    return Stream(stamps, positions), int(stream.received[inside][first][0])
+
+
+def _held(stream: Stream, stamps: np.ndarray) -> np.ndarray:
+    """Return the newest values at some stamps, shape (stamp, joint); before the first one, that."""
+    return stream.values[np.maximum(np.searchsorted(stream.stamps, stamps, side='right') - 1, 0)]
+
+
+def _since(commands: Stream, start: int, measured: Stream) -> Stream:
+    """Return the commands from a stamp on; before the first of them counts what was measured at the stamp."""
+    first = int(np.searchsorted(commands.stamps, start))
+    here = int(np.searchsorted(measured.stamps, start))
+    stamps, values = commands.stamps[first:], commands.values[first:]
+    if here < len(measured.stamps):
+        stamps = np.concatenate([[start], stamps])
+        values = np.concatenate([measured.values[here : here + 1], values])
+    return Stream(stamps, values)

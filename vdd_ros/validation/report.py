@@ -1,4 +1,4 @@
-"""The report of a validation: numbers for programs in JSON, a verdict, numbers and pictures for people in HTML."""
+"""The validation report: JSON for programs, HTML with verdict, tables and figures."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from vdd_ros.sim.disturbances import Disturbances
 from vdd_ros.sim.tasks import Task
 from vdd_ros.validation import pictures
 from vdd_ros.validation.cost import CORE_PRICE, cost_sheet
-from vdd_ros.validation.gate import Gate
 from vdd_ros.validation.judgement import judge
 from vdd_ros.validation.latency import Latency
 from vdd_ros.validation.metrics import summarise, wilson_interval
 from vdd_ros.validation.report_file import FORMAT, OVER_ROS, REPORT, sealed
 from vdd_ros.validation.scenarios import EVERYTHING, NOMINAL, SLOW, described
+from vdd_ros.validation.thresholds import Gate
 from vdd_ros.validation.trial import Rollouts, Timing
 
 PAPER = (
@@ -37,7 +37,7 @@ PAPER = (
 
 @dataclass(frozen=True)
 class Findings:
-    """What a validation found."""
+    """The results of a validation."""
 
     task: Task
     contract: Contract
@@ -45,45 +45,36 @@ class Findings:
     teacher: Artifact | None
     scenarios: Mapping[str, Disturbances]
     rollouts: Mapping[str, Mapping[str, Rollouts]]
-    """By scenario, then by who: `student`, `teacher`, `recorded`."""
+    """Rollouts by scenario, then by policy: `student`, `teacher`, `recorded`."""
     over_ros: Mapping[str, Rollouts]
-    """Of the student over ROS in lockstep, by scenario."""
+    """Rollouts of the student over ROS in lockstep, by scenario."""
     latency: Mapping[str, Latency]
-    """`teacher_eager`, `teacher_same_runtime` and `student`, as far as they are there."""
-    seconds: Mapping[str, float]
-    """How long each step took [s]."""
+    """`teacher_eager`, `teacher_same_runtime` and `student`, if measured."""
     gate: Gate
-    """What was asked."""
+    """The requirements."""
     deployment: Deployment
-    """The rules that commands were under."""
+    """The deployment parameters."""
+    seconds: Mapping[str, float | None] = field(default_factory=dict)
+    """Duration of each step [s]."""
     films: Mapping[str, Path] = field(default_factory=dict)
-    """By scenario."""
+    """Video files by scenario."""
     timings: Mapping[str, Timing] = field(default_factory=dict)
-    """Of the scenarios in which the student was tried as it is deployed."""
+    """Timing of the scenarios in which the student ran as deployed."""
     core_price: float = CORE_PRICE
     """Price of one core for one hour, for the cost sheet."""
     known_scenarios: Sequence[str] = ()
-    """Names of all scenarios of the task, tried or not."""
+    """Names of all scenarios of the task, including those without rollouts."""
     failures: Mapping[str, str] = field(default_factory=dict)
-    """Parts of the validation that broke off, and why."""
+    """Failed parts of the validation, with the reason."""
 
 
 def numbers(findings: Findings) -> dict[str, Any]:
-    """Return the report as plain values: what `report.json` holds, but its digest."""
+    """Return the report as plain values: the content of `report.json` without its digest."""
     student, teacher, latency = findings.student, findings.teacher, findings.latency
     values: dict[str, Any] = {
         'report_version': FORMAT,
-        'subject': {
-            'artifact': None if student is None else student.hash,
-            'contract': findings.contract.hash,
-            'contract_name': findings.contract.name,
-            'period': findings.contract.period / NANOSECONDS,
-            'task': findings.task.name,
-            'scene': findings.task.scene_hash,
-            'obstacles': bool(findings.task.moving and findings.task.obstacles),
-            'deployment': findings.deployment.fingerprint,
-        },
-        'way_names': list(findings.task.way_names),
+        'subject': _subject(findings),
+        'mode_names': list(findings.task.mode_names),
         'scenarios': [_scenario(findings, name) for name in findings.scenarios],
         'latency_us': {name: asdict(each) for name, each in latency.items()},
         'ros': _of_ros(list(findings.over_ros.values())),
@@ -115,33 +106,58 @@ def numbers(findings: Findings) -> dict[str, Any]:
         values['speedup'] = latency['teacher_eager'].p50 / latency['student'].p50
         values['speedup_same_runtime'] = latency['teacher_same_runtime'].p50 / latency['student'].p50
     if student is not None:
-        verdict = judge(values, findings.gate)
-        values['gate'] = {
-            'passes': verdict.passes,
-            'text': verdict.text,
-            'checks': [check.values() for check in verdict.checks],
-            'thresholds': findings.gate.model_dump(mode='json', exclude_none=True),
-        }
-        artifacts = {who: each for who, each in (('student', student), ('teacher', teacher)) if each is not None}
-        values['cost'] = cost_sheet(
-            values,
-            findings.contract,
-            artifacts,
-            latency,
-            findings.deployment,
-            core_price=findings.core_price,
-            shipped=findings.known_scenarios,
-        ).values()
+        values['gate'] = _gate(values, findings.gate)
+        values['cost'] = _cost(values, findings, student)
     return values
 
 
+def _subject(findings: Findings) -> dict[str, Any]:
+    """Return what has to agree between two reports that are compared, and between a report and a promotion."""
+    return {
+        'artifact': None if findings.student is None else findings.student.hash,
+        'contract': findings.contract.hash,
+        'contract_name': findings.contract.name,
+        'period': findings.contract.period / NANOSECONDS,
+        'task': findings.task.name,
+        'scene': findings.task.scene_hash,
+        'obstacles': bool(findings.task.moving and findings.task.obstacles),
+        'deployment': findings.deployment.fingerprint,
+    }
+
+
+def _gate(values: Mapping[str, Any], gate: Gate) -> dict[str, Any]:
+    """Return the verdict on the values of a report, with the thresholds."""
+    verdict = judge(values, gate)
+    return {
+        'passes': verdict.passes,
+        'text': verdict.text,
+        'checks': [check.values() for check in verdict.checks],
+        'thresholds': gate.model_dump(mode='json', exclude_none=True),
+    }
+
+
+def _cost(values: Mapping[str, Any], findings: Findings, student: Artifact) -> dict[str, Any]:
+    artifacts = {'student': student}
+    if findings.teacher is not None:
+        artifacts['teacher'] = findings.teacher
+    return cost_sheet(
+        values,
+        findings.contract,
+        artifacts,
+        findings.latency,
+        findings.deployment,
+        core_price=findings.core_price,
+        shipped=findings.known_scenarios,
+    ).values()
+
+
 def write_report(findings: Findings, folder: Path) -> dict[str, Any]:
-    """Write `report.html`, `report.json` and `ways.png` into a folder; return the numbers."""
+    """Write `report.html`, `report.json` and `paths.png` into a folder; return the values."""
     values = numbers(findings)
-    ways = pictures.drawn(
-        pictures.ways_picture(findings.task, _panels(findings), _labels(findings.student)), vector=False
+    paths = pictures.drawn(
+        pictures.paths_picture(findings.task, _panels(findings), _labels(findings.student)), vector=False
     )
-    figures = {'ways': pictures.data_url(ways, 'image/png')}
+    figures = {'paths': pictures.data_url(paths, 'image/png')}
     nominal = findings.rollouts.get(NOMINAL, next(iter(findings.rollouts.values())))
     figures['frequency'] = pictures.embedded(pictures.frequency_picture(nominal))
     if findings.latency:
@@ -161,10 +177,10 @@ def write_report(findings: Findings, folder: Path) -> dict[str, Any]:
         figures=figures,
         films={name: pictures.data_url(path.read_bytes(), 'video/mp4') for name, path in findings.films.items()},
         paper=PAPER if findings.task.reference.startswith('avoiding') else '',
-        asked={name: _asked(findings.gate, name) for name in findings.scenarios},
+        required={name: _required(findings.gate, name) for name in findings.scenarios},
     )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'ways.png').write_bytes(ways)
+    (folder / 'paths.png').write_bytes(paths)
     _write(folder / 'report.html', page)
     _write(folder / REPORT, sealed(values))
     return values
@@ -184,7 +200,7 @@ def _scenario(findings: Findings, name: str) -> dict[str, Any]:
             **_summary(rollouts, experts),
             'outcomes': rollouts.outcomes.values(),
             'causes': dict(Counter(cause for cause in rollouts.causes if cause).most_common()),
-            'limited_seconds': _limited(rollouts, findings.contract.robot.joints),
+            'limited_seconds': _limited(rollouts, findings.contract.joints),
         }
     if name in findings.over_ros:
         values['ros'] = _of_ros([findings.over_ros[name]])
@@ -198,21 +214,21 @@ def _description(findings: Findings, name: str) -> str:
     if not name.startswith(OVER_ROS):
         return world
     rate = NANOSECONDS / findings.deployment.control_period(findings.contract, simulated=False)
-    return f'as deployed, over ROS in real time: commands at {rate:g} Hz under all limits; world: {world}'
+    return f'as deployed, over ROS in real time: commands at {rate:g} Hz under all limits; scenario: {world}'
 
 
 def _as_deployed(findings: Findings, name: str) -> str:
     timing = findings.timings[name]
     latency = 1e3 * np.median(timing.latency) * timing.latency_scale
     return (
-        f'as deployed: commands at {NANOSECONDS / timing.control_period:g} Hz under all limits, planning beside them '
+        f'as deployed: commands at {NANOSECONDS / timing.control_period:g} Hz under all limits, asynchronous planning '
         f'in {latency:.1f} ms, joint states at {NANOSECONDS / timing.state_period:g} Hz and '
-        f'{timing.state_delay / 1e6:g} ms late' + (', slow mode' if name == SLOW else '')
+        f'{timing.state_delay / 1e6:g} ms delay' + (', slow mode' if name == SLOW else '')
     )
 
 
 def _limited(rollouts: Rollouts, joints: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return how long each kind of limit changed the command of each joint, in the mean of the episodes [s]."""
+    """Return for each kind of limit how long it changed the command of each joint, averaged over episodes [s]."""
     return {
         kind: {joint: float(value) / len(rollouts) for joint, value in zip(joints, seconds) if value}
         for kind, seconds in rollouts.limited.items()
@@ -249,7 +265,7 @@ def _of_ros(rollouts: Sequence[Rollouts]) -> dict[str, Any]:
 
 
 def _panels(findings: Findings) -> dict[str, Rollouts]:
-    """Return the rollouts whose paths are drawn: everybody's in the nominal scenario, the foremost's in the last."""
+    """Return the rollouts to be drawn: all policies in the nominal scenario, the first policy in the last one."""
     first, *others = findings.rollouts
     panels = dict(reversed(findings.rollouts[first].items()))
     if others:
@@ -259,7 +275,7 @@ def _panels(findings: Findings) -> dict[str, Rollouts]:
     return panels
 
 
-def _asked(gate: Gate, scenario: str) -> float | None:
+def _required(gate: Gate, scenario: str) -> float | None:
     threshold = gate.threshold(scenario)
     return None if threshold is None else threshold.success
 

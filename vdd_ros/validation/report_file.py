@@ -1,4 +1,4 @@
-"""`report.json`: the figures of a validation as a file that tells when it was altered."""
+"""`report.json`: the values of a validation in a file with a digest that detects changes."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from vdd_ros.common.errors import GateError
 REPORT = 'report.json'
 FORMAT = 2
 OVER_ROS = 'deployed_over_ros'
-"""Scenario of a report: the nominal world over ROS in real time; for others their name stands behind it."""
+"""Name of the nominal scenario over ROS in real time; for other scenarios their name is appended."""
 _DIGEST = 'digest'
+_FORMER_NAMES = {'way_names': 'mode_names', 'way_counts': 'mode_counts', 'ways': 'modes', 'way': 'mode'}
+"""Current names of keys in reports of earlier versions."""
 
 
 def sealed(values: Mapping[str, Any]) -> str:
-    """Return values as the text of a report, with a digest over all the others."""
+    """Return values as the text of a report, with a digest of all other values."""
     return json.dumps({**values, _DIGEST: digest(values)}, indent=1, allow_nan=False)
 
 
 def digest(values: Mapping[str, Any]) -> str:
-    """Return the SHA-256 over the meaning of a report, whatever its file looks like."""
+    """Return the SHA-256 of the values of a report, independent of their formatting."""
     meaning = {name: value for name, value in values.items() if name != _DIGEST}
     return hashlib.sha256(json.dumps(meaning, sort_keys=True, separators=(',', ':')).encode()).hexdigest()
 
 
 def read_report(path: str | Path) -> dict[str, Any]:
-    """Read a report, from its folder or its file.
+    """Read a report from its folder or file.
 
     Raises
     ------
     GateError
-        It is absent, no report of this format, or was altered since it was written.
+        The report is missing, has another format, or was altered.
 
     """
     file = Path(path)
@@ -43,16 +45,21 @@ def read_report(path: str | Path) -> dict[str, Any]:
         values = json.loads(file.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
         raise GateError(
-            expected=f'the report of a validation at {file}',
+            expected=f'a validation report at {file}',
             found=' '.join(str(error).split()),
-            remedy='give the folder that `vdd validate` wrote',
+            remedy='give the output folder of `vdd validate`',
         ) from error
     if not isinstance(values, dict) or values.get('report_version') != FORMAT:
         raise GateError(
-            expected=f'a report of version {FORMAT} at {file}', found='another file', remedy='validate again'
+            expected=f'a report of version {FORMAT} at {file}', found='another format', remedy='validate again'
         )
     if values.get(_DIGEST) != digest(values):
-        raise GateError(
-            expected=f'the report at {file} as it was written', found='another digest', remedy='validate again'
-        )
-    return values
+        raise GateError(expected=f'an unaltered report at {file}', found='another digest', remedy='validate again')
+    return _renamed(values)
+
+
+def _renamed(values: Any) -> Any:
+    """Return the values of a report under the present names of their keys."""
+    if isinstance(values, dict):
+        return {_FORMER_NAMES.get(name, name): _renamed(value) for name, value in values.items()}
+    return [_renamed(value) for value in values] if isinstance(values, list) else values

@@ -1,4 +1,4 @@
-"""Closed-loop rollouts in process: many episodes side by side, shared out to the cores."""
+"""Closed-loop rollouts in process: batches of episodes, distributed over the cores."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from vdd_ros.common.cluster import map_on_cluster
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.deployment import Deployment
@@ -24,7 +26,7 @@ from vdd_ros.validation.trial import Rollouts, Timing, Trial
 __all__ = ['BATCH', 'Planner', 'PlannerFactory', 'Recorded', 'Rollouts', 'Timing', 'Trial', 'rollout', 'rollout_all']
 
 BATCH = 60
-"""Episodes side by side. Each batch draws from a generator of its own: results do not depend on the processes."""
+"""Episodes per batch. Each batch has its own random generator, so results do not depend on the processes."""
 
 _POLL = 0.2
 _ONLY = ''
@@ -42,44 +44,41 @@ def rollout(
     progress: Progress | None = None,
     *,
     disturbances: Disturbances = Disturbances(),
-    deployment: Deployment = Deployment(),
 ) -> Rollouts:
-    """Let a policy do a task again and again.
+    """Roll out a policy in a task, with the default deployment parameters; `rollout_all` accepts others.
 
     Parameters
     ----------
     task, contract
-        What is to be done, and what the policy sees and commands of it.
+        The task, and the contract of the policy.
     planner
-        Who acts; called once in each process.
+        Creates the policy; called once per process.
     episodes
-        How many.
+        Number of episodes.
     seed
-        Equal seeds give equal rollouts, whatever the number of processes.
+        Equal seeds give equal rollouts, for any number of processes.
     processes
-        Batches of `BATCH` episodes are shared out to so many; 1 stays in this one.
+        Number of processes for the batches of `BATCH` episodes; 1: this process.
     progress
         Called with (episodes done, episodes).
     disturbances
-        What is made worse than in the model.
-    deployment
-        The rules that commands are under.
+        Disturbances of the simulation.
 
     Raises
     ------
     ConfigurationError
-        Episodes or processes are not positive.
+        The number of episodes or processes is not positive.
     ModelError
-        The disturbances names something that is not in the scene.
+        An element named in the disturbances is not in the scene.
 
     """
 
-    def told(name: str, done: int, total: int) -> None:
+    def report(name: str, done: int, total: int) -> None:
         if progress is not None:
             progress(done, total)
 
     trials = {_ONLY: Trial(planner, episodes, disturbances)}
-    return rollout_all(task, contract, trials, seed, processes, told, deployment)[_ONLY]
+    return rollout_all(task, contract, trials, seed, processes, report)[_ONLY]
 
 
 def rollout_all(
@@ -90,21 +89,24 @@ def rollout_all(
     processes: int = 1,
     progress: Callable[[str, int, int], None] | None = None,
     deployment: Deployment = Deployment(),
+    ray: str = '',
 ) -> dict[str, Rollouts]:
-    """Run several trials, one after the other, in the same processes; else as `rollout`.
+    """Run several trials, one after the other, in the same processes; see `rollout`.
 
-    ``progress`` is called with the name of a trial, its episodes done, and its episodes.
+    ``progress`` is called with the name of a trial, its number of completed episodes, and its total number of episodes.
+    ``ray`` is the address of a Ray cluster (`cluster.map_on_cluster`) whose processors run the batches instead of
+    processes on this computer.
     """
     if processes < 1 or any(trial.episodes < 1 for trial in trials.values()):
         raise ConfigurationError(
             expected='at least one episode and one process',
             found=f'{[trial.episodes for trial in trials.values()]} episodes, {processes} processes',
-            remedy='ask for more',
+            remedy='use positive numbers',
         )
     report = progress or (lambda name, done, total: None)
     jobs = [(name, numbers) for name, trial in trials.items() for numbers in batches_of(trial.episodes, BATCH)]
     processes = min(processes, len(jobs))
-    run = _in_this_process if processes == 1 else _shared_out
+    run = partial(_on_cluster, ray) if ray else _in_this_process if processes == 1 else _shared_out
     records: dict[str, list[Record]] = {name: [] for name in trials}
     seconds = dict.fromkeys(trials, 0.0)
     recipe = _Recipe(contract, trials, seed, deployment)
@@ -126,14 +128,14 @@ def _collected(
             limited[kind] = limited.get(kind, 0.0) + np.array(counts) * period / NANOSECONDS
     return Rollouts(
         success=np.array([record.verdict == 'success' for record in records]),
-        way=np.array([-1 if record.way is None else record.way for record in records]),
+        mode=np.array([-1 if record.mode is None else record.mode for record in records]),
         steps=np.array([len(record.experts) for record in records]),
         clamped=np.array([record.clamped * period / contract.period for record in records]),
         clearance=np.array([record.clearance if task.moving and task.obstacles else np.nan for record in records]),
         paths=tuple(np.array(record.path) for record in records),
         states=tuple(np.array(record.states) for record in records),
         experts=tuple(np.array(record.experts, dtype=np.int64) for record in records),
-        way_names=task.way_names,
+        mode_names=task.mode_names,
         period=contract.period / NANOSECONDS,
         seconds=seconds,
         causes=tuple(record.cause for record in records),
@@ -144,7 +146,7 @@ def _collected(
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What every process needs to know, beside the task."""
+    """The shared configuration of all processes."""
 
     contract: Contract
     trials: Mapping[str, Trial]
@@ -153,7 +155,7 @@ class _Recipe:
 
 
 class _Runs:
-    """Runs the batches of some trials in one process; makes each policy once."""
+    """Runs the batches of trials in one process; creates each policy once."""
 
     def __init__(self, task: Task, recipe: _Recipe) -> None:
         self._task, self._recipe = task, recipe
@@ -163,7 +165,7 @@ class _Runs:
         self._policies: dict[int, Planner] = {}
 
     def run(self, name: str, numbers: range, ended: Callable[[int], None]) -> tuple[list[Record], float]:
-        """Return the records of a batch, and how long it took [s]."""
+        """Return the records of a batch, and its duration [s]."""
         trial = self._trials[name]
         policy = trial.policy if isinstance(trial.policy, Recorded) else self._made(trial.policy)
         began = time.perf_counter()
@@ -208,32 +210,56 @@ def _shared_out(
     given = (task.reference, recipe, done, stopped)
     with ProcessPoolExecutor(processes, context, _enter_worker, given) as executor:
         futures = [executor.submit(_run_in_worker, name, numbers) for name, numbers in jobs]
-        told = dict.fromkeys(trials, 0)
+        reported = dict.fromkeys(trials, 0)
         try:
             pending = set(futures)
             while pending:
                 _, pending = wait(pending, _POLL)
                 for name, count in zip(trials, list(done)):
-                    if count != told[name]:
+                    if count != reported[name]:
                         report(name, count, trials[name].episodes)
-                        told[name] = count
+                        reported[name] = count
             return [future.result() for future in futures]
         finally:
-            # After an interrupt or an error the workers end at their next step, not at the end of their batch.
+            # After an interrupt or an error the workers end at their next step instead of the end of their batch.
             stopped.set()
             executor.shutdown(cancel_futures=True)
 
 
+def _on_cluster(
+    address: str,
+    task: Task,
+    recipe: _Recipe,
+    jobs: list,
+    processes: int,
+    report: Callable[[str, int, int], None],
+) -> list[tuple[list[Record], float]]:
+    """Run the jobs on a Ray cluster and return their results in order."""
+    done = dict.fromkeys(recipe.trials, 0)
+
+    def ended(job: tuple[str, range]) -> None:
+        name, numbers = job
+        done[name] += len(numbers)
+        report(name, done[name], recipe.trials[name].episodes)
+
+    return map_on_cluster(address, partial(_cluster_worker, task.reference, recipe), jobs, ended)
+
+
+def _cluster_worker(task: str, recipe: _Recipe) -> Callable[[tuple[str, range]], tuple[list[Record], float]]:
+    runs = _Runs(load_task(task), recipe)
+    return lambda job: runs.run(*job, lambda count: None)
+
+
 class _Stopped(Exception):
-    """The parent no longer wants the result."""
+    """The parent has cancelled the work."""
 
 
 _worker: dict[str, Any] = {}
-"""What a worker process was given, and what it made of it; empty in every other process."""
+"""State of a worker process; empty in every other process."""
 
 
 def _enter_worker(task: str, recipe: _Recipe, done: Any, stopped: Any) -> None:
-    # Ctrl-C reaches every process of the terminal; the parent alone decides what it means.
+    # Ctrl-C reaches every process of the terminal; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker.update(task=task, recipe=recipe, done=done, stopped=stopped)
 

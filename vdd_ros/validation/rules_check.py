@@ -1,24 +1,32 @@
-"""What rules on experts change in a recording: where they apply, which experts they move, where the arm would stop."""
+"""The effect of expert rules on a recording, tick by tick, and in simulation."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from vdd_ros.contract.contract import Contract
+from vdd_ros.control.deployment import Deployment
 from vdd_ros.control.policy_interface import PolicyInterface
 from vdd_ros.control.rules import Rules
-from vdd_ros.policy.routing import Situation
+from vdd_ros.policy.artifact import Artifact
+from vdd_ros.policy.policy import DistilledPolicy
+from vdd_ros.policy.routing import Applied, Situation
 from vdd_ros.robot.kinematics import Kinematics
-from vdd_ros.validation.recorded import AnsweredEpisode
+from vdd_ros.sim.tasks import Task
+from vdd_ros.validation.latency import plan_durations
+from vdd_ros.validation.recorded import PredictedEpisode
+from vdd_ros.validation.rollout import Rollouts, Timing, Trial, rollout_all
 
 
 @dataclass(frozen=True)
 class RuleUse:
-    """Where one rule applies."""
+    """The ticks at which one rule applies."""
 
     name: str
     ticks: int
@@ -27,47 +35,41 @@ class RuleUse:
 
 @dataclass(frozen=True)
 class RulesCheck:
-    """What rules change at the policy ticks of a recording, compared with the routing without conditional rules."""
+    """The effect of rules at the policy ticks of a recording, compared with routing without conditional rules."""
 
     ticks: int
     episodes: int
     rules: tuple[RuleUse, ...]
-    """In the order of the file; those that never apply as well."""
+    """Use of the rules, in the order of the file, including rules that never apply."""
     likeliest_changed: int
-    """Ticks at which another expert is the likeliest."""
+    """Number of ticks at which the most probable expert changes."""
     moved: float
     """Mean total variation distance between the probabilities with and without rules, in [0, 1]."""
     usage_before: np.ndarray
     """Mean probability of each expert without rules, shape (expert,)."""
     usage_after: np.ndarray
-    """The same with rules, over the ticks at which an expert is left."""
+    """Mean probability of each expert with rules, over the ticks with at least one permitted expert, shape
+    (expert,)."""
     slowed: int
-    """Ticks at which the plan is slowed down."""
+    """Number of ticks at which the plan is slowed down."""
     stops: dict[str, int]
-    """Ticks at which the arm would stop, by reason."""
+    """Number of ticks at which the arm would stop, by reason."""
     stopped_episodes: int
-    """Demonstrations in which it would."""
+    """Number of demonstrations in which the arm would stop."""
 
 
 def check_rules(
-    rules: Rules, contract: Contract, kinematics: Kinematics, episodes: Sequence[AnsweredEpisode]
+    rules: Rules, contract: Contract, kinematics: Kinematics, episodes: Sequence[PredictedEpisode]
 ) -> RulesCheck:
     """Apply rules at every policy tick of some demonstrations.
 
-    The acting expert of a tick is the likeliest expert under the rules at the tick before. Time counts from the first
-    tick of a demonstration.
+    The acting expert of a tick is the most probable expert under the rules at the previous tick. Time counts from the
+    first tick of a demonstration.
     """
-    interface = PolicyInterface(contract, kinematics)
-    uses: Counter[str] = Counter()
-    seen: dict[str, set[int]] = {name: set() for name in rules.names}
-    stops: Counter[str] = Counter()
-    stopped: set[int] = set()
-    changed = slowed = ticks = 0
-    distances, before_all, after_all = [], [], []
+    interface, tally = PolicyInterface(contract, kinematics), _Tally(rules)
     for number, episode in enumerate(episodes):
         acting = None
         for tick, log_gating in enumerate(episode.log_gating):
-            ticks += 1
             joints = episode.joints[tick]
             interface.anchor(joints)
             situation = Situation(
@@ -78,33 +80,102 @@ def check_rules(
                 lambda joints=joints: interface.tool_pose(joints),
                 lambda mean=episode.mean[tick]: interface.tool_paths(mean),
             )
-            applied = rules.at(situation)
-            for name in applied.rules:
-                uses[name] += 1
-                seen[name].add(number)
-            slowed += applied.speed < 1
-            before = rules.base.probabilities(log_gating)
-            before_all.append(before)
-            if reason := applied.refusal(len(log_gating)):
-                stops[reason] += 1
-                stopped.add(number)
-                acting = None
-                continue
-            after = applied.routing.probabilities(log_gating)
-            after_all.append(after)
-            distances.append(0.5 * np.abs(after - before).sum())
-            acting = int(after.argmax())
-            changed += acting != int(before.argmax())
-    experts = episodes[0].log_gating.shape[1]
-    return RulesCheck(
-        ticks,
-        len(episodes),
-        tuple(RuleUse(name, uses[name], len(seen[name])) for name in rules.names),
-        changed,
-        float(np.mean(distances)) if distances else 0.0,
-        np.mean(before_all, axis=0),
-        np.mean(after_all, axis=0) if after_all else np.zeros(experts),
-        slowed,
-        dict(stops.most_common()),
-        len(stopped),
-    )
+            acting = tally.take(number, rules.at(situation), log_gating)
+    return tally.result(len(episodes), experts=episodes[0].log_gating.shape[1])
+
+
+class _Tally:
+    """Counts where rules apply and what they change, tick by tick."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._uses: Counter[str] = Counter()
+        self._seen: dict[str, set[int]] = {name: set() for name in rules.names}
+        self._stops: Counter[str] = Counter()
+        self._stopped: set[int] = set()
+        self._changed = self._slowed = 0
+        self._before: list[np.ndarray] = []
+        self._after: list[np.ndarray] = []
+        self._distances: list[float] = []
+
+    def take(self, episode: int, applied: Applied, log_gating: np.ndarray) -> int | None:
+        """Count one tick of an episode, and return the acting expert; None if the arm stops."""
+        for name in applied.rules:
+            self._uses[name] += 1
+            self._seen[name].add(episode)
+        self._slowed += applied.speed < 1
+        before = self._rules.base.probabilities(log_gating)
+        self._before.append(before)
+        if reason := applied.refusal(len(log_gating)):
+            self._stops[reason] += 1
+            self._stopped.add(episode)
+            return None
+        after = applied.routing.probabilities(log_gating)
+        self._after.append(after)
+        self._distances.append(0.5 * np.abs(after - before).sum())
+        acting = int(after.argmax())
+        self._changed += acting != int(before.argmax())
+        return acting
+
+    def result(self, episodes: int, experts: int) -> RulesCheck:
+        return RulesCheck(
+            ticks=len(self._before),
+            episodes=episodes,
+            rules=tuple(RuleUse(name, self._uses[name], len(self._seen[name])) for name in self._rules.names),
+            likeliest_changed=self._changed,
+            moved=float(np.mean(self._distances)) if self._distances else 0.0,
+            usage_before=np.mean(self._before, axis=0),
+            usage_after=np.mean(self._after, axis=0) if self._after else np.zeros(experts),
+            slowed=self._slowed,
+            stops=dict(self._stops.most_common()),
+            stopped_episodes=len(self._stopped),
+        )
+
+
+def roll_out_deployed(
+    student: Artifact,
+    task: Task,
+    deployments: Mapping[str, Deployment],
+    episodes: int,
+    progress: Callable[[int, int], None],
+    seed: int = 0,
+) -> dict[str, Rollouts]:
+    """Roll out a student under several deployments, by name, for example with and without rules.
+
+    Commands are sent at control rate within all limits, with asynchronous planning, in simulated time. The simulated
+    planning durations are those measured on this computer.
+
+    Parameters
+    ----------
+    student, task
+        The artifact, and the task of its contract.
+    deployments
+        Deployment parameters by name.
+    episodes
+        Number of rollouts of each deployment.
+    progress
+        Called with (episodes done, episodes of all).
+    seed
+        Equal seeds give equal rollouts, except for the measured planning durations.
+
+    """
+    contract = student.manifest.contract
+    position = task.simulation(contract.robot.joints).position
+    durations = plan_durations(student, next(iter(deployments.values())), position)
+    load = partial(DistilledPolicy.load, student.path.absolute())
+    trials = {
+        name: Trial(
+            load,
+            episodes,
+            timing=Timing(deployment.control_period(contract, simulated=False), durations),
+            deployment=deployment,
+        )
+        for name, deployment in deployments.items()
+    }
+    ended = dict.fromkeys(trials, 0)
+
+    def tell(name: str, done: int, _: int) -> None:
+        ended[name] = done
+        progress(sum(ended.values()), episodes * len(trials))
+
+    return rollout_all(task, contract, trials, seed, os.cpu_count() or 1, tell)

@@ -1,4 +1,4 @@
-"""The worlds in which a policy is tried: nominal, each kind of disturbances, and all of it together."""
+"""Scenarios of a validation: nominal, each kind of disturbance, and all disturbances together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vdd_ros.validation.report_file import OVER_ROS
 
 NOMINAL, EVERYTHING = 'nominal', 'everything'
 DEPLOYED, SLOW = 'deployed', 'deployed_slow'
-"""The nominal world in the timing of the deployment, in full and in slow mode."""
+"""The nominal scenario with the timing of the deployment, in full and in slow mode."""
 
 
 def load_scenarios(task: Task, wanted: Sequence[str] = (), file: Path | None = None) -> dict[str, Disturbances]:
@@ -22,40 +22,44 @@ def load_scenarios(task: Task, wanted: Sequence[str] = (), file: Path | None = N
     Parameters
     ----------
     task
-        May have scenarios of its own in ``scenarios.yaml`` beside its scene.
+        The task. A ``scenarios.yaml`` in the folder of its scene adds scenarios.
     wanted
-        Names; by default all.
+        Names of the scenarios; by default all.
     file
-        YAML that takes the place of those that ship: a mapping of names to the fields of `Disturbances`.
+        YAML file that replaces the shipped scenarios and those of the task: a mapping from names to the fields of
+        `Disturbances`.
 
     Raises
     ------
     ConfigurationError
-        A file is absent or malformed, or there is no scenario of a name.
+        A file is missing or malformed, or a scenario does not exist.
 
     """
-    entries: dict[str, Any] = {NOMINAL: {}, **(read_scenarios(task.scene) if file is None else read_yaml(file))}
+    entries: dict[str, Any] = {
+        NOMINAL: {},
+        **(read_scenarios(task.scenarios_beside) if file is None else read_yaml(file)),
+    }
     strange = [name for name in wanted if name not in entries]
     if strange:
         raise ConfigurationError(
-            expected=f'some of the scenarios {", ".join(entries)}', found=strange[0], remedy='name them as they are'
+            expected=f'some of the scenarios {", ".join(entries)}', found=strange[0], remedy='use these names'
         )
-    # What is all the others at once comes after them, wherever its file has it.
+    # The scenario with all disturbances comes last, regardless of the order of the file.
     names = wanted or sorted(entries, key=lambda name: name == EVERYTHING)
     return {name: Disturbances.parse(entries[name] or {}) for name in names}
 
 
 def over_ros(scenario: str) -> str:
-    """Return under which name a report has what a scenario came to over ROS in real time."""
+    """Return the name that a scenario over ROS in real time has in a report."""
     return OVER_ROS if scenario == NOMINAL else f'{OVER_ROS}_{scenario}'
 
 
 def described(disturbances: Disturbances) -> str:
-    """Return what is made worse, in words; for a person who reads a report."""
+    """Describe disturbances in words, for reports."""
     entries = dict(_entries(disturbances.model_dump(exclude_defaults=True)))
     if {'joint_states', 'commands'} < entries.keys():
         return f'{", ".join(_words(name) for name in entries)}: all at once'
-    return '; '.join(f'{_words(name)}: {text}' for name, text in entries.items()) or 'as in the model'
+    return '; '.join(f'{_words(name)}: {text}' for name, text in entries.items()) or 'no disturbances'
 
 
 def _entries(changed: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -77,7 +81,7 @@ def _entries(changed: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 _UNITS = {
     'latency': ' s',
     'jitter': ' s',
-    'drop': ' of them',
+    'drop': ' of messages',
     'position_noise': ' rad',
     'velocity_noise': ' rad/s',
     'effort_noise': ' N m',

@@ -1,4 +1,4 @@
-"""What is tried in a validation, and what comes of it."""
+"""The trials of a validation and their results."""
 
 from __future__ import annotations
 
@@ -15,73 +15,74 @@ from vdd_ros.validation.policies import PlannerFactory, Recorded
 
 @dataclass(frozen=True)
 class Timing:
-    """The timing of a deployment: how often commands leave, how late plans and joint states arrive."""
+    """The timing of a deployment: control period, and delays of plans and joint states."""
 
     control_period: int
-    """Time between two commands [ns]."""
+    """Interval between commands [ns]."""
     latency: tuple[float, ...] = (0.0,)
-    """Measured durations of planning [s]; one is drawn for every plan."""
+    """Measured planning durations [s]; one is drawn for every plan."""
     latency_scale: float = 1.0
-    """By how much the robot's computer is slower than the one that they were measured on."""
+    """Planning time on the robot's computer, relative to the measured one."""
     state_period: int = 5_000_000
-    """Time between two joint states [ns]."""
+    """Interval between joint states [ns]."""
     state_delay: int = 1_000_000
-    """From the measurement of a joint state to its arrival [ns]."""
+    """Delay of joint states [ns]."""
     keeps_commands: bool = False
-    """Whether every command is kept."""
+    """Whether all commands are recorded."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A policy, in so many episodes, in a world with its disturbances."""
+    """A policy, a number of episodes, and their disturbances."""
 
     policy: PlannerFactory | Recorded
-    """Who acts."""
+    """The policy."""
     episodes: int
-    """How often; of a recording, from its first episode on."""
+    """Number of episodes; a recording starts with its first episode."""
     disturbances: Disturbances = Disturbances()
-    """What is made worse than in the model."""
+    """Disturbances of the simulation."""
     timing: Timing | None = None
-    """That of the deployment; None: the simulation waits for the policy (lockstep)."""
+    """Timing of the deployment; None: the simulation waits for the policy (lockstep)."""
     deployment: Deployment | None = None
-    """The rules that commands are under, if they are others than those of the other trials."""
+    """Deployment parameters, if they differ from those of the other trials."""
 
 
 @dataclass(frozen=True)
 class Rollouts:
-    """What came of the episodes; every sequence is in their order."""
+    """The results of episodes; every sequence is in the order of the episodes."""
 
     success: np.ndarray
     """Shape (episode,) bool."""
-    way: np.ndarray
-    """Index into `way_names`, -1 where none was completed; shape (episode,) int."""
+    mode: np.ndarray
+    """Index into `mode_names`, -1 if no mode was completed; shape (episode,) int."""
     steps: np.ndarray
     """Policy periods until the episode ended, shape (episode,) int."""
     clamped: np.ndarray
-    """Policy periods in which a limit changed the command, shape (episode,); as deployed, the time of such commands."""
+    """Number of policy periods in which a limit changed the command, shape (episode,); with a `Timing`, the duration of
+    limited commands, in policy periods."""
     clearance: np.ndarray
-    """The least distance to an obstacle at the end of a policy period, shape (episode,) [m]."""
+    """Minimum distance to an obstacle at the end of a policy period, shape (episode,) [m]."""
     paths: tuple[np.ndarray, ...]
-    """The tool point at the start and after every step, shape (steps + 1, 3) each [m]."""
+    """Position of the tool point at the start and after every step, shape (steps + 1, 3) each [m]."""
     states: tuple[np.ndarray, ...]
-    """The scene's whole configuration at the same stamps, shape (steps + 1, state) each: what a film is made of."""
+    """Configuration of the scene at the same times, shape (steps + 1, state) each; used for videos."""
     experts: tuple[np.ndarray, ...]
-    """The expert of every step, shape (steps,) each; -1 where there are no experts."""
-    way_names: tuple[str, ...]
-    """The ways of the task."""
+    """The acting expert of every step, shape (steps,) each; -1 for policies without experts."""
+    mode_names: tuple[str, ...]
+    """The modes of the task."""
     period: float
     """Policy period [s]."""
     seconds: float
-    """How long it took [s], all processes together."""
+    """Processing time over all processes [s]."""
     causes: tuple[str, ...] = ()
-    """Why each episode failed, empty for one that succeeded."""
+    """Cause of failure of each episode; empty for a success."""
     limited: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """By kind of limit, how long it changed the command of each joint in all episodes together, shape (joint,) [s]."""
+    """Time in which each kind of limit changed the command of each joint, over all episodes, shape (joint,) [s]."""
     commands: tuple[np.ndarray, ...] = ()
-    """What was commanded in every control period, shape (time, joint) each [rad], if `Timing.keeps_commands`; over ROS
-    what was received."""
+    """Commands of all control periods, shape (time, joint) each [rad], if `Timing.keeps_commands`; over ROS the
+    received commands."""
     sent: tuple[np.ndarray, ...] = ()
-    """Over ROS, when each of these commands was published, shape (time,) each [ns]."""
+    """Over ROS: publication times of `commands`, shape (time,) each [ns]."""
 
     def __len__(self) -> int:
         """Return the number of episodes."""
@@ -89,15 +90,15 @@ class Rollouts:
 
     @property
     def simulated_seconds(self) -> float:
-        """How much time the episodes span together [s]."""
+        """Total simulated duration of the episodes [s]."""
         return float(self.steps.sum() * self.period)
 
     @property
     def outcomes(self) -> Outcomes:
-        """What a report keeps of them."""
+        """The outcomes stored in a report."""
         return Outcomes(
             success=self.success,
-            way=self.way,
+            mode=self.mode,
             seconds=self.steps * self.period,
             path=np.array([path_length(path) for path in self.paths]),
             jerk=np.array([root_mean_square_jerk(path, self.period) for path in self.paths]),

@@ -1,4 +1,4 @@
-"""Reads any rosbag: rosbag2 as MCAP or sqlite3, plain, compressed or split, and bags of ROS 1."""
+"""Read rosbags: rosbag2 as MCAP or sqlite3 (plain, compressed or split), and ROS 1 bags."""
 
 from __future__ import annotations
 
@@ -38,39 +38,39 @@ class TopicInfo:
     name: str
     type: str
     count: int | None
-    """Messages, as the bag itself tells; None if it does not."""
+    """Number of messages according to the bag; None if the bag does not state it."""
     encoding: str = 'cdr'
-    """How they are serialised."""
+    """Serialisation format."""
 
     @property
     def ros1(self) -> bool:
-        """Whether they are serialised as in ROS 1."""
+        """Whether the messages have the ROS 1 serialisation."""
         return self.encoding == 'ros1'
 
     @property
     def decodable(self) -> bool:
-        """Whether they are serialised in a way that this package reads."""
+        """Whether this package can decode the serialisation."""
         return self.encoding in ('cdr', 'ros1', '')
 
     @property
     def foreign(self) -> str:
-        """What they are serialised as, where this package does not read it; else empty."""
+        """The serialisation if this package cannot decode it, else empty."""
         return '' if self.decodable else _ENCODINGS.get(self.encoding, self.encoding)
 
 
 class Bag:
-    """A bag that is read from front to end, in blocks: as little of it is in memory as may be.
+    """A bag that is read from front to end in blocks, with bounded memory.
 
-    Use it as a context. What is damaged is passed over and noted in `report`.
+    Use it as a context manager. Damaged parts are skipped and recorded in `report`.
     """
 
     def __init__(self, path: str | Path, report: ConversionReport | None = None) -> None:
-        """Open a bag: a folder of rosbag2, one of its files, or a file of ROS 1.
+        """Open a bag: a rosbag2 folder, one of its files, or a ROS 1 bag file.
 
         Raises
         ------
         BagError
-            There is none, nothing of it can be read, or it is being recorded.
+            There is no bag, nothing in the bag can be read, or the bag is being recorded.
 
         """
         self.path = Path(path)
@@ -81,31 +81,29 @@ class Bag:
             self._information = self._metadata()
             self._files = [file for file in map(self._opened, self._paths()) if file is not None]
             if not self._files:
-                raise BagError(
-                    expected=f'a bag at {self.path}', found='no file that can be read', remedy='copy it again'
-                )
+                raise BagError(expected=f'a bag at {self.path}', found='no readable file', remedy='copy it again')
             if self._root.is_dir() and not (self._root / METADATA).exists():
                 closed = all(isinstance(file, McapFile) and file.closed for file in self._files)
                 why = 'no metadata.yaml: ' + ('`vdd recover` writes it' if closed else 'it was not closed')
                 self.report.add('note', self.path.name, why)
             self.topics = self._found_topics()
-            """By name."""
+            """Topics by name."""
         except BaseException:
             self._stack.close()
             raise
 
     def __enter__(self) -> Bag:
-        """Return the bag, which is open."""
+        """Return the open bag."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._stack.close()
 
     def definitions(self, topic: str) -> Definitions:
-        """Return what the type of a topic, and all types within it, are made of."""
+        """Return the definitions of the type of a topic and of all types within it."""
         info = self.topics[topic]
         for file in self._files:
             for channel in file.channels.values():
@@ -118,9 +116,9 @@ class Bag:
     def blocks(
         self, topics: Collection[str], progress: Callable[[float], None] | None = None
     ) -> Iterator[dict[str, Messages]]:
-        """Yield the messages of some topics by topic, a block at a time, in the order of the file.
+        """Yield the messages of some topics, one block at a time, in file order: a dict from topic to messages.
 
-        At the end, what the bag tells of but does not hold is noted in `report`.
+        Messages that the metadata counts but the files lack are recorded in `report` at the end.
         """
         seen = dict.fromkeys(topics, 0)
         total = sum(self.topics[topic].count or 0 for topic in topics)
@@ -136,23 +134,23 @@ class Bag:
                     if kind == self.topics[topic].type:
                         chosen[topic] = self._expanded(messages, topic)
                     else:
-                        why = f'they are of type {kind or "unknown"}, not {self.topics[topic].type}'
+                        why = f'their type is {kind or "unknown"}, not {self.topics[topic].type}'
                         self.report.add('message', topic, why, len(messages), messages.place(0))
                 if chosen:
                     yield chosen
                 if progress is not None and total:
                     progress(min(sum(seen.values()) / total, 1.0))
         for topic, count in seen.items():
-            told = self.topics[topic].count
-            if told is None:
-                self.report.add('note', topic, 'the bag does not tell how many messages it had')
-            elif told > count:
-                self.report.add('message', topic, 'the bag tells of them, but they are not there', told - count)
-            elif told < count:
-                self.report.add('note', topic, f'the bag tells of {told} messages, but has {count}')
+            stated = self.topics[topic].count
+            if stated is None:
+                self.report.add('note', topic, 'the bag does not state its number of messages')
+            elif stated > count:
+                self.report.add('message', topic, 'counted in the metadata but missing', stated - count)
+            elif stated < count:
+                self.report.add('note', topic, f'the metadata states {stated} messages, the bag has {count}')
 
     def _expanded(self, messages: Messages, topic: str) -> Messages:
-        """Undo compression of single messages."""
+        """Decompress messages that are compressed one by one."""
         mode = str(self._information.get('compression_mode') or '').lower()
         head = messages.data(0)[:4] if len(messages) else b''
         if mode != 'message' and (self._information or head not in _MAGIC):
@@ -188,17 +186,17 @@ class Bag:
         there = {path for path in self._root.iterdir() if storage(path)}
         for path in listed:
             if path not in there:
-                self.report.add('part', self.path.name, f'{path.name} is listed in metadata.yaml, but not there')
+                self.report.add('part', self.path.name, f'{path.name} is listed in metadata.yaml but missing')
         for path in sorted(there - set(listed)) if listed else ():
-            self.report.add('note', self.path.name, f'{path.name} is not listed in metadata.yaml; it is not read')
+            self.report.add('note', self.path.name, f'{path.name} is not listed in metadata.yaml and not read')
         found = [path for path in listed if path in there] or sorted(there)
         if not found:
             inside = ', '.join(sorted(path.name for path in self._root.iterdir())[:5]) or 'nothing'
             bags = sum(any(map(storage, folder.iterdir())) for folder in self._root.iterdir() if folder.is_dir())
             raise BagError(
-                expected=f'a rosbag2 at {self.path}, with files {", ".join(_STORAGES)}',
+                expected=f'a rosbag2 at {self.path} with files {", ".join(_STORAGES)}',
                 found=f'{bags} folders of bags ({inside})' if bags else f'{inside} in it',
-                remedy=f'give the bags: {self.path}/*' if bags else 'give the folder that holds metadata.yaml',
+                remedy=f'give the bags: {self.path}/*' if bags else 'give the folder with metadata.yaml',
             )
         return found
 
@@ -209,14 +207,14 @@ class Bag:
             if not kind:
                 raise BagError(
                     expected=f'a bag at {path}: a folder of rosbag2, or a file {", ".join(_STORAGES)}',
-                    found='a file of another kind',
-                    remedy='give the folder that holds metadata.yaml, or one of its files',
+                    found='another file type',
+                    remedy='give the folder with metadata.yaml, or one of its files',
                 )
             path = self._decompressed_file(path) if is_compressed(path) else path
             file = _STORAGES[kind](path, self.report, name)
         except OSError as error:
             raise BagError(
-                expected=f'a readable file {path}', found=str(error.strerror or error), remedy='look at its permissions'
+                expected=f'a readable file {path}', found=str(error.strerror or error), remedy='check its permissions'
             ) from error
         except BagError as error:
             if len(self._information.get('relative_file_paths', [])) < 2:
@@ -231,18 +229,18 @@ class Bag:
         folder = Path(self._stack.enter_context(TemporaryDirectory(prefix='vdd_ros_bag_')))
         plain = folder / plain_name(path)
         if why := decompress(path, plain):
-            self.report.add('part', path.name, f'it can be decompressed in part only ({why})')
+            self.report.add('part', path.name, f'only partly decompressed ({why})')
         return plain
 
     def _found_topics(self) -> dict[str, TopicInfo]:
-        told = {}
+        stated = {}
         for item in self._information.get('topics_with_message_count') or []:
             with contextlib.suppress(KeyError, TypeError):
-                told[item['topic_metadata']['name']] = int(item['message_count'])
+                stated[item['topic_metadata']['name']] = int(item['message_count'])
         found: dict[str, dict[tuple[str, str], int]] = {}
         counted = True
         for file in self._files:
-            if isinstance(file, McapFile) and not file.tells_all:
+            if isinstance(file, McapFile) and not file.is_complete:
                 file.survey()
             counts = file.counts if file.counts is not None else getattr(file, 'surveyed', {})
             counted &= file.counts is not None
@@ -252,25 +250,25 @@ class Bag:
                 kinds[kind] = kinds.get(kind, 0) + counts.get(number, 0)
         topics = {}
         for name, kinds in found.items():
-            # Where several types share a topic, that of most messages is what it is; a wrong node said the others.
+            # If several types share a topic, the type of most messages is used: a misconfigured node sent the rest.
             kind, encoding = max(kinds, key=lambda item: kinds[item])
-            topics[name] = TopicInfo(name, kind, sum(kinds.values()) if counted else told.get(name), encoding)
+            topics[name] = TopicInfo(name, kind, sum(kinds.values()) if counted else stated.get(name), encoding)
         return topics
 
 
 def _type(file: _File, channel: Channel) -> str:
     schema = file.schemas.get(channel.schema)
     name = schema.name if schema is not None else ''
-    return name.replace('/', '/msg/') if name.count('/') == 1 else name  # ROS 1 leaves the middle out
+    return name.replace('/', '/msg/') if name.count('/') == 1 else name  # ROS 1 omits the middle part
 
 
 def located(path: Path) -> Path:
-    """Return where a bag is: at its path, or beside it, where a recorder that was killed has left it.
+    """Return the location of a bag: its path, or the temporary folder in which a killed recorder left the bag.
 
     Raises
     ------
     BagError
-        It is nowhere, or is being recorded at this moment.
+        There is no bag, or the bag is being recorded.
 
     """
     if path.exists():
@@ -286,7 +284,7 @@ def located(path: Path) -> Path:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Return the SHA-256 of a bag's files: what an artifact says that it was learned from."""
+    """Return the SHA-256 of the files of a bag, which artifacts store as the source of their training data."""
     digest = hashlib.sha256()
     path = located(Path(path))
     files = [path] if path.is_file() else sorted(item for item in path.rglob('*') if item.is_file())

@@ -1,4 +1,4 @@
-"""Message definitions: those that a bag carries, and those of ROS itself."""
+"""Message definitions: those stored in a bag, and those that come with ROS."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _MALFORMED = (TypesysError, ValueError, KeyError, IndexError, AssertionError, Re
 
 @functools.cache
 def standard(ros1: bool = False) -> Definitions:
-    """Return the definitions of the messages that come with ROS 2, or with ROS 1."""
+    """Return the definitions of the messages that come with ROS 2 or ROS 1."""
     return _converted(get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_HUMBLE).fielddefs)
 
 
 @functools.cache
 def standard_text(type_name: str) -> str | None:
-    """Return the definition of a message that comes with ROS 2, and of those within it; None for any other."""
+    """Return the definition of a message that comes with ROS 2 and of its nested types; None for any other type."""
     typestore = get_typestore(Stores.ROS2_HUMBLE)
     try:
         return typestore.generate_msgdef(type_name, ros_version=2)[0]
@@ -40,20 +40,20 @@ def standard_text(type_name: str) -> str | None:
 
 
 def definitions_of(type_name: str, encoding: str, text: str, report: ConversionReport, *, ros1: bool) -> Definitions:
-    """Parse the definition of a type, and those within it, as a bag has them.
+    """Parse the definition of a type and of its nested types, as stored in a bag.
 
     Parameters
     ----------
     type_name
         Full name of the type.
     encoding
-        `ros2msg`, `ros1msg`, `ros2idl`, or empty where the bag has none.
+        `ros2msg`, `ros1msg`, `ros2idl`, or empty if the bag has none.
     text
-        The definition, with those of other types after it.
+        The definition, followed by those of other types.
     report
-        Where to note that it cannot be read; that of ROS itself then stands in, if there is one.
+        Receives a note if the definition cannot be parsed. The definition that comes with ROS is then used, if any.
     ros1
-        Whether types that are not in the text are those of ROS 1.
+        Whether types missing in the text are those of ROS 1.
 
     """
     if encoding not in ('', 'ros1msg', 'ros2msg', 'ros2idl'):
@@ -64,20 +64,20 @@ def definitions_of(type_name: str, encoding: str, text: str, report: ConversionR
             known |= _converted(_parsed(type_name, encoding, text))
         except _MALFORMED as error:
             why = ' '.join(str(error).split())[:80]
-            report.add('note', type_name, f'its definition in the bag cannot be read ({why}); that of ROS is taken')
+            report.add('note', type_name, f'the definition in the bag cannot be parsed ({why}); the one of ROS is used')
     _complete(known, type_name, report)
     return known
 
 
 def search_in(folders: Sequence[Path]) -> None:
-    """Look into folders, too, for definitions that neither a bag nor ROS has; processes that are started later do so.
+    """Add folders in which missing definitions are searched, in this process and in processes started later.
 
-    A folder may be a package, or hold packages at any depth: ``PACKAGE/msg/NAME.msg`` or ``.idl``.
+    A folder may be a package or contain packages at any depth: ``PACKAGE/msg/NAME.msg`` or ``.idl``.
 
     Raises
     ------
     BagError
-        A folder is absent, or holds no definition.
+        A folder does not exist or has no definition.
 
     """
     for folder in folders:
@@ -85,7 +85,7 @@ def search_in(folders: Sequence[Path]) -> None:
             raise BagError(
                 expected=f'message definitions (PACKAGE/msg/NAME.msg or .idl) in {folder}',
                 found='none' if folder.is_dir() else 'no such folder',
-                remedy='give the folder of the package, of its sources or as it is installed',
+                remedy='give the source or install folder of the package',
             )
     before = os.environ.get(SEARCH_PATH, '').split(os.pathsep)
     found = dict.fromkeys([*(str(folder.absolute()) for folder in folders), *before])
@@ -94,7 +94,7 @@ def search_in(folders: Sequence[Path]) -> None:
 
 @functools.cache
 def _definitions_in(folder: str) -> dict[str, Path]:
-    """Return the files of the definitions in a folder, by type."""
+    """Return the definition files in a folder, by type."""
     found: dict[str, Path] = {}
     for file in sorted(Path(folder).rglob('*')):
         kind = file.parent.name
@@ -104,7 +104,7 @@ def _definitions_in(folder: str) -> dict[str, Path]:
 
 
 def _located(type_name: str) -> Path | None:
-    """Return the file of a definition, in the folders to look into or where ROS is installed."""
+    """Return the file of a definition from the added folders or the ROS installation."""
     for folder in filter(None, os.environ.get(SEARCH_PATH, '').split(os.pathsep)):
         if type_name in (found := _definitions_in(folder)):
             return found[type_name]
@@ -117,7 +117,7 @@ def _located(type_name: str) -> Path | None:
 
 
 def _complete(known: dict, type_name: str, report: ConversionReport) -> None:
-    """Add definitions that are missing from files, those of types within them, too."""
+    """Load missing definitions and those of nested types from files."""
     waiting, seen = [type_name], set()
     while waiting:
         name = waiting.pop()
@@ -129,12 +129,12 @@ def _complete(known: dict, type_name: str, report: ConversionReport) -> None:
                 text = file.read_text(encoding='utf-8')
                 known |= _converted(_parsed(name, 'ros2idl' if file.suffix == '.idl' else 'ros2msg', text))
             except (*_MALFORMED, OSError) as error:
-                report.add('note', name, f'{file} cannot be read ({" ".join(str(error).split())[:80]})')
+                report.add('note', name, f'{file} cannot be parsed ({" ".join(str(error).split())[:80]})')
         waiting += [field.base for _, field in known.get(name, ()) if '/' in field.base]
 
 
 def _parsed(type_name: str, encoding: str, text: str) -> dict:
-    """Parse a definition, and those of other types after it, each with a line that names it."""
+    """Parse a definition and the other types that follow it, each after a line with its name."""
     text = text.replace('\ufeff', '').replace('\r\n', '\n').replace('\r', '\n')
     found: dict = {}
     if encoding != 'ros2idl':

@@ -1,4 +1,4 @@
-"""Edits demonstrations after recording: a new bag holds every message unchanged, and marks of what was decided."""
+"""Edit demonstrations after recording: write a new bag with all messages unchanged and additional marks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vdd_ros.contract.contract import NANOSECONDS, Contract, Feature
 from vdd_ros.data.bag import bag_messages
 from vdd_ros.data.bag import mcap_records as records
 from vdd_ros.data.bag.bag import Bag, located
-from vdd_ros.data.bag.bag_metadata import BagFile, Topic, partial_path, read_metadata, write_metadata
+from vdd_ros.data.bag.bag_metadata import BagFile, Topic, claim_bag, read_metadata, write_metadata
 from vdd_ros.data.bag.bag_recording import RecordingReader, find_topic, read_marks
 from vdd_ros.data.bag.bag_writer import definition_of
 from vdd_ros.data.bag.mcap_reader import McapFile, Part
@@ -29,43 +29,43 @@ _MARKS_TOPIC = '/episode'
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """The demonstrations of a bag, as marks or a contract tell them apart."""
+    """The demonstrations of a bag, found by marks or by a contract."""
 
     path: Path
     spans: tuple[Span, ...]
     marks: tuple[EpisodeMark, ...]
-    """Those that the bag has, by their stamps; empty where something else tells demonstrations apart."""
+    """The marks of the bag, sorted by stamp; empty if demonstrations are found by another rule."""
     topic: str
-    """Where marks are, or would be."""
+    """The topic of the marks."""
     is_marked: bool
-    """Whether marks tell them apart."""
+    """Whether demonstrations are found by marks."""
 
 
 @dataclass(frozen=True)
 class _Mark:
-    """A mark that is added to a bag."""
+    """A mark to be added to a bag."""
 
     received: int
-    """After which message it stands [ns]."""
+    """Reception time of the message that it follows [ns]."""
     stamp: int
     event: str
     labels: Mapping[str, str]
 
 
 def demonstrations_of(path: str | Path, contract: Contract | None = None) -> Demonstrations:
-    """Return the demonstrations of a bag; their numbers are their places.
+    """Return the demonstrations of a bag; the number of a demonstration is its index in the result.
 
     Parameters
     ----------
     path
         The bag.
     contract
-        What tells them apart; left out, the marks of the recorder.
+        Defines the rule that finds demonstrations. By default the marks of the recorder.
 
     Raises
     ------
     BagError
-        There is no bag, it cannot be read, or nothing in it tells demonstrations apart.
+        There is no bag, it cannot be read, or no rule finds demonstrations in it.
 
     """
     path, report = Path(path), ConversionReport()
@@ -84,9 +84,9 @@ def demonstrations_of(path: str | Path, contract: Contract | None = None) -> Dem
         topic = find_topic(bag.topics, contract.topics.episode if contract is not None else _MARKS_TOPIC)
         if topic is None or bag.topics[topic].type != bag_messages.MARK:
             raise BagError(
-                expected=f'marks of episodes in {path}',
+                expected=f'episode marks in {path}',
                 found=', '.join(sorted(bag.topics)) or 'no topics',
-                remedy='give the contract that says what tells its demonstrations apart (`--contract`)',
+                remedy='give the contract whose `episodes` rule finds the demonstrations (`--contract`)',
             )
         marks: list[EpisodeMark] = []
         described = (bag.definitions(topic), bag.topics[topic].ros1)
@@ -98,10 +98,10 @@ def demonstrations_of(path: str | Path, contract: Contract | None = None) -> Dem
 
 
 def _refuse_damaged(path: Path, report: ConversionReport) -> None:
-    damages = [str(loss) for loss in report.entries if loss.kind == 'part']
+    damages = [str(entry) for entry in report.entries if entry.kind == 'part']
     if damages:
         raise BagError(
-            expected=f'a sound bag at {path}', found=damages[0], remedy='`vdd recover` copies what is sound of it'
+            expected=f'a sound bag at {path}', found=damages[0], remedy='`vdd recover` copies its sound parts'
         )
 
 
@@ -114,23 +114,23 @@ def edit(
     trim: Mapping[int, tuple[float, float]] | None = None,
     labels: Mapping[int, Mapping[str, str]] | None = None,
 ) -> Demonstrations:
-    """Write a bag in which some demonstrations are dropped, trimmed or labelled anew; the original stays as it is.
+    """Write a bag with some demonstrations dropped, trimmed or relabelled; the original stays unchanged.
 
-    All messages are copied as they are. Marks say what was decided, so that reading the bag by marks leaves out what
-    was dropped. Where something else told demonstrations apart, each of them gets marks of its own.
+    All messages are copied unchanged. Additional marks record the edits, and readers of the marks leave out dropped
+    parts. If demonstrations were found by another rule than marks, each of them gets marks.
 
     Parameters
     ----------
     path, contract
-        The bag (MCAP), and what tells its demonstrations apart; left out, the marks of the recorder.
+        The bag (MCAP), and the contract whose rule finds the demonstrations. By default the marks of the recorder.
     output
-        The bag to write: a folder that does not exist yet.
+        The bag to write: a folder that does not exist.
     drop
         Numbers of demonstrations to leave out, from 0.
     trim
-        By number, how much to cut from beginning and end [s].
+        Durations to cut from beginning and end [s], by number of the demonstration.
     labels
-        By number, what to say of it: `outcome`, `language`, or anything else.
+        Labels to set (`outcome`, `language`, or any other), by number of the demonstration.
 
     Returns
     -------
@@ -139,11 +139,11 @@ def edit(
     Raises
     ------
     BagError
-        There is no sound MCAP bag, or nothing tells its demonstrations apart.
+        There is no undamaged MCAP bag, or no demonstrations are found.
     ConfigurationError
-        There is no demonstration of a number, or nothing would be left of one.
+        A number is out of range, or a trim leaves nothing.
     OutputError
-        The output is occupied or cannot be written.
+        The output exists or cannot be written.
 
     """
     found = demonstrations_of(path, contract)
@@ -168,14 +168,14 @@ def edit(
 
 
 def merge(paths: Sequence[str | Path], output: str | Path) -> int:
-    """Write one bag of several, whose times do not overlap; return how many messages it has.
+    """Merge bags whose times do not overlap into one; return the number of messages.
 
     Raises
     ------
     BagError
-        One cannot be read, two overlap in time, or a topic has two types.
+        A bag cannot be read, two overlap in time, or a topic has two types.
     OutputError
-        The output is occupied or cannot be written.
+        The output exists or cannot be written.
 
     """
     found = [Demonstrations(Path(path), (), (), _MARKS_TOPIC, False) for path in paths]
@@ -183,9 +183,9 @@ def merge(paths: Sequence[str | Path], output: str | Path) -> int:
     for ((_, end), first), ((start, _), second) in pairwise(spans):
         if start <= end:
             raise BagError(
-                expected='bags of different times',
+                expected='bags that do not overlap in time',
                 found=f'{found[second].path} begins before {found[first].path} ends',
-                remedy='give both to training, which reads several bags',
+                remedy='pass both bags to training, which accepts several',
             )
     return _write([found[index] for _, index in spans], Path(output), [[] for _ in spans])
 
@@ -214,7 +214,7 @@ def _marks(
 
 
 def _after(found: Demonstrations, span: Span, index: str) -> tuple[int, int]:
-    """Return when the last mark of a demonstration was received, and its stamp [ns]: a later one overrides it."""
+    """Return reception time and stamp [ns] of the last mark of a demonstration; a later mark overrides it."""
     received, stamp, began = span.end, span.end, False
     for mark in found.marks:
         if mark.labels.get('index', '') != index:
@@ -231,7 +231,7 @@ def _after(found: Demonstrations, span: Span, index: str) -> tuple[int, int]:
 
 
 def _files(path: Path) -> list[Path]:
-    """Return the MCAP files of a bag, in their order."""
+    """Return the MCAP files of a bag in order."""
     root = located(path)
     if root.is_file():
         files = [root]
@@ -241,7 +241,7 @@ def _files(path: Path) -> list[Path]:
             raise BagError(
                 expected=f'an MCAP bag without compression by file or message at {path}',
                 found=f'compression_mode {known["compression_mode"]}',
-                remedy='`ros2 bag convert` writes it plainly',
+                remedy='`ros2 bag convert` writes it uncompressed',
             )
         listed = [root / Path(name).name for name in known.get('relative_file_paths') or []]
         files = [file for file in listed if file.is_file()] or sorted(root.glob('*.mcap'))
@@ -255,7 +255,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _span(path: Path) -> tuple[int, int]:
-    """Return when the first and the last message of a bag were received [ns]."""
+    """Return the reception times of the first and the last message of a bag [ns]."""
     spans = [
         (int(run.stamps.min()), int(run.stamps.max()))
         for _, part in _parts(path)
@@ -266,12 +266,12 @@ def _span(path: Path) -> tuple[int, int]:
 
 
 def _parts(path: Path) -> Iterator[tuple[McapFile, Part]]:
-    """Yield what an MCAP bag holds, in the order of its files.
+    """Yield the parts of an MCAP bag in file order.
 
     Raises
     ------
     BagError
-        A file is damaged, or was not closed.
+        A file is damaged or was not closed.
 
     """
     for name in _files(path):
@@ -293,19 +293,12 @@ def _parts(path: Path) -> Iterator[tuple[McapFile, Part]]:
 
 
 def _unsound(file: Path, found: str) -> BagError:
-    return BagError(expected=f'a sound file {file}', found=found, remedy='`vdd recover` copies what is sound of it')
+    return BagError(expected=f'a sound file {file}', found=found, remedy='`vdd recover` copies its sound parts')
 
 
 def _write(found: Sequence[Demonstrations], output: Path, marks: Sequence[Sequence[_Mark]]) -> int:
-    """Write bags one after the other, with marks between their messages, aside first."""
-    partial = partial_path(output)
-    for occupied in (output, partial):
-        if occupied.exists():
-            raise OutputError(
-                expected=f'a free place for the bag at {output}',
-                found=f'{occupied} already there',
-                remedy='choose another path or remove it',
-            )
+    """Write bags one after the other with marks between their messages, first into a temporary place."""
+    partial = claim_bag(output)
     try:
         partial.mkdir(parents=True)
         name = f'{output.name}_0.mcap'
@@ -320,7 +313,7 @@ def _write(found: Sequence[Demonstrations], output: Path, marks: Sequence[Sequen
         raise OutputError(
             expected=f'a place for the bag at {output}',
             found=error.strerror or str(error),
-            remedy='choose another path, or make room',
+            remedy='choose another path, or free disk space',
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -328,7 +321,7 @@ def _write(found: Sequence[Demonstrations], output: Path, marks: Sequence[Sequen
 
 
 class _Copy:
-    """Copies messages, byte by byte, with their channels and schemas."""
+    """Copies messages unchanged, with their channels and schemas."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
@@ -343,7 +336,7 @@ class _Copy:
 
     @property
     def span(self) -> tuple[int, int]:
-        """Least and greatest time of reception [ns]."""
+        """First and last reception time [ns]."""
         return (self._low, self._high) if self.count else (0, 0)
 
     @property
@@ -373,7 +366,7 @@ class _Copy:
         self._write_others()
 
     def _write_others(self) -> None:
-        """Write attachments and metadata, behind the messages."""
+        """Write attachments and metadata after the messages."""
         for code, body in self._others:
             if code == records.ATTACHMENT:
                 self.writer.add_attachment(*records.read_attachment(body))
@@ -409,7 +402,7 @@ class _Copy:
                 raise BagError(
                     expected=f'one type on {channel.topic}',
                     found=f'{known.type} and {kind}',
-                    remedy='give the bags to training one by one',
+                    remedy='pass the bags to training separately',
                 )
         return self._channels[key]
 

@@ -1,4 +1,4 @@
-"""The files of a bag: by their names which storage they are of, and plain copies of those that are compressed."""
+"""The files of a bag: storage by file name, and decompression of compressed files."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ SUFFIXES = ('.mcap', '.db3', '.bag')
 _COMPRESSIONS = {'.zstd': 'zstd', '.zst': 'zstd', '.lz4': 'lz4'}
 _PIECE = 1 << 20
 _ACTIVE = '.active'
-"""What `rosbag record` of ROS 1 adds to the name while it records."""
+"""Suffix that `rosbag record` of ROS 1 appends while it records."""
 
 
 def is_compressed(path: Path) -> bool:
-    """Return whether a file is compressed as a whole, by its name."""
+    """Return whether a file is compressed as a whole, judged by its name."""
     return path.suffix in _COMPRESSIONS
 
 
 def plain_name(path: Path) -> str:
-    """Return the name of a file without its compression, and without what a recorder that was killed left in it."""
+    """Return the name of a file without compression suffix and without the suffix of an unfinished recording."""
     return path.stem if is_compressed(path) or path.suffix == _ACTIVE else path.name
 
 
 def storage(path: Path) -> str:
-    """Return the suffix of the storage of a file, one of `SUFFIXES`; empty for other files."""
+    """Return the storage suffix of a file, one of `SUFFIXES`; empty for other files."""
     suffix = Path(plain_name(path)).suffix
     return suffix if suffix in SUFFIXES and path.is_file() else ''
 
 
 def decompress(path: Path, target: Path) -> str:
-    """Write a plain copy of a compressed file, as far as it can be decompressed; return why no further, or nothing.
+    """Write a decompressed copy of a file, as far as possible; return why it ends early, or an empty text.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def decompress(path: Path, target: Path) -> str:
 
 
 def _unpacked(packed: BinaryIO, plain: BinaryIO) -> str:
-    """Decompress frames of zstd one after the other; return why it breaks off, or nothing."""
+    """Decompress consecutive zstd frames; return the reason of a premature end, or nothing."""
     frame, whole = zstandard.ZstdDecompressor().decompressobj(), False
     while data := packed.read(_PIECE):
         while data:

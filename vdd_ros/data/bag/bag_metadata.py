@@ -1,4 +1,4 @@
-"""What makes a folder of files a rosbag2: its `metadata.yaml`, and where a bag grows until it has one."""
+"""The `metadata.yaml` of a rosbag2, and the temporary folder in which a bag grows."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 
 import yaml
 
-from vdd_ros.common.errors import BagError
+from vdd_ros.common.errors import BagError, OutputError
 from vdd_ros.data.bag.file_scan import FileScan
 
 METADATA = 'metadata.yaml'
 _KEPT = ('version', 'compression_format', 'compression_mode', 'custom_data', 'ros_distro')
+_QOS_AS_LIST = 9
+"""The first version of the file with quality of service as a list instead of a text."""
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,15 @@ class Topic:
 
     name: str
     type: str
-    """Such as ``sensor_msgs/msg/JointState``."""
+    """Message type, such as ``sensor_msgs/msg/JointState``."""
     type_hash: str = ''
-    """RIHS01 of the type; empty where it is not known."""
+    """RIHS01 hash of the type; empty if unknown."""
     qos: str = ''
-    """Offered quality of service, as YAML; empty where it is not known."""
+    """Offered quality of service as YAML; empty if unknown."""
     count: int = 0
-    """Messages."""
+    """Number of messages."""
     encoding: str = 'cdr'
-    """How messages are serialised."""
+    """Serialisation format."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +41,40 @@ class BagFile:
 
     name: str
     start: int
-    """Stamp of its first message [ns]."""
+    """Stamp of the first message [ns]."""
     end: int
-    """Stamp of its last message [ns]."""
+    """Stamp of the last message [ns]."""
     count: int
-    """Messages."""
+    """Number of messages."""
 
 
 def partial_path(path: Path) -> Path:
-    """Return where a bag grows until it is whole."""
+    """Return the temporary folder in which a bag grows."""
     return path.parent / f'.{path.name}.partial'
 
 
+def claim_bag(path: Path) -> Path:
+    """Check that a path has neither a bag nor an unfinished bag, and return the temporary folder for a new bag.
+
+    Raises
+    ------
+    OutputError
+        There is a bag, or an unfinished one.
+
+    """
+    partial = partial_path(path)
+    for occupied in (path, partial):
+        if occupied.exists():
+            raise OutputError(
+                expected=f'a free place for the bag at {path}',
+                found=f'{occupied} already there',
+                remedy='choose another path or remove it',
+            )
+    return partial
+
+
 def read_metadata(folder: Path) -> dict[str, Any] | None:
-    """Return what the `metadata.yaml` of a bag says; None where there is none, or none that can be read."""
+    """Return the content of a bag's `metadata.yaml`; None if it is missing or cannot be read."""
     try:
         return parsed_metadata(folder / METADATA)
     except (BagError, OSError):
@@ -60,14 +82,14 @@ def read_metadata(folder: Path) -> dict[str, Any] | None:
 
 
 def parsed_metadata(file: Path) -> dict[str, Any]:
-    """Return what a `metadata.yaml` says.
+    """Return the content of a `metadata.yaml`.
 
     Raises
     ------
     BagError
-        It says nothing of a bag.
+        The file does not describe a bag.
     OSError
-        It cannot be read.
+        The file cannot be read.
 
     """
     try:
@@ -78,11 +100,11 @@ def parsed_metadata(file: Path) -> dict[str, Any]:
         why = 'it lists no files'
     except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = ' '.join(str(error).split())[:80]
-    raise BagError(expected=f'what describes a bag in {file}', found=why, remedy='remove it: bags are read without it')
+    raise BagError(expected=f'bag metadata in {file}', found=why, remedy='remove it: bags are read without it')
 
 
 def write_metadata_of(folder: Path, scans: Sequence[FileScan], before: Mapping[str, Any] | None = None) -> None:
-    """Write the `metadata.yaml` of files by what was found in them; the rest of one from ``before`` is kept."""
+    """Write the `metadata.yaml` from scans of the files; other entries of ``before`` are kept."""
     topics: dict[str, Topic] = {}
     for found in scans:
         for number, channel in found.channels.items():
@@ -102,14 +124,30 @@ def write_metadata_of(folder: Path, scans: Sequence[FileScan], before: Mapping[s
 def write_metadata(
     folder: Path, files: Sequence[BagFile], topics: Sequence[Topic], before: Mapping[str, Any] | None = None
 ) -> None:
-    """Write the `metadata.yaml` of a bag, aside first, so that a folder with one is a whole bag.
+    """Write the `metadata.yaml` of a bag atomically: a folder with this file is a complete bag.
 
-    What an older one said that does not follow from the files, such as custom data, is kept. The files are plain ones.
+    Entries of an older file that do not follow from the files, such as custom data, are kept. The files are plain.
     """
+    information = _information(files, topics)
+    if before is not None:
+        information |= _kept(before)
+        described = _described(before)
+        for item in information['topics_with_message_count']:
+            topic = item['topic_metadata']
+            if information['version'] >= _QOS_AS_LIST:
+                topic['offered_qos_profiles'] = _listed(topic['offered_qos_profiles'])
+            topic |= described.get(topic['name'], {})
+    aside = folder / f'.{METADATA}.partial'
+    aside.write_text(yaml.safe_dump({'rosbag2_bagfile_information': information}, sort_keys=False), encoding='utf-8')
+    aside.replace(folder / METADATA)
+
+
+def _information(files: Sequence[BagFile], topics: Sequence[Topic]) -> dict[str, Any]:
+    """Return the entries that follow from the files of a bag."""
     spans = [file for file in files if file.count]
     start = min((file.start for file in spans), default=0)
     end = max((file.end for file in spans), default=0)
-    information = {
+    return {
         'version': 8,
         'storage_identifier': 'sqlite3' if any(file.name.endswith('.db3') for file in files) else 'mcap',
         'relative_file_paths': [file.name for file in files],
@@ -143,22 +181,31 @@ def write_metadata(
         'custom_data': None,
         'ros_distro': 'rosbags',
     }
-    if before is not None:
-        by_file = str(before.get('compression_mode') or '').lower() == 'file'
-        kept = {key: value for key, value in before.items() if key in _KEPT and not (by_file and 'compression' in key)}
-        described = _described(before)
-        for item in information['topics_with_message_count']:
-            item['topic_metadata'] |= described.get(item['topic_metadata']['name'], {})
-        information |= kept
-    aside = folder / f'.{METADATA}.partial'
-    aside.write_text(yaml.safe_dump({'rosbag2_bagfile_information': information}, sort_keys=False), encoding='utf-8')
-    aside.replace(folder / METADATA)
+
+
+def _kept(information: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries that are kept. Other readers refuse null in place of a text."""
+    by_file = str(information.get('compression_mode') or '').lower() == 'file'
+    kept = {key: information[key] for key in _KEPT if information.get(key) is not None}
+    if not isinstance(kept.get('version', 0), int):
+        del kept['version']
+    return {key: value for key, value in kept.items() if not (by_file and 'compression' in key)}
+
+
+def _listed(qos: str) -> list[Any]:
+    """Return quality of service of a channel, which is YAML, as a list; empty if it is none."""
+    try:
+        found = yaml.safe_load(qos)
+    except yaml.YAMLError:
+        return []
+    return found if isinstance(found, list) else []
 
 
 def _described(information: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return what is said of each topic, by its name."""
+    """Return the metadata of each topic by its name."""
     found = {}
     for item in information.get('topics_with_message_count') or []:
         if isinstance(item, dict) and isinstance(item.get('topic_metadata'), dict):
-            found[item['topic_metadata'].get('name')] = item['topic_metadata']
+            known = {key: value for key, value in item['topic_metadata'].items() if value is not None}
+            found[known.get('name')] = known
     return found

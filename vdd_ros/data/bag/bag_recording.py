@@ -1,4 +1,4 @@
-"""Reads the topics of a contract out of a bag: at once, or piece by piece."""
+"""Read the topics of a contract from a bag, at once or block by block."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decoders import Decoded, Decoder
 from vdd_ros.data.decode.frames import Picture
 from vdd_ros.data.decode.resample import aligned_frames, nanoseconds
-from vdd_ros.data.decode.sensor_decoders import WordReader, stamp_of
+from vdd_ros.data.decode.sensor_decoders import SignalReader, stamp_of
 from vdd_ros.data.decode.serialized import Definitions, Messages, Undecodable, walk
 from vdd_ros.data.decode.sources import COMMANDED, MEASURED, Source, alignment, decoder, sources
-from vdd_ros.data.recording import EpisodeMark, Recording, Track, Word
+from vdd_ros.data.recording import EpisodeMark, Recording, SignalValue, Track
 from vdd_ros.data.spans import Span, spans_of, started, ticks_of
 
 _MARKS = 'diagnostic_msgs/msg/DiagnosticArray'
 _OTHER_CLOCK = 60 * NANOSECONDS
-"""Whoever is later than that has another clock."""
+"""A larger delay [ns] means that the clocks differ."""
 _STATES = ('signal', 'discard')
-"""Roles of which changes count, and not how often a value is said."""
+"""Roles for which only changes of the value matter."""
 WAITING = 64 << 20
-"""Bytes of pictures that may wait to be decoded."""
+"""Limit of bytes of images that are not decoded yet."""
 _LEFT = 0.75
-"""Share of these that may be left where some were decoded."""
+"""Share of the limit `WAITING` that may remain after decoding."""
 _NEVER = 1 << 62
 _ROLES = ('signal', 'discard', 'outcome', 'language')
 
 
 class RecordingReader:
-    """The streams of a contract, as they are read from an open bag."""
+    """Reads the streams of a contract from an open bag."""
 
     def __init__(
         self, bag: Bag, contract: Contract, *, complaints: dict[str, str] | None = None, waiting: int = WAITING
@@ -45,16 +45,16 @@ class RecordingReader:
         Parameters
         ----------
         bag, contract
-            The bag, and what to read of it.
+            The bag and the contract.
         complaints
-            Where to note the streams and signals that cannot be read, and why; left out, that is an error.
+            Receives streams and signals that cannot be read, with the reason. If omitted, they are errors.
         waiting
-            Bytes of pictures that may wait to be decoded.
+            Limit of bytes of images that are not decoded yet.
 
         Raises
         ------
         BagError
-            One is absent, is there several times, or has another type than the contract says.
+            A topic is missing, ambiguous, or has another type than in the contract.
 
         """
         self._complaints = complaints
@@ -71,15 +71,15 @@ class RecordingReader:
         self.tracks = {source.stream: Track(source.stream, source.width, pictures=source.pictures) for source in wanted}
         self._waiting, self._most_waiting = 0, waiting
         self._latency = {name: nanoseconds(alignment(contract, name).latency) for name in self.tracks}
-        self._words: dict[str, WordReader] = {}
+        self._signal_readers: dict[str, SignalReader] = {}
         self._marks: list[EpisodeMark] = []
-        self._said: dict[str, list[Word]] = {role: [] for role in _ROLES}
+        self._signals: dict[str, list[SignalValue]] = {role: [] for role in _ROLES}
         rules = contract.episodes
         for role in _ROLES:
             signal = getattr(rules, role)
             if signal is not None and self._find(signal.topic, signal.type, role):
                 definitions, ros1 = self._described(signal.topic)
-                self._words[role] = WordReader(
+                self._signal_readers[role] = SignalReader(
                     signal.type, definitions, signal.field, by_header=signal.by_header, ros1=ros1
                 )
         if rules.by == 'marks':
@@ -87,16 +87,16 @@ class RecordingReader:
 
     @property
     def topics(self) -> frozenset[str]:
-        """The topics of the bag that are needed."""
+        """The topics of the bag that the contract needs."""
         return frozenset(self._topics.values())
 
     @property
     def size(self) -> int:
-        """Bytes held."""
+        """Size of the stored messages [byte]."""
         return sum(track.size for track in self.tracks.values())
 
     def take(self, block: Mapping[str, Messages]) -> None:
-        """Decode a block of the bag; pictures only when a tick needs them, or when too many wait to be decoded."""
+        """Decode a block of the bag. Images are decoded when a tick needs them, or when too many are pending."""
         for source, name, reader in self._readers:
             if (messages := block.get(self._topics[source.topic])) is not None:
                 found = reader.decode(messages, self.report, name)
@@ -104,11 +104,11 @@ class RecordingReader:
                 self.tracks[source.stream].add(found, self.report)
                 if source.pictures:
                     self._waiting += int(messages.sizes.sum())
-        for role, reader in self._words.items():
+        for role, reader in self._signal_readers.items():
             topic = getattr(self._contract.episodes, role).topic
             if (messages := block.get(self._topics[topic])) is not None:
-                words = reader.read(messages, self.report, self._topics[topic])
-                self._said[role] = _shortened(self._said[role], words) if role in _STATES else self._said[role] + words
+                values, known = reader.read(messages, self.report, self._topics[topic]), self._signals[role]
+                self._signals[role] = _shortened(known, values) if role in _STATES else known + values
         topic = self._contract.topics.episode
         by_marks = self._contract.episodes.by == 'marks' and topic in self._topics
         if by_marks and (messages := block.get(self._topics[topic])) is not None:
@@ -118,10 +118,10 @@ class RecordingReader:
             self._decode_pictures()
 
     def _decode_pictures(self) -> None:
-        """Decode the pictures that stand at ticks; of the others, as many as leave room for new ones.
+        """Decode the images at ticks, and the oldest others until the pending bytes are below the limit.
 
-        The recording may go on: an episode that has not ended counts as if it ended here. Where that is wrong, a
-        picture is decoded that nobody needs, or one later.
+        An episode without an end counts as if it ended here. If that is wrong, an image is decoded too early or
+        unnecessarily.
         """
         recording = self.recording()
         spans = spans_of(recording, self._contract, ConversionReport())
@@ -148,50 +148,50 @@ class RecordingReader:
             track.count()
 
     def _note_late(self, stream: str, found: Decoded) -> None:
-        """Note what arrived so late that the live policy would have done without it, where clocks let it be told."""
+        """Report messages that arrived too late for the live policy, if the clocks allow the comparison."""
         late = found.received - found.stamps - self._latency[stream] - self._contract.period
         count = int(((late > 0) & (late < _OTHER_CLOCK)).sum())
-        self.report.add('note', stream, 'messages that arrived over a policy period late: set `latency`', count)
+        self.report.add('note', stream, 'messages that arrived more than a policy period late: set `latency`', count)
 
     def recording(self) -> Recording:
-        """Return what is held."""
+        """Return the stored messages."""
         streams = {name: track.stream() for name, track in self.tracks.items()}
         measured = streams.pop(MEASURED)
-        # Where nothing was recorded of commands, the next measured state is one.
+        # If no commands were recorded, the next measured state is used as the command.
         commanded = streams.pop(COMMANDED, measured)
         marks = tuple(sorted(self._marks, key=lambda mark: mark.stamp))
-        words = {role: tuple(sorted(said, key=lambda word: word[0])) for role, said in self._said.items()}
-        return Recording(measured, commanded, marks, streams, words)
+        signals = {role: tuple(sorted(values, key=lambda item: item[0])) for role, values in self._signals.items()}
+        return Recording(measured, commanded, marks, streams, signals)
 
     def forget(self, until: int) -> None:
-        """Let go of what is older than a stamp [ns] and is not needed any more."""
+        """Drop messages older than a stamp [ns], except those that are still needed."""
         for track in self.tracks.values():
             track.forget(until)
         self._marks = [
             mark for mark in self._marks if mark.stamp > until or (mark.stamp == until and mark.event != 'end')
         ]
-        for role, said in self._said.items():
-            older = [word for word in said if word[0] < until]
+        for role, values in self._signals.items():
+            older = [item for item in values if item[0] < until]
             newest = [max(older, key=lambda word: word[0])] if older else []
-            self._said[role] = newest + [word for word in said if word[0] >= until]
+            self._signals[role] = newest + [item for item in values if item[0] >= until]
 
     def complete(self) -> None:
-        """Refuse a bag without a message on a topic that is needed.
+        """Check that every needed topic had a message.
 
         Raises
         ------
         BagError
-            There is none, or all were dropped.
+            A topic had no message, or all of its messages were dropped.
 
         """
         for source, name, _ in self._readers:
             if not source.optional and self.tracks[source.stream].empty:
                 places = (name, self._topics[source.topic])
-                reasons = [str(loss) for loss in self.report.entries if loss.where in places]
+                reasons = [str(entry) for entry in self.report.entries if entry.where in places]
                 raise BagError(
                     expected=f'messages on {source.topic} in {self._bag.path}',
                     found='; '.join(reasons[:3]) or 'none',
-                    remedy='check what was recorded, or make the contract say how it is to be read',
+                    remedy='check the recording, or correct the source in the contract',
                 )
 
     def _described(self, topic: str) -> tuple[Definitions, bool]:
@@ -201,7 +201,7 @@ class RecordingReader:
         return self._definitions[topic]
 
     def name_of(self, stream: str) -> tuple[str, ...]:
-        """Return how the account names a stream, and the topic that it is read from; nothing where it is not read."""
+        """Return the report name of a stream and its topic; empty if the stream is not read."""
         for source, name, _ in self._readers:
             if source.stream == stream:
                 return name, self._topics[source.topic]
@@ -223,36 +223,38 @@ class RecordingReader:
         if name is None:
             raise BagError(
                 expected=f'one topic {topic} in {self._bag.path}',
-                found=', '.join(sorted(self._bag.topics)) or 'no topics at all',
-                remedy='set the topics of the contract to those of the bag',
+                found=', '.join(sorted(self._bag.topics)) or 'no topics',
+                remedy='change the topics of the contract to those of the bag',
             )
         found, foreign = self._bag.topics[name].type, self._bag.topics[name].foreign
         if foreign:
             raise BagError(
-                expected=f'messages of ROS (CDR, or those of ROS 1) on {topic} in {self._bag.path}',
+                expected=f'ROS messages (CDR or ROS 1) on {topic} in {self._bag.path}',
                 found=f'messages serialised as {foreign}',
-                remedy='record the topic by rosbag2, or convert the bag',
+                remedy='record the topic with rosbag2, or convert the bag',
             )
         if found != kind:
             raise BagError(
-                expected=f'{kind} on {topic} in {self._bag.path}', found=found, remedy='choose the right topic'
+                expected=f'{kind} on {topic} in {self._bag.path}',
+                found=found,
+                remedy='correct the topic in the contract',
             )
         self._topics[topic] = name
         return True
 
 
-def _shortened(said: list[Word], words: Sequence[Word]) -> list[Word]:
-    """Add words, but of many equal ones in a row keep the first and the last: a joystick says the same for hours."""
-    for word in words:
-        if len(said) > 1 and said[-2][2] == said[-1][2] == word[2]:
-            said[-1] = word
+def _shortened(known: list[SignalValue], values: Sequence[SignalValue]) -> list[SignalValue]:
+    """Append values; of a run of equal values keep the first and the last (a joystick repeats its state for hours)."""
+    for value in values:
+        if len(known) > 1 and known[-2][2] == known[-1][2] == value[2]:
+            known[-1] = value
         else:
-            said.append(word)
-    return said
+            known.append(value)
+    return known
 
 
 def find_topic(names: Iterable[str], topic: str) -> str | None:
-    """Return the topic of that name, or the only one of that name in some namespace; None if there is not one."""
+    """Return the topic with this name, or the only one with this name in a namespace; else None."""
     names = set(names)
     for exact in (topic, f'/{topic}'):
         if exact in names:
@@ -264,7 +266,7 @@ def find_topic(names: Iterable[str], topic: str) -> str | None:
 def read_marks(
     messages: Messages, described: tuple[Definitions, bool], report: ConversionReport, topic: str
 ) -> list[EpisodeMark]:
-    """Read the marks of episodes."""
+    """Read episode marks."""
     marks = []
     definitions, ros1 = described
     for index in range(len(messages)):
@@ -290,23 +292,23 @@ def read_recording(
     progress: Callable[[float], None] | None = None,
     report: ConversionReport | None = None,
 ) -> Recording:
-    """Read the topics of a contract out of a bag, all at once.
+    """Read the topics of a contract from a bag, all at once.
 
     Parameters
     ----------
     path
-        The bag; also one that a killed recorder has left (`vdd recover` makes it whole).
+        The bag. A bag that a killed recorder left is accepted, too (`vdd recover` repairs it).
     contract
-        What to read. A topic is also found under a namespace, if there is one such only.
+        The contract. A topic is also found in a namespace, if only one namespace has it.
     progress
-        Told the share of messages read, in [0, 1].
+        Called with the share of messages read, in [0, 1].
     report
-        Where to note what is dropped, and why.
+        Receives what is dropped, with the reason.
 
     Raises
     ------
     BagError
-        There is no bag, it cannot be read, lacks a topic, or no message of one can be used.
+        There is no bag, it cannot be read, a topic is missing, or a topic has no usable message.
 
     """
     with Bag(path, report) as bag:

@@ -1,4 +1,4 @@
-"""The sqlite3 storage of rosbag2, and bags of ROS 1: read in blocks, with whatever is damaged told of."""
+"""Read the sqlite3 storage of rosbag2 and ROS 1 bags in blocks, and report damage."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SqliteFile:
         Raises
         ------
         BagError
-            It is no database of a bag.
+            The file is not the database of a bag.
 
         """
         self.name = name or path.name
@@ -60,15 +60,15 @@ class SqliteFile:
             raise BagError(
                 expected=f'the sqlite3 database of a bag in {self.name}',
                 found=str(error),
-                remedy='copy the bag again; `vdd recover` writes a whole one of what can be read',
+                remedy='copy the bag again, or run `vdd recover`, which writes a new bag from the readable parts',
             ) from error
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._stack.close()
 
     def blocks(self, key_of: KeyOf) -> Iterator[Block]:
-        """Yield messages, some thousand at a time, in the order in which they were written."""
+        """Yield blocks of a few thousand messages, in the order of writing."""
         keys = {number: key_of(channel) for number, channel in self.channels.items()}
         wanted = [number for number, key in keys.items() if key is not None]
         marks = ', '.join('?' * len(wanted))
@@ -83,13 +83,13 @@ class SqliteFile:
                     if isinstance(data, bytes) and isinstance(stamp, int) and stamp >= 0:
                         groups.setdefault(keys[topic], []).append(_Row(place, stamp, data))
                     else:
-                        self._report.add('message', self.name, 'a row that is no message', 1, f'row {place}')
+                        self._report.add('message', self.name, 'a row without a message', 1, f'row {place}')
                 yield {key: _messages(group, self.name, 'row') for key, group in groups.items()}
         except (sqlite3.Error, OverflowError) as error:
             self._report.add('part', self.name, f'{error}; the rows after it cannot be read', 1, f'row {last}')
 
     def _left(self, wanted: set[int]) -> Iterator[tuple[int, int, int, bytes]]:
-        """Yield the rows of a file that breaks off within a page: sqlite would take zeros for what is missing."""
+        """Yield the rows of a file that ends within a page. sqlite would read zeros for the missing bytes."""
         damages: list[DamagedPart] = []
         with self._path.open('rb') as file:
             pages = Pages(file, damages)
@@ -102,11 +102,11 @@ class SqliteFile:
     def _connect(self, path: Path) -> sqlite3.Connection:
         journal = path.with_name(f'{path.name}-wal')
         if journal.exists() and journal.stat().st_size:
-            # What a killed recorder wrote last is in the journal alone; merging it would change the bag, so a copy.
+            # The journal has the last writes of a killed recorder. Merging would change the bag, so a copy is used.
             folder = Path(self._stack.enter_context(TemporaryDirectory(prefix='vdd_ros_bag_')))
             shutil.copy(journal, folder / journal.name)
             path = Path(shutil.copy(path, folder / path.name))
-            self._report.add('note', self.name, 'its journal was not merged: it was not closed')
+            self._report.add('note', self.name, 'not closed: its journal had not been merged')
             target = f'file:{path}'
         else:
             target = f'{path.resolve().as_uri()}?mode=ro&immutable=1'
@@ -123,13 +123,13 @@ class SqliteFile:
                 'SELECT topic_type, encoding, encoded_message_definition FROM message_definitions'
             ).fetchall()
         except sqlite3.Error:
-            rows = []  # older bags have no such table
+            rows = []  # older bags lack this table
         known = {str(kind): (str(encoding), str(text).encode()) for kind, encoding, text in rows}
         return {number: (str(kind), *known.get(str(kind), ('', b''))) for number, _, kind, _ in topics}
 
 
 class Ros1File:
-    """One bag of ROS 1."""
+    """One ROS 1 bag file."""
 
     def __init__(self, path: Path, report: ConversionReport, name: str = '') -> None:
         """Open a file and read its index.
@@ -137,7 +137,7 @@ class Ros1File:
         Raises
         ------
         BagError
-            It is no bag of ROS 1, or was not closed.
+            The file is not a ROS 1 bag, or was not closed.
 
         """
         self.name = name or path.name
@@ -147,9 +147,9 @@ class Ros1File:
             self._reader.open()
         except _ROS1_ERRORS as error:
             raise BagError(
-                expected=f'a bag of ROS 1 in {self.name}',
+                expected=f'a ROS 1 bag in {self.name}',
                 found=' '.join(str(error).split()) or type(error).__name__,
-                remedy='copy it again; of one that was not closed or is damaged `vdd recover` writes a whole copy',
+                remedy='copy it again, or run `vdd recover` if it is damaged or was not closed',
             ) from error
         connections = self._reader.connections
         self.channels = {item.id: Channel(item.topic, item.id, 'ros1') for item in connections}
@@ -157,12 +157,12 @@ class Ros1File:
         self.counts: dict[int, int] | None = {item.id: item.msgcount for item in connections}
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._reader.bio:
             self._reader.close()
 
     def blocks(self, key_of: KeyOf) -> Iterator[Block]:
-        """Yield messages, some thousand at a time, in the order in which they were received."""
+        """Yield blocks of a few thousand messages, in the order of reception."""
         keys = {item.id: key_of(self.channels[item.id]) for item in self._reader.connections}
         wanted = [item for item in self._reader.connections if keys[item.id] is not None]
         groups: dict = {}
@@ -175,12 +175,12 @@ class Ros1File:
                     yield {key: _messages(group, self.name, 'message') for key, group in groups.items()}
                     groups, size = {}, 0
         except _ROS1_ERRORS as error:
-            why = f'{" ".join(str(error).split())[:100] or type(error).__name__}; what follows cannot be read'
+            why = f'{" ".join(str(error).split())[:100] or type(error).__name__}; the rest cannot be read'
             self._report.add('part', self.name, why, 1, f'message {count}')
         yield {key: _messages(group, self.name, 'message') for key, group in groups.items()}
 
 
-# What the library raises on bytes that are not as they should be.
+# Exceptions of the library on malformed bytes.
 _ROS1_ERRORS = (
     *(Ros1Error, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError, AssertionError),
     *(EOFError, RuntimeError, MemoryError, OverflowError, struct.error),
@@ -188,7 +188,7 @@ _ROS1_ERRORS = (
 
 
 def _some(cursor: Iterator[tuple]) -> list[tuple]:
-    """Fetch rows until they are many or large."""
+    """Fetch rows up to a number or a size."""
     rows, size = [], 0
     while len(rows) < _ROWS and size < _BYTES:
         row = next(cursor, None)

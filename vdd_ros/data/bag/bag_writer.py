@@ -1,4 +1,4 @@
-"""Writes rosbag2: MCAP in chunks that reach the disk as they are written, so that a crash costs a moment only."""
+"""Write rosbag2 as MCAP. MCAP chunks are flushed regularly, so a crash loses at most a fraction of a second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mcap.writer import CompressionType, Writer
 from rosbags.typesys import Stores, TypesysError, get_typestore
 
 from vdd_ros.common.errors import OutputError
-from vdd_ros.data.bag.bag_metadata import BagFile, Topic, partial_path, write_metadata, write_metadata_of
+from vdd_ros.data.bag.bag_metadata import BagFile, Topic, claim_bag, partial_path, write_metadata, write_metadata_of
 from vdd_ros.data.bag.mcap_copy import finish
 
 _NONE: Mapping[str, Definition] = MappingProxyType({})
@@ -23,23 +23,23 @@ _NONE: Mapping[str, Definition] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Definition:
-    """How a message type is laid out."""
+    """The layout of a message type."""
 
     text: str
-    """The definition, and those of all types in it."""
+    """The definition, followed by those of nested types."""
     encoding: str = 'ros2msg'
     """`ros2msg` or `ros2idl`."""
     type_hash: str = ''
-    """RIHS01; empty where it is not known."""
+    """RIHS01 hash; empty if unknown."""
 
 
 def definition_of(kind: str) -> Definition:
-    """Return the definition of a type of ROS itself.
+    """Return the definition of a type that comes with ROS.
 
     Raises
     ------
     OutputError
-        It is another type.
+        The type does not come with ROS.
 
     """
     typestore = get_typestore(Stores.ROS2_HUMBLE)
@@ -47,36 +47,38 @@ def definition_of(kind: str) -> Definition:
         return Definition(typestore.generate_msgdef(kind, ros_version=2)[0], type_hash=typestore.hash_rihs01(kind))
     except (TypesysError, KeyError) as error:
         raise OutputError(
-            expected=f'the definition of {kind}', found='none that ships', remedy='hand it to the writer'
+            expected=f'the definition of {kind}',
+            found='none in this package',
+            remedy='pass the definition to the writer',
         ) from error
 
 
 class BagWriter:
-    """Writes one rosbag2 (MCAP, zstd chunks with checksums), visible under its name only when it is whole.
+    """Writes one rosbag2 (MCAP, zstd chunks with checksums) that appears under its name only when it is complete.
 
-    The bag grows beside its place, in ``.NAME.partial``, and is moved there by `close`. Whoever finds a bag at the
-    path finds a whole one. What was flushed outlives the process: `vdd_ros.data.bag.recovery` makes a bag of it.
+    The bag grows in ``.NAME.partial`` and is moved to its path by `close`. A bag at the path is therefore complete.
+    Flushed data survive a crash of the process: `vdd_ros.data.bag.recovery` converts them to a bag.
     """
 
     def __init__(
         self, path: str | Path, topics: Mapping[str, str], definitions: Mapping[str, Definition] = _NONE
     ) -> None:
-        """Plan a bag.
+        """Prepare a bag without writing.
 
         Parameters
         ----------
         path
-            The folder that will be the bag.
+            The folder of the new bag.
         topics
             Message type by topic name, such as ``{'/joint_states': 'sensor_msgs/msg/JointState'}``.
         definitions
-            By type; needed for types that are not of ROS itself.
+            Definitions by type; required for types that do not come with ROS.
 
         """
         self.path = Path(path)
         self.topics = dict(topics)
         self.count = 0
-        """Messages written so far."""
+        """Number of messages written."""
         self._given = definitions
         self._partial = partial_path(self.path)
         self._sink: _Sink | None = None
@@ -88,21 +90,15 @@ class BagWriter:
         self._torn = False
 
     def open(self) -> None:
-        """Claim the path and start writing beside it.
+        """Reserve the path, and start writing to the temporary folder.
 
         Raises
         ------
         OutputError
-            The path, or the place beside it, is occupied, or cannot be written, or the definition of a type is unknown.
+            The path or the temporary folder exists or cannot be written, or the definition of a type is unknown.
 
         """
-        for occupied in (self.path, self._partial):
-            if occupied.exists():
-                raise OutputError(
-                    expected=f'a free place for the bag at {self.path}',
-                    found=f'{occupied} already there',
-                    remedy='choose another path or remove it',
-                )
+        claim_bag(self.path)
         try:
             self._partial.mkdir(parents=True)
             self._sink = _Sink(self._partial / f'{self.path.name}_0.mcap')
@@ -120,9 +116,9 @@ class BagWriter:
             ) from error
 
     def add_topic(self, topic: str, kind: str, definition: Definition | None = None) -> None:
-        """Prepare for the messages of one more topic, at any time while the bag is open.
+        """Add a topic while the bag is open.
 
-        A type that is not of ROS itself needs its ``definition``.
+        A type that does not come with ROS needs its ``definition``.
 
         Raises
         ------
@@ -144,7 +140,7 @@ class BagWriter:
         Raises
         ------
         OutputError
-            The disk takes no more; `close` still makes a bag of what it took.
+            The disk is full; `close` still completes a bag of all messages written before.
 
         """
         with self._rescued():
@@ -155,20 +151,20 @@ class BagWriter:
         self.count += 1
 
     def flush(self) -> None:
-        """Bring everything that is written to the disk, past the caches of the system; errors as those of `write`."""
+        """Flush everything to the disk, including system caches; errors as for `write`."""
         with self._rescued():
             self._writer.flush()
             self._sink.sync()
 
     def close(self) -> bool:
-        """Finish the bag and move it to its path; closing twice does nothing.
+        """Finish the bag and move it to its path. Calling it twice has no effect.
 
-        Returns whether there is a bag: one without a message is of no use and leaves nothing behind.
+        Returns whether there is a bag. A bag without messages is removed.
 
         Raises
         ------
         OutputError
-            The disk does not even take the index: what it took stays beside the path and can be recovered.
+            The index does not fit on the disk. The written data stay in the temporary folder, and can be recovered.
 
         """
         if self._sink is None:
@@ -197,7 +193,7 @@ class BagWriter:
             write_metadata(self._partial, [BagFile(self._sink.path.name, *self._span, self.count)], topics)
 
     def _salvage(self) -> None:
-        """Make a bag of a file in which a write broke off: the disk was full, say."""
+        """Make a bag of a file whose writing failed, for example because the disk was full."""
         found = finish(self._sink.path)
         write_metadata_of(self._partial, [found])
         self.count = found.count
@@ -212,9 +208,9 @@ class BagWriter:
         except OSError as error:
             self._torn = True
             raise OutputError(
-                expected=f'room for the bag {self.path}',
+                expected=f'disk space for the bag {self.path}',
                 found=error.strerror,
-                remedy='make room; `vdd recover` makes a bag of what was not closed',
+                remedy='free disk space; `vdd recover` makes a bag of unclosed files',
             ) from error
 
     def __enter__(self) -> BagWriter:
@@ -225,17 +221,17 @@ class BagWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the bag, whatever happened: what was recorded is worth keeping."""
+        """Close the bag, also after an error: recorded data are kept."""
         self.close()
 
 
 class _Sink:
-    """A file that is locked while it grows, and keeps nothing back: what is written has left this process."""
+    """A file that is locked while it grows and has no buffer of its own."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open('xb', buffering=0)
-        # Released by the system when this process dies, however it does: so others can tell a dead recorder's bag.
+        # The system releases the lock when this process dies. Others can thus detect the bag of a dead recorder.
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def write(self, data: bytes) -> int:
@@ -248,7 +244,7 @@ class _Sink:
         return self._file.tell()
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Do nothing: no data are buffered."""
 
     def sync(self) -> None:
         os.fsync(self._file.fileno())

@@ -1,4 +1,4 @@
-"""What is found in a file of a bag by reading all of it: what is sound, and what is not."""
+"""The result of reading a bag file completely: sound and damaged parts."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class DroppedMessages:
     topic: str
     count: int
     first: int
-    """Least stamp [ns]."""
+    """Lowest stamp [ns]."""
     last: int
-    """Greatest stamp [ns]."""
+    """Highest stamp [ns]."""
 
     def __str__(self) -> str:
-        """Say it in a few words."""
+        """Return a short description."""
         return f'{self.count} of {self.topic} from {self.first / NANOSECONDS:.3f} to {self.last / NANOSECONDS:.3f} s'
 
 
@@ -32,26 +32,26 @@ class DamagedPart:
     """A part of a file that cannot be read."""
 
     offset: int
-    """Where it begins [byte]."""
+    """Offset in the file [byte]."""
     size: int
-    """How much it is [byte]; 0 where the file lacks something there."""
+    """Size [byte]; 0 if data are missing at this offset."""
     reason: str
     messages: int = 0
-    """How many messages are known to be lost with it."""
+    """Number of messages known to be lost with this part."""
     dropped: tuple[DroppedMessages, ...] = ()
-    """Which these are, where that is known."""
+    """The lost messages, if known."""
     unverified: int = 0
-    """How many messages of it are kept though some of its bytes are not what was recorded."""
+    """Number of messages of this part that are kept although some bytes differ from the recording."""
 
     @property
     def contents(self) -> str:
-        """Which messages are known to be lost with it, in words."""
+        """Description of the messages known to be lost with this part."""
         return 'messages: ' + ', '.join(map(str, self.dropped)) if self.dropped else ''
 
 
 @dataclass
 class FileScan:
-    """What a file holds, found by reading all of it."""
+    """The content of a file, found by reading all of it."""
 
     path: Path
     channels: Mapping[int, Channel] = field(default_factory=dict)
@@ -59,18 +59,19 @@ class FileScan:
     counts: Counter[int] = field(default_factory=Counter)
     """Sound messages by channel."""
     span: tuple[int, int] | None = None
-    """Least and greatest stamp [ns]."""
+    """First and last stamp [ns]."""
     chunks: list[tuple[int, int]] = field(default_factory=list)
-    """Begin and end of each sound chunk in the file that was read [byte]."""
+    """Begin and end of each sound MCAP chunk in the file [byte]."""
     damages: list[DamagedPart] = field(default_factory=list)
     closed: bool = False
-    """Whether it ends as a file that was closed."""
+    """Whether the file has the end of a closed file."""
     complete: bool = False
-    """Whether it was closed as it should be, and all of it can be read."""
+    """Whether the file was closed correctly and can be read completely."""
     torn_at: int | None = None
-    """Where it breaks off [byte], if all before can be read and is indexed, so that an end makes it whole."""
+    """Offset at which the file is truncated [byte], if only its end is missing: all data before can be read and are
+    indexed. None otherwise."""
 
     @property
     def count(self) -> int:
-        """Sound messages."""
+        """Number of sound messages."""
         return sum(self.counts.values())

@@ -1,4 +1,4 @@
-"""Writes MCAP files of the sound parts of others: a whole copy of a damaged one, or the end that a torn one lacks."""
+"""Write MCAP files from the sound parts of others: a complete copy, or the missing end of a truncated file."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Progress = Callable[[float], None]
 
 _FOOTER_START = struct.Struct('<BQQQ')
 _NEW_CHUNK = 1 << 20
-"""Loose messages are gathered in chunks of at least that size [byte]."""
+"""Minimum size of the MCAP chunks into which messages outside chunks are packed [byte]."""
 
 
 class _Index:
-    """Gathers what the end of a file must say of what lies before."""
+    """Collects the data of the summary section."""
 
     def __init__(self) -> None:
         self.counts: Counter[int] = Counter()
@@ -47,7 +47,7 @@ class _Index:
     def add_chunk(
         self, part: Part, place: tuple[int, int], compressed: int, compression: str, offsets: Mapping[int, int]
     ) -> None:
-        """Take in a chunk, with its place (offset and length), and where the index of each channel's messages lies."""
+        """Add an MCAP chunk with its offset and length, and the offsets of its message indices by channel."""
         for run in part.runs:
             self.add_messages(run)
         size = sum(len(record) for record in message_index(part).values()) if offsets else 0
@@ -70,7 +70,7 @@ class _Index:
         self._metadata.append(struct.pack('<QQ', offset, RECORD.size + len(body)) + _string(name))
 
     def end(self, position: int, channels: Mapping[int, Channel], schemas: Mapping[int, Schema]) -> bytes:
-        """Return what follows the data section that ends at a position."""
+        """Return the bytes that follow a data section that ends at `position`."""
         data_end = _record(records.DATA_END, bytes(4))
         groups = {
             records.SCHEMA: [schema_body(number, item) for number, item in schemas.items()],
@@ -99,7 +99,7 @@ class _Index:
 
 
 def message_index(part: Part) -> dict[int, bytes]:
-    """Return the index of the messages of a chunk: a record for each channel."""
+    """Return the message index of a chunk: one record for each channel."""
     rows: dict[int, list[np.ndarray]] = {}
     for run in part.runs:
         for number in run.numbers:
@@ -114,29 +114,29 @@ def message_index(part: Part) -> dict[int, bytes]:
 
 
 def scan(path: Path, progress: Progress | None = None, *, unverified: bool = False) -> FileScan:
-    """Read all of a file, and find out what is sound of it; arguments and errors as those of `copy`."""
+    """Read a file completely and find its sound parts; arguments and errors as for `copy`."""
     return _passed_through(path, None, progress, unverified=unverified)[0]
 
 
 def copy(path: Path, target: Path, progress: Progress | None = None, *, unverified: bool = False) -> FileScan:
-    """Write a whole file of all that is sound in another, which is left as it is.
+    """Write a complete file of all sound parts of another, which is left unchanged.
 
-    Chunks, attachments, metadata and records of unknown kinds keep their bytes. Messages outside of chunks are put into
-    chunks. The index is made anew.
+    MCAP chunks, attachments, metadata and records of unknown kinds keep their bytes. Messages outside chunks are packed
+    into chunks. The index is rebuilt.
 
     Parameters
     ----------
     path, target
-        The file that is read, and the one that is written.
+        The file to read, and the file to write.
     progress
-        Called with the share that is done, in [0, 1].
+        Called with the completed share, in [0, 1].
     unverified
-        Whether messages of chunks count whose checksum is wrong, as far as they can be read.
+        Whether to include readable messages of chunks with a wrong checksum.
 
     Raises
     ------
     BagError
-        It is no MCAP.
+        The file is not an MCAP.
     OSError
         The target cannot be written.
 
@@ -149,16 +149,16 @@ def copy(path: Path, target: Path, progress: Progress | None = None, *, unverifi
 
 
 def finish(path: Path, kept: Path | None = None) -> FileScan:
-    """Make a torn file whole, in place: cut what is torn off its end, and write the index that leads to the rest.
+    """Complete a truncated file in place: remove the partial record at its end and write the index.
 
-    Interrupted, it can be done again.
+    If interrupted, it can be repeated.
 
     Parameters
     ----------
     path
-        The file, of which `scan` says that it is torn, and nothing else.
+        A file that `scan` reports as truncated, without other damage.
     kept
-        Where to append the bytes that are cut; without it they are given up.
+        File to which removed bytes are appended; None discards them.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def finish(path: Path, kept: Path | None = None) -> FileScan:
 def _passed_through(
     path: Path, target: BinaryIO | None, progress: Progress | None, *, unverified: bool = False
 ) -> tuple[FileScan, bytes]:
-    """Read a file part by part, and write the parts to another, if there is one; also return the end for this one."""
+    """Read a file part by part, and write the parts to `target`, if given; also return the missing end of the file."""
     found = FileScan(path)
     try:
         file = McapFile(path, ConversionReport(), damaged=True, unverified=unverified)
@@ -205,7 +205,7 @@ def _passed_through(
 def _followed(
     file: McapFile, found: FileScan, target: BinaryIO | None, progress: Progress | None
 ) -> tuple[FileScan, bytes]:
-    if not file.tells_all:
+    if not file.is_complete:
         file.survey()
     writer = _Writer(file, target) if target is not None else None
     follower = _Follower(file)
@@ -230,22 +230,23 @@ def _followed(
         found.torn_at = follower.end
         end = last + follower.index.end(found.torn_at + len(last), found.channels, found.schemas)
     if not found.complete and not file.damages:
-        why = 'an index that is wrong' if file.closed else 'an end that breaks off, or is wrong'
+        why = 'a wrong index' if file.closed else 'a truncated or wrong end'
         found.damages.append(DamagedPart(follower.end, max(file.size - follower.end, 0), why))
     return found, end
 
 
 class _Follower:
-    """Follows the parts of a file where they lie, to know what an end must say to make the file whole."""
+    """Follows the parts of a file in place, to build an end that completes it."""
 
     def __init__(self, file: McapFile) -> None:
         self._file = file
         self.index = _Index()
         self.chunks: list[tuple[int, int]] = []
         self.can_be_indexed = True
-        """Whether an end can lead to all messages: they are in chunks, which but for the last have an index."""
+        """Whether a new end of the file can index all messages: all are in MCAP chunks, and all chunks except the last
+        have an index."""
         self.end = len(records.MAGIC)
-        """Where what can be kept ends [byte]."""
+        """End of the data that can be kept [byte]."""
         self._chunk: Part | None = None
         self._offsets: dict[int, int] = {}
         self._missing: dict[int, int] = {}
@@ -271,7 +272,7 @@ class _Follower:
             self.index.add_metadata(b''.join(self._file.content(part.offset + 9, part.end)), part.offset)
 
     def close(self) -> bytes:
-        """Return the index of the messages of the last chunk, if the file does not have all of it."""
+        """Return the message index of the last chunk if the file lacks a part of it."""
         return self._settle()
 
     def _take_index(self, part: Part) -> None:
@@ -283,7 +284,7 @@ class _Follower:
             self.end = part.end
 
     def _settle(self) -> bytes:
-        """Take the newest chunk in, now that its index must be complete; return the index if it is not."""
+        """Add the newest chunk, whose index must now be complete; return the index if it is not."""
         part, index, offsets = self._chunk, b'', self._offsets
         if part is None:
             return b''
@@ -300,7 +301,7 @@ class _Follower:
 
 
 class _Writer:
-    """Writes the parts of a file to another."""
+    """Writes the parts of one file to another."""
 
     def __init__(self, file: McapFile, target: BinaryIO | None) -> None:
         self._file = file
@@ -352,13 +353,13 @@ class _Writer:
             self._write(_record(records.HEADER, _string(profile) + _string('vdd_ros')))
 
     def _define(self, numbers: set[int], given: set[tuple[int, int]]) -> None:
-        """Define what a chunk needs and neither it nor the copy defines so far: the definition of old is damaged."""
+        """Write the definitions that a chunk needs and that are missing in the copy because the original is damaged."""
         for number in sorted(numbers):
             channel = self._file.channels[number]
             inside = (records.CHANNEL, number) in given
             known = self._defined | (given if inside else set())
             if channel.schema and channel.schema not in self._file.schemas:
-                self._file.schemas[channel.schema] = Schema('', '', b'')  # it is lost; readers want one
+                self._file.schemas[channel.schema] = Schema('', '', b'')  # lost; readers require one
             schema = self._file.schemas.get(channel.schema)
             if schema is not None and (records.SCHEMA, channel.schema) not in known:
                 self._write(_record(records.SCHEMA, schema_body(channel.schema, schema)))
@@ -411,7 +412,7 @@ class _Writer:
 
 
 def _rebuilt(part: Part) -> Part:
-    """Return a chunk of what is sound in one: its definitions, and its messages with their bytes."""
+    """Return a chunk of the sound records of a damaged one: its definitions and its messages."""
     data = bytearray().join(_record(code, body) for code, body in part.definitions)
     runs = []
     for run in part.runs:

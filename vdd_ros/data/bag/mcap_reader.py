@@ -1,4 +1,4 @@
-"""MCAP, read from the front: neither index nor footer is needed, and what is damaged is noted, not guessed."""
+"""Read MCAP from the front: neither index nor footer is needed, and damage is reported with its offset."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ _TOPIC = re.compile(r'/[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*')
 
 Key = Hashable
 KeyOf = Callable[[Channel], Key | None]
-"""By what the messages of a channel are put together; None for those that are not asked for."""
+"""The key by which the messages of a channel are grouped; None for channels that are not requested."""
 Block = dict[Key, Messages]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A sound part of a file: a record of the data section, or loose messages in a row."""
+    """A sound part of a file: a record of the data section, or consecutive messages outside of chunks."""
 
     code: int
     offset: int
-    """Where it begins [byte]."""
+    """Begin [byte]."""
     end: int
-    """Where it ends [byte]."""
+    """End [byte]."""
     runs: tuple[Run, ...] = ()
-    """The messages in it."""
+    """The messages of the part."""
     chunk: ChunkHead | None = None
     records: bytes = b''
     """The records of a chunk."""
     definitions: tuple[tuple[int, bytes], ...] = ()
-    """Opcode and body of the schemas and channels in a chunk that count."""
+    """Opcode and body of the valid schemas and channels of a chunk."""
     undefined: frozenset[int] = frozenset()
-    """Channels that are defined nowhere; their messages are left out of `runs`."""
+    """Channels without a definition; `runs` leaves out their messages."""
     sound: bool = True
-    """Whether its bytes can be copied as they are; else they must be written anew."""
+    """Whether the bytes can be copied unchanged; otherwise the part must be rewritten."""
 
 
 @dataclass(frozen=True)
 class _Indexed:
-    """What the index tells of a chunk."""
+    """The index entry of a chunk."""
 
     length: int
     compression: str
@@ -77,38 +77,38 @@ class McapFile:
         damaged: bool = False,
         unverified: bool = False,
     ) -> None:
-        """Open a file and read its summary, if it has a sound one.
+        """Open a file and read its summary, if it is sound.
 
         Parameters
         ----------
         path
             The file.
         report
-            Where to note what is wrong with it.
+            Receives the damage found.
         name
-            What complaints call it; left out, its own name.
+            Name for reports; by default the file name.
         damaged
-            Read it even if its first bytes are not those of MCAP.
+            Read the file even if its first bytes are not those of MCAP.
         unverified
-            Also read the messages of chunks whose checksum is wrong, as far as they can be: their bytes may be wrong.
+            Also read the messages of chunks with a wrong checksum, as far as possible. Their bytes may be wrong.
 
         Raises
         ------
         BagError
-            It is no MCAP at all.
+            The file is not an MCAP.
 
         """
         self.name = name or path.name
         self.channels: dict[int, Channel] = {}
         self.schemas: dict[int, Schema] = {}
         self.counts: dict[int, int] | None = None
-        """Messages by channel, as the file itself tells; None if it does not."""
+        """Messages by channel according to the file; None if it does not state them."""
         self.surveyed: Counter[int] = Counter()
-        """Messages by channel, as `survey` found them."""
+        """Messages by channel, counted by `survey`."""
         self.closed = False
-        """Whether it ends as a file that was closed."""
+        """Whether the file has the end of a closed file."""
         self.damages: list[DamagedPart] = []
-        """What could not be read of it, in the newest pass over it."""
+        """The damage found in the last pass."""
         self._report = report
         self._unverified = unverified
         self._newest: Part | None = None
@@ -118,7 +118,7 @@ class McapFile:
         self._index: dict[int, _Indexed] = {}
         self._offsets: list[int] = []
         self._surveying = False
-        self._tells: dict[int, int] = {}
+        self._stated: dict[int, int] = {}
         self._doubtful: tuple[dict[int, Channel], dict[int, Schema]] = ({}, {})
         self._data_end = self._size
         beginning = self._bytes(0, 8)
@@ -128,7 +128,7 @@ class McapFile:
             raise BagError(
                 expected=f'MCAP in {self.name}',
                 found=_beginning(beginning),
-                remedy='give a bag, or copy this one again; if it is a damaged MCAP, `vdd recover` may read it',
+                remedy='give a bag, or copy this one again; `vdd recover` may repair a damaged MCAP',
             )
         try:
             self._read_summary()
@@ -136,32 +136,32 @@ class McapFile:
             self.closed = True
         except _MALFORMED as error:
             self._index, self.counts, self._data_end = {}, None, self._size
-            self._note(f'no sound summary at its end ({error}): it was not closed, or was damaged')
+            self._note(f'no sound summary at the end ({error}): the file was not closed or is damaged')
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     @property
     def size(self) -> int:
-        """How large it is [byte]."""
+        """File size [byte]."""
         return self._size
 
     @property
     def indexed(self) -> Sequence[int]:
-        """Where chunks begin, as the index tells [byte], ascending."""
+        """Offsets of the chunks according to the index [byte], ascending."""
         return self._offsets
 
     @property
-    def tells_all(self) -> bool:
-        """Whether the summary holds every channel and schema, and counts the messages."""
-        if self.counts is None or len(self.channels) < self._tells.get(records.CHANNEL, 0):
+    def is_complete(self) -> bool:
+        """Whether the summary has every channel and schema and the message counts."""
+        if self.counts is None or len(self.channels) < self._stated.get(records.CHANNEL, 0):
             return False
         schemas = {channel.schema for channel in self.channels.values()} - {0}
         return set(self.counts) <= set(self.channels) and schemas <= set(self.schemas)
 
     def survey(self) -> None:
-        """Find the channels of a file whose summary does not hold them, by reading all of it."""
+        """Find the channels of a file with an incomplete summary by reading all of it."""
         report, self._report, self._surveying = self._report, ConversionReport(), True
         undefined: set[int] = set()
         self.surveyed = Counter()
@@ -174,17 +174,17 @@ class McapFile:
             self.channel(number)
 
     def blocks(self, key_of: KeyOf) -> Iterator[Block]:
-        """Yield messages, a chunk at a time, in the order of the file; those of channels without a key are left out."""
+        """Yield messages chunk by chunk in file order, without those of channels whose key is None."""
         for part in self.parts():
             where = f'the chunk at byte {part.offset} of {self.name}' if part.chunk is not None else self.name
             for run in part.runs:
                 yield self._block(run, where, key_of)
 
     def parts(self) -> Iterator[Part]:
-        """Yield the sound parts of the data section, in the order of the file.
+        """Yield the sound parts of the data section in file order.
 
-        After damage, reading goes on where the index tells of a chunk, or where several records follow each other.
-        What lies between is noted, with its place, in the account and in `damages`.
+        After damage, reading continues at the next chunk of the index, or at several consecutive valid records. The
+        skipped bytes are reported with their offset, and listed in `damages`.
         """
         size = min(len(records.MAGIC), self._size)
         self.damages = [] if self._begins else [DamagedPart(0, size, 'the first bytes are not those of MCAP')]
@@ -203,7 +203,7 @@ class McapFile:
             position = part.end
 
     def content(self, begin: int, end: int) -> Iterator[bytes]:
-        """Yield the bytes of a part of the file, piece by piece."""
+        """Yield the bytes of a part of the file, block by block."""
         while begin < end:
             piece = os.pread(self._file.fileno(), min(_WINDOW, end - begin), begin)
             if not piece:
@@ -217,12 +217,12 @@ class McapFile:
         return Area(self._bytes, self._data_end, known, chunks=self._offsets)
 
     def _part(self, position: int) -> Part | None:
-        """Read the part at a position; None where the data section ends.
+        """Read the part at a position; None at the end of the data section.
 
         Raises
         ------
         Damage
-            There is none that is sound.
+            There is no sound part.
 
         """
         head = self._bytes(position, RECORD.size)
@@ -231,7 +231,7 @@ class McapFile:
         if code == records.CHUNK or (position in self._index and not self._area.plausible(position)):
             return self._chunk(position, length)
         if len(head) < RECORD.size:
-            raise Damage('a record that breaks off')
+            raise Damage('a truncated record')
         if code == records.MESSAGE and end <= self._data_end:
             return self._loose(position, length)
         if code in (records.DATA_END, records.FOOTER) and (self._area.plausible(position) or end == self._size - 8):
@@ -243,22 +243,22 @@ class McapFile:
             sound = self._define(code, body, position)
             return Part(code, position, end, definitions=((code, body),) * sound, sound=sound and exact)
         if end > self._data_end:
-            raise Damage(f'the file ends inside of what begins there, {end - self._data_end} bytes too early')
+            raise Damage(f'the file ends within the record, {end - self._data_end} bytes too early')
         if code == 0 or not (area.plausible(position) and (self._is_certain(code) or area.plausible(end, torn=True))):
-            raise Damage(f'bytes that are no record (opcode {code})')
+            raise Damage(f'no valid record (opcode {code})')
         if code > records.DATA_END:
             self._note(f'a record of the unknown kind {code}', f'byte {position}')
         return Part(code, position, end)
 
     @staticmethod
     def _is_certain(code: int) -> bool:
-        """Tell whether the lengths within a record prove its own."""
+        """Return whether the inner lengths of a record confirm its own length."""
         return code in (
             *(records.SCHEMA, records.CHANNEL, records.MESSAGE_INDEX, records.ATTACHMENT, records.METADATA),
         )
 
     def _after_damage(self, position: int, error: Exception) -> int:
-        """Note damage, and return where to go on."""
+        """Report damage, and return where to continue."""
         following = error.following if isinstance(error, _Passed) else self._area.next(position + 1)
         following = self._data_end if following is None else following
         indexed = self._indexed_at(following)
@@ -274,14 +274,12 @@ class McapFile:
         part = DamagedPart(begin, end - begin, why, sum(item.count for item in dropped), dropped)
         self.damages.append(part)
         known = f', with {part.contents}' * bool(dropped)
-        self._report.add(
-            'part', self.name, f'{why}; {end - begin} bytes passed over{known}', 1, place or f'byte {begin}'
-        )
+        self._report.add('part', self.name, f'{why}; {end - begin} bytes skipped{known}', 1, place or f'byte {begin}')
 
     def _indexed_at(self, position: int) -> dict[int, np.ndarray]:
-        """Return the stamps of the messages that an index at a position leads to, by channel.
+        """Return the stamps of the messages in the index at a position, by channel.
 
-        An index of the newest chunk that was read is left out: those messages are not lost.
+        An index of the newest chunk read is ignored: its messages are not lost.
         """
         found: dict[int, np.ndarray] = {}
         known = (
@@ -305,29 +303,29 @@ class McapFile:
         return channel.topic if channel is not None else f'channel {number}'
 
     def _loose(self, position: int, length: int) -> Part:
-        """Read messages that are in no chunk."""
+        """Read messages outside of chunks."""
         available = min(self._data_end - position, max(_WINDOW, RECORD.size + length))
         run = records.read_run(self._bytes(position, available), 0, position)
         area = self._area
         if not area.plausible(position + run.end, torn=True):
             run = _trusted(run, area)
         if run is None:
-            raise Damage('a message whose length is wrong')
+            raise Damage('a message of wrong length')
         return Part(records.MESSAGE, position, position + run.end, (run,))
 
     def _chunk(self, position: int, length: int) -> Part:
-        """Read a chunk; where a length, an opcode or a word of it is damaged, by its other words and the index."""
+        """Read a chunk. A damaged length, opcode or field is replaced by means of the other fields and the index."""
         body, index = position + RECORD.size, self._index.get(position)
         end = body + length
         try:
             if end > self._data_end:
-                raise Damage(f'the file ends inside of what begins there, {end - self._data_end} bytes too early')
+                raise Damage(f'the file ends within the record, {end - self._data_end} bytes too early')
             head = records.read_chunk_head(self._bytes(body, min(length, 64)))
             if head.begin + head.length != length or head.size > records.MAX_CHUNK:
                 raise Damage(f'a chunk of {head.size} bytes, compressed {head.length}, in a record of {length}')
             code = self._bytes(position, 1)[0]
             if code != records.CHUNK:
-                raise Damage(f'a chunk whose opcode is {code}')
+                raise Damage(f'a chunk with the opcode {code}')
             content = self._bytes(body + head.begin, head.length)
             found = records.opened(content, head.compression, head.size, head.checksum)
             return self._opened(position, end, head, found, sound=True)
@@ -337,11 +335,11 @@ class McapFile:
     def _mended(self, position: int, length: int, index: _Indexed | None, error: Exception) -> Part:
         body = position + RECORD.size
         head = self._bytes(body, 64)
-        told = 0
+        stated = 0
         if len(head) >= 40:
             words = struct.unpack_from('<I', head, 28)[0]
-            told = 40 + words + struct.unpack_from('<Q', head, 32 + words)[0] if words <= 8 else 0
-        wanted = [told, length, index.length - RECORD.size if index else 0]
+            stated = 40 + words + struct.unpack_from('<Q', head, 32 + words)[0] if words <= 8 else 0
+        wanted = [stated, length, index.length - RECORD.size if index else 0]
         most = min(max(one for one in [*wanted, 0] if one <= records.MAX_CHUNK), self._data_end - body)
         whole = self._bytes(body, most) if most > 40 else b''
         known = (index.compression, index.size, index.compressed, index.length - RECORD.size) if index else None
@@ -354,14 +352,14 @@ class McapFile:
                     continue
             except Damage:
                 continue
-            why = 'a damaged word before the content of a chunk, which is whole'
+            why = 'a damaged field before the intact content of a chunk'
             self._note(why, f'byte {position}')
             self.damages.append(DamagedPart(position, 0, why))
             head = ChunkHead(start, stop, size, checksum, compression, begin, count)
             return self._opened(position, body + begin + count, head, found, sound=False)
         found = self._readable(whole)
         self._remember(found)
-        # Where two tell the same length it is believed; else some records must follow there.
+        # A length is accepted if two sources agree on it; otherwise valid records must follow at that place.
         ends = (body + one for one in sorted(wanted, key=lambda one: -wanted.count(one)) if one)
         reached = next(
             (
@@ -386,7 +384,7 @@ class McapFile:
         raise Damage(str(error)) from error
 
     def _kept_unverified(self, position: int, end: int | None, runs: list[Run], span: tuple[int, int]) -> Part | None:
-        """Return the messages of a chunk whose checksum is wrong, as far as their stamps are those that it tells."""
+        """Return the messages of a chunk with a wrong checksum whose stamps are in the range of the chunk header."""
         if end is None:
             following = self._area.next(position + 1)
             end = self._data_end if following is None else following
@@ -395,14 +393,14 @@ class McapFile:
         if not kept:
             return None
         count = sum(len(run.channels) for run in kept)
-        why = f'a chunk whose content is not what it was: {count} messages of it are kept unverified'
+        why = f'a chunk with a wrong checksum: {count} of its messages are kept unverified'
         self._note(why, f'byte {position}')
         self.damages.append(DamagedPart(position, 0, why, unverified=count))
         head = ChunkHead(*span, 0, 0, 'zstd', 0, 0)
         return Part(records.CHUNK, position, end, kept, head, sound=False)
 
     def _readable(self, whole: bytes) -> bytes:
-        """Return as much of the records of a damaged chunk as can be had."""
+        """Return the readable part of the records of a damaged chunk."""
         try:
             head = records.read_chunk_head(whole)
         except _MALFORMED:
@@ -410,7 +408,7 @@ class McapFile:
         return records.beginning(whole[head.begin : head.begin + head.length], head.compression)
 
     def _fills(self, found: bytes) -> bool:
-        """Tell whether records fill a buffer, and are such as a chunk holds."""
+        """Return whether records fill a buffer and are of the kinds allowed in a chunk."""
         try:
             allowed = (records.SCHEMA, records.CHANNEL, records.MESSAGE)
             return all(code in allowed for code, _, _ in records.records_of(found))
@@ -418,13 +416,13 @@ class McapFile:
             return False
 
     def _remember(self, found: bytes) -> None:
-        """Keep the definitions in a damaged chunk, for messages whose channel is defined nowhere else."""
+        """Keep the definitions in a damaged chunk, for messages whose channel has no other definition."""
         for code, _, body in _left(found):
             if code != records.MESSAGE:
                 self._keep(code, body)
 
     def _keep(self, code: int, data: bytes) -> None:
-        """Keep a definition, if none of its words can be garbled: a topic by its characters, a type that is of ROS."""
+        """Keep a definition whose fields are plausible: a valid topic name and a ROS type."""
         channels, schemas = self._doubtful
         (number,) = struct.unpack_from('<H', data)
         if code == records.CHANNEL:
@@ -453,12 +451,12 @@ class McapFile:
                     if run.end < len(found) and not area.plausible(run.end):
                         run = _trusted(run, area)
                     if run is None:
-                        raise Damage('a message whose length is wrong')
+                        raise Damage('a message of wrong length')
                     runs.append(run)
                     begin = run.end
                     continue
                 if code == 0 or (following > len(found) and code not in (records.SCHEMA, records.CHANNEL)):
-                    raise Damage('the chunk cannot be read on')
+                    raise Damage('the rest of the chunk cannot be read')
                 if code in (records.SCHEMA, records.CHANNEL):
                     following, exact = area.definition_end(code, begin, length)
                     body, sound = found[begin + RECORD.size : following], sound and exact
@@ -467,7 +465,7 @@ class McapFile:
                     else:
                         sound = False
                 else:
-                    self._note('a record in a chunk that does not belong there', f'byte {begin} of {where}')
+                    self._note('a record of a kind that is not allowed in a chunk', f'byte {begin} of {where}')
                 begin = following
             except _MALFORMED as error:
                 following = area.next(begin + 1)
@@ -477,7 +475,7 @@ class McapFile:
         return Part(records.CHUNK, position, end, tuple(runs), head, found, tuple(definitions), sound=sound)
 
     def _defined(self, part: Part) -> Part:
-        """Leave the messages out of whose channel nothing is known."""
+        """Remove the messages of undefined channels."""
         unknown: dict[int, int] = {}
         for run in part.runs:
             for number in run.numbers:
@@ -486,7 +484,7 @@ class McapFile:
         if not unknown:
             return part
         for number, count in unknown.items():
-            why = f'they are of channel {number}, which is nowhere defined'
+            why = f'their channel {number} is not defined'
             self._report.add('message', self.name, why, count)
             self.damages.append(DamagedPart(part.offset, 0, f'messages of the undefined channel {number}', count))
         runs = tuple(run.only(np.isin(run.channels, list(unknown), invert=True)) for run in part.runs)
@@ -509,7 +507,7 @@ class McapFile:
         return block
 
     def channel(self, number: int) -> Channel | None:
-        """Return a channel; where it is defined in a damaged chunk alone, that definition counts, and is noted."""
+        """Return a channel. If only a damaged chunk defines it, that definition is used and reported."""
         channels, schemas = self._doubtful
         if number not in self.channels and number in channels:
             channel = channels[number]
@@ -517,17 +515,17 @@ class McapFile:
             if schema is None:
                 return None
             self.channels[number], self.schemas[channel.schema] = channel, schema
-            self._note(f'channel {number} ({channel.topic}) is defined in a damaged chunk only')
+            self._note(f'channel {number} ({channel.topic}) is only defined in a damaged chunk')
         return self.channels.get(number)
 
     def _define(self, code: int, data: bytes, position: int = 0) -> bool:
-        """Take in a definition; return whether it counts, and not another of the same number."""
+        """Store a definition; return whether it is used. The first definition of a number is."""
         known = self.schemas if code == records.SCHEMA else self.channels
         item = records.read_schema(data) if code == records.SCHEMA else records.read_channel(data)
         (number,) = struct.unpack_from('<H', data)
         if known.setdefault(number, item) == item:
             return True
-        why = f'{"schema" if code == records.SCHEMA else "channel"} {number} is defined twice; the first counts'
+        why = f'{"schema" if code == records.SCHEMA else "channel"} {number} is defined twice; the first is used'
         self._note(why)
         self.damages.append(DamagedPart(position, 0, why))
         return False
@@ -560,7 +558,7 @@ class McapFile:
         self._data_end = start
 
     def _statistics(self, record: bytes) -> dict[int, int]:
-        self._tells = {records.CHANNEL: struct.unpack_from('<I', record, 10)[0]}
+        self._stated = {records.CHANNEL: struct.unpack_from('<I', record, 10)[0]}
         (size,) = struct.unpack_from('<I', record, 42)
         return dict(struct.iter_unpack('<HQ', record[46 : 46 + size]))
 
@@ -581,17 +579,17 @@ class McapFile:
 
 
 class _Passed(Damage):
-    """Damage of which is known where it ends."""
+    """Damage with a known end."""
 
     def __init__(self, why: str, following: int, contained: dict[int, np.ndarray]) -> None:
         super().__init__(why)
         self.following = following
         self.contained = contained
-        """Of the messages in it that can be told of, the stamps by channel."""
+        """Stamps of the known messages in it, by channel."""
 
 
 def _left(found: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield opcode, offset and body of the records at the beginning of what is left of a chunk."""
+    """Yield opcode, offset and body of the records at the beginning of a damaged chunk."""
     with contextlib.suppress(*_MALFORMED):
         for code, begin, body in records.records_of(found):
             defines = code in (records.SCHEMA, records.CHANNEL)
@@ -601,7 +599,7 @@ def _left(found: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _runs(found: bytes) -> list[Run]:
-    """Return the messages at the beginning of what is left of a chunk."""
+    """Return the messages at the beginning of a damaged chunk."""
     runs, until = [], 0
     for code, begin, _ in _left(found):
         if code == records.MESSAGE and begin >= until:
@@ -614,9 +612,10 @@ def _runs(found: bytes) -> list[Run]:
 
 
 def _trusted(run: Run, area: Area) -> Run | None:
-    """Return those messages of a run whose lengths can be believed, where no record follows the last of them.
+    """Return the messages of a run whose lengths are trustworthy, if no record follows the last of them.
 
-    If records go on inside of the last one, its length is wrong; if they go on behind it, what is damaged is behind it.
+    If valid records continue within the last message, its length is wrong. If they continue after it, the damage is
+    after it.
     """
     last = run.base + int(run.offsets[-1]) - 31
     following = area.next(last + 1)
@@ -624,9 +623,9 @@ def _trusted(run: Run, area: Area) -> Run | None:
 
 
 def _beginning(data: bytes) -> str:
-    """Say what a file begins with that is no MCAP."""
+    """Describe the beginning of a file that is not an MCAP."""
     if len(data) < 8:
         return f'{len(data)} bytes'
     if data == b'version ':
-        return 'text, as git-lfs leaves it in place of a file (`git lfs pull` fetches it)'
+        return 'a git-lfs pointer (`git lfs pull` fetches it)'
     return f'another beginning ({data!r})'

@@ -1,4 +1,4 @@
-"""The records of an MCAP file: what they hold, and where the next one begins after damage."""
+"""The records of an MCAP file: their content, and the search for the next record after damage."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ MAGIC = b'\x89MCAP0\r\n'
 HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = range(1, 9)
 ATTACHMENT, ATTACHMENT_INDEX, STATISTICS, METADATA, METADATA_INDEX, SUMMARY_OFFSET, DATA_END = range(9, 16)
 RECORD = struct.Struct('<BQ')
-"""Before each record: opcode, length."""
+"""Header of each record: opcode, length."""
 MESSAGE_HEAD = struct.Struct('<BQHIQQ')
-"""Before the payload of a message: opcode, length, channel, sequence, log time, publish time."""
+"""Header of a message: opcode, length, channel, sequence, log time, publish time."""
 MAX_STAMP = 1 << 63
 FOOTER_SIZE = 29 + len(MAGIC)
 MALFORMED = (struct.error, UnicodeDecodeError, IndexError, OverflowError)
-"""What reading of fields raises on bytes that are no such record, besides `Damage`."""
+"""Exceptions raised on malformed records, besides `Damage`."""
 
 MAX_CHUNK = 1 << 31
 _MAX_DEFINITION = 1 << 24
 _WINDOW = 1 << 20
 _NAMES = 1 << 16
 _CHAIN = 4
-"""Records that must follow each other where reading goes on after damage."""
+"""Number of consecutive valid records required to continue after damage."""
 _FIRST_PRIVATE = 0x80
 COMPRESSIONS = ('zstd', 'lz4', '')
 
 
 class Damage(ValueError):
-    """Bytes that are not what they should be."""
+    """Bytes that are damaged."""
 
 
 @dataclass(frozen=True)
 class Schema:
-    """The definition of a message type, as the file has it."""
+    """The definition of a message type as stored in the file."""
 
     name: str
     encoding: str
@@ -55,52 +55,52 @@ class Channel:
 
     topic: str
     schema: int
-    """Number of the schema; 0 where there is none."""
+    """Number of the schema; 0 without a schema."""
     encoding: str
     metadata: tuple[tuple[str, str], ...] = ()
-    """What the writer added, such as the offered quality of service."""
+    """Data added by the writer, such as the offered quality of service."""
 
 
 @dataclass(frozen=True)
 class ChunkHead:
-    """What a chunk says before its content."""
+    """The header of a chunk."""
 
     start: int
     end: int
     size: int
-    """Of its records [byte]."""
+    """Size of the records in the chunk [byte]."""
     checksum: int
-    """CRC32 of its records; 0 where there is none."""
+    """CRC32 of the records; 0 without a checksum."""
     compression: str
     begin: int
-    """Where in the body its content begins [byte]."""
+    """Offset of the content in the body [byte]."""
     length: int
-    """Of its content, compressed [byte]."""
+    """Compressed size of the content [byte]."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Messages in a row in a buffer."""
+    """Consecutive messages in a buffer."""
 
     buffer: bytes
     base: int
-    """Where the buffer begins: in the file, or in the records of a chunk [byte]."""
+    """Offset of the buffer in the file, or in the records of a chunk [byte]."""
     begin: int
-    """Where in the buffer the first record begins."""
+    """Offset of the first record in the buffer."""
     end: int
-    """Where in the buffer the last record ends."""
+    """End of the last record in the buffer."""
     channels: np.ndarray
-    """Shape (message,)."""
+    """Channel of each message, shape (message,)."""
     offsets: np.ndarray
-    """Shape (message,), int64: where in the buffer each payload begins."""
+    """Shape (message,), int64: offset of each payload in the buffer."""
     sizes: np.ndarray
-    """Shape (message,), int64: bytes of each payload."""
+    """Shape (message,), int64: size of each payload [byte]."""
     stamps: np.ndarray
-    """Shape (message,), int64: when each was logged [ns]."""
+    """Shape (message,), int64: log times [ns]."""
 
     @functools.cached_property
     def counts(self) -> dict[int, int]:
-        """How many messages each channel has."""
+        """Number of messages by channel."""
         counts = np.bincount(self.channels)
         numbers = np.flatnonzero(counts)
         return dict(zip(numbers.tolist(), counts[numbers].tolist()))
@@ -111,13 +111,13 @@ class Run:
         return [*self.counts]
 
     def only(self, mine: np.ndarray) -> Run:
-        """Return some of the messages, told by a mask of shape (message,)."""
+        """Return the messages selected by a mask of shape (message,)."""
         arrays = (item[mine] for item in (self.channels, self.offsets, self.sizes, self.stamps))
         return Run(self.buffer, self.base, self.begin, self.end, *arrays)
 
     @property
     def records(self) -> bytes:
-        """The records of the messages, as they lie in the buffer."""
+        """The records of the messages as bytes."""
         if int((self.sizes + 31).sum()) == self.end - self.begin:
             return self.buffer[self.begin : self.end]
         ends = self.offsets + self.sizes
@@ -125,12 +125,12 @@ class Run:
 
 
 def read_run(buffer: bytes, begin: int, base: int = 0) -> Run:
-    """Read message records, one after the other, until there is another.
+    """Read consecutive message records, up to the first other record.
 
     Raises
     ------
     Damage
-        There is none at all, or one of them cannot be a message.
+        There is no message, or one of them is invalid.
 
     """
     channels, offsets, sizes, stamps = [], [], [], []
@@ -146,7 +146,7 @@ def read_run(buffer: bytes, begin: int, base: int = 0) -> Run:
         stamps.append(stamp)
         place = following
     if not channels:
-        raise Damage('a message that breaks off, or is none')
+        raise Damage('a truncated or invalid message')
     arrays = (np.array(item, dtype=np.int64) for item in (channels, offsets, sizes, stamps))
     return Run(buffer, base, begin, place, *arrays)
 
@@ -161,32 +161,32 @@ def shortened(run: Run) -> Run | None:
 
 @dataclass
 class Area:
-    """Records that follow each other: the data section of a file, or the content of a chunk."""
+    """Consecutive records: the data section of a file, or the content of a chunk."""
 
     read: Callable[[int, int], bytes]
-    """Returns the bytes at a position, so many or fewer at the end."""
+    """Returns `size` bytes at an offset, or fewer at the end."""
     end: int
     channels: Collection[int]
-    """The channels that are known."""
+    """The known channels."""
     inner: bool = False
-    """Whether it is the content of a chunk."""
+    """Whether the area is the content of a chunk."""
     chunks: Sequence[int] = ()
-    """Where chunks begin, as the index tells, ascending."""
+    """Offsets of chunks according to the index, ascending."""
 
     def plausible(self, position: int, *, torn: bool = False) -> bool:
-        """Tell whether a record begins at a position, by what can be seen of it without reading all.
+        """Return whether a record may begin at an offset, judged by its first bytes.
 
-        With ``torn``, one that reaches past the end counts, too.
+        With ``torn``, a record that reaches past the end is accepted too.
         """
         return self._after(position, torn=torn) is not None
 
     def definition_end(self, code: int, position: int, length: int) -> tuple[int, bool]:
-        """Return where a schema or channel of a told length ends, and whether the lengths within it say the same.
+        """Return where a schema or channel of a given length ends, and whether its inner lengths agree.
 
         Raises
         ------
         Damage
-            They do not, and no record follows where they say that it ends.
+            The inner lengths do not agree, and no record follows at the end that they give.
 
         """
         body = self.read(position + 9, min(max(length, _NAMES), _MAX_DEFINITION))
@@ -195,10 +195,10 @@ class Area:
             return end, True
         if end < self.end and self._chained(end):
             return end, False
-        raise Damage('a definition whose length is wrong')
+        raise Damage('a definition of wrong length')
 
     def next(self, position: int) -> int | None:
-        """Return the first position from one on, at which several records follow each other; None if there is none."""
+        """Return the first offset from `position` on at which several valid records follow each other, or None."""
         codes = np.zeros(256, dtype=bool)
         codes[[SCHEMA, CHANNEL, MESSAGE]] = True
         codes[[CHUNK, MESSAGE_INDEX, ATTACHMENT, METADATA, DATA_END]] = not self.inner
@@ -229,7 +229,7 @@ class Area:
         return True
 
     def _after(self, position: int, *, torn: bool) -> int | None:
-        """Return where the record at a position ends; None if there is none."""
+        """Return the end of the record at an offset; None if there is none."""
         if position == self.end:
             return position
         if position + 9 > self.end:
@@ -274,27 +274,27 @@ class Area:
 
 
 def records_of(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Yield opcode, offset and body of records that fill a buffer.
+    """Yield opcode, offset and body of the records that fill a buffer.
 
     Raises
     ------
     Damage
-        They do not fill it.
+        The records do not fill the buffer.
 
     """
     begin = 0
     while begin < len(data):
         if begin + 9 > len(data):
-            raise Damage('it ends inside of a record')
+            raise Damage('it ends within a record')
         code, length = RECORD.unpack_from(data, begin)
         if begin + 9 + length > len(data):
-            raise Damage('it ends inside of a record')
+            raise Damage('it ends within a record')
         yield code, begin, data[begin + 9 : begin + 9 + length]
         begin += 9 + length
 
 
 def read_chunk_head(body: bytes) -> ChunkHead:
-    """Read what stands before the content of a chunk; raises `Damage` or one of `MALFORMED`."""
+    """Read the header of a chunk; raises `Damage` or one of `MALFORMED`."""
     start, end, size, checksum = struct.unpack_from('<QQQI', body)
     compression, begin = read_string(body, 28)
     (length,) = struct.unpack_from('<Q', body, begin)
@@ -302,39 +302,39 @@ def read_chunk_head(body: bytes) -> ChunkHead:
 
 
 def opened(content: bytes, compression: str, size: int, checksum: int) -> bytes:
-    """Return the records of a chunk, decompressed and checked.
+    """Return the records of a chunk, decompressed and verified.
 
     Raises
     ------
     Damage
-        The bytes are not compressed like that, are more or fewer than the size, or have another checksum.
+        The bytes cannot be decompressed, or size or checksum differ.
 
     """
     if size > MAX_CHUNK:
         raise Damage(f'a chunk of {size} bytes')
     records = decompressed(content, compression, size)
     if len(records) != size:
-        raise Damage(f'a chunk of {len(records)} bytes that says it has {size}')
+        raise Damage(f'a chunk of {len(records)} bytes with a stated size of {size}')
     if checksum and zlib.crc32(records) != checksum:
-        raise Damage('a chunk whose checksum is wrong')
+        raise Damage('a chunk with a wrong checksum')
     return records
 
 
 def readings(body: bytes, outer: int, index: tuple[str, int, int, int] | None) -> Iterator[tuple[str, int, int, int]]:
-    """Yield the ways to read a chunk of which a length or a word is damaged: compression, size, begin and length.
+    """Yield possible readings of a chunk with a damaged length or field: compression, size, begin and length.
 
     Parameters
     ----------
     body
-        The body of the record, and what follows it.
+        The body of the record and the bytes after it.
     outer
-        The length of the record, as the record tells it.
+        The length stated by the record.
     index
-        Compression, size, compressed size and length of the record, as the index of the file tells them.
+        Compression, size, compressed size and record length according to the index of the file.
 
     """
-    _, _, size, _, told = struct.unpack_from('<QQQII', body)
-    word = body[32 : 32 + min(told, 8)].decode(errors='replace')
+    _, _, size, _, stated = struct.unpack_from('<QQQII', body)
+    word = body[32 : 32 + min(stated, 8)].decode(errors='replace')
     for compression in dict.fromkeys([*([index[0]] if index else []), word, *COMPRESSIONS]):
         begin = 32 + len(compression) + 8
         if compression not in COMPRESSIONS or begin > len(body):
@@ -360,31 +360,31 @@ def _frame_size(content: bytes) -> int:
 
 
 def decompressed(data: bytes, compression: str, size: int) -> bytes:
-    """Undo a compression: `zstd`, `lz4` or none; never more than ``size`` bytes.
+    """Decompress `zstd`, `lz4` or uncompressed data, to at most ``size`` bytes.
 
     Raises
     ------
     Damage
-        The bytes are not compressed like that, or the compression is not known.
+        The bytes cannot be decompressed, or the compression is unknown.
 
     """
     try:
         if compression == 'zstd':
-            told = zstandard.get_frame_parameters(data).content_size
-            if told not in (zstandard.CONTENTSIZE_UNKNOWN, size) and told > size:
-                raise Damage(f'{told} bytes where {size} are told')
+            stated = zstandard.get_frame_parameters(data).content_size
+            if stated not in (zstandard.CONTENTSIZE_UNKNOWN, size) and stated > size:
+                raise Damage(f'{stated} bytes where {size} are stated')
             return _zstd().decompress(data, max_output_size=max(size, 1))
         if compression == 'lz4':
             return lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=size + 1)
     except (zstandard.ZstdError, RuntimeError, MemoryError) as error:
-        raise Damage(f'what is compressed cannot be opened ({error})') from error
+        raise Damage(f'the data cannot be decompressed ({error})') from error
     if compression:
-        raise Damage(f'the compression {compression!r} is not known')
+        raise Damage(f'unknown compression {compression!r}')
     return data
 
 
 def beginning(data: bytes, compression: str) -> bytes:
-    """Return as much as can be had of what is compressed and damaged: its beginning."""
+    """Return the readable beginning of damaged compressed data."""
     if not compression:
         return data
     found = b''
@@ -404,7 +404,7 @@ _local = threading.local()
 
 
 def _zstd() -> zstandard.ZstdDecompressor:
-    """Return a decompressor of this thread: making one costs more than a message."""
+    """Return the decompressor of this thread. Creating one costs more than decompressing a message."""
     if not hasattr(_local, 'zstd'):
         _local.zstd = zstandard.ZstdDecompressor()
     return _local.zstd
@@ -416,7 +416,7 @@ def read_schema(data: bytes) -> Schema:
     encoding, begin = read_string(data, begin)
     (length,) = struct.unpack_from('<I', data, begin)
     if begin + 4 + length > len(data):
-        raise Damage('a definition that is longer than what holds it')
+        raise Damage('a definition that is longer than its record')
     return Schema(name, encoding, data[begin + 4 : begin + 4 + length])
 
 
@@ -429,7 +429,7 @@ def read_channel(data: bytes) -> Channel:
 
 
 def definition_length(code: int, data: bytes) -> int:
-    """Return how long a schema or channel record says that it is."""
+    """Return the length of a schema or channel record according to its inner lengths."""
     if code == SCHEMA:
         _, begin = read_string(data, 2)
         _, begin = read_string(data, begin)
@@ -449,18 +449,18 @@ def read_attachment(data: bytes) -> tuple[int, int, str, str, bytes]:
 
 
 def read_metadata(data: bytes) -> tuple[str, dict[str, str]]:
-    """Return name and words of a metadata record."""
+    """Return name and entries of a metadata record."""
     name, begin = read_string(data, 0)
     return name, dict(_read_map(data, begin)[0])
 
 
 def metadata_length(data: bytes) -> int:
-    """Return how long a metadata record says that it is."""
+    """Return the length of a metadata record according to its inner lengths."""
     return _read_map(data, read_string(data, 0)[1])[1]
 
 
 def attachment_length(data: bytes) -> int:
-    """Return how long an attachment says that it is, by its beginning."""
+    """Return the length of an attachment according to its first fields."""
     _, begin = read_string(data, 16)
     _, begin = read_string(data, begin)
     return begin + 8 + struct.unpack_from('<Q', data, begin)[0] + 4
@@ -470,27 +470,27 @@ def _read_map(data: bytes, begin: int) -> tuple[tuple[tuple[str, str], ...], int
     (length,) = struct.unpack_from('<I', data, begin)
     begin, end = begin + 4, begin + 4 + length
     if end > len(data):
-        raise Damage('words that are longer than what holds them')
+        raise Damage('entries that are longer than their record')
     found = []
     while begin < end:
         key, begin = read_string(data, begin)
         value, begin = read_string(data, begin)
         found.append((key, value))
     if begin != end:
-        raise Damage('words that are longer than what holds them')
+        raise Damage('entries that are longer than their record')
     return tuple(found), end
 
 
 def read_string(data: bytes, begin: int) -> tuple[str, int]:
-    """Read a string; also return where it ends.
+    """Read a string; also return its end.
 
     Raises
     ------
     Damage
-        It reaches beyond the end.
+        The string reaches beyond the end.
 
     """
     (length,) = struct.unpack_from('<I', data, begin)
     if begin + 4 + length > len(data):
-        raise Damage('a string that is longer than what holds it')
+        raise Damage('a string that is longer than its record')
     return data[begin + 4 : begin + 4 + length].decode(), begin + 4 + length

@@ -1,4 +1,4 @@
-"""Bags that were not closed or are damaged: a whole bag of all that is sound, and an account of what is not."""
+"""Recover bags that were not closed or are damaged: a complete bag of all sound parts, and a report of the rest."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from pathlib import Path
 from vdd_ros.common.errors import BagError, OutputError
 from vdd_ros.data.bag import mcap_copy, ros1_copy, sqlite_copy
 from vdd_ros.data.bag.bag_files import SUFFIXES, decompress, is_compressed, plain_name, storage
-from vdd_ros.data.bag.bag_metadata import METADATA, partial_path, read_metadata, write_metadata_of
+from vdd_ros.data.bag.bag_metadata import METADATA, claim_bag, partial_path, read_metadata, write_metadata_of
 from vdd_ros.data.bag.file_scan import DamagedPart, FileScan
 
 Progress = Callable[[float], None]
 
 _COPYING = {'.mcap': mcap_copy, '.db3': sqlite_copy, '.bag': ros1_copy}
-"""By storage, what scans and copies its files."""
+"""The scan and copy functions of each storage."""
 _JOURNALS = ('-wal', '-shm', '-journal')
 _NEW, _PLAIN = 'new', 'plain'
-"""Folders of the one in which a bag is made: the bag, and files that were decompressed."""
+"""Subfolders of the temporary folder: the new bag, and decompressed files."""
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What became of a bag."""
+    """The result of a recovery."""
 
     path: Path
-    """The bag that is whole."""
+    """The complete bag."""
     messages: int
-    """How many it holds."""
+    """Number of messages in the complete bag."""
     seconds: float
-    """From the first to the last of them [s]."""
+    """Duration from the first to the last message [s]."""
     damages: tuple[tuple[str, DamagedPart], ...]
-    """What could not be read, each with the name of its file; empty for a bag that was whole."""
+    """Damaged parts, each with its file name; empty for an undamaged bag."""
     closed: bool
-    """Whether it was closed as it should be: else nobody knows what never reached the disk."""
+    """Whether the original was closed correctly. If not, messages that never reached the disk are unknown."""
     original: Path | None = None
-    """The bag that was read, unchanged; None where the bag at `path` is that one."""
+    """The bag that was read, unchanged; None if it is the bag at `path`."""
 
     @property
     def lost_bytes(self) -> int:
-        """How much could not be read [byte]."""
+        """Number of unreadable bytes."""
         return sum(damage.size for _, damage in self.damages)
 
     @property
     def lost_messages(self) -> int:
-        """How many messages are known to be lost, where an index still tells."""
+        """Number of messages known to be lost, according to indexes in the files."""
         return sum(damage.messages for _, damage in self.damages)
 
     def __str__(self) -> str:
-        """Say it in a line."""
-        lost = 'nothing is lost' if self.closed else 'it was not closed; nothing is lost of what was written'
+        """Return a description in one line."""
+        lost = 'nothing is lost' if self.closed else 'it was not closed; all written data are recovered'
         if self.lost_bytes or self.lost_messages:
             known = f' with {self.lost_messages} messages' if self.lost_messages else ''
             lost = f'{self.lost_bytes} bytes{known} could not be read'
@@ -66,12 +66,12 @@ class Recovery:
 
 
 def settle(path: str | Path) -> Recovery | None:
-    """Finish the bag that a killed recorder left for a path, if there is one; to be called before reading.
+    """Finish the bag that a killed recorder left for a path, if any. Call it before reading.
 
     Raises
     ------
     BagError
-        The recorder still lives, or it left nothing that can be read.
+        The recorder is still running, or it left nothing readable.
 
     """
     path = Path(path)
@@ -80,15 +80,16 @@ def settle(path: str | Path) -> Recovery | None:
         return None
     if is_growing(partial):
         raise BagError(
-            expected=f'a whole bag at {path}', found='one that is being recorded', remedy='stop the recorder first'
+            expected=f'a finished bag at {path}', found='one that is being recorded', remedy='stop the recorder first'
         )
     return _settled(partial, path, None)
 
 
 def settle_all(folder: Path, reserved: Path) -> list[Recovery | BagError | OutputError]:
-    """Finish every bag that killed recorders left in a folder; what cannot be finished is left alone, and reported.
+    """Finish all bags that killed recorders left in a folder; return a recovery or an error for each of them.
 
-    The bag of the path ``reserved``, which a new recorder is about to use, becomes ``NAME_recovered``.
+    Bags that cannot be finished stay unchanged. A bag left for the path ``reserved``, which a new recorder is about to
+    use, becomes ``NAME_recovered``.
     """
     found: list[Recovery | BagError | OutputError] = []
     for partial in sorted(folder.glob('.*.partial')):
@@ -105,7 +106,7 @@ def settle_all(folder: Path, reserved: Path) -> list[Recovery | BagError | Outpu
 
 
 def is_growing(path: Path) -> bool:
-    """Tell whether a process of this machine is writing to a file, or to one of a bag in a folder, at this moment."""
+    """Return whether a process of this machine is writing to a file, or to one of the files of a bag folder."""
     files = [path] if path.is_file() else [item for item in path.iterdir() if storage(item)]
     return any(map(_is_written, files))
 
@@ -113,15 +114,15 @@ def is_growing(path: Path) -> bool:
 def _is_written(path: Path) -> bool:
     with path.open('rb') as file:
         try:
-            # The system grants a lease for reading only where nobody has the file open for writing.
-            fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)  # in place of SIGIO, which would end this process
+            # The system grants a read lease only if no process has the file open for writing.
+            fcntl.fcntl(file, fcntl.F_SETSIG, signal.SIGURG)  # instead of SIGIO, which would end this process
             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
             fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         except OSError as error:
             if error.errno == errno.EAGAIN:
                 return True
         try:
-            # Where there are no leases, such as on network file systems: recorders of this package lock their file.
+            # Without leases, as on network file systems, the file lock of this package's recorders is checked.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -135,33 +136,32 @@ def recover(
     *,
     unverified: bool = False,
 ) -> Recovery:
-    """Write a whole bag of all that is sound in one that was not closed, or is damaged.
+    """Write a complete bag from all sound parts of a bag that was not closed or is damaged.
 
-    The bag that is read is not changed: the whole one is written beside it, as ``NAME_recovered``. A bag that is whole
-    is left alone; where it lacks `metadata.yaml` alone, that is written. What a killed recorder of this package left
-    in ``.NAME.partial`` becomes ``NAME``, with the bytes that were cut off its end, or the damaged original, in it.
+    The original bag is not changed. The new bag is written to the same folder as ``NAME_recovered``. Nothing is written
+    for an undamaged bag, except a missing `metadata.yaml`. The ``.NAME.partial`` of a killed recorder of this package
+    becomes ``NAME``, and contains the bytes removed from its end, or the damaged original.
 
-    Of sqlite3 databases, rows are read page by page; bags of ROS 1 get a new index; files that are compressed as a
-    whole are written plainly.
+    sqlite3 databases are read page by page. ROS 1 bags get a new index. Compressed files are written uncompressed.
 
     Parameters
     ----------
     path
-        A bag's folder, or where a killed recorder should have left one, or a file of a bag.
+        The folder of a bag, one of its files, or the path of a bag that a killed recorder left unfinished.
     output
-        Where to write; a folder, or a file if the bag is one.
+        Where to write: a folder, or a file if the bag is a file.
     progress
-        Told the share that is done, in [0, 1].
+        Called with the completed share, in [0, 1].
     unverified
-        Whether to keep the messages of MCAP chunks whose checksum is wrong, too, as far as they can be read: some of
-        their bytes are not what was recorded.
+        Whether to keep the readable messages of MCAP chunks with a wrong checksum. Some of their bytes differ from the
+        recording.
 
     Raises
     ------
     BagError
-        There is nothing to recover, or someone still writes to it.
+        There is nothing to recover, or a process still writes to the bag.
     OutputError
-        The output is occupied or cannot be written.
+        The output exists or cannot be written.
 
     """
     path = Path(path)
@@ -173,21 +173,12 @@ def recover(
     if folder == partial and output is None:
         return _settled(partial, path, progress)
     target = _free(path) if output is None else Path(output)
-    if target.exists() or partial_path(target).exists():
-        raise OutputError(
-            expected=f'a free place at {target}', found='something there', remedy='choose another path or remove it'
-        )
+    claim_bag(target)
     staging = _staging(target)
     before = [_state(file) for file in files]
     try:
         plain = _plain(files, staging)
-        scans = [
-            _COPYING[storage(file)].scan(file, _share(progress, files, number, 0.0), unverified=unverified)
-            for number, (file, _) in enumerate(plain)
-        ]
-        for found, file, (_, damages) in zip(scans, files, plain):
-            found.path, found.damages = file, [*damages, *found.damages]
-            found.complete &= not damages
+        scans = _scans(files, plain, progress, unverified=unverified)
         if before != [_state(file) for file in files]:
             raise _growing(path)
         _refuse_nothing(path, scans)
@@ -202,9 +193,9 @@ def recover(
         source.rename(target)
     except OSError as error:
         raise OutputError(
-            expected=f'room for the recovered bag at {target}',
+            expected=f'disk space for the recovered bag at {target}',
             found=error.strerror or str(error),
-            remedy='make room, or write elsewhere with --output; the bag that was read is unchanged',
+            remedy='free disk space, or write elsewhere with --output; the bag that was read is unchanged',
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -212,7 +203,7 @@ def recover(
 
 
 def _plain(files: Sequence[Path], staging: Path) -> list[tuple[Path, list[DamagedPart]]]:
-    """Return the files, plain copies of those that are compressed, and what of them cannot be decompressed."""
+    """Return the files, with compressed ones replaced by decompressed copies, and the damage found in compression."""
     found = []
     for file in files:
         if not is_compressed(file):
@@ -222,18 +213,35 @@ def _plain(files: Sequence[Path], staging: Path) -> list[tuple[Path, list[Damage
         target.parent.mkdir(parents=True, exist_ok=True)
         why = decompress(file, target)
         size = target.stat().st_size
-        damage = DamagedPart(file.stat().st_size, 0, f'it can be decompressed to {size} bytes only ({why})')
+        damage = DamagedPart(file.stat().st_size, 0, f'only {size} bytes can be decompressed ({why})')
         found.append((target, [damage] * bool(why)))
     return found
 
 
+def _scans(
+    files: Sequence[Path],
+    plain: Sequence[tuple[Path, list[DamagedPart]]],
+    progress: Progress | None,
+    *,
+    unverified: bool,
+) -> list[FileScan]:
+    """Return what is sound in the files of a bag, from their uncompressed copies (`_plain`)."""
+    found = []
+    for number, (file, (copy, damages)) in enumerate(zip(files, plain)):
+        scan = _COPYING[storage(copy)].scan(copy, _share(progress, files, number, 0.0), unverified=unverified)
+        scan.path, scan.damages = file, [*damages, *scan.damages]
+        scan.complete &= not damages
+        found.append(scan)
+    return found
+
+
 def _describe(folder: Path, scans: Sequence[FileScan]) -> None:
-    """Write the `metadata.yaml` that a whole bag lacks."""
+    """Write the missing `metadata.yaml` of an undamaged bag."""
     try:
         write_metadata_of(folder, scans)
     except OSError as error:
         raise OutputError(
-            expected=f'a place for {METADATA} in {folder}, whose files are whole',
+            expected=f'a place for {METADATA} in {folder}, whose files are undamaged',
             found=error.strerror or str(error),
             remedy='make the folder writable, or write a copy with --output',
         ) from error
@@ -241,7 +249,7 @@ def _describe(folder: Path, scans: Sequence[FileScan]) -> None:
 
 def _growing(path: Path) -> BagError:
     return BagError(
-        expected=f'a bag at {path} that nobody writes to', found='one that grows', remedy='stop the recorder first'
+        expected=f'a finished bag at {path}', found='one that is being written', remedy='stop the recorder first'
     )
 
 
@@ -251,10 +259,10 @@ def _state(file: Path) -> tuple[int, int, int]:
 
 
 def _settled(partial: Path, path: Path, progress: Progress | None) -> Recovery:
-    """Make a bag of what a recorder of this package left, and move it to its path.
+    """Make a bag of the partial bag of a recorder of this package, and move it to its path.
 
-    Where its end alone is missing, that is written: a recording may be as large as the disk. Bytes that are cut are
-    kept beside the file. A file that is damaged elsewhere is copied, and kept as it is beside the copy.
+    If only its end is missing, the end is written in place, because a recording may be as large as the disk. Removed
+    bytes are kept beside the file. A file with other damage is copied, and kept unchanged beside the copy.
     """
     files = _files(partial)
     scans = [mcap_copy.scan(file, _share(progress, files, number, 0.0)) for number, file in enumerate(files)]
@@ -278,9 +286,9 @@ def _settled(partial: Path, path: Path, progress: Progress | None) -> Recovery:
         shutil.rmtree(partial)
     except OSError as error:
         raise OutputError(
-            expected=f'room for the bag at {path}',
+            expected=f'disk space for the bag at {path}',
             found=error.strerror or str(error),
-            remedy=f'make room; what was recorded is in {partial}',
+            remedy=f'free disk space; the recorded data are in {partial}',
         ) from error
     return _report(path, scans, None)
 
@@ -295,7 +303,7 @@ def _write(
     *,
     unverified: bool = False,
 ) -> None:
-    """Write the sound parts of a bag's files, and its other files as they are, into the folder `_NEW` of another."""
+    """Write the sound parts of a bag's files, and its other files unchanged, into the folder `_NEW` of `staging`."""
     new = staging / _NEW
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
@@ -322,12 +330,12 @@ def _write(
 
 
 def _main(path: Path) -> Path:
-    """Return the database that a journal belongs to; the path itself for other files."""
+    """Return the database of a journal file; for other files the path itself."""
     return next((path.with_name(path.name.removesuffix(end)) for end in _JOURNALS if path.name.endswith(end)), path)
 
 
 def _is_single(folder: Path, output: Path) -> bool:
-    """Return whether a bag that is a file becomes a file."""
+    """Return whether a bag that is a single file is recovered into a single file."""
     return folder.is_file() and output.suffix == Path(plain_name(folder)).suffix
 
 
@@ -344,13 +352,13 @@ def _refuse_nothing(path: Path, scans: Sequence[FileScan]) -> None:
         ]
         raise BagError(
             expected=f'messages in {path}',
-            found=f'none that is sound ({"; ".join(reasons) or "it is empty"})',
+            found=f'no sound message ({"; ".join(reasons) or "it is empty"})',
             remedy='copy the bag again from where it was recorded, or record it again',
         )
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files of a bag, in their order."""
+    """Return the files of a bag in order."""
     if folder.is_file() and storage(folder):
         return [folder]
     files = [item for item in folder.iterdir() if storage(item)] if folder.is_dir() else []
@@ -358,7 +366,7 @@ def _files(folder: Path) -> list[Path]:
         others = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
         raise BagError(
             expected=f'files of a bag ({", ".join(SUFFIXES)}) at {folder}',
-            found=', '.join(others) or ('a file of another kind' if folder.is_file() else 'nothing there'),
+            found=', '.join(others) or ('another file type' if folder.is_file() else 'nothing there'),
             remedy='give the folder of the bag, or one of its files',
         )
     return sorted(files, key=_natural)
@@ -384,7 +392,7 @@ def _share(progress: Progress | None, files: Sequence[Path], number: int, begin:
 
 
 def _free(path: Path) -> Path:
-    """Return a path near another that is free."""
+    """Return an unused path near another one."""
     name = Path(plain_name(path)) if storage(path) else Path(path.name)
     stem, suffix = (name.stem, name.suffix) if storage(path) else (path.name, '')
     candidate, number = path.with_name(f'{stem}_recovered{suffix}'), 2

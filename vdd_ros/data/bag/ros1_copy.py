@@ -1,7 +1,7 @@
-"""Reads what is left of a bag of ROS 1 that was not closed or is damaged, and writes it as a whole one.
+"""Read the sound parts of a ROS 1 bag that was not closed or is damaged, and write them as a complete bag.
 
-The format is that of http://wiki.ros.org/Bags/Format/2.0: chunks of messages, each followed by an index, and at the end
-an index of the chunks, which a recorder that was killed never wrote.
+The format is described in http://wiki.ros.org/Bags/Format/2.0: chunks of messages, each followed by an index, and at
+the end an index of the chunks, which a killed recorder never wrote.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ MAGIC = b'#ROSBAG V2.0\n'
 _MESSAGE, _BAG, _INDEX, _CHUNK, _CHUNK_INFO, _CONNECTION = range(2, 8)
 _KNOWN = range(_MESSAGE, _CONNECTION + 1)
 _HEADER_SIZE = 4096
-"""Bytes of the first record, padded."""
+"""Size of the first record including padding [byte]."""
 _MOST_HEADER = 1 << 16
 _MOST_CHUNK = 1 << 31
 _BACK = 300
-"""Bytes before its opcode in which a record begins."""
+"""Number of bytes before an opcode within which its record begins."""
 _MALFORMED = (ValueError, KeyError, IndexError, struct.error, UnicodeDecodeError)
 
 
@@ -42,20 +42,20 @@ class _Record:
     code: int
     fields: Mapping[str, bytes]
     begin: int
-    """Where it begins."""
+    """Offset of the record."""
     data: int
-    """Where its data begin."""
+    """Offset of its data."""
     end: int
 
     def number(self, name: str) -> int:
-        """Return a field of four or eight bytes."""
+        """Return a field of four or eight bytes as a number."""
         return int.from_bytes(self.fields[name], 'little')
 
     def time(self, name: str) -> int:
         """Return a time [ns]."""
         seconds, nanoseconds = struct.unpack('<II', self.fields[name])
         if nanoseconds >= NANOSECONDS:
-            raise ValueError('no time')
+            raise ValueError('not a time')
         return seconds * NANOSECONDS + nanoseconds
 
 
@@ -65,15 +65,15 @@ class _Content:
 
     data: bytes
     record: _Record | None
-    """The chunk, if all of it is messages and connections; None for what must be written anew."""
+    """The chunk, if all of it is messages and connections; None if it must be rewritten."""
     messages: list[tuple[int, int, int, int]] = field(default_factory=list)
     """Connection, time [ns], begin and end of each."""
     connections: set[int] = field(default_factory=set)
-    """Those that it defines."""
+    """Connections defined in it."""
 
     @property
     def counts(self) -> Counter[int]:
-        """Messages by connection."""
+        """Number of messages by connection."""
         return Counter(message[0] for message in self.messages)
 
 
@@ -83,16 +83,16 @@ class _Connection:
     type: str
     text: str
     record: bytes
-    """The whole record."""
+    """The complete record."""
 
 
 def scan(path: Path, progress: Progress | None = None, *, unverified: bool = False) -> FileScan:
-    """Read all of a bag, and find out what is sound of it; there are no checksums, so `unverified` means nothing."""
+    """Read a bag completely and find its sound parts. ROS 1 has no checksums, so `unverified` has no effect."""
     return _passed_through(path, None, progress)
 
 
 def copy(path: Path, target: Path, progress: Progress | None = None, *, unverified: bool = False) -> FileScan:
-    """Write a whole bag of all that is sound in another, which is left as it is; sound chunks keep their bytes.
+    """Write a complete bag of the sound parts of another, which is left unchanged; sound chunks keep their bytes.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def _passed_through(path: Path, target: BinaryIO | None, progress: Progress | No
                 first, last = found.span or (time, time)
                 found.span = (min(first, time), max(last, time))
         if target is not None:
-            # Connections are repeated at the end of a bag that was closed: those of damaged chunks are known by now.
+            # A closed bag repeats its connections at the end: those of damaged chunks are known at this point.
             writer = _Writer(target, reader.connections)
             for content in _Reader(data, FileScan(path)).contents(None):
                 writer.take(data, content)
@@ -130,29 +130,29 @@ def _passed_through(path: Path, target: BinaryIO | None, progress: Progress | No
         if number in reader.connections:
             found.counts[number] = count
         else:
-            why = f'messages of connection {number}, which is nowhere defined'
+            why = f'messages of the undefined connection {number}'
             found.damages.append(DamagedPart(0, 0, why, count))
     found.complete = found.closed and not found.damages
     if not found.closed and not found.damages:
-        found.damages.append(DamagedPart(size, 0, 'it was not closed: it has no index at its end'))
+        found.damages.append(DamagedPart(size, 0, 'not closed: no index at the end'))
     return found
 
 
 class _Reader:
-    """Walks through the records of a file."""
+    """Reads the records of a file in order."""
 
     def __init__(self, data: mmap.mmap, found: FileScan) -> None:
         self._data, self._found = data, found
         self.connections: dict[int, _Connection] = {}
         self.counts: Counter[int] = Counter()
-        """Messages by connection."""
+        """Number of messages by connection."""
         if data[: len(MAGIC)] != MAGIC:
-            found.damages.append(DamagedPart(0, len(MAGIC), 'the first bytes are not those of a bag of ROS 1'))
+            found.damages.append(DamagedPart(0, len(MAGIC), 'the first bytes are not those of a ROS 1 bag'))
 
     def contents(self, progress: Progress | None) -> Iterator[_Content]:
-        """Yield what can be read of the messages, a chunk at a time, and learn what else there is."""
+        """Yield the readable messages chunk by chunk, and collect connections and damage."""
         place, size = len(MAGIC), len(self._data)
-        told = counted = 0
+        stated = counted = 0
         waiting: Counter[int] = Counter()
         while place < size:
             try:
@@ -161,7 +161,7 @@ class _Reader:
                 place = self._after_damage(place, str(error))
                 continue
             if record.code != _INDEX and any(waiting.values()):
-                self._found.damages.append(DamagedPart(place, 0, 'an index of messages that is wrong or absent'))
+                self._found.damages.append(DamagedPart(place, 0, 'a wrong or missing message index'))
                 waiting = Counter()
             if record.code == _CHUNK:
                 content = self._chunk(record)
@@ -169,13 +169,13 @@ class _Reader:
                 waiting = content.counts if content is not None else Counter()
                 if content is not None:
                     yield content
-            elif record.code == _MESSAGE:  # of a chunk whose head is damaged, or was never finished
+            elif record.code == _MESSAGE:  # part of a chunk that has a damaged header or is unfinished
                 content = self._loose(record)
-                self._found.damages.append(DamagedPart(place, 0, 'messages outside of a chunk, which are kept'))
+                self._found.damages.append(DamagedPart(place, 0, 'messages outside of a chunk (kept)'))
                 yield content
                 record = replace(record, end=place + len(content.data))
             elif record.code == _BAG:
-                self._found.closed, told = record.number('index_pos') > 0, record.number('chunk_count')
+                self._found.closed, stated = record.number('index_pos') > 0, record.number('chunk_count')
             elif record.code == _CONNECTION:
                 self._connect(self._data[place : record.end])
             elif record.code == _INDEX:
@@ -183,11 +183,11 @@ class _Reader:
             place = record.end
             if progress is not None:
                 progress(place / size)
-        if self._found.closed and told != counted and not self._found.damages:
-            self._found.damages.append(DamagedPart(size, 0, f'{counted} chunks where {told} are told'))
+        if self._found.closed and stated != counted and not self._found.damages:
+            self._found.damages.append(DamagedPart(size, 0, f'{counted} chunks where {stated} are stated'))
 
     def _chunk(self, record: _Record) -> _Content | None:
-        """Return what is in a chunk; what is damaged is noted."""
+        """Return the content of a chunk; damage is recorded."""
         packed, compression = self._data[record.data : record.end], record.fields['compression'].decode()
         try:
             content = _Content(_opened(packed, compression, record.number('size')), record)
@@ -200,7 +200,7 @@ class _Reader:
         return self._read(content, record.begin)
 
     def _loose(self, record: _Record) -> _Content:
-        """Return the messages and connections that follow each other from a record on."""
+        """Return consecutive messages and connections from a record on."""
         end = record.end
         while end < len(self._data):
             try:
@@ -213,7 +213,7 @@ class _Reader:
         return self._read(_Content(self._data[record.begin : end], None), record.begin)
 
     def _read(self, content: _Content, begin: int) -> _Content:
-        """Find the messages and connections in some content; what is damaged is noted."""
+        """Find the messages and connections in chunk content; damage is recorded."""
         data, place = content.data, 0
         while place < len(data):
             try:
@@ -228,7 +228,7 @@ class _Reader:
                 place = inner.end
             except _MALFORMED as error:
                 following = _next(data, place + 1)
-                why = f'{error}, in a chunk; {following - place} bytes of its content passed over'
+                why = f'{error}, in a chunk; {following - place} bytes of its content skipped'
                 self._found.damages.append(DamagedPart(begin, 0, why))
                 content.record, place = None, following
         return content
@@ -240,7 +240,7 @@ class _Reader:
         kind, text = about['type'].decode(), about['message_definition'].decode(errors='replace')
         found = _Connection(topic, kind, text, record)
         known = self.connections.setdefault(number, found)
-        # A connection is told of twice, in a chunk and at the end: of two that differ, the one that can be read counts.
+        # A connection is defined twice, in a chunk and at the end. If the two differ, the readable one is used.
         if known.text != text and not _is_definition(known) and _is_definition(found):
             self.connections[number] = found
 
@@ -250,7 +250,7 @@ class _Reader:
         return following
 
     def _lose(self, begin: int, end: int, why: str) -> None:
-        """Note what is lost, and by the index that follows it, which messages these are."""
+        """Record lost bytes, and the lost messages according to the index that follows."""
         dropped = []
         place = end
         while place < len(self._data):
@@ -305,7 +305,7 @@ class _Writer:
         self._infos.append((begin, min(times), max(times), Counter(number for number, *_ in places)))
 
     def _write_anew(self, content: _Content, numbers: Collection[int]) -> list[tuple[int, int, int, int]]:
-        """Write those messages of a chunk whose connection is known; return where they are in its content."""
+        """Write the messages of a chunk whose connection is known; return their places in its content."""
         data, places = bytearray(), []
         for number in sorted(numbers):
             data += self._connections[number].record
@@ -348,18 +348,18 @@ class _Writer:
 
 
 def _is_definition(connection: _Connection) -> bool:
-    """Return whether the definition of a type can be read."""
+    """Return whether the message definition can be parsed."""
     report = ConversionReport()
     definitions_of(connection.type, 'ros1msg', connection.text, report, ros1=True)
     return not report.entries
 
 
 def _record(data: bytes | mmap.mmap, place: int) -> _Record:
-    """Read the record at a place; raises one of `_MALFORMED` where there is none."""
+    """Read the record at an offset; raises one of `_MALFORMED` if there is none."""
     (length,) = struct.unpack_from('<I', data, place)
     begin = place + 4
     if not 0 < length <= _MOST_HEADER or begin + length + 4 > len(data):
-        raise ValueError('a record whose length is wrong')
+        raise ValueError('a record of wrong length')
     fields = _fields(data[begin : begin + length])
     (code,) = fields['op']
     if code not in _KNOWN:
@@ -367,14 +367,14 @@ def _record(data: bytes | mmap.mmap, place: int) -> _Record:
     (size,) = struct.unpack_from('<I', data, begin + length)
     end = begin + length + 4 + size
     if end > len(data):
-        raise ValueError(f'it ends inside of a record, {end - len(data)} bytes too early')
+        raise ValueError(f'it ends within a record, {end - len(data)} bytes too early')
     record = _Record(code, fields, place, begin + length + 4, end)
     _check(record)
     return record
 
 
 def _check(record: _Record) -> None:
-    """Refuse a record that lacks a field."""
+    """Check that a record has its fields."""
     sizes = {
         _MESSAGE: {'conn': 4, 'time': 8},
         _BAG: {'index_pos': 8, 'conn_count': 4, 'chunk_count': 4},
@@ -385,9 +385,9 @@ def _check(record: _Record) -> None:
     }
     for name, size in sizes[record.code].items():
         if len(record.fields[name]) != size:
-            raise ValueError(f'a record whose {name} is wrong')
+            raise ValueError(f'a record with a wrong {name}')
     if record.code == _INDEX and record.end - record.data != 12 * record.number('count'):
-        raise ValueError('an index whose length is wrong')
+        raise ValueError('an index of wrong length')
 
 
 def _fields(data: bytes) -> dict[str, bytes]:
@@ -397,14 +397,14 @@ def _fields(data: bytes) -> dict[str, bytes]:
         item = data[place + 4 : place + 4 + length]
         name, sign, value = item.partition(b'=')
         if len(item) < length or not sign:
-            raise ValueError('a field that is none')
+            raise ValueError('an invalid field')
         fields[name.decode()] = value
         place += 4 + length
     return fields
 
 
 def _next(data: bytes | mmap.mmap, place: int) -> int:
-    """Return where the next record begins from a place on; the end where there is none."""
+    """Return the offset of the next record from `place` on; the end if there is none."""
     mark = struct.pack('<I', 4) + b'op='
     at = place
     while (at := data.find(mark, at)) >= 0:
@@ -420,12 +420,12 @@ def _next(data: bytes | mmap.mmap, place: int) -> int:
 
 
 def _opened(packed: bytes, compression: str, size: int) -> bytes:
-    """Return the records of a chunk.
+    """Return the decompressed records of a chunk.
 
     Raises
     ------
     ValueError
-        It is not compressed as it tells.
+        The content does not match the chunk header.
 
     """
     if size > _MOST_CHUNK:
@@ -438,11 +438,11 @@ def _opened(packed: bytes, compression: str, size: int) -> bytes:
         elif compression == 'none':
             data = packed
         else:
-            raise ValueError(f'the compression {compression!r} is not known')
+            raise ValueError(f'unknown compression {compression!r}')
     except (OSError, EOFError, RuntimeError) as error:
-        raise ValueError(f'a chunk that cannot be opened ({" ".join(str(error).split())[:60]})') from error
+        raise ValueError(f'a chunk that cannot be decompressed ({" ".join(str(error).split())[:60]})') from error
     if len(data) != size:
-        raise ValueError(f'a chunk of {len(data)} bytes that says it has {size}')
+        raise ValueError(f'a chunk of {len(data)} bytes with a stated size of {size}')
     return data
 
 

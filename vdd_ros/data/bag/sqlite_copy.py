@@ -1,4 +1,4 @@
-"""Writes a whole sqlite3 bag of what is left of a damaged one, read page by page."""
+"""Write a complete sqlite3 bag from the readable rows of a damaged one, read page by page."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _INDEX = 'CREATE INDEX timestamp_idx ON messages (timestamp ASC)'
 
 
 def scan(path: Path, progress: Progress | None = None, *, unverified: bool = False) -> FileScan:
-    """Read all of a database, and find out what is sound of it; `unverified` means nothing here."""
+    """Read a database completely and find its sound rows; `unverified` has no effect."""
     return _passed_through(path, None, progress)
 
 
 def copy(path: Path, target: Path, progress: Progress | None = None, *, unverified: bool = False) -> FileScan:
-    """Write a whole database of all rows that can be read of another, which is left as it is.
+    """Write a database of all readable rows of another, which is left unchanged.
 
     Raises
     ------
@@ -83,15 +83,13 @@ def _passed_through(path: Path, target: Path | None, progress: Progress | None) 
     found.counts, found.span = counts, tuple(span) if span else None
     found.complete = whole and found.closed and not found.damages
     if not found.complete and not found.damages:
-        why = (
-            'a database that sqlite finds damaged' if not whole else 'a journal that was not merged: it was not closed'
-        )
+        why = 'damage according to sqlite' if not whole else 'not closed: its journal had not been merged'
         found.damages.append(DamagedPart(0, 0, why))
     return found
 
 
 def _merged(path: Path, folder: Path) -> Path | None:
-    """Return a copy with what a killed recorder wrote into the journal; None where there is no journal."""
+    """Return a copy with the journal of a killed recorder merged; None if there is no journal."""
     journals = [path.with_name(f'{path.name}-{kind}') for kind in ('wal', 'journal')]
     journals = [item for item in journals if item.exists() and item.stat().st_size]
     if not journals:
@@ -139,5 +137,5 @@ def _begin(base: sqlite3.Connection, rows: Rows) -> None:
 
 def _note_unknown(rows: Rows, found: FileScan, unknown: Counter[int]) -> None:
     for topic, count in sorted(unknown.items()):
-        why = f'messages of topic {topic}, of which the name is lost'
+        why = f'messages of topic {topic}, whose name is lost'
         found.damages.append(DamagedPart(0, 0, why, count))

@@ -1,7 +1,7 @@
-"""The pages of a sqlite3 database, read without sqlite: rows from every leaf that is whole.
+"""Read the pages of a sqlite3 database without sqlite: rows of every undamaged leaf.
 
-A database is a tree of pages (https://www.sqlite.org/fileformat2.html). Rows lie in the leaves, and each leaf tells of
-its rows alone: they are read whether or not a way through the tree still leads to them.
+A database is a tree of pages (https://www.sqlite.org/fileformat2.html). The leaves contain the rows and describe them
+completely. They can be read even if the tree above them is damaged.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _HEADER = b'SQLite format 3\0'
 _LEAF = 0x0D
 _INTERIOR = 0x05
 _SIZES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)
-"""Bytes of a value by its serial type."""
+"""Size of a value by its serial type [byte]."""
 _MOST_STAMP = 1 << 63
 
 
 @dataclass
 class Rows:
-    """What the pages of a database hold."""
+    """The rows found in the pages of a database."""
 
     topics: dict[int, tuple[str, str, str, str, str]] = field(default_factory=dict)
-    """By number: name, type, serialisation, quality of service, hash of the type."""
+    """Name, type, serialisation, quality of service and type hash of each topic, by topic number."""
     definitions: dict[str, tuple[str, str, str]] = field(default_factory=dict)
-    """By type: encoding, text, hash."""
+    """Encoding, text and hash of each definition, by message type."""
     messages: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """By number: the page, and the place of its cell among those of the page."""
+    """Page, and index of the cell in the page, by message number."""
     damages: list[DamagedPart] = field(default_factory=list)
 
 
@@ -47,15 +47,15 @@ class Pages:
         head = os.pread(file.fileno(), 100, 0)
         self._size = _page_size(head, file, self._length)
         self.torn = bool(self._length % self._size)
-        """Whether the last page breaks off: sqlite takes zeros for what is missing of it."""
+        """Whether the last page is truncated: sqlite would read zeros for the missing bytes."""
         self._usable = self._size - (head[20] if head[:16] == _HEADER and head[20] < 64 else 0)
         self.unknown: Counter[int] = Counter()
-        """Messages by topics of which there is no row."""
-        told = struct.unpack_from('>I', head, 28)[0] if head[:16] == _HEADER else 0
+        """Number of messages by topic, for topics without a row."""
+        stated = struct.unpack_from('>I', head, 28)[0] if head[:16] == _HEADER else 0
         if head[:16] != _HEADER:
             damages.append(DamagedPart(0, 100, 'the first bytes are not those of a sqlite3 database'))
-        elif told * self._size > self._length:
-            missing = told * self._size - self._length
+        elif stated * self._size > self._length:
+            missing = stated * self._size - self._length
             damages.append(DamagedPart(self._length, 0, f'the file ends {missing} bytes too early'))
 
     def rows(self, progress: Progress | None) -> Rows:
@@ -73,7 +73,7 @@ class Pages:
         return found
 
     def messages(self, rows: Rows) -> Iterator[tuple[int, tuple[int, int, bytes]]]:
-        """Yield number, topic, stamp and bytes of all messages, in the order of their numbers."""
+        """Yield number, topic, stamp and bytes of all messages, sorted by number."""
         newest, page = [], 0
         for number, (where, place) in sorted(rows.messages.items()):
             if where != page:
@@ -98,7 +98,7 @@ class Pages:
                 found.definitions.setdefault(values[1], (values[2], values[3], values[4]))
 
     def _leaf(self, number: int) -> Iterator[tuple[int, list[Any]] | str]:
-        """Yield number and values of each row of a page, or why it cannot be read; nothing of other pages."""
+        """Yield number and values of each row of a leaf page, or why a row cannot be read; nothing for other pages."""
         page = os.pread(self._file.fileno(), self._size, (number - 1) * self._size)
         begin = 100 if number == 1 else 0
         if len(page) < begin + 8 or page[begin] != _LEAF:
@@ -124,24 +124,24 @@ class Pages:
             kind, at = _varint(payload, at)
             kinds.append(kind)
         if at != head or not 1 <= len(kinds) <= 8:
-            raise ValueError('a head that is none')
+            raise ValueError('an invalid header')
         values = []
         for kind in kinds:
             size = (kind - 12) // 2 if kind >= 12 else _SIZES[kind]
             data = payload[at : at + size]
             if len(data) < size:
-                raise ValueError('it breaks off')
+                raise ValueError('truncated')
             values.append(_value(kind, data))
             at += size
         return number, values
 
     def _payload(self, page: bytes, place: int, length: int) -> bytes:
-        """Return the bytes of a row, those on pages of their own included."""
+        """Return the bytes of a row, including those on overflow pages."""
         most = self._usable - 35
         if length <= most:
             data = page[place : place + length]
             if len(data) < length:
-                raise ValueError('it reaches past its page')
+                raise ValueError('it reaches beyond its page')
             return data
         least = (self._usable - 12) * 32 // 255 - 23
         local = least + (length - least) % (self._usable - 4)
@@ -151,18 +151,18 @@ class Pages:
         while len(data) < length:
             more = os.pread(self._file.fileno(), self._usable, (following - 1) * self._size) if following else b''
             if len(more) < 5:
-                raise ValueError('it goes on where there is nothing')
+                raise ValueError('its overflow page does not exist')
             following = struct.unpack_from('>I', more)[0]
             data += more[4 : 4 + length - len(data)]
         return bytes(data)
 
 
 def _page_size(head: bytes, file: BinaryIO, length: int) -> int:
-    """Return the size of pages: as the file tells, or else the one by which most pages begin as pages do."""
-    told = struct.unpack_from('>H', head, 16)[0] if len(head) >= 100 else 0
-    told = 65536 if told == 1 else told
-    if head[:16] == _HEADER and 512 <= told <= 65536 and not told & (told - 1):
-        return told
+    """Return the page size: as stated by the file, or else the size for which most pages have a valid first byte."""
+    stated = struct.unpack_from('>H', head, 16)[0] if len(head) >= 100 else 0
+    stated = 65536 if stated == 1 else stated
+    if head[:16] == _HEADER and 512 <= stated <= 65536 and not stated & (stated - 1):
+        return stated
     sizes = [1 << power for power in range(9, 17)]
     sample = {
         size: sum(
@@ -176,7 +176,7 @@ def _page_size(head: bytes, file: BinaryIO, length: int) -> int:
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """Read a number of one to nine bytes; also return where it ends."""
+    """Read a number of one to nine bytes; also return its end."""
     value = 0
     for count in range(9):
         byte = data[place + count]
@@ -185,7 +185,7 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
         value = value << 7 | byte & 0x7F
         if byte < 0x80:
             return value, place + count + 1
-    raise ValueError('no number')
+    raise ValueError('not a number')
 
 
 def _value(kind: int, data: bytes) -> Any:
@@ -198,5 +198,5 @@ def _value(kind: int, data: bytes) -> Any:
     if kind in (8, 9):
         return kind - 8
     if kind in (10, 11):
-        raise ValueError('a value of no kind')
+        raise ValueError('a value of unknown type')
     return int.from_bytes(data, 'big', signed=True)

@@ -1,4 +1,4 @@
-"""What was dropped on the way from a bag to episodes, and why: nothing is lost, mended or left out in silence."""
+"""Record what was dropped between a bag and its episodes, and why."""
 
 from __future__ import annotations
 
@@ -10,70 +10,70 @@ Kind = Literal['message', 'part', 'tick', 'episode', 'note']
 
 @dataclass(frozen=True)
 class DroppedData:
-    """Some things of one kind that share the reason for which they were dropped."""
+    """Dropped items of one kind with a common reason."""
 
     kind: Kind
-    """`message`: messages that did not become values. `part`: a stretch of a file, with messages unknown in number.
-    `tick`, `episode`: they do not become windows. `note`: nothing was dropped, but something was odd."""
+    """`message`: messages that were not decoded. `part`: a part of a file with an unknown number of messages.
+    `tick`, `episode`: excluded from the windows. `note`: nothing was dropped, but something is unusual."""
     where: str
     """Topic, file, stream or episode."""
     why: str
-    """What was wrong."""
+    """The reason."""
     count: int
-    """How many."""
+    """Number of items."""
     place: str
-    """Where the first of them is: a byte of a file, a message, a stamp."""
+    """Location of the first item, for example a byte offset, a message or a stamp."""
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return a description in one line."""
         count = '' if self.kind == 'note' else f'{self.count} {self.kind}{"s" * (self.count != 1)} dropped: '
         return f'{self.where}: {count}{self.why}' + f' (first at {self.place})' * bool(self.place)
 
 
 @dataclass
 class ConversionReport:
-    """Keeps count while a bag is converted."""
+    """Counts what is used and dropped while a bag is converted."""
 
     entries: list[DroppedData] = field(default_factory=list)
-    """In the order of their first occurrence."""
+    """The dropped data, in the order of their first occurrence."""
     read: dict[str, int] = field(default_factory=dict)
-    """Messages that became values, by topic."""
+    """Number of decoded messages by topic."""
 
     def add(self, kind: Kind, where: str, why: str, count: int = 1, place: str = '') -> None:
-        """Note a loss; those that differ in count and place alone become one."""
+        """Add dropped items. Entries that differ only in count and location are merged."""
         if count < 1:
             return
-        for index, loss in enumerate(self.entries):
-            if (loss.kind, loss.where, loss.why) == (kind, where, why):
-                self.entries[index] = replace(loss, count=loss.count + count)
+        for index, entry in enumerate(self.entries):
+            if (entry.kind, entry.where, entry.why) == (kind, where, why):
+                self.entries[index] = replace(entry, count=entry.count + count)
                 return
         self.entries.append(DroppedData(kind, where, why, int(count), place))
 
     def took(self, topic: str, count: int) -> None:
-        """Note messages that became values."""
+        """Add decoded messages."""
         self.read[topic] = self.read.get(topic, 0) + count
 
-    def lost(self, kind: Kind, where: str | None = None) -> int:
-        """Return how many of a kind were dropped, of one place or of all."""
-        return sum(loss.count for loss in self.entries if loss.kind == kind and where in (None, loss.where))
+    def dropped(self, kind: Kind, where: str | None = None) -> int:
+        """Return the number of dropped items of a kind, for one topic, file, stream or episode, or in total."""
+        return sum(entry.count for entry in self.entries if entry.kind == kind and where in (None, entry.where))
 
     def lines(self) -> list[str]:
-        """Say in a few lines what was dropped: what befell several episodes for one reason is one line."""
+        """Return a summary in few lines: one line for each reason shared by several episodes."""
         lines, shared = [], {}
-        for loss in self.entries:
-            if loss.kind in ('tick', 'episode'):
-                count, places = shared.get((loss.kind, loss.why), (0, 0))
-                shared[loss.kind, loss.why] = (count + loss.count, places + 1)
-            elif loss.kind != 'note':
-                lines.append(str(loss))
+        for entry in self.entries:
+            if entry.kind in ('tick', 'episode'):
+                count, places = shared.get((entry.kind, entry.why), (0, 0))
+                shared[entry.kind, entry.why] = (count + entry.count, places + 1)
+            elif entry.kind != 'note':
+                lines.append(str(entry))
         for (kind, why), (count, places) in shared.items():
             among = f' in {places} episodes' * (kind == 'tick' and places > 1)
             lines.append(f'{count} {kind}{"s" * (count != 1)}{among} dropped: {why}')
         return lines
 
     def merge(self, other: ConversionReport) -> None:
-        """Add what another one has counted."""
-        for loss in other.entries:
-            self.add(loss.kind, loss.where, loss.why, loss.count, loss.place)
+        """Add the counts of another report."""
+        for entry in other.entries:
+            self.add(entry.kind, entry.where, entry.why, entry.count, entry.place)
         for topic, count in other.read.items():
             self.took(topic, count)

@@ -1,4 +1,4 @@
-"""From joint values to the features of a contract: the one way, for bags and for the live arm."""
+"""Compute the features of a contract from joint values, for bags and for the live arm."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NONE: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 class ToolPoint(Protocol):
-    """What decoding needs of kinematics; `vdd_ros.robot.kinematics.Kinematics` is one."""
+    """The part of the kinematics needed for decoding; implemented by `vdd_ros.robot.kinematics.Kinematics`."""
 
     def tool_position(self, joints: np.ndarray) -> np.ndarray:
         """Map joints of shape (..., joint) [rad] to positions of shape (..., 3) [m]."""
@@ -33,51 +33,54 @@ class ToolPoint(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A feature of the observation or of the action, with what the contract says of it looked up."""
+    """A feature of the observation or the action, resolved against the contract."""
 
     name: str
     source: Literal['measured', 'commanded', 'topic']
+    """Source of the feature. Commands of further controllers are also `commanded`, in observations and actions."""
     space: Literal['joint', 'tool', 'topic']
     columns: slice
-    """Where its numbers are in the observation or in the action."""
+    """Columns of the feature in the observation or action."""
     places: np.ndarray
-    """Where its joints are among those of the robot, or its axes in a position, shape (width,); of a topic, none."""
+    """Indices of the joints in the contract, or of the axes in a position, shape (width,); empty for topic features."""
     turns: bool
-    """Whether the six numbers of the tool's orientation follow those of the axes."""
+    """Whether six values for the orientation of the tool follow the axes."""
     mode: ActionMode
     factor: float
-    """What an action is multiplied with to be a change of the command: 1 where its mode is `delta`, the policy
-    period [s] where it is `velocity`, NaN where it is the new value."""
+    """Factor from an action to a change of the command: 1 for the mode `delta`, the policy period [s] for `velocity`,
+    NaN for `absolute`."""
 
 
 class Decoding:
-    """The contract's way from joints to features, looked up once: a moving arm asks at every tick."""
+    """Maps joints to the features of a contract. It is resolved once, since the live arm decodes every tick."""
 
     def __init__(self, contract: Contract, kinematics: ToolPoint | None) -> None:
-        """Bind a contract to kinematics, which features in tool space need."""
+        """Bind a contract to the kinematics for features in tool space."""
         self.observed, self.done = _parts(contract)
-        """The parts of the observation, and those of the action, in the order of their numbers."""
-        self._told_velocity = contract.commanded.quantity == 'velocity'
+        """The features of the observation and of the action, in order."""
+        self._commands_velocity = contract.commanded.quantity == 'velocity'
         self._kinematics = kinematics
+        self._robot = len(contract.robot.joints)
 
     def values(self, part: Part, joints: np.ndarray) -> np.ndarray:
-        """Evaluate a part of the arm.
+        """Evaluate a feature computed from joints.
 
         Parameters
         ----------
         part
-            Of `observed` or `done`, but not one that is read from a topic of its own.
+            An entry of `observed` or `done` that is not a topic feature.
         joints
-            Shape (..., joint), in the order of ``contract.robot.joints`` [rad]: measured or commanded as the part says.
+            Shape (..., joint) [rad], in the order of ``contract.joints``: measured or commanded, as the part requires.
 
         Returns
         -------
-        An array of its own, shape (..., width), [rad] in joint space and [m] in tool space; of a rotation the first two
-        columns of its matrix.
+        A new array of shape (..., width), [rad] in joint space and [m] in tool space. A rotation is given by the first
+        two columns of its matrix.
 
         """
         if part.space == 'joint':
             return np.asarray(joints, dtype=np.float64).take(part.places, -1)
+        joints = joints[..., : self._robot]
         if not part.turns:
             return self._kinematics.tool_position(joints).take(part.places, -1)
         quaternion = self._kinematics.tool_orientation(joints)[..., [1, 2, 3, 0]]
@@ -89,7 +92,7 @@ class Decoding:
     def observation(
         self, measured: np.ndarray, commanded: np.ndarray, topics: Mapping[str, np.ndarray | Frames] = _NONE
     ) -> np.ndarray | Rows:
-        """Evaluate every feature of the observation, side by side: see `observation_values`."""
+        """Evaluate and concatenate all features of the observation: see `observation_values`."""
         values = []
         for part in self.observed:
             if part.space == 'topic':
@@ -105,12 +108,13 @@ class Decoding:
         topics_before: Mapping[str, np.ndarray] = _NONE,
         topics_after: Mapping[str, np.ndarray] = _NONE,
     ) -> np.ndarray:
-        """Evaluate the action that leads from one command to the next: see `action_values`."""
+        """Evaluate the action between two commands: see `action_values`."""
         values = []
         for part in self.done:
             topic = part.space == 'topic'
             new = topics_after[part.name] if topic else self.values(part, after)
-            if part.mode != 'absolute' and (topic or not self._told_velocity):
+            is_velocity = self._commands_velocity and not topic and (part.places < self._robot).all()
+            if part.mode != 'absolute' and not is_velocity:
                 old = topics_before[part.name] if topic else self.values(part, before)
                 new = (new - old) / part.factor
             values.append(new)
@@ -124,10 +128,12 @@ def observation_values(
     kinematics: ToolPoint | None,
     topics: Mapping[str, np.ndarray | Frames] = _NONE,
 ) -> np.ndarray | Rows:
-    """Evaluate every feature of the observation, side by side; with pictures, as `Rows`.
+    """Evaluate and concatenate all features of the observation except `Contract.images`.
 
-    ``measured`` and ``commanded`` have shape (..., joint) [rad], and ``topics`` holds, by name, the values of each
-    feature that is read from a topic of its own, shape (..., width); the result has shape (..., observation).
+    With image features the result is a `Rows`.
+
+    ``measured`` and ``commanded`` have shape (..., joint) [rad], in the order of ``contract.joints``. ``topics`` maps
+    the name of each topic feature to values of shape (..., width). The result has shape (..., observation).
     """
     return Decoding(contract, kinematics).observation(measured, commanded, topics)
 
@@ -140,28 +146,29 @@ def action_values(
     topics_before: Mapping[str, np.ndarray] = _NONE,
     topics_after: Mapping[str, np.ndarray] = _NONE,
 ) -> np.ndarray:
-    """Evaluate the action that leads from one command to the next, every feature side by side.
+    """Evaluate and concatenate the features of the action between two commands.
 
     Parameters
     ----------
     contract, kinematics
-        As for `Decoding`.
+        See `Decoding`.
     before, after
-        The joints commanded before the tick and before the next, shape (..., joint) [rad]. If the contract's commands
-        say velocities, ``after`` holds those [rad/s], and ``before`` is not looked at.
+        The joints commanded before a tick and before the next one, shape (..., joint) [rad]. For velocity commands,
+        ``after`` holds the velocities of the robot's joints [rad/s], and ``before`` is not used for them.
     topics_before, topics_after
-        The same of each feature that is commanded on a topic of its own, by name, shape (..., width).
+        The commanded values of each topic feature without a controller, before the same ticks, by name, shape
+        (..., width).
 
     Returns
     -------
-    Shape (..., action): by the feature's mode the change, the new value, or the change per second.
+    Shape (..., action): change, new value, or change per second, depending on the mode of the feature.
 
     """
     return Decoding(contract, kinematics).action(before, after, topics_before, topics_after)
 
 
 def change_factors(contract: Contract) -> np.ndarray:
-    """Return what an action is multiplied with to be a change of the command, shape (action,): see `Part`."""
+    """Return the factor from an action to a change of the command, shape (action,): see `Part`."""
     parts = Decoding(contract, None).done
     return np.concatenate([np.full(part.columns.stop - part.columns.start, part.factor) for part in parts])
 
@@ -175,14 +182,20 @@ def _looked_up(contract: Contract, features: Sequence[Feature | TopicFeature]) -
     parts, column = [], 0
     factors = {'delta': 1.0, 'velocity': contract.period / NANOSECONDS, 'absolute': np.nan}
     for feature in features:
+        if feature in contract.arrays:
+            continue
         places: list[int] = []
         if feature.space == 'joint':
             places = [contract.robot.joints.index(joint) for joint in contract.joints_of(feature)]
         elif feature.space == 'tool':
             places = [_AXES[axis] for axis in feature.axes]
+        controller = contract.controller_of(feature) if isinstance(feature, TopicFeature) else None
+        source, space = feature.source, feature.space
+        if controller is not None:
+            source, space, places = 'commanded', 'joint', [*range(controller.places.start, controller.places.stop)]
         columns = slice(column, column + contract.width(feature))
         taken, mode = np.array(places, dtype=np.intp), contract.mode_of(feature)
         turns = feature.space == 'tool' and feature.rotation is not None
-        parts.append(Part(feature.name, feature.source, feature.space, columns, taken, turns, mode, factors[mode]))
+        parts.append(Part(feature.name, source, space, columns, taken, turns, mode, factors[mode]))
         column = columns.stop
     return tuple(parts)

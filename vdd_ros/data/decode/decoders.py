@@ -1,4 +1,4 @@
-"""From serialised messages to numbers in SI units: one way for the thousands of a bag and for one from the wire."""
+"""Decode serialised messages to numbers in SI units: thousands of a bag at once, or a single live message."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from vdd_ros.data.decode.frames import joined
 from vdd_ros.data.decode.serialized import Definitions, Layout, Messages, Undecodable, walk
 
 Refusals = Sequence[tuple[np.ndarray, str]]
-"""Which of some messages are refused, shape (message,) bool, and why; several times."""
+"""Several pairs of a mask of rejected messages, shape (message,) bool, and a reason."""
 Refuser = Callable[[int], Callable[[str], None]]
-"""By the place of a message among others, what refuses it later, and says why."""
+"""Maps the index of a message to a function that rejects it later, with a reason."""
 
-INFINITE = 'a number in it is not finite'
-"""Why such a message is refused."""
+INFINITE = 'a number is not finite'
+"""Reason for the rejection of a message with a number that is not finite."""
 _MAX_PATTERNS = 64
 _MAX_SIZES = 512
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What some messages of one topic say."""
+    """The decoded messages of one topic."""
 
     stamps: np.ndarray
-    """Shape (message,), int64 [ns]: when each counts."""
+    """Shape (message,), int64 [ns]: time at which each message is valid."""
     received: np.ndarray
-    """Shape (message,), int64 [ns]: when each was received."""
+    """Shape (message,), int64 [ns]: reception times."""
     values: np.ndarray
-    """Shape (message, width); of pictures, as `frames.real` reads them, or shape (message, 1) of `frames.Picture`."""
+    """Shape (message, width). Image streams: the integers read by `frames.real`, or shape (message, 1) of `Picture`."""
 
 
 @dataclass
 class Pattern:
-    """Where the wanted numbers lie in all messages of one size and one pattern of lengths."""
+    """The offsets of the requested numbers in all messages of one size and one set of inner lengths."""
 
     same: list[tuple[int, int]]
-    """Ranges of bytes in which such messages are equal: lengths, and whatever text decided where to look."""
+    """Byte ranges that are equal in all such messages: lengths, and strings that determine the offsets."""
     runs: list[tuple[int, str, int]] = field(default_factory=list)
-    """The numbers, in order: offset, numpy code, how many in a row."""
+    """The numbers in order: offset, numpy code, count of consecutive numbers."""
     stamp: tuple[int, int] | None = None
     """Offsets of seconds and nanoseconds."""
     layout: Layout | None = None
     inverted: bool = False
-    """Of a transform: whether it is told the other way round."""
+    """For transforms: whether the stored direction is the inverse of the requested one."""
 
     def add(self, offset: int, code: str) -> None:
-        """Add a number; one that follows the last is read together with it."""
+        """Add a number; consecutive numbers are merged into one run."""
         if self.runs:
             begin, last, count = self.runs[-1]
             if code == last and offset == begin + count * np.dtype(code).itemsize:
@@ -63,27 +63,27 @@ class Pattern:
 
 @dataclass(frozen=True)
 class _Template:
-    """What messages of one pattern have in common, and what is to be made of them."""
+    """The common bytes of messages of one pattern, and how to decode them."""
 
     columns: np.ndarray
     content: np.ndarray
     verdict: Pattern | str | None
-    """A pattern; or why they are refused; or None for messages that do not concern."""
+    """A pattern, the reason for rejecting the messages, or None for irrelevant messages."""
 
     def matches(self, rows: np.ndarray) -> np.ndarray:
         return (rows[:, self.columns] == self.content).all(axis=1)
 
 
 class Decoder:
-    """Reads the messages of one topic; a subclass says where the numbers lie.
+    """Decodes the messages of one topic; subclasses define the offsets of the numbers.
 
-    What is not taken in is counted: messages that are not what their type says, and numbers that are not finite.
+    Messages that do not match their type and numbers that are not finite are counted and dropped.
     """
 
     def __init__(
         self, type_name: str, definitions: Definitions, reading: Reading, *, by_header: bool, ros1: bool = False
     ) -> None:
-        """Prepare for messages of a type, whose definition and those within it are given."""
+        """Prepare decoding of a type, given its definition and those of nested types."""
         self._type = type_name
         self._definitions = definitions
         self._ros1 = ros1
@@ -93,29 +93,29 @@ class Decoder:
         self._known: dict[int, list[_Template]] = {}
 
     def pattern(self, layout: Layout) -> Pattern | None:
-        """Say where the wanted numbers lie; None if the message does not speak of them at all.
+        """Return the offsets of the requested numbers; None if the message has none of them.
 
         Raises
         ------
         Undecodable
-            It speaks of some of them, or of what cannot be.
+            The message has only some of them, or invalid ones.
 
         """
         raise NotImplementedError
 
     def numbers(self, rows: np.ndarray, pattern: Pattern, refuser: Refuser) -> tuple[np.ndarray, Refusals]:
-        """Read messages of one pattern, shape (message, byte), as values and which of them are refused, and why.
+        """Decode messages of one pattern, shape (message, byte); return values and rejected messages with reasons.
 
-        ``refuser`` is for those of which it is found out later only.
+        ``refuser`` rejects messages whose damage is found later.
         """
         return self.transformed(gathered(rows, pattern)), ()
 
     def transformed(self, values: np.ndarray) -> np.ndarray:
-        """Bring numbers as they were sent to SI units."""
+        """Convert transmitted numbers to SI units."""
         return values if self._affine is None else values * self._affine[0] + self._affine[1]
 
     def decode(self, messages: Messages, report: ConversionReport, topic: str) -> Decoded:
-        """Read messages, in their order, and note in an account those that are left out."""
+        """Decode messages in order, and report those that are dropped."""
         count = len(messages)
         kept = np.zeros(count, dtype=bool)
         stamps = messages.received.copy()
@@ -126,7 +126,7 @@ class Decoder:
             for index, rows, pattern in self._matched(messages, waiting, size, report, topic):
                 refuser = partial(_refuser, messages, index, report, topic)
                 values, refusals = self.numbers(rows, pattern, refuser)
-                refusals = (*refusals, (self._stamp(rows, pattern, stamps, index), 'its stamp is no time'))
+                refusals = (*refusals, (self._stamp(rows, pattern, stamps, index), 'its stamp is invalid'))
                 if values.dtype.kind == 'f':
                     infinite = ~np.isfinite(values).all(axis=1)
                     refusals = (*refusals[:-1], (infinite, INFINITE), refusals[-1])
@@ -147,7 +147,7 @@ class Decoder:
     def _matched(
         self, messages: Messages, waiting: np.ndarray, size: int, report: ConversionReport, topic: str
     ) -> Iterator[tuple[np.ndarray, np.ndarray, Pattern]]:
-        """Yield index, bytes and pattern of those messages of one size that share a pattern."""
+        """Yield index, bytes and pattern of messages of one size with a common pattern."""
         if not 0 < size <= len(messages.buffer):
             report.add('message', topic, 'it is empty', len(waiting), messages.place(int(waiting[0])))
             return
@@ -167,7 +167,7 @@ class Decoder:
                 known.append(new)
             template = known[tried]
             tried += 1
-            # Where hardly two messages are alike, comparing each with all that are left would take for ever.
+            # If nearly all messages differ, comparing each with all remaining ones would be quadratic.
             alone = tried > 2 * _MAX_PATTERNS
             equal = np.arange(len(rows)) == 0 if alone else template.matches(rows)
             if equal.any():
@@ -176,7 +176,7 @@ class Decoder:
                 if isinstance(template.verdict, Pattern):
                     yield fitting, these, template.verdict
                 elif template.verdict is None:
-                    report.add('note', topic, 'messages that do not speak of what is wanted', len(fitting))
+                    report.add('note', topic, 'messages without the requested fields', len(fitting))
                     report.took(topic, len(fitting))
                 else:
                     report.add('message', topic, template.verdict, len(fitting), messages.place(int(fitting[0])))
@@ -205,7 +205,7 @@ class Decoder:
         return _Template(columns, np.frombuffer(data, dtype=np.uint8)[columns], verdict)
 
     def _stamp(self, rows: np.ndarray, pattern: Pattern, stamps: np.ndarray, index: np.ndarray) -> np.ndarray:
-        """Fill in the stamps of headers; return which are no times."""
+        """Fill in the header stamps; return a mask of the invalid ones."""
         if pattern.stamp is None:
             return np.zeros(len(index), dtype=bool)
         seconds, nanoseconds = (
@@ -219,7 +219,7 @@ class Decoder:
 def _complain(
     messages: Messages, index: np.ndarray, refusals: Refusals, report: ConversionReport, topic: str
 ) -> np.ndarray:
-    """Note each refused message once, with its first reason; return which are right."""
+    """Report each rejected message once, with its first reason; return a mask of the valid ones."""
     right = np.ones(len(index), dtype=bool)
     for wrong, why in refusals:
         new = index[wrong & right]
@@ -232,7 +232,7 @@ def _complain(
 def _refuser(
     messages: Messages, index: np.ndarray, report: ConversionReport, topic: str, row: int
 ) -> Callable[[str], None]:
-    """Return what notes that a message that was taken in cannot be used; it does not hold the messages."""
+    """Return a function that reports a message as unusable after decoding, without keeping the messages."""
     place = messages.place(int(index[row]))
 
     def refuse(why: str) -> None:
@@ -252,7 +252,7 @@ def gathered(rows: np.ndarray, pattern: Pattern) -> np.ndarray:
 
 
 class ScalarDecoder(Decoder):
-    """Reads numbers at fixed paths."""
+    """Decodes numbers at fixed paths."""
 
     def __init__(
         self,
@@ -265,13 +265,13 @@ class ScalarDecoder(Decoder):
         paths: Sequence[str],
         whole: str | None = None,
     ) -> None:
-        """Ask for numbers by path; if `whole` names a sequence, it must have just as many elements."""
+        """Request numbers by path. If `whole` names a sequence, its length must be the number of paths."""
         super().__init__(type_name, definitions, reading, by_header=by_header, ros1=ros1)
         self._paths = tuple(paths)
         self._whole = whole
 
     def pattern(self, layout: Layout) -> Pattern:
-        """Say where the numbers lie."""
+        """Return the offsets of the numbers."""
         if self._whole is not None and layout.counts.get(self._whole) != len(self._paths):
             found = layout.counts.get(self._whole, 'none')
             raise Undecodable(f'{found} values where the contract has {len(self._paths)} values')
@@ -282,7 +282,7 @@ class ScalarDecoder(Decoder):
 
 
 class JointDecoder(Decoder):
-    """Reads joints by name, out of joint states or the last point of joint trajectories."""
+    """Decodes joints by name from joint states, or from the last point of joint trajectories."""
 
     def __init__(
         self,
@@ -295,13 +295,13 @@ class JointDecoder(Decoder):
         joints: Sequence[str],
         fields: Sequence[str] = ('position',),
     ) -> None:
-        """Ask for the fields of some joints, in this order; messages may have more of them, in any order."""
+        """Request the fields of some joints in this order. Messages may have more joints in any order."""
         super().__init__(type_name, definitions, reading, by_header=by_header, ros1=ros1)
         self._joints = tuple(joints)
         self._fields = tuple(fields)
 
     def pattern(self, layout: Layout) -> Pattern | None:
-        """Say where the joints lie; None if the message has none of them."""
+        """Return the offsets of the joint values; None if the message has none of the joints."""
         trajectory = 'joint_names' in layout.counts
         names = 'joint_names' if trajectory else 'name'
         found = {layout.texts[f'{names}[{place}]']: place for place in reversed(range(layout.counts.get(names, 0)))}

@@ -1,4 +1,4 @@
-"""Pictures as they are held in memory: one or two bytes a number, and dense only where rows are asked for."""
+"""Images in memory: one or two bytes per number, expanded to dense arrays only for requested rows."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from vdd_ros.data.decode.serialized import Undecodable
 
 
 def real(values: np.ndarray) -> np.ndarray:
-    """Return what is held as float64: unsigned integers are shares of their greatest value, in [0, 1]."""
+    """Return stored values as float64: unsigned integers are scaled to [0, 1] by their maximum."""
     if values.dtype.kind == 'u':
         return values / np.iinfo(values.dtype).max
     return values.astype(np.float64, copy=False)
 
 
 def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Join arrays along their first axis; of shares of eight and of sixteen bits, those of eight are widened."""
+    """Join arrays along the first axis; 8 bit integers are widened if joined with 16 bit ones."""
     if {part.dtype for part in parts} == {np.dtype('u1'), np.dtype('u2')}:
         parts = [part * np.uint16(257) if part.dtype == np.uint8 else part for part in parts]
     return np.concatenate(parts)
 
 
 class Picture:
-    """A picture that is held as the bytes of its message until its numbers are needed."""
+    """An image that is stored as message bytes until its values are needed."""
 
     __slots__ = ('_read', '_refuse', 'size', 'values')
 
     def __init__(self, read: Callable[[], np.ndarray], size: int, refuse: Callable[[str], None]) -> None:
-        """Hold a message.
+        """Keep a message.
 
         Parameters
         ----------
         read
-            Decodes it, shape (width,); raises `Undecodable`. Called once, in any thread.
+            Decodes the image to shape (width,); raises `Undecodable`. Called once, in any thread.
         size
-            Its bytes.
+            Size of the message [byte].
         refuse
-            Called with the reason where it cannot be decoded, in the thread that asked for it.
+            Called with the reason if decoding fails, in the thread that calls `decode`.
 
         """
         self._read: Callable[[], np.ndarray] | None = read
         self._refuse = refuse
         self.size = size
-        """Bytes held."""
+        """Size of the stored message [byte]."""
         self.values: np.ndarray | None = None
-        """Shape (width,); None until `decode`, and where the message is no picture."""
+        """Shape (width,); None before `decode`, and if decoding failed."""
 
     @property
     def waits(self) -> bool:
-        """Whether it is not decoded yet."""
+        """Whether the image is not decoded yet."""
         return self._read is not None
 
     def _settle(self, found: np.ndarray | Undecodable) -> None:
@@ -65,9 +65,14 @@ class Picture:
         else:
             self.values, self.size = found, found.nbytes
 
+    def array(self) -> np.ndarray | None:
+        """Return the values, shape (width,), and decode the image if necessary; None if decoding fails."""
+        Picture.decode([self])
+        return self.values
+
     @staticmethod
     def decode(pictures: Iterable[Picture]) -> None:
-        """Decode those pictures that wait, on all cores."""
+        """Decode the pending images, on all cores."""
         waiting = [picture for picture in pictures if picture.waits]
         pool = _pool() if len(waiting) > 1 else None
         found = (pool.map if pool is not None else map)(_read, [picture._read for picture in waiting])
@@ -84,40 +89,42 @@ def _read(read: Callable[[], np.ndarray]) -> np.ndarray | Undecodable:
 
 @functools.lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor | None:
-    """Return the threads that decode: Pillow and numpy let go of the interpreter's lock; None on a single core."""
+    """Return the decoding threads, or None on a single core. Pillow and numpy release the interpreter lock."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     return ThreadPoolExecutor(cores, 'pictures') if cores > 1 else None
 
 
 if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
 
 
 class Frames:
-    """Pictures of one stream, an array for each; one that stands at several ticks is held once."""
+    """The images of one stream; an image that is valid at several ticks is stored once."""
 
     def __init__(self, rows: Sequence[np.ndarray | Picture], width: int) -> None:
-        """Hold arrays of shape (``width``,): unsigned integers as shares of their greatest value, or floats."""
+        """Store arrays of shape (``width``,): floats, or unsigned integers as shares of their maximum."""
         self.rows = list(rows)
-        """The arrays, in order; of a stream that is being read, also pictures that may not be decoded yet."""
+        """The arrays in order. While a stream is being read, also images that are not decoded yet."""
         self.shape = (len(self.rows), width)
-        """Number of pictures, and numbers in each."""
+        """Number of images, and of values per image."""
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self.rows)
 
-    def pick(self, index: np.ndarray) -> Frames:
-        """Return the pictures at places, shape (tick,); where the place is negative, one of zeros."""
+    def pick(self, index: np.ndarray | slice) -> Frames:
+        """Return the images with the given indices, shape (tick,); a negative index selects an image of zeros."""
+        if isinstance(index, slice):
+            return Frames(self.rows[index], self.shape[1])
         none = np.zeros(self.shape[1], dtype=np.uint8)
         return Frames([self.rows[place] if place >= 0 else none for place in index.tolist()], self.shape[1])
 
     def decoded(self, index: np.ndarray) -> tuple[Frames, np.ndarray]:
-        """Decode the pictures at places, shape (tick,).
+        """Decode the images with the given indices, shape (tick,).
 
         Returns
         -------
-        The arrays, of zeros where the place is negative; and the places of those that are no pictures, ascending.
+        The images, with zeros for negative indices; and the ascending indices of images that could not be decoded.
 
         """
         found = self.pick(index)
@@ -129,7 +136,7 @@ class Frames:
         return found, np.array(refused, dtype=np.intp)
 
     def dense(self, places: np.ndarray, columns: np.ndarray | slice) -> np.ndarray:
-        """Return the numbers of pictures at places in some columns as float64, shape (place, column)."""
+        """Return some columns of the images with the given indices as float64, shape (image, column)."""
         return np.array([real(self.rows[place][columns]) for place in places.tolist()])
 
 
@@ -137,26 +144,26 @@ Part = np.ndarray | Frames
 
 
 class Rows:
-    """Numbers and pictures side by side, shape (time, column): read as an array, held compactly.
+    """Vectors and images, concatenated along the columns, shape (time, column): read as an array, stored compactly.
 
-    A slice of rows is another of these; any other index gives float64 as an array of that shape would. Rows and columns
-    are chosen independently of each other. ``numpy.asarray`` makes all of it dense.
+    A slice of rows is again a `Rows`. Any other index returns float64, as for an array of that shape. Rows and columns
+    are selected independently of each other. ``numpy.asarray`` expands everything.
     """
 
     ndim = 2
     dtype = np.dtype(np.float64)
 
     def __init__(self, parts: Sequence[Part]) -> None:
-        """Put parts of equal length side by side, arrays of shape (time, width) or `Frames`."""
+        """Concatenate parts of equal length along the columns: arrays of shape (time, width) or `Frames`."""
         self.parts = tuple(parts)
-        """The parts, from left to right."""
+        """The parts from left to right."""
         self._begins = np.cumsum([0, *(part.shape[1] for part in self.parts)])
         self.shape = (len(self.parts[0]), int(self._begins[-1]))
-        """Rows and columns."""
+        """Number of rows and columns."""
 
     @property
     def size(self) -> int:
-        """Numbers in all rows."""
+        """Total number of values."""
         return self.shape[0] * self.shape[1]
 
     def __len__(self) -> int:
@@ -164,11 +171,11 @@ class Rows:
         return self.shape[0]
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield one dense row after the other."""
+        """Yield dense rows."""
         return (self[place] for place in range(len(self)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Return all of it."""
+        """Return everything as a dense array."""
         dense = self[np.arange(len(self))]
         return dense if dtype is None else dense.astype(dtype, copy=False)
 
@@ -184,16 +191,16 @@ class Rows:
         chosen = key[1] if len(key) == 2 else slice(None)
         rows, columns = np.arange(len(self))[key[0]], np.arange(self.shape[1])[chosen]
         if rows.ndim and columns.ndim and not isinstance(key[0], slice) and not isinstance(chosen, slice):
-            raise IndexError('choose the rows, then the columns')
+            raise IndexError('select the rows, then the columns')
         return self._dense(rows.ravel(), columns.ravel()).reshape((*rows.shape, *columns.shape))
 
     def pick(self, places: np.ndarray) -> Rows:
-        """Return the rows at places, shape (row,), as another of these."""
+        """Return the rows with the given indices, shape (row,), as `Rows`."""
         return Rows([part[places] if isinstance(part, np.ndarray) else part.pick(places) for part in self.parts])
 
     @classmethod
     def joined(cls, several: Sequence[Rows]) -> Rows:
-        """Return the rows of several, one after the other; the parts of all have the same widths."""
+        """Concatenate several `Rows`; their parts have equal widths."""
         return cls([
             np.concatenate(parts)
             if isinstance(parts[0], np.ndarray)
@@ -213,11 +220,11 @@ class Rows:
         return found
 
     def tobytes(self) -> bytes:
-        """Return the bytes of all of it, as an array gives them."""
+        """Return the bytes of the dense array."""
         return np.asarray(self).tobytes()
 
     def strange(self) -> tuple[int, int] | None:
-        """Return row and column of a number that is not finite; None if all are."""
+        """Return row and column of the first value that is not finite; None if all values are finite."""
         for part, begin in zip(self.parts, self._begins):
             rows = [part] if isinstance(part, np.ndarray) else part.rows
             for number, values in enumerate(rows):
@@ -229,35 +236,35 @@ class Rows:
 
 
 class RowWindows:
-    """Windows of rows, shape (window, horizon, column): held as places in these rows, dense only where asked for.
+    """Windows of rows, shape (window, horizon, column): stored as row indices, dense only where requested.
 
-    A slice or a list of windows is another of these, one place of all windows (``[:, -1]``) are `Rows`; any other index
-    gives float64 as an array of that shape would. ``numpy.asarray`` makes all of it dense.
+    A slice or a list of windows is again a `RowWindows`. One step of all windows (``[:, -1]``) is a `Rows`. Any other
+    index returns float64, as for an array of that shape. ``numpy.asarray`` expands everything.
     """
 
     ndim = 3
     dtype = np.dtype(np.float64)
 
     def __init__(self, rows: Rows, places: np.ndarray) -> None:
-        """Put rows at places, shape (window, horizon), into windows."""
+        """Build windows from the rows with the given indices, shape (window, horizon)."""
         self.rows = rows
         """The rows."""
         self.places = places
-        """Shape (window, horizon): which of them."""
+        """Shape (window, horizon): row indices."""
         self.shape = (*places.shape, rows.shape[1])
-        """Windows, horizon and columns."""
+        """Number of windows, horizon and columns."""
 
     def __len__(self) -> int:
         """Return the number of windows."""
         return len(self.places)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Return all of it."""
+        """Return everything as a dense array."""
         dense = self.rows[self.places]
         return dense if dtype is None else dense.astype(dtype, copy=False)
 
     def __getitem__(self, key: Any) -> Any:
-        """Return some windows, one place of all of them, or numbers."""
+        """Return some windows, one step of all windows, or values."""
         key = key if isinstance(key, tuple) else (key,)
         places = self.places[key[:2]]
         if len(key) == 3:
@@ -268,20 +275,20 @@ class RowWindows:
 
     @classmethod
     def joined(cls, parts: Sequence[RowWindows]) -> RowWindows:
-        """Return the windows of several, one after the other."""
+        """Concatenate several `RowWindows`."""
         begins = np.cumsum([0, *(len(part.rows) for part in parts)])
         places = np.concatenate([part.places + begin for part, begin in zip(parts, begins)])
         return cls(Rows.joined([part.rows for part in parts]), places)
 
 
 def side_by_side(parts: Sequence[Part]) -> np.ndarray | Rows:
-    """Return parts of shape (..., width) next to each other: an array, or `Rows` where some are pictures."""
+    """Concatenate parts of shape (..., width): an array, or `Rows` if some are images."""
     if any(isinstance(part, Frames) for part in parts):
         return Rows(parts)
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
 def _run(places: np.ndarray) -> np.ndarray | slice:
-    """Return ascending neighbours as a slice, which is not copied."""
+    """Return consecutive indices as a slice, which avoids a copy."""
     first, last = int(places[0]), int(places[-1])
     return slice(first, last + 1) if last - first + 1 == len(places) and (np.diff(places) == 1).all() else places

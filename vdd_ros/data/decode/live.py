@@ -1,7 +1,8 @@
-"""The streams of a contract as they come over the wire: at a tick, the numbers that a bag of them would give."""
+"""Live streams of a contract: at a tick, they give the same values as a bag with the same messages."""
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,31 +11,33 @@ import numpy as np
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint, observation_values
-from vdd_ros.data.decode.frames import real
+from vdd_ros.data.decode.frames import Frames, Picture, real
 from vdd_ros.data.decode.observing import joints_at, observed_at
 from vdd_ros.data.decode.serialized import Messages
 from vdd_ros.data.decode.sources import COMMANDED, MEASURED, Described, alignment, decoder, sources
 from vdd_ros.data.recording import Stream
+from vdd_ros.policy.observation import AnyObservation, Observation
 
 _SLACK = NANOSECONDS
-"""How long a message may be late [ns] and still come to its place among the others."""
+"""Maximum delay of a message that is still accepted out of order [ns]."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is known at a tick."""
+    """The features known at a tick."""
 
-    values: Mapping[str, np.ndarray]
-    """By feature with a topic of its own, shape (width,)."""
+    values: Mapping[str, np.ndarray | Picture]
+    """Values of the topic features by name, shape (width,). Images of version 3 are stored as messages, and decoded
+    when their pixels are needed."""
     stale: tuple[str, ...]
-    """The features for which nothing stands that is young enough: there is nothing to act by then."""
+    """Features without a recent value. If there are any, the policy must not act."""
 
 
 class LiveStreams:
-    """Decodes and keeps what streams say, as long as a tick may need it.
+    """Decodes messages and keeps them as long as a tick may need them.
 
-    The way from bytes to observations is that of `vdd_ros.data.convert`, function by function. Made for one thread, or
-    for several under one lock.
+    The decoding functions are those of `vdd_ros.data.convert`. Use the object from one thread, or from several threads
+    under one lock.
     """
 
     def __init__(self, contract: Contract, described: Described, *, arm: bool = False) -> None:
@@ -43,80 +46,88 @@ class LiveStreams:
         Parameters
         ----------
         contract
-            Which topics, and what they become.
+            Defines the topics and features.
         described
-            The definitions of their types.
+            The definitions of the message types.
         arm
-            Whether joint states and commands are taken from their topics too: in the shadow of another commander.
+            Whether joint states and commands are also decoded from their topics, for shadow mode.
 
         """
         self.report = ConversionReport()
-        """What was not taken in, and why."""
+        """Dropped data, with reasons."""
         self._contract = contract
         self._arm = arm
-        wanted = {feature.name for feature in contract.topic_features} | ({MEASURED, COMMANDED} if arm else set())
+        wanted = {feature.name for feature in contract.topic_features}
+        if arm:
+            wanted |= {MEASURED, COMMANDED, *(controller.name for controller in contract.controllers)}
         chosen = [source for source in sources(contract) if source.stream.partition('/')[0] in wanted]
         self.topics = {source.topic: source.type for source in chosen}
         """Message type by topic."""
-        self._readers = [(source, decoder(contract, source, described)) for source in chosen]
-        self._tracks = {}
+        images = {feature.name for feature in contract.arrays}
+        self._readers = [
+            (source, decoder(contract, source, described, deferred=source.stream in images)) for source in chosen
+        ]
+        self._tracks: dict[str, _LiveTrack | _LiveImages] = {}
         for source in chosen:
             align = alignment(contract, source.stream)
             back = _SLACK + round((align.latency + align.delay) * NANOSECONDS)
-            self._tracks[source.stream] = _LiveTrack(source.width, back)
+            kind = _LiveImages if source.stream in images else _LiveTrack
+            self._tracks[source.stream] = kind(source.width, back)
         self._start = 0
         self._anchor: np.ndarray | None = None
 
     def take(self, topic: str, received: int, data: bytes) -> None:
-        """Take in a serialised message of a topic, by the contract's name, that was received at a time [ns]."""
+        """Add a serialised message of a topic (contract name) that was received at a time [ns]."""
         messages = Messages.of([data], [received])
         for source, reader in self._readers:
             if source.topic == topic:
                 found = reader.decode(messages, self.report, topic)
                 if len(found.stamps):
-                    self._tracks[source.stream].add(int(found.stamps[0]), real(found.values[0]))
+                    self._tracks[source.stream].add(int(found.stamps[0]), found.values[0])
 
     def begin(self, start: int) -> None:
-        """Begin an episode at a stamp [ns]: what was commanded before does not count."""
+        """Begin an episode at a stamp [ns]; older commands are ignored."""
         self._start, self._anchor = start, None
 
     def forget(self) -> None:
-        """Forget everything: time was set back."""
+        """Drop all messages, after a reset of the clock."""
         for track in self._tracks.values():
             track.clear()
 
     def stamp(self, stream: str) -> int | None:
-        """Return the newest stamp of a stream [ns]; None if it has said nothing."""
+        """Return the last stamp of a stream [ns]; None if no message has arrived."""
         return self._tracks[stream].newest
 
     def at(self, tick: int) -> Sample:
-        """Return the features with topics of their own at a tick [ns]."""
-        values, stale = observed_at(self._contract, self._streams(tick), np.array([tick], dtype=np.int64))
-        return Sample({name: value[0] for name, value in values.items()}, _stale(stale))
+        """Return the topic features at a tick [ns]."""
+        ticks = np.array([tick], dtype=np.int64)
+        values, stale = observed_at(self._contract, self._streams(tick), ticks, undecoded=True)
+        return Sample(
+            {name: value.rows[0] if isinstance(value, Frames) else value[0] for name, value in values.items()},
+            _stale(stale),
+        )
 
-    def observation(self, tick: int, kinematics: ToolPoint | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
-        """Return the whole observation at a tick [ns], joints by their topics, or why there is none.
+    def observation(self, tick: int, kinematics: ToolPoint | None) -> tuple[AnyObservation | None, tuple[str, ...]]:
+        """Return the complete observation at a tick [ns], or None and the names of the features without a recent value.
 
-        Only in the shadow of another commander (`arm`): who commands knows its own commands better than their topic.
+        For shadow mode only (`arm`), since joint commands are read from their topic. A node that commands the arm uses
+        the commands that it sends.
         """
         ticks = np.array([tick], dtype=np.int64)
         streams = self._streams(tick)
-        measured = streams[MEASURED]
-        known = joints_at(
-            self._contract,
-            measured,
-            streams.get(COMMANDED, measured),
-            ticks,
-            start=self._start,
-            anchor=self._anchor,
-        )
+        known = joints_at(self._contract, streams, ticks, start=self._start, anchor=self._anchor)
         topics, stale = observed_at(self._contract, streams, ticks)
-        missing = _stale({**known.stale, **stale})
-        if self._anchor is None and not known.stale[MEASURED][0]:
+        unseen = {
+            f'{each.name} (command)' for each in self._contract.controllers[1:] if not self._contract.observes(each)
+        }
+        missing = tuple(name for name in _stale({**known.stale, **stale}) if name not in unseen)
+        if self._anchor is None and not any(known.stale[name][0] for name in known.stale if name.startswith(MEASURED)):
             self._anchor = known.measured[0].copy()
         if missing:
             return None, missing
-        return observation_values(self._contract, known.measured, known.commanded, kinematics, topics)[0], ()
+        vector = observation_values(self._contract, known.measured, known.commanded, kinematics, topics)[0]
+        images = {item.name: topics[item.name].rows[0].reshape(item.shape) for item in self._contract.arrays}
+        return (Observation(vector, images) if images else vector), ()
 
     def _streams(self, tick: int) -> dict[str, Stream]:
         return {name: track.stream(tick) for name, track in self._tracks.items()}
@@ -127,7 +138,7 @@ def _stale(stale: Mapping[str, np.ndarray]) -> tuple[str, ...]:
 
 
 class _LiveTrack:
-    """The newest messages of one stream, in the order of their stamps; of equal ones, in that of their arrival."""
+    """The newest messages of one stream, sorted by stamp; equal stamps keep the order of arrival."""
 
     def __init__(self, width: int, back: int) -> None:
         self._back = back
@@ -140,6 +151,7 @@ class _LiveTrack:
         return int(self._stamps[self._count - 1]) if self._count else None
 
     def add(self, stamp: int, values: np.ndarray) -> None:
+        values = real(values)
         if self._count == len(self._stamps):
             self._stamps = np.concatenate([self._stamps, np.zeros_like(self._stamps)])
             self._values = np.concatenate([self._values, np.zeros_like(self._values)])
@@ -152,7 +164,7 @@ class _LiveTrack:
         self._count = end
 
     def stream(self, tick: int) -> Stream:
-        """Return what is held, and let go of what no later tick needs."""
+        """Return the messages, and drop those that no later tick needs."""
         first = int(np.searchsorted(self._stamps[: self._count], tick - self._back)) - 1
         if first > self._count // 2:
             left = self._count - first
@@ -163,3 +175,32 @@ class _LiveTrack:
 
     def clear(self) -> None:
         self._count = 0
+
+
+class _LiveImages:
+    """The newest images of one stream as their messages, in the order of their stamps."""
+
+    def __init__(self, width: int, back: int) -> None:
+        self._width, self._back = width, back
+        self._stamps: list[int] = []
+        self._rows: list[np.ndarray | Picture] = []
+
+    @property
+    def newest(self) -> int | None:
+        return self._stamps[-1] if self._stamps else None
+
+    def add(self, stamp: int, values: np.ndarray) -> None:
+        place = bisect.bisect_right(self._stamps, stamp)
+        self._stamps.insert(place, stamp)
+        self._rows.insert(place, values[0])
+
+    def stream(self, tick: int) -> Stream:
+        """Return the stored images, and drop those that no later tick needs."""
+        first = bisect.bisect_left(self._stamps, tick - self._back) - 1
+        if first > 0:
+            del self._stamps[:first], self._rows[:first]
+        return Stream(np.array(self._stamps, dtype=np.int64), Frames(self._rows, self._width))
+
+    def clear(self) -> None:
+        self._stamps.clear()
+        self._rows.clear()

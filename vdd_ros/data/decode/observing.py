@@ -1,4 +1,4 @@
-"""What is known at ticks: the one way from streams to observations, for a bag and for the live arm."""
+"""Observations from streams at given ticks, for bags and for the live arm."""
 
 from __future__ import annotations
 
@@ -10,72 +10,96 @@ import numpy as np
 from vdd_ros.contract.contract import Contract, TopicFeature
 from vdd_ros.data.decode.frames import Frames
 from vdd_ros.data.decode.resample import aligned, nanoseconds
-from vdd_ros.data.decode.sources import topic_values
+from vdd_ros.data.decode.sources import COMMANDED, measured_stream, topic_values
 from vdd_ros.data.recording import Stream
 
 
 @dataclass(frozen=True)
 class Known:
-    """Values at some ticks."""
+    """Values at given ticks."""
 
     measured: np.ndarray
-    """Shape (tick, joint) [rad]."""
+    """Measured joint positions, shape (tick, joint) [rad]; commanded positions for joints without measurement."""
     commanded: np.ndarray
-    """Shape (tick, joint) [rad]; of contracts whose commands say velocities [rad/s]."""
+    """Joint commands, shape (tick, joint) [rad]; velocities of the robot's joints [rad/s] for velocity commands."""
     stale: Mapping[str, np.ndarray]
-    """By stream, shape (tick,): where nothing stands for it that is young enough."""
+    """Masks of ticks without a recent message, by stream, shape (tick,). The stream of a further controller's commands
+    is named `NAME (command)`."""
 
 
 def joints_at(
     contract: Contract,
-    measured: Stream,
-    commanded: Stream,
+    streams: Mapping[str, Stream],
     ticks: np.ndarray,
     *,
     start: int,
     anchor: np.ndarray | None = None,
 ) -> Known:
-    """Return the joints that are measured at ticks, and those that were commanded before them.
+    """Return the joint positions measured at ticks, and those commanded before the ticks.
 
     Parameters
     ----------
-    contract, measured, commanded
-        The streams, and how they are aligned.
+    contract
+        Defines how the streams are aligned.
+    streams
+        Streams by name, see `sources.sources`.
     ticks
         Shape (tick,) [ns].
     start
-        When the episode began [ns]: before its first command, the arm counts as commanded to be where it was.
+        Start of the episode [ns]. Before the first command of the episode, the commanded position is the anchor.
+        Earlier commands are ignored, except those of a controller whose joints are not measured.
     anchor
-        Where that is, shape (joint,) [rad]; left out, what is measured at the first of these ticks.
+        Joint positions of shape (joint,) [rad]; by default those measured at the first tick.
 
     """
-    joints, unmeasured = aligned(measured.stamps, measured.values, ticks, contract.measured.align)
-    if contract.commanded.source == 'measured':
-        return Known(joints, joints, {'measured': unmeasured, 'commanded': unmeasured})
-    commands, uncommanded = aligned(
-        commanded.stamps, commanded.values, ticks, contract.commanded.align, inclusive=False
-    )
-    # What was commanded before the episode does not count.
-    first = np.searchsorted(commanded.stamps, start)
-    known = ticks - nanoseconds(contract.commanded.align.latency)
-    unheard = known <= commanded.stamps[first] if first < len(commanded.stamps) else np.ones(len(ticks), dtype=bool)
-    if contract.commanded.quantity == 'velocity':
-        anchor = np.zeros(joints.shape[1])
-    elif anchor is None:
-        anchor = joints[0]
-    commands = np.where(unheard[:, None], anchor, commands)
-    return Known(joints, commands, {'measured': unmeasured, 'commanded': uncommanded & ~unheard})
+    measured, commanded, stale = [], [], {}
+    for controller in contract.controllers:
+        name = f'{controller.name} (command)' if controller.name else COMMANDED
+        align = controller.reading.align
+        commands = streams.get(controller.name or COMMANDED)
+        if not controller.measured:
+            values, missing = aligned(commands.stamps, commands.values, ticks, align, inclusive=False)
+            measured.append(values)
+            commanded.append(values)
+            stale[name] = missing
+            continue
+        states = streams[measured_stream(controller)]
+        joints, unmeasured = aligned(states.stamps, states.values, ticks, contract.measured.align)
+        stale[measured_stream(controller)] = unmeasured
+        measured.append(joints)
+        if not controller.name and contract.commanded.source == 'measured':
+            commanded.append(joints)
+            stale[name] = unmeasured
+            continue
+        values, missing = aligned(commands.stamps, commands.values, ticks, align, inclusive=False)
+        first = np.searchsorted(commands.stamps, start)
+        known = ticks - nanoseconds(align.latency)
+        before_first = (
+            known <= commands.stamps[first] if first < len(commands.stamps) else np.ones(len(ticks), dtype=bool)
+        )
+        if not controller.name and contract.commanded.quantity == 'velocity':
+            begin = np.zeros(joints.shape[1])
+        else:
+            begin = joints[0] if anchor is None else anchor[controller.places]
+        commanded.append(np.where(before_first[:, None], begin, values))
+        stale[name] = missing & ~before_first
+    return Known(np.concatenate(measured, axis=1), np.concatenate(commanded, axis=1), stale)
 
 
 def observed_at(
-    contract: Contract, streams: Mapping[str, Stream], ticks: np.ndarray
+    contract: Contract, streams: Mapping[str, Stream], ticks: np.ndarray, *, undecoded: bool = False
 ) -> tuple[dict[str, np.ndarray | Frames], dict[str, np.ndarray]]:
-    """Return the features of the observation that have a topic of their own, at ticks.
+    """Return the topic features of the observation at ticks.
 
-    By name, the values, shape (tick, width), and at which ticks nothing stands for them, shape (tick,).
+    Both results are keyed by name: values of shape (tick, width), and masks of shape (tick,) of missing values. A
+    message at a tick on a topic that the action commands is the response to that tick. It is not included. With
+    ``undecoded``, images are returned without decoding.
     """
     values, stale = {}, {}
-    for feature in contract.observation:
-        if isinstance(feature, TopicFeature):
-            values[feature.name], stale[feature.name] = topic_values(feature, streams, ticks)
+    commands = {feature.topic for feature in contract.actions if isinstance(feature, TopicFeature)}
+    for feature in contract.topic_features:
+        inclusive = feature.topic not in commands
+        values[feature.name], stale[feature.name] = topic_values(
+            feature, streams, ticks, inclusive=inclusive, undecoded=undecoded
+        )
     return values, stale

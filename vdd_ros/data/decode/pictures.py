@@ -1,4 +1,4 @@
-"""From images and point clouds, as they come over the wire, to the few numbers that a contract asks for."""
+"""Reduce transmitted images and point clouds to the numbers defined by a contract."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _places(pattern: str, color: str) -> list[int]:
     return [place for place, letter in enumerate(pattern) if letter == color]
 
 
-# numpy code, channels, the places of red, green and blue
+# numpy code, channels, indices of red, green and blue
 _ENCODINGS = {
     'rgb8': ('u1', 3, (0, 1, 2)),
     'bgr8': ('u1', 3, (2, 1, 0)),
@@ -39,9 +39,9 @@ _ENCODINGS = {
     '16UC1': ('u2', 1, ()),
     '32FC1': ('f4', 1, ()),
 }
-# Of two pixels in a row that share their colour, the places of both brightnesses, of blue and of red.
+# For two neighbouring pixels with common chroma: indices of both luma values, of Cb and of Cr.
 _SHARED_COLORS = dict.fromkeys(('yuv422', 'uyvy'), (1, 3, 0, 2)) | dict.fromkeys(('yuv422_yuy2', 'yuyv'), (0, 2, 1, 3))
-# Of four pixels behind a colour filter, by rows: the places of red, of both greens, and of blue.
+# For four pixels of a Bayer pattern, by rows: indices of red, both greens, and blue.
 _FILTERED = {
     f'bayer_{pattern}{bits}': (f'u{bits // 8}', tuple(place for color in 'rgb' for place in _places(pattern, color)))
     for pattern in ('rggb', 'bggr', 'gbrg', 'grbg')
@@ -51,22 +51,32 @@ _KNOWN = (*_ENCODINGS, *_SHARED_COLORS, *_FILTERED)
 _LUMA = np.array([299, 587, 114])
 _MILLIMETER = 1e-3
 _FILTERS = threading.Lock()
-"""Held while filters of warnings are changed, which all threads share."""
+"""Lock for changes of the warning filters, which all threads share."""
 
 
 def raw_image(
-    data: np.ndarray, height: int, width: int, step: int, encoding: str, big_endian: bool, wanted: Image
+    data: np.ndarray,
+    height: int,
+    width: int,
+    step: int,
+    encoding: str,
+    big_endian: bool,
+    wanted: Image,
+    *,
+    pixels: bool = False,
 ) -> np.ndarray:
-    """Shrink the bytes of a sensor_msgs/Image to shape (``wanted.size``,): see `_shrunk`.
+    """Reduce the bytes of a sensor_msgs/Image to shape (``wanted.size``,): see `_shrunk`.
+
+    With ``pixels``, as `_reduced` returns them.
 
     Raises
     ------
     Undecodable
-        The encoding is not known, does not give what is wanted, or the bytes do not make such an image.
+        The encoding is unknown or does not match the requested kind, or the bytes do not match the size.
 
     """
     if encoding not in _KNOWN:
-        raise Undecodable(f'encoding {encoding!r}; known are {", ".join(_KNOWN)}')
+        raise Undecodable(f'encoding {encoding!r}; supported: {", ".join(_KNOWN)}')
     if encoding in _SHARED_COLORS:
         code, channels, colors = 'u1', 2, ()
     else:
@@ -76,16 +86,16 @@ def raw_image(
     if not height or not width or step < row or len(data) < (height - 1) * step + row:
         raise Undecodable(f'{len(data)} bytes for {height} rows of {step} bytes, {width} pixels of {encoding}')
     rows = np.lib.stride_tricks.as_strided(data, (height, row), (step, 1))
-    pixels = np.ascontiguousarray(rows).view(kind).reshape(height, width, channels)
+    found = np.ascontiguousarray(rows).view(kind).reshape(height, width, channels)
     if encoding not in _ENCODINGS:
         if width < 2 or width % 2 or (encoding in _FILTERED and (height < 2 or height % 2)):
             raise Undecodable(f'{height} x {width} pixels of {encoding}, of which two make one colour')
-        pixels = _separated(pixels, encoding) if encoding in _SHARED_COLORS else _unfiltered(pixels[..., 0], encoding)
-    return _shrunk(pixels, wanted, colors)
+        found = _separated(found, encoding) if encoding in _SHARED_COLORS else _unfiltered(found[..., 0], encoding)
+    return (_reduced if pixels else _shrunk)(found, wanted, colors)
 
 
 def _separated(pixels: np.ndarray, encoding: str) -> np.ndarray:
-    """Return red, green and blue of YUV 4:2:2 in the range of video (ITU-R BT.601), shape (row, column, 3) uint8."""
+    """Convert YUV 4:2:2 in video range (ITU-R BT.601) to RGB, shape (row, column, 3) uint8."""
     height, width, _ = pixels.shape
     pairs = pixels.reshape(height, width // 2, 4).astype(np.float32)
     first, second, blue, red = (pairs[..., place] for place in _SHARED_COLORS[encoding])
@@ -97,21 +107,21 @@ def _separated(pixels: np.ndarray, encoding: str) -> np.ndarray:
 
 
 def _unfiltered(pixels: np.ndarray, encoding: str) -> np.ndarray:
-    """Return red, green and blue of pixels behind a colour filter: four make one, shape (row / 2, column / 2, 3)."""
+    """Convert a Bayer pattern to RGB: four pixels make one, shape (row / 2, column / 2, 3)."""
     four = [pixels[place // 2 :: 2, place % 2 :: 2].astype(np.uint32) for place in range(4)]
     red, one, other, blue = (four[place] for place in _FILTERED[encoding][1])
     return np.stack([red, (one + other + 1) // 2, blue], axis=2).astype(pixels.dtype.newbyteorder('='))
 
 
-def compressed_image(data: bytes, form: str, wanted: Image) -> np.ndarray:
-    """Shrink the bytes of a sensor_msgs/CompressedImage (JPEG, PNG, or compressedDepth) to shape (``wanted.size``,).
+def compressed_image(data: bytes, form: str, wanted: Image, *, pixels: bool = False) -> np.ndarray:
+    """Reduce a sensor_msgs/CompressedImage (JPEG, PNG, or compressedDepth) to shape (``wanted.size``,).
 
-    What comes back is as `_shrunk` says.
+    The result is described at `_shrunk`; with ``pixels``, at `_reduced`.
 
     Raises
     ------
     Undecodable
-        They are no such picture.
+        The bytes are not such an image.
 
     """
     depth = 'compressedDepth' in form
@@ -119,43 +129,68 @@ def compressed_image(data: bytes, form: str, wanted: Image) -> np.ndarray:
         with _FILTERS, warnings.catch_warnings():
             warnings.simplefilter('error', Pillow.DecompressionBombWarning)
             picture = Pillow.open(io.BytesIO(data[12:] if depth else data), formats=('JPEG', 'PNG'))
+        if pixels and picture.format == 'JPEG':
+            _draft(picture, wanted)
         if picture.mode not in ('RGB', 'L', 'I;16', 'I;16B', 'I'):
             picture = picture.convert('RGB')
-        pixels = np.asarray(picture)
+        found = np.asarray(picture)
     except (UnidentifiedImageError, Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
         raise Undecodable(f'no JPEG or PNG: {type(error).__name__}') from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:  # Pillow raises all of these
-        raise Undecodable(f'a damaged picture: {" ".join(str(error).split())[:80]}') from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:  # all raised by Pillow
+        raise Undecodable(f'a damaged image: {" ".join(str(error).split())[:80]}') from error
     if depth and form.startswith('32FC1'):
         _, quantum, shift = struct.unpack_from('<iff', data)
         with np.errstate(divide='ignore', invalid='ignore'):
-            pixels = np.where(pixels == 0, 0.0, quantum / (pixels.astype(np.float64) - shift))
-    elif pixels.dtype == np.int32:
-        pixels = pixels.astype(np.uint16)
-    return _shrunk(pixels[..., None] if pixels.ndim == 2 else pixels, wanted)
+            found = np.where(found == 0, 0.0, quantum / (found.astype(np.float64) - shift))
+    elif found.dtype == np.int32:
+        found = found.astype(np.uint16)
+    return (_reduced if pixels else _shrunk)(found[..., None] if found.ndim == 2 else found, wanted)
 
 
-def _shrunk(pixels: np.ndarray, wanted: Image, colors: tuple[int, ...] = ()) -> np.ndarray:
-    """Average pixels of shape (row, column, channel) over equal shares of the picture.
+def _draft(picture: Pillow.Image, wanted: Image) -> None:
+    """Let a JPEG be decoded at a half, a quarter or an eighth of its size, if no share of the result gets less."""
+    columns, rows = picture.size
+    _, _, high, wide = wanted.window(rows, columns)
+    picture.draft(None, (-(-columns * wanted.width // wide), -(-rows * wanted.height // high)))
 
-    ``colors`` are the places of red, green and blue among the channels, if they are not in this order.
+
+def _reduced(pixels: np.ndarray, wanted: Image, colors: tuple[int, ...] = ()) -> np.ndarray:
+    """Average the part of an image that is wanted over equal shares of it; arguments as those of `_shrunk`.
 
     Returns
     -------
-    Shape (``wanted.size``,). Of depth, float32 [m], 0 where none is known. Of colours, shares of full brightness as
-    unsigned integers (`frames.real`): of eight bits where each number is that of one pixel of eight, else of sixteen.
+    Shape (``wanted.size``,). Of colours uint8, of depth int16 [mm], at most 32767, and 0 where none is known.
+    """
+    row, column, rows, columns = wanted.window(*pixels.shape[:2])
+    found = _shrunk(pixels[row : row + rows, column : column + columns], wanted, colors)
+    if wanted.color == 'depth':
+        return np.minimum(np.rint(found * (1 / _MILLIMETER)), np.iinfo(np.int16).max).astype(np.int16)
+    if found.dtype == np.uint8:
+        return found
+    return ((found.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _shrunk(pixels: np.ndarray, wanted: Image, colors: tuple[int, ...] = ()) -> np.ndarray:
+    """Average pixels of shape (row, column, channel) over equal cells of the image.
+
+    ``colors`` are the channel indices of red, green and blue, if they differ from this order.
+
+    Returns
+    -------
+    Shape (``wanted.size``,). Depth is float32 [m], 0 where unknown. Colours are shares of full brightness as unsigned
+    integers (`frames.real`): 8 bits if each number is one pixel of 8 bits, else 16 bits.
     """
     shares = _shares(*pixels.shape[:2], wanted.height, wanted.width)
     if wanted.color == 'depth':
         if pixels.shape[2] != 1 or pixels.dtype == np.uint8:
-            raise Undecodable('no depth in a picture of colours')
+            raise Undecodable('no depth in a colour image')
         depth = pixels.astype(np.float64) * (_MILLIMETER if pixels.dtype.kind == 'u' else 1.0)
         known = np.isfinite(depth) & (depth > 0)
         total = _summed(np.where(known, depth, 0.0), shares)
         count = _summed(known.astype(np.float64), shares)
         return (total / np.maximum(count, 1.0)).ravel().astype(np.float32)
     if pixels.dtype.kind == 'f':
-        raise Undecodable('no colours in a picture of depth')
+        raise Undecodable('no colours in a depth image')
     full = np.iinfo(pixels.dtype).max
     values = _summed(pixels, shares)
     if colors not in ((), (0, 1, 2)) or (colors and values.shape[2] > 3):
@@ -166,25 +201,30 @@ def _shrunk(pixels: np.ndarray, wanted: Image, colors: tuple[int, ...] = ()) -> 
         values = np.repeat(values, 3, axis=2)
     if full == 255 and shares.most == (1, 1):
         return values.astype(np.uint8).ravel()
-    return (values * (65535 / full / shares.pixels) + 0.5).astype(np.uint16).ravel()
+    found = values * (65535 / full / shares.pixels).astype(np.float32)
+    found += np.float32(0.5)
+    return found.astype(np.uint16).ravel()
 
 
 @dataclass(frozen=True)
 class _Shares:
-    """How a picture is cut into equal shares, each of rows and columns that follow each other."""
+    """Division of an image into equal cells of consecutive rows and columns."""
 
     rows: np.ndarray
-    """The first row of each share."""
+    """First row of each cell."""
     heights: np.ndarray
-    """How many rows each has."""
+    """Number of rows of each cell."""
     columns: np.ndarray
-    """The first column of each share."""
+    """First column of each cell."""
     most: tuple[int, int]
-    """The most rows and columns that one has."""
+    """Maximum number of rows and columns of a cell."""
     pixels: np.ndarray
-    """Shape (height, width, 1): how many pixels each has."""
-    lines: tuple[tuple[slice | np.ndarray, np.ndarray], ...]
-    """Of the second row of each share that has so many, the third and so on: which shares, and which rows."""
+    """Shape (height, width, 1): number of pixels of each cell."""
+    lines: Lines
+    """For the second, third, ... row of the cells that have so many: the cells, and the rows."""
+
+
+Lines = tuple[tuple[slice | np.ndarray, np.ndarray], ...]
 
 
 @lru_cache(maxsize=64)
@@ -192,11 +232,8 @@ def _shares(rows: int, columns: int, height: int, width: int) -> _Shares:
     row, heights = _cut(rows, height)
     column, widths = _cut(columns, width)
     most = int(heights.max()), int(widths.max())
-    lines = []
-    for line in range(1, most[0] if most[0] <= height else 0):
-        more = heights > line
-        lines.append((slice(None) if more.all() else np.flatnonzero(more), row[more] + line))
-    return _Shares(row, heights, column, most, (heights[:, None] * widths)[..., None], tuple(lines))
+    lines = _lines(row, heights) if most[0] <= height else ()
+    return _Shares(row, heights, column, most, (heights[:, None] * widths)[..., None], lines)
 
 
 def _cut(size: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
@@ -204,8 +241,30 @@ def _cut(size: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
     return begin, np.maximum(np.diff(np.append(begin, size)), 1)
 
 
+def _lines(begin: np.ndarray, sizes: np.ndarray) -> Lines:
+    """Return the second, third, ... line of the cells that have so many: the cells, and their lines."""
+    found = []
+    for line in range(1, int(sizes.max())):
+        more = sizes > line
+        found.append((slice(None) if more.all() else np.flatnonzero(more), begin[more] + line))
+    return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _numbers(columns: int, width: int, channels: int) -> tuple[np.ndarray, Lines]:
+    """Return the numbers of a row of pixels in the first column of each cell, and in further ones as in `_lines`."""
+
+    def spread(pixels: np.ndarray) -> np.ndarray:
+        return (pixels[:, None] * channels + np.arange(channels)).ravel()
+
+    begin, widths = _cut(columns, width)
+    further = _lines(begin, widths)
+    lines = [(some if isinstance(some, slice) else spread(some), spread(column)) for some, column in further]
+    return spread(begin), tuple(lines)
+
+
 def _summed(pixels: np.ndarray, shares: _Shares) -> np.ndarray:
-    """Sum pixels of shape (row, column, channel) over shares, in the narrowest type that has room."""
+    """Sum pixels of shape (row, column, channel) over cells, in the narrowest sufficient type."""
     lines = pixels.reshape(len(pixels), -1)
     wide, wider = _sum_types(pixels.dtype, *shares.most)
     if shares.most[0] <= len(shares.rows):  # the first row of each share, then the second, and so on
@@ -215,15 +274,22 @@ def _summed(pixels: np.ndarray, shares: _Shares) -> np.ndarray:
     else:
         ends = zip(shares.rows.tolist(), shares.heights.tolist())
         total = np.stack([lines[begin : begin + size].sum(axis=0, dtype=wide) for begin, size in ends])
-    total = total.reshape(len(total), *pixels.shape[1:])
-    if len(shares.columns) == total.shape[1]:
-        return total
-    return np.add.reduceat(total, shares.columns, axis=1, dtype=wider)
+    _, columns, channels = pixels.shape
+    width = len(shares.columns)
+    if width == columns:
+        return total.reshape(-1, columns, channels)
+    if shares.most[1] > width:
+        return np.add.reduceat(total.reshape(-1, columns, channels), shares.columns, axis=1, dtype=wider)
+    first, further = _numbers(columns, width, channels)
+    found = np.take(total, first, axis=1).astype(wider, copy=False)
+    for some, numbers in further:
+        found[:, some] += np.take(total, numbers, axis=1)
+    return found.reshape(-1, width, channels)
 
 
 @lru_cache(maxsize=64)
 def _sum_types(kind: np.dtype, rows: int, columns: int) -> tuple[np.dtype, np.dtype]:
-    """Return the narrowest types in which the sums of some rows, and of columns of these, have room."""
+    """Return the narrowest types for the sums over some rows, and over columns of these."""
     if kind.kind == 'f':
         return np.dtype(np.float64), np.dtype(np.float64)
     greatest = int(np.iinfo(kind).max) * rows
@@ -237,24 +303,24 @@ def cloud(
     columns: tuple[tuple[int, str], ...],
     wanted: int,
 ) -> np.ndarray:
-    """Return ``wanted`` finite points of a cloud, evenly spread over it, as shape (3 * wanted,) [m].
+    """Return ``wanted`` finite points, evenly spaced in the order of the cloud, as shape (3 * wanted,) [m].
 
     Parameters
     ----------
     data
         The bytes of the cloud.
     shape
-        Rows, and points in each of them.
+        Number of rows, and of points per row.
     steps
-        Bytes from one row to the next (more than its points take where rows are padded; without meaning in a cloud of
-        one row), and from one point to the next.
+        Distance from one row to the next (padded rows may be longer; unused for a single row), and from one point to
+        the next [byte].
     columns
-        Where x, y and z are within a point: offset and numpy code.
+        Offset and numpy code of x, y and z within a point.
 
     Raises
     ------
     Undecodable
-        No point is finite, or the bytes are too few.
+        No point is finite, or there are too few bytes.
 
     """
     (height, width), (row_step, step) = shape, steps

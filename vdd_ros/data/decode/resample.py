@@ -1,4 +1,4 @@
-"""Causal resampling: what was known at a tick, never what came after it."""
+"""Causal resampling: a tick depends on earlier messages only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vdd_ros.data.decode.frames import Frames, real
 
 
 def latest(stamps: np.ndarray, ticks: np.ndarray, *, inclusive: bool) -> np.ndarray:
-    """Return, for every tick, the index of the newest message that was there by then; -1 where there was none.
+    """Return, for every tick, the index of the last message known at the tick; -1 if there is none.
 
     Parameters
     ----------
@@ -21,8 +21,8 @@ def latest(stamps: np.ndarray, ticks: np.ndarray, *, inclusive: bool) -> np.ndar
     ticks
         Shape (tick,) [ns].
     inclusive
-        Whether a message stamped exactly at the tick counts: yes for what is measured, which is known at its stamp;
-        no for commands, since the command stamped at a tick is the answer to that tick.
+        Whether a message stamped exactly at the tick counts: true for measurements, which are known at their stamp.
+        False for commands, since a command stamped at a tick is the response to that tick.
 
     """
     return np.searchsorted(stamps, ticks, side='right' if inclusive else 'left') - 1
@@ -30,23 +30,23 @@ def latest(stamps: np.ndarray, ticks: np.ndarray, *, inclusive: bool) -> np.ndar
 
 @dataclass(frozen=True)
 class Choice:
-    """Which messages stand for a stream at some ticks."""
+    """The messages used for a stream at given ticks."""
 
     index: np.ndarray
-    """Shape (tick,): the message; negative where there is none."""
+    """Index of the message, shape (tick,); negative if there is none."""
     stale: np.ndarray
-    """Shape (tick,): where none stands that is young enough."""
+    """Shape (tick,): whether there is no recent message."""
     after: np.ndarray | None = None
-    """Of interpolation, shape (tick,): the message after it."""
+    """For interpolation: index of the following message, shape (tick,)."""
     share: np.ndarray | None = None
-    """Of interpolation, shape (tick,): how far it goes from the one to the other, in [0, 1]."""
+    """For interpolation: weight of the following message, in [0, 1], shape (tick,)."""
 
 
 def choose(stamps: np.ndarray, ticks: np.ndarray, alignment: Alignment, *, inclusive: bool = True) -> Choice:
-    """Return which messages stand for a stream at every tick.
+    """Return the messages used for a stream at every tick.
 
-    Every row depends on the messages of stamps up to its tick alone: those that come later change nothing, so that a
-    bag and the live arm give the same numbers.
+    Each result depends only on messages with stamps up to its tick. Later messages change nothing, so bags and the live
+    arm give the same values.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ def choose(stamps: np.ndarray, ticks: np.ndarray, alignment: Alignment, *, inclu
     ticks
         Shape (tick,) [ns].
     alignment
-        Which message, and how old it may be.
+        Defines which message is used, and its maximum age.
     inclusive
-        As for `latest`.
+        See `latest`.
 
     """
     if not len(stamps):
@@ -92,11 +92,11 @@ def choose(stamps: np.ndarray, ticks: np.ndarray, alignment: Alignment, *, inclu
 def aligned(
     stamps: np.ndarray, values: np.ndarray, ticks: np.ndarray, alignment: Alignment, *, inclusive: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what stands for a stream at every tick, and at which ticks nothing does: see `choose`.
+    """Return the values of a stream at every tick, and a mask of the missing ones: see `choose`.
 
     Returns
     -------
-    Shape (tick, width), 0 where nothing stands for the stream; and shape (tick,): where that is.
+    Shape (tick, width), 0 for missing values; and the mask, shape (tick,).
 
     """
     choice = choose(stamps, ticks, alignment, inclusive=inclusive)
@@ -110,13 +110,17 @@ def aligned(
 
 
 def aligned_frames(
-    stamps: np.ndarray, frames: Frames, ticks: np.ndarray, alignment: Alignment
+    stamps: np.ndarray, frames: Frames, ticks: np.ndarray, alignment: Alignment, *, undecoded: bool = False
 ) -> tuple[Frames, np.ndarray]:
-    """Return which pictures stand for a stream at every tick, and at which ticks none does: the numbers of `aligned`.
+    """Return the images of a stream at every tick, and a mask of the missing ones; same numbers as `aligned`.
 
-    Pictures that stand at a tick are decoded, others are not. One that cannot be decoded counts as if it had never
-    come. A picture that stands at several ticks is held once. Only interpolated pictures are computed.
+    Only images at ticks are decoded. An image that cannot be decoded is treated as missing. An image that is valid at
+    several ticks is stored once. Only interpolated images are computed. With
+    ``undecoded``, images that are not interpolated are returned without decoding.
     """
+    if undecoded:
+        choice = choose(stamps, ticks, alignment)
+        return frames.pick(np.where(choice.stale, -1, choice.index)), choice.stale
     left = np.arange(len(stamps))
     while True:
         choice = choose(stamps[left], ticks, alignment)
@@ -137,12 +141,12 @@ def aligned_frames(
 
 
 def _places(left: np.ndarray, index: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """Return which of all messages an index into those that are left means, where it is used; else -1."""
+    """Map indices into the remaining messages to indices into all messages; -1 where unused."""
     places = np.full(len(index), -1)
     places[used] = left[index[used]]
     return places
 
 
 def nanoseconds(seconds: float) -> int:
-    """Return seconds as nanoseconds."""
+    """Convert seconds to nanoseconds."""
     return round(seconds * NANOSECONDS)

@@ -1,16 +1,16 @@
-"""Orientations, element by element: the same numbers, bit for bit, for one message and for thousands."""
+"""Orientations, element by element: bit-identical results for one message and for thousands."""
 
 from __future__ import annotations
 
 import numpy as np
 
 TOLERANCE = 0.1
-"""How far from 1 the length of a quaternion may be; what is farther is none."""
+"""Maximum deviation of a quaternion's norm from 1; quaternions with a larger deviation are invalid."""
 
 
 def normalized(quaternion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bring quaternions of shape (n, 4), x y z w, to length 1 and w >= 0; also return which were quaternions at all."""
-    with np.errstate(all='ignore'):  # whatever bytes may say; the verdict is the second result
+    """Normalise quaternions of shape (n, 4), x y z w, to w >= 0; also return a mask of the valid ones."""
+    with np.errstate(all='ignore'):  # arbitrary bytes; the second result reports validity
         x, y, z, w = quaternion.T
         length = np.sqrt(x * x + y * y + z * z + w * w)
         good = np.abs(length - 1) <= TOLERANCE
@@ -19,7 +19,10 @@ def normalized(quaternion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def six_dimensional(quaternion: np.ndarray) -> np.ndarray:
-    """Return the first two columns of the rotation matrix, shape (n, 6), of unit quaternions (n, 4), x y z w."""
+    """Return the first two columns of rotation matrices, column 1 before column 2, shape (n, 6).
+
+    ``quaternion`` contains unit quaternions x y z w, shape (n, 4).
+    """
     x, y, z, w = quaternion.T
     return np.stack(
         [
@@ -35,10 +38,10 @@ def six_dimensional(quaternion: np.ndarray) -> np.ndarray:
 
 
 def from_six_dimensional(columns: np.ndarray) -> np.ndarray:
-    """Return the unit quaternion, shape (4,), x y z w with w >= 0, whose matrix begins with the nearest two columns.
+    """Return the unit quaternion, shape (4,), x y z w with w >= 0, of the nearest rotation to two matrix columns.
 
-    ``columns`` has shape (6,): the first column is normalised, the second made orthogonal to it (Gram-Schmidt, Zhou et
-    al., CVPR 2019). Not finite if one of them has no direction of its own.
+    ``columns`` has shape (6,). The first column is normalised, the second made orthogonal to it (Gram-Schmidt, Zhou et
+    al., CVPR 2019). The result is not finite if the columns are zero or parallel.
     """
     first, second = np.asarray(columns, dtype=np.float64).reshape(2, 3)
     with np.errstate(all='ignore'):
@@ -49,7 +52,7 @@ def from_six_dimensional(columns: np.ndarray) -> np.ndarray:
             return np.full(4, np.nan)
         y = across / length
     z = np.cross(x, y)
-    # Shepperd 1978, through the largest of the four: exact for a rotation, and never divided by a small number.
+    # Shepperd 1978: uses the largest of the four components and never divides by a small number.
     squares = np.array([x[0] - y[1] - z[2], y[1] - x[0] - z[2], z[2] - x[0] - y[1], x[0] + y[1] + z[2]])
     largest = int(np.argmax(squares))
     rows = {
@@ -63,13 +66,13 @@ def from_six_dimensional(columns: np.ndarray) -> np.ndarray:
 
 
 def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """Chain poses of shape (n, 7), position and unit quaternion x y z w: that of `inner`'s frame, told in `outer`'s."""
+    """Chain poses of shape (n, 7), position and unit quaternion x y z w: `inner` expressed in the parent of `outer`."""
     turned = _rotate(outer[:, 3:], inner[:, :3])
     return np.concatenate([outer[:, :3] + turned, _multiply(outer[:, 3:], inner[:, 3:])], axis=1)
 
 
 def invert(pose: np.ndarray) -> np.ndarray:
-    """Return poses of shape (n, 7) the other way round."""
+    """Invert poses of shape (n, 7)."""
     conjugate = pose[:, 3:] * np.array([-1.0, -1.0, -1.0, 1.0])
     return np.concatenate([-_rotate(conjugate, pose[:, :3]), conjugate], axis=1)
 

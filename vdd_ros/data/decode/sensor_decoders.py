@@ -1,4 +1,4 @@
-"""Decoders of what is more than numbers at fixed places: orientations, transforms, pictures, clouds, words."""
+"""Decoders for orientations, transforms, images, point clouds and signals."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from vdd_ros.data.decode.decoders import INFINITE, Decoder, Pattern, Refusals, R
 from vdd_ros.data.decode.frames import Picture, joined
 from vdd_ros.data.decode.serialized import Definitions, Layout, Messages, Undecodable, walk
 
-_NO_ORIENTATION = 'an orientation in it is none'
+_NO_ORIENTATION = 'an orientation is invalid'
+_MILLIMETERS = 1000.0
 _POINT_FIELDS = {7: 'f4', 8: 'f8'}
 
 
 class PoseDecoder(ScalarDecoder):
-    """Reads numbers of which some are orientations."""
+    """Decodes numbers, some of which are orientations."""
 
     def __init__(self, feature: TopicFeature, definitions: Definitions, ros1: bool) -> None:
-        """Ask for the fields of a feature."""
+        """Request the fields of a feature."""
         super().__init__(
             feature.type,
             definitions,
@@ -33,13 +34,10 @@ class PoseDecoder(ScalarDecoder):
             paths=feature.paths,
         )
         self._six = feature.rotation == '6d'
-        self._parts = [
-            (types.is_orientation(field), len(types.expand(field)))
-            for field in feature.fields or types.default_fields(feature.type)
-        ]
+        self._parts = [(types.is_orientation(field), len(types.expand(field))) for field in feature.read_fields]
 
     def numbers(self, rows: np.ndarray, pattern: Pattern, refuser: Refuser) -> tuple[np.ndarray, Refusals]:
-        """Read messages of one pattern; a quaternion that is none is refused."""
+        """Decode messages of one pattern; invalid quaternions are rejected."""
         values = gathered(rows, pattern)
         good, parts, begin = np.ones(len(rows), dtype=bool), [], 0
         for turned, size in self._parts:
@@ -54,20 +52,20 @@ class PoseDecoder(ScalarDecoder):
 
 
 class LinkDecoder(Decoder):
-    """Reads one link of a chain of frames out of transforms: position and quaternion x y z w, shape (message, 7)."""
+    """Decodes one link of a frame chain from transforms: position and quaternion x y z w, shape (message, 7)."""
 
     def __init__(self, feature: TopicFeature, definitions: Definitions, ros1: bool, parent: str, child: str) -> None:
-        """Ask for the pose of a frame in its parent, whichever way round it is told."""
+        """Request the pose of a frame in its parent, from either direction."""
         super().__init__(feature.type, definitions, feature, by_header=True, ros1=ros1)
         self._link = (parent, child)
 
     def pattern(self, layout: Layout) -> Pattern | None:
-        """Say where the link is, if it is told of."""
+        """Return the offsets of the link; None if the message does not contain the link."""
         for place in reversed(range(layout.counts['transforms'])):
             path = f'transforms[{place}]'
-            told = tuple(layout.texts[f'{path}.{end}'].lstrip('/') for end in ('header.frame_id', 'child_frame_id'))
-            if told in (self._link, self._link[::-1]):
-                pattern = Pattern([*layout.spans.values()], inverted=told != self._link)
+            frames = tuple(layout.texts[f'{path}.{end}'].lstrip('/') for end in ('header.frame_id', 'child_frame_id'))
+            if frames in (self._link, self._link[::-1]):
+                pattern = Pattern([*layout.spans.values()], inverted=frames != self._link)
                 for field in ('translation.x', 'translation.y', 'translation.z', *(f'rotation.{a}' for a in 'xyzw')):
                     pattern.add(*layout.place(f'{path}.transform.{field}'))
                 stamp = f'{path}.header.stamp'
@@ -76,7 +74,7 @@ class LinkDecoder(Decoder):
         return None
 
     def numbers(self, rows: np.ndarray, pattern: Pattern, refuser: Refuser) -> tuple[np.ndarray, Refusals]:
-        """Read messages of one pattern; a quaternion that is none is refused."""
+        """Decode messages of one pattern; invalid quaternions are rejected."""
         values = gathered(rows, pattern)
         turned, good = rotation.normalized(values[:, 3:])
         values = np.concatenate([values[:, :3], turned], axis=1)
@@ -84,20 +82,39 @@ class LinkDecoder(Decoder):
 
 
 class PictureDecoder(Decoder):
-    """Reads images, compressed or not, and point clouds: one message at a time, or only when it is needed."""
+    """Decodes images, compressed or not, and point clouds: one message at a time, at once or on demand."""
 
-    def __init__(self, feature: TopicFeature, definitions: Definitions, ros1: bool, *, deferred: bool = False) -> None:
-        """Ask for what a feature makes of a picture; `deferred` leaves the decoding to whoever needs the numbers."""
+    def __init__(
+        self,
+        feature: TopicFeature,
+        definitions: Definitions,
+        ros1: bool,
+        *,
+        deferred: bool = False,
+        pixels: bool = False,
+    ) -> None:
+        """Request the numbers of an image feature.
+
+        Parameters
+        ----------
+        feature, definitions, ros1
+            The feature, and the definitions of its messages.
+        deferred
+            Whether images are decoded on demand.
+        pixels
+            Whether images keep their pixels and clouds are whole millimetres, as in `Contract.arrays`.
+
+        """
         super().__init__(feature.type, definitions, feature, by_header=feature.stamp == 'header', ros1=ros1)
         self._feature = feature
-        self._deferred = deferred
+        self._deferred, self._pixels = deferred, pixels
         self._proved = False
         self._read = {'Image': self._image, 'CompressedImage': self._compressed, 'PointCloud2': self._cloud}[
             feature.type.rpartition('/')[2]
         ]
 
     def pattern(self, layout: Layout) -> Pattern:
-        """Say where the bytes of the picture lie; everything else but the header must be the same."""
+        """Return the offset of the image bytes; all other fields except the header must be equal."""
         offset, _, count = layout.numbers['data']
         pattern = Pattern([*layout.spans.values()])
         pattern.runs = [(offset, 'u1', count)]
@@ -107,9 +124,10 @@ class PictureDecoder(Decoder):
         return pattern
 
     def numbers(self, rows: np.ndarray, pattern: Pattern, refuser: Refuser) -> tuple[np.ndarray, Refusals]:
-        """Read messages of one pattern; those that are no pictures are refused.
+        """Decode messages of one pattern; those without a valid image are rejected.
 
-        Where reading is deferred, the first picture is read all the same: a stream without any is told of at once.
+        With deferred decoding, the first image is still decoded immediately. A stream without any valid image is
+        therefore reported early.
         """
         values: list[np.ndarray | Picture | None] = []
         refusals: dict[str, np.ndarray] = {}
@@ -141,26 +159,31 @@ class PictureDecoder(Decoder):
         values = self.transformed(self._read(data, row, pattern.layout))
         if values.dtype.kind == 'f' and not np.isfinite(values).all():
             raise Undecodable(INFINITE)
+        if self._pixels and self._feature.points is not None:
+            limits = np.iinfo(np.int16)
+            return np.rint(_MILLIMETERS * values).clip(limits.min, limits.max).astype(np.int16)
         return values
 
     def _image(self, data: np.ndarray, row: np.ndarray, layout: Layout) -> np.ndarray:
         height, width, step, big = (_number(row, layout, path) for path in ('height', 'width', 'step', 'is_bigendian'))
         encoding = layout.texts['encoding']
-        return pictures.raw_image(data, height, width, step, encoding, bool(big), self._feature.image)
+        wanted = self._feature.image
+        return pictures.raw_image(data, height, width, step, encoding, bool(big), wanted, pixels=self._pixels)
 
     def _compressed(self, data: np.ndarray, row: np.ndarray, layout: Layout) -> np.ndarray:
-        return pictures.compressed_image(data.tobytes(), layout.texts['format'], self._feature.image)
+        form = layout.texts['format']
+        return pictures.compressed_image(data.tobytes(), form, self._feature.image, pixels=self._pixels)
 
     def _cloud(self, data: np.ndarray, row: np.ndarray, layout: Layout) -> np.ndarray:
         names = {layout.texts[f'fields[{place}].name']: place for place in range(layout.counts['fields'])}
         if not {'x', 'y', 'z'} <= set(names):
-            raise Undecodable(f'no x, y and z among the fields {", ".join(names)}')
+            raise Undecodable(f'no x, y and z in the fields {", ".join(names)}')
         order = '>' if _number(row, layout, 'is_bigendian') else '<'
         columns = []
         for axis in 'xyz':
             kind = _number(row, layout, f'fields[{names[axis]}].datatype')
             if kind not in _POINT_FIELDS:
-                raise Undecodable(f'{axis} of datatype {kind}, which is no float')
+                raise Undecodable(f'{axis} has datatype {kind}, which is not a float')
             columns.append((_number(row, layout, f'fields[{names[axis]}].offset'), order + _POINT_FIELDS[kind]))
         height, width, row_step, step = (
             _number(row, layout, path) for path in ('height', 'width', 'row_step', 'point_step')
@@ -168,38 +191,38 @@ class PictureDecoder(Decoder):
         return pictures.cloud(data, (height, width), (row_step, step), tuple(columns), self._feature.points)
 
 
-class WordReader:
-    """Reads one value of each message, a number or a word: for signals, outcomes and labels."""
+class SignalReader:
+    """Decodes one field, a number or a string, of each message; used for episode signals, outcomes and labels."""
 
     def __init__(self, type_name: str, definitions: Definitions, path: str, *, by_header: bool, ros1: bool) -> None:
-        """Ask for the value at a path."""
+        """Request the value at a path."""
         self._type, self._definitions, self._path = type_name, definitions, path
         self._by_header, self._ros1 = by_header, ros1
         self._numbers: ScalarDecoder | None = None
 
     def read(self, messages: Messages, report: ConversionReport, topic: str) -> list[tuple[int, int, str | float]]:
-        """Return stamp [ns], time of reception [ns] and value of each message."""
+        """Return stamp [ns], reception time [ns] and value of each message."""
         if self._numbers is not None:
             found = self._numbers.decode(messages, report, topic)
             return list(zip(found.stamps.tolist(), found.received.tolist(), found.values[:, 0].tolist()))
-        words: list[tuple[int, int, str | float]] = []
+        values: list[tuple[int, int, str | float]] = []
         for index in range(len(messages)):
             data = messages.data(index)
             try:
                 layout = walk(data, self._type, self._definitions, self._ros1)
                 if self._path not in layout.texts:
                     layout.place(self._path)
-                    # A number, as in messages of a joystick by the thousand: no need to walk each of them.
+                    # A number, as in thousands of joystick messages: decoded in bulk instead of one by one.
                     self._numbers = self._decoder()
-                    return words + self.read(messages.after(index), report, topic)
+                    return values + self.read(messages.after(index), report, topic)
                 received = int(messages.received[index])
                 stamp = stamp_of(data, layout) if self._by_header else received
             except Undecodable as error:
                 report.add('message', topic, str(error), 1, messages.place(index))
                 continue
-            words.append((stamp, received, layout.texts[self._path]))
+            values.append((stamp, received, layout.texts[self._path]))
             report.took(topic, 1)
-        return words
+        return values
 
     def _decoder(self) -> ScalarDecoder:
         return ScalarDecoder(
@@ -211,19 +234,19 @@ class WordReader:
 
 
 def stamp_of(data: bytes, layout: Layout) -> int:
-    """Return the stamp of a message's header [ns].
+    """Return the header stamp of a message [ns].
 
     Raises
     ------
     Undecodable
-        There is no header, or what it says is no time.
+        There is no header, or its stamp is invalid.
 
     """
     (begin, seconds), (other, nanoseconds) = (layout.place(f'header.stamp.{part}') for part in ('sec', 'nanosec'))
     second = int(np.frombuffer(data, dtype=seconds, count=1, offset=begin)[0])
     nanosecond = int(np.frombuffer(data, dtype=nanoseconds, count=1, offset=other)[0])
     if second < 0 or nanosecond >= NANOSECONDS:
-        raise Undecodable('its stamp is no time')
+        raise Undecodable('its stamp is invalid')
     return second * NANOSECONDS + nanosecond
 
 

@@ -1,7 +1,7 @@
-"""Where the fields of serialised messages lie: CDR of ROS 2 and the plain layout of ROS 1, by their definitions.
+"""Find the fields of serialised messages from their definitions: CDR of ROS 2, and the packed layout of ROS 1.
 
-A message is walked field by field once. Every other of the same size and with the same lengths in it has its numbers in
-the same places, so that numpy reads thousands of them at once.
+One message is parsed field by field. All other messages of the same size and with the same inner lengths have their
+numbers at the same offsets, so numpy reads them in bulk.
 """
 
 from __future__ import annotations
@@ -33,42 +33,42 @@ _ENCAPSULATIONS = {
     **{bytes([0, number]): 'parameter list CDR' for number in (2, 3)},
     **{bytes([0, number]): f'XCDR2 (0x{number:04x})' for number in range(6, 12)},
 }
-"""What the first bytes of a message say that is serialised in another way."""
+"""Names of unsupported serialisations by the first bytes of a message."""
 _BYTES = {name: np.dtype(code).itemsize for name, code in _SIZES.items()}
 
 
 @dataclass(frozen=True)
 class FieldType:
-    """The type of a field: a primitive, `string`, or the name of another message, once or several times."""
+    """The type of a field: a primitive, `string` or another message, single or repeated."""
 
     base: str
     count: int | None = None
-    """Elements of an array; 0 for a sequence, which says its own length; None where there is one value."""
+    """Number of array elements; 0 for a sequence with its own length; None for a single value."""
 
 
 Definition = tuple[tuple[str, FieldType], ...]
 Definitions = Mapping[str, Definition]
-"""The fields of each message type, in order, by the type's full name."""
+"""The fields of each message type in order, by the full name of the type."""
 
 
 @dataclass(frozen=True)
 class Messages:
-    """Messages of one topic, serialised, in one buffer; in the order of the file."""
+    """Serialised messages of one topic in one buffer, in file order."""
 
     buffer: np.ndarray
     """Shape (byte,), uint8."""
     offsets: np.ndarray
-    """Shape (message,): where each begins."""
+    """Shape (message,): offset of each message."""
     sizes: np.ndarray
-    """Shape (message,): how many bytes each has."""
+    """Shape (message,): size of each message [byte]."""
     received: np.ndarray
-    """Shape (message,), int64: when each was received [ns], as the bag tells."""
+    """Shape (message,), int64: reception times according to the bag [ns]."""
     where: str = ''
-    """The part of a file, for complaints."""
+    """The part of a file, for reports."""
     places: np.ndarray | None = None
-    """Shape (message,): where in that part each is found, for complaints."""
+    """Shape (message,): position of each message in `where`, for reports."""
     unit: str = 'byte'
-    """What places are: `byte` or `row`."""
+    """Unit of `places`: `byte`, `row` or `message`."""
 
     def __len__(self) -> int:
         """Return the number of messages."""
@@ -80,18 +80,18 @@ class Messages:
         return self.buffer[begin : begin + int(self.sizes[index])].tobytes()
 
     def place(self, index: int) -> str:
-        """Return how a complaint names one message."""
+        """Return the location of a message, for reports."""
         return f'{self.unit} {self.places[index]} of {self.where}' if self.places is not None else f'message {index}'
 
     def after(self, index: int) -> Messages:
-        """Return the messages from one on."""
+        """Return the messages from an index on."""
         places = None if self.places is None else self.places[index:]
         return replace(
             self, offsets=self.offsets[index:], sizes=self.sizes[index:], received=self.received[index:], places=places
         )
 
     def only(self, mine: np.ndarray) -> Messages:
-        """Return some of the messages, by a mask of shape (message,)."""
+        """Return the messages selected by a mask of shape (message,)."""
         places = None if self.places is None else self.places[mine]
         return replace(
             self, offsets=self.offsets[mine], sizes=self.sizes[mine], received=self.received[mine], places=places
@@ -106,33 +106,33 @@ class Messages:
 
 
 class Undecodable(ValueError):
-    """A message is not what its type says."""
+    """A message does not match its type."""
 
 
 @dataclass
 class Layout:
-    """Where everything lies in one message."""
+    """The offsets of all fields in one message."""
 
     order: str
-    """`<` or `>`: which byte of a number comes first."""
+    """`<` or `>`: byte order of numbers."""
     numbers: dict[str, tuple[int, str, int]] = field(default_factory=dict)
-    """By path, of a primitive or of many in a row: offset [byte], numpy code, how many."""
+    """Offset [byte], numpy code and count of each number or run of numbers, by path."""
     texts: dict[str, str] = field(default_factory=dict)
-    """By path, what a string says."""
+    """Contents of strings, by path."""
     counts: dict[str, int] = field(default_factory=dict)
-    """By path, the length of a sequence or array."""
+    """Lengths of sequences and arrays, by path."""
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """By path of a string: its bytes."""
+    """Byte ranges of strings, by path."""
     lengths: list[int] = field(default_factory=list)
-    """Offsets of the four bytes that say how long something is."""
+    """Offsets of the four-byte length fields."""
 
     def place(self, path: str) -> tuple[int, str]:
-        """Return offset and numpy code of one number: a field, or an element of one, as ``data[3]``.
+        """Return offset and numpy code of one number: a field, or an element such as ``data[3]``.
 
         Raises
         ------
         Undecodable
-            There is none.
+            The message has no such number.
 
         """
         name, element = path, 0
@@ -140,7 +140,9 @@ class Layout:
             name, _, index = path.rpartition('[')
             element = int(index[:-1])
         if name not in self.numbers or (name in self.counts) != (name != path):
-            raise Undecodable(f'no number {path}' + f', but {self.counts.get(path)} of them' * (path in self.counts))
+            raise Undecodable(
+                f'no single number {path}' + f' ({self.counts.get(path)} elements)' * (path in self.counts)
+            )
         offset, code, count = self.numbers[name]
         if element >= count:
             raise Undecodable(f'no {path} among its {count} numbers')
@@ -148,26 +150,26 @@ class Layout:
 
 
 def serialization(data: bytes) -> str:
-    """Return how a message is serialised where it tells that it is no plain CDR of ROS 2; empty where it does not."""
+    """Return the serialisation of a message that is not plain CDR of ROS 2; empty if it is or cannot be recognised."""
     return _ENCAPSULATIONS.get(bytes(data[:2]), '') if len(data) >= 4 else ''
 
 
 def walk(data: bytes, type_name: str, definitions: Definitions, ros1: bool = False) -> Layout:
-    """Find out where the fields of a message lie.
+    """Find the fields of a message.
 
     Parameters
     ----------
     data
         The serialised message.
     type_name, definitions
-        Its type, and what that and all types within it are made of.
+        Type of the message, and the definitions of this type and all nested types.
     ros1
-        Whether it is serialised as in ROS 1: packed, without encapsulation.
+        Whether the message has the ROS 1 serialisation: packed, without encapsulation.
 
     Raises
     ------
     Undecodable
-        The bytes are none of this type: too few, too many, or a length in them points beyond the end.
+        The bytes do not match the type: too few, too many, or a length that points beyond the end.
 
     """
     if ros1:
@@ -175,9 +177,7 @@ def walk(data: bytes, type_name: str, definitions: Definitions, ros1: bool = Fal
     else:
         if len(data) < 4 or data[0] != 0 or data[1] not in (0, 1):
             other = serialization(data)
-            raise Undecodable(
-                f'it is serialised as {other}, not as plain CDR' if other else 'no CDR encapsulation at its beginning'
-            )
+            raise Undecodable(f'serialised as {other}, not as plain CDR' if other else 'no CDR encapsulation header')
         walker = _Walker(data, definitions, '<' if data[1] else '>', 4, packed=False)
     walker.message(type_name, '', 0)
     left = len(data) - walker.position
@@ -201,11 +201,11 @@ class _Walker:
             raise Undecodable(f'{type_name} within itself')
         fields = self._definitions.get(type_name)
         if fields is None and type_name.rpartition('/')[2] == 'wstring':
-            raise Undecodable(f'{path} is a wstring, which every middleware serialises in its own way')
+            raise Undecodable(f'{path} is a wstring, whose serialisation depends on the middleware')
         if fields is None:
-            raise Undecodable(f'no definition of {type_name}; give the folder of its package by --definitions')
+            raise Undecodable(f'no definition of {type_name}; give the folder of its package with --definitions')
         if not fields and not self._packed:
-            self._skip(1)  # what holds nothing is serialised as one byte
+            self._skip(1)  # an empty message is serialised as one byte
         for name, kind in fields:
             self._field(f'{path}.{name}' if path else name, kind, depth)
 
@@ -243,7 +243,7 @@ class _Walker:
         try:
             self.layout.texts[path] = bytes(self._data[begin:end]).decode()
         except UnicodeDecodeError as error:
-            raise Undecodable(f'{path} is no text') from error
+            raise Undecodable(f'{path} is not valid text') from error
 
     def _length(self, path: str) -> int:
         self._align(4)
@@ -252,7 +252,7 @@ class _Walker:
         self.layout.lengths.append(begin)
         (length,) = self._uint32.unpack_from(self._data, begin)
         if length > len(self._data) - self.position:
-            raise Undecodable(f'{path} of length {length} in the {len(self._data) - self.position} bytes that are left')
+            raise Undecodable(f'{path} of length {length} in the remaining {len(self._data) - self.position} bytes')
         return length
 
     def _align(self, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Demonstrations as a LeRobot dataset, version 3: what a contract makes of bags, for the tools of others."""
+"""Export demonstrations as a LeRobot dataset, version 3: the features of a contract, for other tools."""
 
 from __future__ import annotations
 
@@ -21,37 +21,47 @@ from vdd_ros.contract.naming import action_names, observation_names
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.lerobot import lerobot_tables as tables
 from vdd_ros.data.lerobot.lerobot_films import FilmWriter
-from vdd_ros.data.lerobot.lerobot_tables import Column
+from vdd_ros.data.lerobot.lerobot_tables import Column, FileLimits
 
+_MILLIMETER = 1e-3
 CONTRACT = 'meta/vdd_contract.json'
-"""Beside what LeRobot reads: the contract, by which the numbers came about."""
+"""An additional file with the contract that defines the features."""
 
 
 def export_episodes(
-    episodes: Iterable[Episode], contract: Contract, output: str | Path, *, video: str | None = None
+    episodes: Iterable[Episode],
+    contract: Contract,
+    output: str | Path,
+    *,
+    video: str | None = None,
+    limits: FileLimits | None = None,
 ) -> int:
-    """Write demonstrations as a LeRobot dataset; return how many.
+    """Write demonstrations as a LeRobot dataset; return their number.
 
-    The numbers are those that a policy of the contract sees and does, at its rate, in single precision:
-    ``observation.state`` and ``action``; pictures are ``observation.images.NAME``, as PNG or, on request, as films,
-    which are smaller and lose something. Tasks are the instructions in words. Outcome and labels of an episode stand
-    beside its entry in ``meta/episodes``.
+    The values are the observations and actions of the contract at its policy rate, in single precision:
+    ``observation.state`` and ``action``. Images are ``observation.images.NAME``, as PNG or, on request, as videos.
+    Videos are smaller and, except ``lossless``, lossy. Depth images of a contract of version 3 are
+    ``observation.NAME``, flattened row by row [m]. Tasks are the language instructions. Outcome and labels of an
+    episode are additional columns of ``meta/episodes``.
 
     Parameters
     ----------
     episodes
-        All of the contract.
+        Episodes of the contract.
     contract
-        What the numbers mean.
+        Defines the features.
     output
-        The folder to write; must not exist.
+        The folder to write; it must not exist.
     video
-        One of `lerobot_films.CODECS` for films, ``h264`` or ``av1``; left out, pictures lie in the tables as PNG.
+        One of `lerobot_films.CODECS` for videos: ``h264``, ``av1``, or ``lossless``. By default the tables contain
+        images as PNG.
+    limits
+        Sizes of the files; by default those of LeRobot.
 
     Raises
     ------
     OutputError
-        The output is occupied or cannot be written, or the pictures cannot be encoded.
+        The output exists or cannot be written, or the images cannot be encoded.
     TrainingError
         There are no episodes.
 
@@ -59,7 +69,7 @@ def export_episodes(
     output = claim_output(output)
     partial = output.with_name(f'.{output.name}.partial')
     shutil.rmtree(partial, ignore_errors=True)
-    writer = _Writer(partial, contract, video)
+    writer = _Writer(partial, contract, video, limits or FileLimits())
     try:
         for episode in episodes:
             writer.add(episode)
@@ -78,8 +88,8 @@ def export_episodes(
 class _Writer:
     """Writes one dataset, episode by episode."""
 
-    def __init__(self, folder: Path, contract: Contract, video: str | None) -> None:
-        self._folder, self._contract = folder, contract
+    def __init__(self, folder: Path, contract: Contract, video: str | None, limits: FileLimits) -> None:
+        self._folder, self._contract, self._limits = folder, contract, limits
         self._all = columns_of(contract, films=video is not None)
         self._columns = tuple(column for column in self._all if not column.is_film)
         self._films: dict[str, FilmWriter] = {}
@@ -87,8 +97,8 @@ class _Writer:
             if column.is_film:
                 pattern = tables.VIDEO_PATH.replace('{video_key}', column.key)
                 size = (column.shape[0], column.shape[1])
-                self._films[column.key] = FilmWriter(folder, pattern, size, contract.policy_rate, video)
-        self._file = [0, 0]
+                self._films[column.key] = FilmWriter(folder, pattern, size, contract.policy_rate, video, limits)
+        self._file = (0, 0)
         self._parquet: pq.ParquetWriter | None = None
         self._tasks: dict[str, int] = {}
         self._rows: list[dict[str, Any]] = []
@@ -96,7 +106,7 @@ class _Writer:
 
     @property
     def count(self) -> int:
-        """Episodes so far."""
+        """Number of episodes written."""
         return len(self._rows)
 
     def add(self, episode: Episode) -> None:
@@ -123,7 +133,7 @@ class _Writer:
             'labels': json.dumps(dict(episode.labels), sort_keys=True),
         }
         for key, film in self._films.items():
-            stretch = film.add(values[key], tables.VIDEO_MEGABYTES * 2**20, tables.CHUNK_FILES)
+            stretch = film.add(values[key])
             row |= {f'videos/{key}/chunk_index': stretch.file[0], f'videos/{key}/file_index': stretch.file[1]}
             row |= {f'videos/{key}/from_timestamp': stretch.begin, f'videos/{key}/to_timestamp': stretch.end}
         for column in self._all:
@@ -133,7 +143,7 @@ class _Writer:
         self._frames += count
 
     def close(self) -> None:
-        """Write what is said of all of them."""
+        """Write the metadata of all episodes."""
         if not self._rows:
             raise TrainingError(expected='at least one episode', found='none', remedy='record demonstrations')
         self._parquet.close()
@@ -152,9 +162,9 @@ class _Writer:
                 'total_episodes': self.count,
                 'total_frames': self._frames,
                 'total_tasks': len(self._tasks),
-                'chunks_size': tables.CHUNK_FILES,
-                'data_files_size_in_mb': tables.DATA_MEGABYTES,
-                'video_files_size_in_mb': tables.VIDEO_MEGABYTES,
+                'chunks_size': self._limits.files_in_chunk,
+                'data_files_size_in_mb': self._limits.data_megabytes,
+                'video_files_size_in_mb': self._limits.video_megabytes,
                 'fps': int(rate) if rate == int(rate) else rate,
                 'splits': {'train': f'0:{self.count}'},
                 'data_path': tables.DATA_PATH,
@@ -171,7 +181,7 @@ class _Writer:
         self._write_json(CONTRACT, self._contract.model_dump(mode='json'))
 
     def abandon(self) -> None:
-        """Let go of the files, whole or not."""
+        """Close the files, complete or not."""
         with contextlib.suppress(VddError, OSError):
             if self._parquet is not None:
                 self._parquet.close()
@@ -185,13 +195,12 @@ class _Writer:
         return found
 
     def _write(self, table: pa.Table) -> None:
-        """Append the frames of an episode as one group of rows, in a new file if the present one is large."""
+        """Append the frames of an episode as one row group, in a new file if the current one is large."""
         path = self._path()
-        if self._parquet is not None and path.stat().st_size > tables.DATA_MEGABYTES * 2**20:
+        if self._parquet is not None and path.stat().st_size > self._limits.data_megabytes * 2**20:
             self._parquet.close()
             self._parquet = None
-            chunk, file = self._file
-            self._file = [chunk + 1, 0] if file + 1 == tables.CHUNK_FILES else [chunk, file + 1]
+            self._file = self._limits.following(*self._file)
         if self._parquet is None:
             path = self._path()
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -208,26 +217,34 @@ class _Writer:
 
 
 def columns_of(contract: Contract, *, films: bool = False) -> tuple[Column, ...]:
-    """Return the features that a dataset of a contract has, with pictures in films or in the tables."""
+    """Return the dataset features for a contract; with ``films``, images are in videos instead of the tables."""
     names = [name for name, kept in zip(observation_names(contract), _is_number(contract)) if kept]
     columns = [Column('observation.state', (len(names),), tuple(names))] if names else []
     for feature in _pictures(contract):
         shape = (feature.image.height, feature.image.width, 3)
         names = ('height', 'width', 'channels')
         columns.append(Column(f'observation.images.{feature.name}', shape, names, is_image=True, is_film=films))
+    for feature in _depths(contract):
+        names = tuple(f'{feature.name} {place}' for place in range(feature.size))
+        columns.append(Column(f'observation.{feature.name}', (len(names),), names))
     columns.append(Column('action', (contract.action_size,), tuple(action_names(contract))))
     return tuple(columns)
 
 
 def frames_of(episode: Episode, contract: Contract) -> dict[str, np.ndarray]:
-    """Return the values of every feature of an episode, shape (frame, *shape)."""
+    """Return the values of every feature of an episode, each of shape (frame, *shape)."""
     values: dict[str, np.ndarray] = {'action': episode.action}
     if _is_number(contract).any():
         values['observation.state'] = episode.observation[:, _is_number(contract)]
     begin = 0
     for feature in contract.observation:
         width = contract.width(feature)
-        if feature in _pictures(contract):
+        if feature in _depths(contract):
+            values[f'observation.{feature.name}'] = np.stack(episode.images[feature.name].rows) * _MILLIMETER
+        elif feature in contract.images:
+            pixels = np.stack(episode.images[feature.name].rows).reshape(len(episode), *feature.image.shape)
+            values[f'observation.images.{feature.name}'] = np.broadcast_to(pixels, (*pixels.shape[:3], 3))
+        elif feature in _pictures(contract):
             image = feature.image
             pixels = episode.observation[:, begin : begin + width].reshape(len(episode), image.height, image.width, -1)
             pixels = np.broadcast_to(pixels, (*pixels.shape[:3], 3))
@@ -237,11 +254,16 @@ def frames_of(episode: Episode, contract: Contract) -> dict[str, np.ndarray]:
 
 
 def _pictures(contract: Contract) -> Sequence[TopicFeature]:
-    """Return the features that are pictures for people, too: depth stays numbers."""
+    """Return the colour image features. Depth images are stored as numbers."""
     return [item for item in contract.topic_features if item.image is not None and item.image.color != 'depth']
 
 
+def _depths(contract: Contract) -> Sequence[TopicFeature]:
+    """Return depth images and point clouds beside the vector; they become features of numbers [m]."""
+    return [item for item in contract.arrays if item.is_distance]
+
+
 def _is_number(contract: Contract) -> np.ndarray:
-    """Return which numbers of an observation are of no picture, shape (observation,) bool."""
+    """Return a mask of the observation values that are not part of an image, shape (observation,) bool."""
     parts = [np.full(contract.width(item), item not in _pictures(contract)) for item in contract.observation]
     return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""Reads LeRobot datasets, version 3: tables by pyarrow, films by PyAV."""
+"""Read LeRobot datasets, version 3: tables with pyarrow, videos with PyAV."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _NUMBERS = {f'{kind}{bits}' for kind in ('int', 'uint') for bits in (8, 16, 32, 
 _NUMBERS |= {'float16', 'float32', 'float64', 'bool'}
 _POINTER = b'version https://git-lfs'
 _ON_GRID = 2e-4
-"""How far a time in single precision may be from a multiple of the period [s] and still be one."""
+"""Maximum distance of a single-precision time from a multiple of the period [s] to count as that multiple."""
 _EXACT = 1 << 53
 
 
 @dataclass(frozen=True)
 class Vector:
-    """A feature of numbers; a matrix is one of them, row after row."""
+    """A numeric feature; a matrix is flattened row by row."""
 
     key: str
     names: tuple[str, ...]
-    """Of its numbers."""
+    """Names of the values."""
     named: bool
-    """Whether the dataset itself names them."""
+    """Whether the dataset defines these names."""
 
 
 @dataclass(frozen=True)
@@ -44,29 +44,29 @@ class Demonstration:
     """An episode of a dataset."""
 
     number: int
-    """Its index in the dataset."""
+    """Index in the dataset."""
     entry: Mapping[str, Any]
-    """What `meta/episodes` says of it, but for statistics."""
+    """Entry in `meta/episodes`, without statistics."""
     tasks: tuple[str, ...]
-    """Its instructions, in the order in which they come."""
+    """Instructions in order."""
     stamps: np.ndarray
-    """Shape (frame,), int64 [ns]: when each frame was, from the first on."""
+    """Shape (frame,), int64 [ns]: times since the first frame."""
     numbers: Mapping[str, np.ndarray]
-    """By feature, shape (frame, width)."""
+    """Values by feature, shape (frame, width)."""
     pictures: Mapping[str, Iterator[np.ndarray]]
-    """By feature, one picture after the other, shape (height, width, 3) uint8."""
+    """Iterators over images of shape (height, width, 3) uint8, by feature."""
 
 
 class Dataset:
     """A LeRobot dataset on disk."""
 
     def __init__(self, path: str | Path, report: ConversionReport | None = None) -> None:
-        """Read what it says of itself; what cannot be read of it is noted in an account.
+        """Read the metadata, and report unreadable parts.
 
         Raises
         ------
         BagError
-            There is none, it is of another version, or it has no action.
+            There is no dataset, its version is not supported, or it has no action.
 
         """
         self.path = Path(path)
@@ -76,20 +76,20 @@ class Dataset:
             info = json.loads(file.read_text(encoding='utf-8'))
             self.version, self.rate = str(info['codebase_version']), float(info['fps'])
             self.count = int(info['total_episodes'])
-            """Episodes, as the dataset tells."""
+            """Number of episodes according to the dataset."""
             self.features: Mapping[str, Mapping[str, Any]] = dict(info['features'])
             self._data_path, self._video_path = str(info['data_path']), info.get('video_path')
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BagError(
                 expected=f'a LeRobot dataset at {self.path}',
-                found=f'no {tables.INFO} that can be read ({" ".join(str(error).split())[:80]})',
-                remedy='give the folder that holds meta, data and videos',
+                found=f'no readable {tables.INFO} ({" ".join(str(error).split())[:80]})',
+                remedy='give the folder with meta, data and videos',
             ) from error
         if not self.version.startswith('v3.'):
             raise BagError(
                 expected=f'a LeRobot dataset of version 3 at {self.path}',
                 found=self.version,
-                remedy='convert it with the script of LeRobot that goes from v2.1 to v3.0',
+                remedy='convert it with the LeRobot script from v2.1 to v3.0',
             )
         if not 0 < self.rate <= 1000:
             raise BagError(
@@ -103,43 +103,43 @@ class Dataset:
             elif kind in _NUMBERS and key not in (*tables.INDICES, 'timestamp'):
                 vectors.append(self._vector(key, feature))
             elif kind not in _NUMBERS:
-                self.report.add('part', key, f'numbers and pictures are read, not {kind}')
+                self.report.add('part', key, f'only numbers and images are read, not {kind}')
         by_key = {item.key: item for item in vectors}
         if ACTION not in by_key:
             raise BagError(
                 expected=f'a feature {ACTION} of numbers in {self.path}',
                 found=', '.join(self.features) or 'no features',
-                remedy='there is nothing to learn without one',
+                remedy='a policy needs actions: record them in the dataset',
             )
         self.action = by_key.pop(ACTION)
         self.vectors = tuple(by_key.values())
-        """Features of numbers beside the action."""
+        """Numeric features other than the action."""
         self.images, self.videos = tuple(images), tuple(videos)
         self.period = round(NANOSECONDS / self.rate)
         """Time between two frames [ns]."""
 
     def episodes(self) -> Iterator[Demonstration]:
-        """Yield the episodes that `meta/episodes` lists, in its order; their pictures are to be taken before the next.
+        """Yield the episodes of `meta/episodes` in order. Consume the images of an episode before requesting the next.
 
         Raises
         ------
         BagError
-            A file is missing, damaged, or short of frames.
+            A file is missing, damaged, or has too few frames.
 
         """
         try:
             yield from self._episodes()
         except (OSError, pa.ArrowException, KeyError) as error:
             raise BagError(
-                expected=f'the files that {self.path / tables.EPISODES} tells of',
+                expected=f'the files listed in {self.path / tables.EPISODES}',
                 found=' '.join(str(error).split())[:160],
-                remedy='copy the dataset again, and all of it',
+                remedy='copy the complete dataset again',
             ) from error
 
     def _episodes(self) -> Iterator[Demonstration]:
         entries = list(self._entries())
         if len(entries) != self.count:
-            why = f'{tables.INFO} tells of {self.count} episodes, {tables.EPISODES} lists {len(entries)}'
+            why = f'{tables.INFO} states {self.count} episodes, {tables.EPISODES} lists {len(entries)}'
             self.report.add('note', self.path.name, why)
         words = self._words()
         read: dict[Path, set[int]] = {}
@@ -174,11 +174,11 @@ class Dataset:
         numbers = {item.key: self._values(item, table[item.key], where) for item in (self.action, *self.vectors)}
         times = np.arange(length) / self.rate
         if 'timestamp' in table.schema.names:
-            told = _flat(table['timestamp']).astype(np.float64)
-            if len(told) == length and (np.diff(told) > 0).all():
-                times = told
+            listed = _flat(table['timestamp']).astype(np.float64)
+            if len(listed) == length and (np.diff(listed) > 0).all():
+                times = listed
             else:
-                self.report.add('note', where, 'timestamps that do not ascend: frames are taken by their rate')
+                self.report.add('note', where, 'timestamps are not ascending: the frame rate is used')
         pictures: dict[str, Iterator[np.ndarray]] = {}
         for key in self.images:
             pictures[key] = (self._picture(item) for item in table[key].to_pylist())
@@ -187,12 +187,12 @@ class Dataset:
         tasks: list[str] = []
         if 'task_index' in table.schema.names and words:
             tasks = [words.get(item, f'task {item}') for item in _flat(table['task_index']).astype(int).tolist()]
-        told_tasks = entry.get('tasks')
-        tasks += [str(task) for task in ([told_tasks] if isinstance(told_tasks, str) else told_tasks or ())]
+        listed_tasks = entry.get('tasks')
+        tasks += [str(task) for task in ([listed_tasks] if isinstance(listed_tasks, str) else listed_tasks or ())]
         return Demonstration(number, entry, tuple(dict.fromkeys(tasks)), self._stamps(times), numbers, pictures)
 
     def _stamps(self, times: np.ndarray) -> np.ndarray:
-        """Return times [s] as stamps from the first on [ns]; those that are frames at the rate become just that."""
+        """Return times [s] as stamps since the first [ns]; times close to a frame at the rate are rounded to it."""
         times = times - times[0]
         frames = np.rint(times * self.rate)
         close = np.abs(times - frames / self.rate) < min(_ON_GRID, 0.2 / self.rate)
@@ -201,16 +201,16 @@ class Dataset:
     def _film(
         self, key: str, entry: Mapping[str, Any], times: np.ndarray, shown: dict[tuple[str, Path], int], where: str
     ) -> Iterator[np.ndarray]:
-        """Return the pictures of an episode, by the times of its frames in its stretch of a film."""
+        """Return the images of an episode, selected by the times of its frames in its part of the video."""
         path = self._checked(self.video_path(key, entry))
         before = shown.get((key, path), 0)
         shown[key, path] = before + len(times)
         begin, end = (entry.get(f'videos/{key}/{name}_timestamp') for name in ('from', 'to'))
         if begin is None:
-            self.report.add('note', key, 'no times of the episodes in its film: taken one after the other')
+            self.report.add('note', key, 'no episode times in the video: episodes are assumed to follow each other')
             begin, times = before / self.rate, times - times[0]
-        if end is not None and begin + times[-1] > end:  # the film has no pauses, or time runs on over the episodes
-            self.report.add('note', key, 'a film that is shorter than the time of the episode: taken frame by frame')
+        if end is not None and begin + times[-1] > end:  # the video has no pauses, or its times are not per episode
+            self.report.add('note', key, 'a video that is shorter than the episode: read frame by frame')
             times = np.arange(len(times)) / self.rate
         return pictures_at(path, begin + times, 0.51 / self.rate, f'{key} of {where}')
 
@@ -226,7 +226,7 @@ class Dataset:
             yield from pq.read_table(file, columns=columns).to_pylist()
 
     def _words(self) -> dict[int, str]:
-        """Return the instructions by their index; none where the dataset has no table of them."""
+        """Return the instructions by index; empty if the dataset has no task table."""
         file = self.path / tables.TASKS
         if not file.exists():
             return {}
@@ -248,19 +248,19 @@ class Dataset:
         return pq.read_table(file, columns=['episode_index', *keys, *also])
 
     def _note_unlisted(self, read: Mapping[Path, set[int]]) -> None:
-        """Note the episodes and files of data that `meta/episodes` does not list: takes that were thrown away."""
+        """Report episodes and data files that `meta/episodes` does not list, such as discarded takes."""
         for file in sorted((self.path / 'data').glob('*/*.parquet')):
             try:
                 index = np.unique(pq.read_table(self._checked(file), columns=['episode_index'])['episode_index'])
             except (pa.ArrowException, BagError) as error:
-                self.report.add('part', file.name, f'not listed, and not to be read: {" ".join(str(error).split())}')
+                self.report.add('part', file.name, f'not listed and not readable: {" ".join(str(error).split())}')
                 continue
             others = sorted(set(index.tolist()) - read.get(file, set()))
             place = f'episode {others[0]}' if others else ''
             self.report.add('episode', 'data', f'not listed in {tables.EPISODES}', len(others), place)
 
     def _values(self, item: Vector, column: pa.ChunkedArray, where: str) -> np.ndarray:
-        """Return the numbers of a feature, shape (frame, width), and note what they are not."""
+        """Return the values of a feature, shape (frame, width), and report unusual ones."""
         flat = _flat(column)
         if len(flat) != len(column) * len(item.names):
             raise BagError(
@@ -269,7 +269,7 @@ class Dataset:
                 remedy='correct the shape in meta/info.json, or copy the dataset again',
             )
         if flat.dtype.kind in 'iu' and len(flat) and max(abs(int(flat.min())), abs(int(flat.max()))) > _EXACT:
-            self.report.add('note', item.key, 'whole numbers beyond 2^53, which are rounded')
+            self.report.add('note', item.key, 'integers beyond 2^53 (rounded)')
         values = flat.astype(np.float64).reshape(len(column), -1)
         wrong = ~np.isfinite(values).all(axis=1)
         place = f'{where}, frame {int(wrong.argmax())}' if wrong.any() else ''
@@ -282,24 +282,24 @@ class Dataset:
         return tables.picture(value)
 
     def _checked(self, path: Path) -> Path:
-        """Return the path of a file that is there, and not only a pointer to it."""
+        """Return the path of an existing file that is not a git-lfs pointer."""
         with path.open('rb') as opened:
             if opened.read(len(_POINTER)) == _POINTER:
                 raise BagError(
                     expected=f'the content of {path}',
-                    found='a pointer of git-lfs',
+                    found='a git-lfs pointer',
                     remedy='run `git lfs pull` in the dataset, or download it with `hf download`',
                 )
         return path
 
     def video_path(self, key: str, entry: Mapping[str, Any]) -> Path:
-        """Return the file that holds the pictures of an episode."""
+        """Return the video file of an episode."""
         chunk, file = entry[f'videos/{key}/chunk_index'], entry[f'videos/{key}/file_index']
         pattern = str(self._video_path or tables.VIDEO_PATH)
         return self.path / pattern.format(video_key=key, chunk_index=chunk, file_index=file)
 
     def _kind(self, key: str, feature: Any) -> str:
-        """Return the type of a feature, whose shape is sound."""
+        """Return the type of a feature after checking its shape."""
         if not isinstance(feature, Mapping) or not isinstance(feature.get('dtype'), str):
             found = f'{feature}'[:60]
             raise BagError(
@@ -324,7 +324,7 @@ class Dataset:
 
 
 def _flat(column: pa.ChunkedArray) -> np.ndarray:
-    """Return all numbers of a column one after the other, whatever lists they are in; what is missing is NaN."""
+    """Return all numbers of a column, flattened; missing values are NaN."""
     values = column.combine_chunks()
     values = values.chunk(0) if isinstance(values, pa.ChunkedArray) else values
     while isinstance(values, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray, pa.ExtensionArray)):

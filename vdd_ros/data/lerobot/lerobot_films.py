@@ -1,4 +1,4 @@
-"""Films of LeRobot datasets: pictures by their time, in whatever order episodes lie in a file. By PyAV."""
+"""Videos of LeRobot datasets: access by time, for any order of episodes in a file. Uses PyAV."""
 
 from __future__ import annotations
 
@@ -14,32 +14,35 @@ from typing import Any
 import numpy as np
 
 from vdd_ros.common.errors import BagError, OutputError
+from vdd_ros.data.lerobot.lerobot_tables import FileLimits
 
 CODECS = {
     'h264': ('libx264', {'crf': '18', 'g': '2'}),
     'av1': ('libsvtav1', {'crf': '25', 'g': '2', 'preset': '8'}),
+    'lossless': ('libx264rgb', {'qp': '0', 'g': '2', 'preset': 'veryfast'}),
 }
-"""By name, the encoder and its options: every other picture stands alone, so that readers get at any of them fast."""
+"""Encoder and options by name. Every second frame is a key frame, for fast random access. `lossless` is H.264 in RGB:
+decoded frames are identical to the images."""
 
 
 def pictures_at(path: Path, times: np.ndarray, tolerance: float, where: str) -> Iterator[np.ndarray]:
-    """Yield the pictures of a film that are nearest to some times, shape (height, width, 3) uint8.
+    """Yield the frames of a video nearest to given times, shape (height, width, 3) uint8.
 
     Parameters
     ----------
     path
-        The film.
+        The video file.
     times
-        Shape (frame,), ascending, from the beginning of the film [s].
+        Shape (frame,), ascending, since the beginning of the video [s].
     tolerance
-        How far the time of a picture may be from the one that is asked for [s].
+        Maximum distance of a frame from the requested time [s].
     where
-        What the pictures are of, for complaints.
+        Name of the images for error messages.
 
     Raises
     ------
     BagError
-        The film cannot be read, or has no picture near one of the times.
+        The video cannot be read, or has no frame near one of the times.
 
     """
     av = _av()
@@ -57,46 +60,49 @@ def pictures_at(path: Path, times: np.ndarray, tolerance: float, where: str) -> 
                 if now is None or abs(now.time - time) > tolerance:
                     near = f'the nearest at {now.time:.4f} s' if now is not None else 'none'
                     raise BagError(
-                        expected=f'a picture at {time:.4f} s of {path}, for frame {number} of {where}',
+                        expected=f'an image at {time:.4f} s of {path}, for frame {number} of {where}',
                         found=near,
-                        remedy='copy the dataset again, and all of it',
+                        remedy='copy the complete dataset again',
                     )
                 yield now.to_ndarray(format='rgb24')
     except (av.error.FFmpegError, IndexError) as error:
         raise BagError(
-            expected=f'a film at {path}', found=' '.join(str(error).split())[:120], remedy='copy the dataset again'
+            expected=f'a video at {path}', found=' '.join(str(error).split())[:120], remedy='copy the dataset again'
         ) from error
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Where an episode lies in a film."""
+    """The part of a video that belongs to an episode."""
 
     file: tuple[int, int]
-    """Chunk and file."""
+    """Index of the chunk folder, and of the file in it."""
     begin: float
-    """[s]"""
+    """Begin in the video [s]."""
     end: float
-    """[s]"""
+    """End in the video [s]."""
 
 
 class FilmWriter:
-    """Writes the pictures of one camera, episode after episode, into films of limited size."""
+    """Writes the images of one camera, episode after episode, into videos of limited size."""
 
-    def __init__(self, folder: Path, pattern: str, size: tuple[int, int], rate: float, codec: str) -> None:
-        """Plan films of pictures of a size (height, width) at a rate [Hz].
+    def __init__(
+        self, folder: Path, pattern: str, size: tuple[int, int], rate: float, codec: str, limits: FileLimits
+    ) -> None:
+        """Prepare videos of images of a size (height, width) at a rate [Hz].
 
-        ``pattern`` names the files in the folder by ``chunk_index`` and ``file_index``.
+        ``pattern`` gives the file names in the folder from ``chunk_index`` and ``file_index``.
 
         Raises
         ------
         OutputError
-            The codec is none of `CODECS`.
+            The codec is not in `CODECS`.
 
         """
         if codec not in CODECS:
             raise OutputError(expected=f'one of {", ".join(CODECS)}', found=codec, remedy='choose one of them')
         self._folder, self._pattern, self._size, self._codec = folder, pattern, size, codec
+        self._limits = limits
         self._rate = Fraction(rate).limit_denominator(10_000)
         self._file = (0, 0)
         self._film: Any = None
@@ -104,32 +110,33 @@ class FilmWriter:
         self._count = 0
         even = not size[0] % 2 and not size[1] % 2
         self._format = 'yuv420p' if even or codec != 'h264' else 'yuv444p'
+        if codec == 'lossless':
+            self._format = 'rgb24'
 
     def describe(self) -> dict[str, Any]:
-        """Return what `info.json` says of the films."""
+        """Return the `info.json` entries of the videos."""
         rate = int(self._rate) if self._rate.denominator == 1 else float(self._rate)
-        found = {'height': self._size[0], 'width': self._size[1], 'codec': self._codec, 'pix_fmt': self._format}
+        stored = {'lossless': ('h264', 'gbrp')}.get(self._codec, (self._codec, self._format))
+        found = {'height': self._size[0], 'width': self._size[1], 'codec': stored[0], 'pix_fmt': stored[1]}
         found |= {'is_depth_map': False, 'fps': rate, 'channels': 3}
         return {f'video.{name}': value for name, value in found.items()} | {'has_audio': False}
 
-    def add(self, pictures: np.ndarray, limit: int, files_in_chunk: int) -> Stretch:
-        """Append the pictures of an episode, shape (frame, height, width, 3) uint8.
-
-        A file that has more bytes than ``limit`` takes no further episode.
+    def add(self, pictures: np.ndarray) -> Stretch:
+        """Append the images of an episode, shape (frame, height, width, 3) uint8.
 
         Raises
         ------
         OutputError
-            They cannot be encoded or written.
+            The images cannot be encoded or written.
 
         """
         av = _av()
         try:
-            # An encoder that looks ahead may not have written anything yet.
+            # An encoder with lookahead may not have written anything yet.
+            limit = self._limits.video_megabytes * 2**20
             if self._film is not None and self._path().exists() and self._path().stat().st_size > limit:
                 self.close()
-                chunk, file = self._file
-                self._file = (chunk + 1, 0) if file + 1 == files_in_chunk else (chunk, file + 1)
+                self._file = self._limits.following(*self._file)
             if self._film is None:
                 self._open(av)
             begin = self._count / self._rate
@@ -142,13 +149,13 @@ class FilmWriter:
         except (av.error.FFmpegError, OSError, ValueError) as error:
             height, width = self._size
             raise OutputError(
-                expected=f'pictures of {height} x {width} that {self._codec} can encode',
+                expected=f'images of {height} x {width} supported by {self._codec}',
                 found=' '.join(str(error).split())[:120],
-                remedy='choose another codec, or leave the films out',
+                remedy='choose another codec, or export without videos',
             ) from error
 
     def close(self) -> None:
-        """Finish the file that is open."""
+        """Finish the current file."""
         if self._film is None:
             return
         film, self._film = self._film, None
@@ -158,9 +165,9 @@ class FilmWriter:
             film.close()
 
     def abandon(self) -> None:
-        """Let go of the file that is open, whatever is in it."""
+        """Close the current file without finishing it."""
         if self._film is not None:
-            with contextlib.suppress(_av().error.FFmpegError, OSError):  # it is thrown away, and need not be whole
+            with contextlib.suppress(_av().error.FFmpegError, OSError):  # the file is discarded
                 self._film.close()
             self._film = None
 
@@ -171,22 +178,53 @@ class FilmWriter:
         path = self._path()
         path.parent.mkdir(parents=True, exist_ok=True)
         encoder, options = CODECS[self._codec]
-        os.environ.setdefault('SVT_LOG', '1')  # errors alone: the encoder of AV1 writes past all handlers of logs
+        os.environ.setdefault('SVT_LOG', '1')  # errors only: the AV1 encoder bypasses log handlers
         self._film = av.open(str(path), 'w')
         self._stream = self._film.add_stream(encoder, rate=self._rate, options=dict(options))
         self._stream.height, self._stream.width = self._size
         self._stream.pix_fmt = self._format
         self._stream.codec_context.time_base = 1 / self._rate
+        with _ordinary_priority():
+            self._stream.codec_context.open()
         self._count = 0
+
+
+@contextlib.contextmanager
+def _ordinary_priority() -> Iterator[None]:
+    """Take back the real-time priority that the AV1 encoder gives to the calling thread and to its own, if permitted.
+
+    With the privileges of root, SVT-AV1 sets SCHED_FIFO with priority 99: the export, and every process that it
+    starts, would stop all others on these cores.
+    """
+    if not hasattr(os, 'sched_getscheduler'):
+        yield
+        return
+    ordinary = os.sched_getscheduler(0), os.sched_getparam(0)
+    before = set(_real_time_threads())
+    try:
+        yield
+    finally:
+        for thread in set(_real_time_threads()) - before:
+            with contextlib.suppress(OSError):  # it has ended
+                os.sched_setscheduler(thread, *ordinary)
+
+
+def _real_time_threads() -> Iterator[int]:
+    """Yield the threads of this process in the scheduling class SCHED_FIFO."""
+    for folder in Path('/proc/self/task').iterdir():
+        with contextlib.suppress(OSError):
+            if os.sched_getscheduler(int(folder.name)) == os.SCHED_FIFO:
+                yield int(folder.name)
 
 
 def _av() -> ModuleType:
     try:
         import av
-        import av.error
+        import av.error  # pyright: ignore[reportUnusedImport] - loads it for users of the module
     except ImportError as error:
         raise BagError(
-            expected='the python package av to read and write films', found=str(error), remedy='pip install av'
+            expected='the Python package av to read and write videos', found=str(error), remedy='pip install av'
         ) from error
-    av.logging.set_level(av.logging.PANIC)
+    # Not `set_level`: its callback takes the lock of Python in threads of the decoder, which can wait for each other.
+    av.logging.set_libav_level(av.logging.PANIC)
     return av

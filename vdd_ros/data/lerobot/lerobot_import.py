@@ -1,4 +1,4 @@
-"""A LeRobot dataset, version 3, as a bag with a contract: demonstrations of others, for the whole pipeline."""
+"""Import a LeRobot dataset, version 3, as a bag with a contract."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.lerobot.lerobot_dataset import ACTION, STATE, Dataset, Demonstration, Vector
 
 _PAUSE = 2_000_000_000
-_PICTURE = 24
-"""Pixels that the longer side of a picture is shrunk to by the drafted contract."""
+_PICTURE = 96
+"""Length of the longer image side in the drafted contract [pixel]."""
 _COMMANDS = 'commands'
 _RESERVED = ('measured', 'commanded', 'joint_states', 'episode', _COMMANDS)
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What became of a dataset."""
+    """The result of an import."""
 
     bag: Path
     contract: Path
-    """A contract for the bag, to begin with."""
+    """The drafted contract of the bag."""
     model: Path
-    """The robot's model in it: the one that was given, or a stand-in."""
+    """The robot model in the contract: the given one, or a placeholder."""
     episodes: int
     frames: int
     report: ConversionReport = field(default_factory=ConversionReport)
-    """What of the dataset is not in the bag, and what is there in another way than it was told."""
+    """Data that were dropped or changed during the import."""
 
 
 def import_dataset(
@@ -51,31 +51,31 @@ def import_dataset(
     model: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Imported:
-    """Write a LeRobot dataset as a bag, with a contract beside it.
+    """Write a LeRobot dataset as a bag and a contract.
 
-    The action becomes position commands. ``observation.state`` becomes joint states if it has as many numbers, in the
-    order of the names of the action if it has the same names; otherwise a topic of its own, as do all other features of
-    numbers, whole ones and flags included. Pictures become images. Instructions and outcomes become labels of the
-    episodes. Frames keep their timestamps, pauses included.
+    The action becomes position commands. ``observation.state`` becomes joint states if it has as many values as the
+    action, in the order of the action names if both have the same names. Otherwise ``observation.state`` becomes a
+    separate topic, as do all other numeric features, including integers and booleans. Images become image messages.
+    Instructions and outcomes become episode labels. Frames keep their timestamps, including pauses.
 
     Parameters
     ----------
     path
-        The dataset's folder.
+        The folder of the dataset.
     output
-        The bag to write; must not exist. Beside it ``OUTPUT.yaml`` is the contract.
+        The bag to write; it must not exist. The contract is written to ``OUTPUT.yaml``.
     model
-        MJCF or URDF of the robot, whose joints have the names of the action. Without it a stand-in is written to
-        ``OUTPUT.model.xml``: enough to learn from, nothing to move.
+        MJCF or URDF of the robot, whose joints have the names of the action. Without a model, a placeholder is written
+        to ``OUTPUT.model.xml``. It suffices for training, but not for commanding an arm.
     progress
-        Told the episodes so far.
+        Called with the number of episodes written.
 
     Raises
     ------
     BagError
-        There is no such dataset, or it cannot be read. Nothing is left behind.
+        There is no such dataset, or it cannot be read. No files are left behind.
     OutputError
-        An output is occupied or cannot be written.
+        An output exists or cannot be written.
 
     """
     report = ConversionReport()
@@ -106,7 +106,7 @@ def import_dataset(
 
 
 class _Plan:
-    """What each feature of a dataset is called in the bag and in the contract, each by a name of its own."""
+    """The unique names of the features of a dataset in the bag and in the contract."""
 
     def __init__(self, dataset: Dataset, report: ConversionReport) -> None:
         self.dataset = dataset
@@ -114,29 +114,33 @@ class _Plan:
         self.joints = tuple(_unique(_joint_name(name), taken) for name in dataset.action.names)
         cleaned = [_joint_name(name) for name in dataset.action.names]
         for name, joint in zip(cleaned, self.joints):
-            report.add('note', ACTION, f'two numbers are called {name}: one is the joint {joint}', int(name != joint))
+            report.add(
+                'note', ACTION, f'two values have the name {name}: one is renamed to {joint}', int(name != joint)
+            )
         states = [item for item in dataset.vectors if item.key == STATE and len(item.names) == len(self.joints)]
         self.state = states[0] if states else None
         self.order = np.arange(len(self.joints))
-        """Which number of the state belongs to each joint."""
+        """Index of the state value of each joint."""
         if self.state is not None and self.state.named and dataset.action.named:
             names = list(self.state.names)
             if set(names) == set(dataset.action.names):
                 self.order = np.array([names.index(name) for name in dataset.action.names])
             else:
-                told = f'{", ".join(names)[:60]} instead of {", ".join(dataset.action.names)[:60]}'
-                report.add('note', STATE, f'it is called otherwise than the action: taken in its order ({told})')
+                shown = f'{", ".join(names)[:60]} instead of {", ".join(dataset.action.names)[:60]}'
+                report.add(
+                    'note', STATE, f'its names differ from those of the action: used in the same order ({shown})'
+                )
         vectors = [item for item in dataset.vectors if item is not self.state]
         pictures = (*dataset.images, *dataset.videos)
         taken = set(_RESERVED)
         names = {key: _unique(_feature_name(key), taken) for key in (*(item.key for item in vectors), *pictures)}
         self.vectors: dict[str, tuple[Vector, str]] = {item.key: (item, names[item.key]) for item in vectors}
-        """The features of numbers with a topic of their own, and what they are called."""
+        """Numeric features with a topic of their own, and their names."""
         self.pictures = {key: names[key] for key in pictures}
-        """By feature, what pictures are called."""
+        """Names of the image features."""
 
     def topic(self, key: str) -> str:
-        """Return the topic of a feature, without the slash at its front."""
+        """Return the topic of a feature, without the leading slash."""
         if key in self.pictures:
             return f'{self.pictures[key]}/image_raw'
         place = 'observation' if key.startswith('observation.') else 'dataset'
@@ -158,14 +162,14 @@ class _Filled:
     episodes: int = 0
     frames: int = 0
     paused: bool = False
-    """Whether frames are missing somewhere: the time between two is longer than a period."""
+    """Whether frames are missing: two are further apart than a period."""
     even: bool = True
     """Whether every frame is a multiple of the period after the first of its episode."""
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def _fill(bag: BagWriter, dataset: Dataset, plan: _Plan, progress: Callable[[int], None] | None) -> _Filled:
-    """Write every episode into a bag."""
+    """Write all episodes into a bag."""
     size = len(plan.joints)
     found = _Filled(np.full(size, np.inf), np.full(size, -np.inf))
     begin = _PAUSE
@@ -176,7 +180,7 @@ def _fill(bag: BagWriter, dataset: Dataset, plan: _Plan, progress: Callable[[int
         pauses = np.diff(episode.stamps) > 3 * dataset.period // 2
         found.paused |= bool(pauses.any())
         found.even &= not (episode.stamps % dataset.period).any()
-        why = 'pauses between two frames: no ticks to learn from'
+        why = 'pauses between two frames: no usable ticks'
         place = f'frame {int(pauses.argmax())}' if pauses.any() else ''
         dataset.report.add('note', f'episode {episode.number}', why, int(pauses.sum()), place)
         bag.write('/episode', begin, messages.mark(begin, 'start', index=found.episodes))
@@ -200,7 +204,7 @@ def _fill(bag: BagWriter, dataset: Dataset, plan: _Plan, progress: Callable[[int
 
 
 def _labels(episode: Demonstration) -> dict[str, str]:
-    """Return what is said of an episode: its instructions, and what this package added when it wrote the dataset."""
+    """Return the labels of an episode: its instructions, and those stored by the export of this package."""
     entry = episode.entry
     labels = json.loads(entry['labels']) if entry.get('labels') else {}
     labels.pop('index', None)
@@ -213,12 +217,12 @@ def _labels(episode: Demonstration) -> dict[str, str]:
 
 
 def _joint_name(name: str) -> str:
-    """Return the name of a joint without what LeRobot adds to it: ``elbow_flex.pos`` is ``elbow_flex``."""
+    """Return the name of a joint without the LeRobot suffix: ``elbow_flex.pos`` becomes ``elbow_flex``."""
     return _cleaned(name.removesuffix('.pos')) or 'joint'
 
 
 def _feature_name(key: str) -> str:
-    """Return what a contract calls a feature: ``observation.images.top`` is ``top``."""
+    """Return the contract name of a feature: ``observation.images.top`` becomes ``top``."""
     name = _cleaned(key.removeprefix('observation.').removeprefix('images.')) or 'feature'
     return name if name[0].isalpha() else f'feature_{name}'
 
@@ -228,7 +232,7 @@ def _cleaned(name: str) -> str:
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """Return a name that is not taken yet, and take it."""
+    """Return an unused name and reserve it."""
     number, found = 1, name
     while found in taken:
         number += 1
@@ -252,13 +256,15 @@ def _contract(plan: _Plan, name: str, model: Path, filled: _Filled) -> str:
         image = {'height': max(1, round(height * shrink)), 'width': max(1, round(width * shrink)), 'color': 'rgb'}
         topic = {'name': plan.pictures[key], 'topic': plan.topic(key), 'type': 'sensor_msgs/msg/Image'}
         observation.append({**topic, 'image': image})
-    if not observation:
-        dataset.report.add('note', dataset.path.name, 'no observation: the action of the step before stands for one')
-        observation.append({'name': 'commanded', 'source': 'commanded', 'space': 'joint'})
-    # Where frames are missing there is nothing to learn from: a tick needs a frame of its own.
+    if not any('image' not in item for item in observation):
+        dataset.report.add(
+            'note', dataset.path.name, 'no numbers are observed: the action of the previous step is used'
+        )
+        observation.insert(0, {'name': 'commanded', 'source': 'commanded', 'space': 'joint'})
+    # Missing frames cannot be used for training: every tick needs a frame of its own.
     oldest = 0.5 if filled.even else 1.5
     values = {
-        'schema_version': 2,
+        'schema_version': 3 if filled.shapes else 2,
         'name': _joint_name(name),
         'robot': {'model': str(model), 'tool': 'tool_point', 'joints': list(plan.joints)},
         'topics': {'joint_states': 'joint_states', 'commands': _COMMANDS, 'episode': 'episode'},
@@ -268,12 +274,12 @@ def _contract(plan: _Plan, name: str, model: Path, filled: _Filled) -> str:
         'action': {'name': 'target', 'source': 'commanded', 'space': 'joint'},
         'action_mode': 'absolute',
     }
-    head = f'# Drafted from the LeRobot dataset {dataset.path.name}: look through it before you learn from it.\n'
+    head = f'# Drafted from the LeRobot dataset {dataset.path.name}: review it before training.\n'
     return head + yaml.safe_dump(values, sort_keys=False, width=110)
 
 
 def _stand_in(joints: tuple[str, ...], low: np.ndarray, high: np.ndarray) -> str:
-    """Return a model that has such joints, one upon the other, and means nothing else."""
+    """Return a placeholder model with the given joints in series."""
     low, high = (np.where(np.isfinite(values), values, 0.0) for values in (low, high))
     room = 0.1 * np.maximum(high - low, 1e-3)
     opened = ''.join(
@@ -281,7 +287,9 @@ def _stand_in(joints: tuple[str, ...], low: np.ndarray, high: np.ndarray) -> str
         for name, first, last in zip(joints, low - room, high + room)
     )
     closed = '<site name="tool_point"/>' + '</body>' * len(joints)
-    comment = '<!-- Stands in for a robot that the dataset does not tell: its joints have the names of the actions. -->'
+    comment = (
+        '<!-- Placeholder for a robot that the dataset does not define: its joints have the names of the actions. -->'
+    )
     return f'{comment}\n<mujoco>\n  <worldbody>{opened}{closed}</worldbody>\n</mujoco>\n'
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,38 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image as Pillow
 
+from vdd_ros.common.errors import OutputError
+
 VERSION = 'v3.0'
 INFO, STATS, TASKS, EPISODES = 'meta/info.json', 'meta/stats.json', 'meta/tasks.parquet', 'meta/episodes'
 FILE = 'chunk-{chunk_index:03d}/file-{file_index:03d}'
 DATA_PATH = f'data/{FILE}.parquet'
 VIDEO_PATH = f'videos/{{video_key}}/{FILE}.mp4'
-CHUNK_FILES, DATA_MEGABYTES, VIDEO_MEGABYTES = 1000, 100, 200
 INDICES = ('frame_index', 'episode_index', 'index', 'task_index')
 _QUANTILES = {'q01': 0.01, 'q10': 0.1, 'q50': 0.5, 'q90': 0.9, 'q99': 0.99}
 _SAMPLED_PICTURES = 100
+
+
+@dataclass(frozen=True)
+class FileLimits:
+    """Limits for the division of a dataset into files; the defaults are those of LeRobot."""
+
+    data_megabytes: float = 100
+    """Size above which no further episode is appended to a data file [MiB]."""
+    video_megabytes: float = 200
+    """Size above which no further episode is appended to a video [MiB]."""
+    files_in_chunk: int = 1000
+    """Number of files in a chunk folder."""
+
+    def __post_init__(self) -> None:
+        """Refuse limits that LeRobot does not support."""
+        for name, value in asdict(self).items():
+            if value <= 0:
+                raise OutputError(expected=f'{name} above 0', found=f'{value:g}', remedy='leave it out')
+
+    def following(self, chunk: int, file: int) -> tuple[int, int]:
+        """Return chunk and file of the next file."""
+        return (chunk + 1, 0) if file + 1 == self.files_in_chunk else (chunk, file + 1)
 
 
 @dataclass(frozen=True)
@@ -30,21 +53,21 @@ class Column:
     """A feature of the dataset."""
 
     key: str
-    """Such as ``observation.state``."""
+    """Name of the feature, such as ``observation.state``."""
     shape: tuple[int, ...]
     names: tuple[str, ...]
-    """Of its numbers, or of the axes of a picture."""
+    """Names of the values, or of the axes of an image."""
     is_image: bool = False
     is_film: bool = False
-    """Whether its pictures are in films, and not in the tables."""
+    """Whether the images are in videos instead of the tables."""
 
     def describe(self) -> dict[str, Any]:
-        """Return what `info.json` says of it."""
+        """Return the entry of the feature in `info.json`."""
         kind = 'video' if self.is_film else 'image' if self.is_image else 'float32'
         return {'dtype': kind, 'shape': list(self.shape), 'names': list(self.names)}
 
     def arrow(self, values: np.ndarray) -> pa.Array:
-        """Return the values of an episode, shape (frame, *shape), as a column: pictures as PNG."""
+        """Return the values of an episode, shape (frame, *shape), as a column; images as PNG."""
         if self.is_image:
             rows = [{'bytes': _png(picture), 'path': None} for picture in values]
             return pa.array(rows, pa.struct([('bytes', pa.binary()), ('path', pa.string())]))
@@ -52,7 +75,7 @@ class Column:
         return flat if self.shape == (1,) else pa.FixedSizeListArray.from_arrays(flat, self.shape[0])
 
     def stored(self) -> dict[str, Any]:
-        """Return what the `datasets` library calls the column's type."""
+        """Return the type of the column for the `datasets` library."""
         if self.is_image:
             return {'_type': 'Image'}
         value = {'dtype': 'float32', '_type': 'Value'}
@@ -72,7 +95,7 @@ def index_columns(frames: int, first: int, episode: int, task: int, rate: float)
 
 
 def data_schema(columns: Sequence[Column], table: pa.Table) -> pa.Schema:
-    """Return the schema of a data file, with what the `datasets` library wants to know of it."""
+    """Return the schema of a data file, with the metadata of the `datasets` library."""
     stored = {column.key: column.stored() for column in columns}
     stored |= {'timestamp': {'dtype': 'float32', '_type': 'Value'}}
     stored |= {name: {'dtype': 'int64', '_type': 'Value'} for name in INDICES}
@@ -80,14 +103,14 @@ def data_schema(columns: Sequence[Column], table: pa.Table) -> pa.Schema:
 
 
 def described_features(columns: Sequence[Column]) -> dict[str, Any]:
-    """Return what `info.json` says of all features."""
+    """Return the `info.json` entries of all features."""
     found = {column.key: column.describe() for column in columns}
     found['timestamp'] = {'dtype': 'float32', 'shape': [1], 'names': None}
     return found | {name: {'dtype': 'int64', 'shape': [1], 'names': None} for name in INDICES}
 
 
 def statistics(values: np.ndarray, *, is_image: bool) -> dict[str, Any]:
-    """Return what is said of a feature over some frames, shape (frame, *shape): by channel for pictures, in [0, 1]."""
+    """Return statistics of a feature over frames, shape (frame, *shape); images per channel, in [0, 1]."""
     count, values = len(values), np.asarray(values, dtype=np.float64)
     if is_image:
         values = values[:: max(1, len(values) // _SAMPLED_PICTURES)]
@@ -101,7 +124,7 @@ def statistics(values: np.ndarray, *, is_image: bool) -> dict[str, Any]:
 
 
 def joined_statistics(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Join the statistics of a feature over episodes: exact but for quantiles, which are averaged by weight."""
+    """Combine the statistics of a feature over episodes: exact except for quantiles, which are weighted means."""
     weight = np.array([part['count'][0] for part in parts], dtype=np.float64)
     weight /= weight.sum()
 
@@ -121,7 +144,7 @@ def joined_statistics(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def write_tasks(path: Path, tasks: Sequence[str]) -> None:
-    """Write the table of tasks: a pandas frame whose index is the task in words."""
+    """Write the task table: a pandas frame with the task text as index."""
     columns = [
         ('task_index', 'int64', 'int64'),
         ('task', 'unicode', 'object'),
@@ -140,7 +163,7 @@ def write_tasks(path: Path, tasks: Sequence[str]) -> None:
 
 
 def picture(value: Any) -> np.ndarray:
-    """Return a stored picture as pixels, shape (height, width, 3) uint8."""
+    """Return a stored image as pixels, shape (height, width, 3) uint8."""
     data = value['bytes'] if isinstance(value, Mapping) else value
     return np.asarray(Pillow.open(io.BytesIO(data)).convert('RGB'))
 

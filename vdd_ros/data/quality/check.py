@@ -1,4 +1,4 @@
-"""Can a policy be learned from a bag by a contract: stream by stream, and as demonstrations."""
+"""Check whether a policy can be trained on a bag with a contract: each stream, and the demonstrations."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from vdd_ros.common.errors import BagError, ModelError
 from vdd_ros.contract.contract import NANOSECONDS, Contract, TopicFeature
 from vdd_ros.contract.naming import action_names, observation_names
 from vdd_ros.data.bag.bag_recording import find_topic
-from vdd_ros.data.dataset import cut, refuse_none
+from vdd_ros.data.dataset import cut, require_episodes
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint
 from vdd_ros.data.decode.frames import Rows
 from vdd_ros.data.decode.sources import COMMANDED, MEASURED, Source, alignment, sources, topic_features
 from vdd_ros.data.demonstrations import LEAST_EPISODES, MakeKinematics
 from vdd_ros.data.episode import Episode
+from vdd_ros.data.quality.completeness import REMEDY, lapses_of, summary
 from vdd_ros.data.quality.quality import measure_stream
 from vdd_ros.data.quality.survey import Survey, survey
 from vdd_ros.data.quality.tally import Tally, tally
@@ -26,68 +27,70 @@ from vdd_ros.data.recording import Recording, Stream
 from vdd_ros.data.spans import Span, spans_of
 
 _TOLERANCE = 0.2
-"""By which share the rate of a stream may differ from what the contract expects."""
+"""Relative deviation of a stream's rate from the expected rate above which the rate is reported."""
 _OTHER_CLOCK = 1.0
-"""Offset between two clocks over which their messages never meet [s]."""
+"""Clock offset above which the messages of two streams never coincide [s]."""
 _USABLE = 0.5
-"""Share of the ticks of all demonstrations that must be usable."""
+"""Minimum share of usable ticks over all demonstrations."""
+_COUNTED = ('messages', 'stamps', 'repeated stamps')
+"""Beginnings of notes that are about a number of messages."""
 _FEW = 0.01
-"""Share of the messages of a stream that may be dropped without a complaint."""
+"""Share of a stream's messages that may be dropped without a complaint."""
 _CONSTANT = 1e-9
 _NUMBERS = 1 << 20
-"""Numbers that are looked at at a time."""
+"""Number of values processed at a time."""
 _OUTSIDE = 0.5
-"""Share of the measurements beyond a limit over which unit, sign or offset of a joint is wrong."""
+"""Share of measurements outside a limit above which unit, sign or offset of a joint is assumed to be wrong."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How one stream of a contract fits a bag."""
+    """The result for one stream of a contract."""
 
     stream: str
     topic: str
-    """In the bag, or as the contract calls it where it is not there."""
+    """Name in the bag, or in the contract if the bag lacks it."""
     type: str
     read: int
-    """Messages that became values."""
+    """Number of decoded messages."""
     dropped: int
     rate: float | None
-    """[Hz]"""
+    """Message rate [Hz]; None if unknown."""
     longest: float
-    """The longest pause [s]."""
+    """Longest pause [s]."""
     late: float | None
-    """How long messages take to arrive, all but one in a hundred [s]; None where the clocks do not allow to tell."""
+    """99th percentile of the transport delay [s]; None if the clocks do not allow the comparison."""
     complaints: tuple[str, ...]
-    """What does not fit."""
+    """Problems that prevent training."""
     remarks: tuple[str, ...]
-    """What fits, but should be known."""
+    """Observations that do not prevent training."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a policy can be learned from a bag by a contract."""
+    """Whether a policy can be trained on a bag with a contract."""
 
     fits: tuple[Fit, ...]
     unused: tuple[str, ...]
-    """Topics of the bag that the contract does not name."""
+    """Topics of the bag that the contract does not use."""
     tally: Tally
     """The demonstrations."""
     report: ConversionReport
-    """What was dropped on the way to episodes."""
+    """Data dropped during the conversion to episodes."""
     general: tuple[str, ...]
-    """What prevents learning beyond single streams: the model, clocks, too few ticks, constant actions."""
+    """Problems beyond single streams: model, clocks, too few ticks, constant actions."""
     remarks: tuple[str, ...]
-    """What does not prevent learning, but should be known."""
+    """Observations that do not prevent training."""
 
     @property
     def complaints(self) -> tuple[str, ...]:
-        """Everything that prevents learning."""
+        """All problems that prevent training."""
         found = [f'{fit.stream}: {complaint}' for fit in self.fits for complaint in fit.complaints]
         return (*found, *self.general)
 
 
 class _Nowhere:
-    """Stands in for kinematics where there is no model: then nothing is said of where the tool is."""
+    """Replaces the kinematics if there is no model; all tool poses are then constant and not judged."""
 
     def tool_position(self, joints: np.ndarray) -> np.ndarray:
         return np.zeros((*joints.shape[:-1], 3))
@@ -102,28 +105,28 @@ def check(
     kinematics: MakeKinematics | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Verdict:
-    """Read a bag by a contract, and judge whether a policy can be learned from it.
+    """Read a bag with a contract, and check whether a policy can be trained on it.
 
     Parameters
     ----------
     path, contract
         The bag and the contract.
     kinematics
-        Loads the model of the contract; one that cannot be loaded is a complaint. Left out, the model is not looked at.
+        Loads the model of the contract. A model that cannot be loaded is a complaint. By default the model is ignored.
     progress
-        Called with the share that is done, in [0, 1].
+        Called with the completed share, in [0, 1].
 
     Raises
     ------
     BagError
-        There is no bag, or nothing of it can be read.
+        There is no bag, or nothing in it can be read.
 
     """
     found = survey(path, contract, progress, tolerant=True)
-    tool, general = _model(kinematics)
+    tool, general = _model(kinematics if contract.robot.model or contract.needs_model else None)
     recording, spans, episodes = found.recording, [], []
     if recording is not None:
-        # First of all: pictures are decoded when ticks need them, and what is wrong with them is known then.
+        # First, because images are decoded when ticks need them, which may reveal further problems.
         spans = spans_of(recording, contract, found.report)
         for index, span in enumerate(spans):
             episodes += cut(recording, contract, span, index, tool or _Nowhere(), found.report)
@@ -137,6 +140,8 @@ def check(
         clocks = [*_clocks(recording, contract)]
         general += clocks
         counts = tally(spans, episodes)
+        if lapses := lapses_of(recording, contract, spans):
+            general.append(f'{summary(lapses)}: {REMEDY}')
         if not (clocks or broken):
             general += _unlearnable(recording, contract, spans, counts, found.report, path)
         if counts.training:
@@ -144,8 +149,8 @@ def check(
             general += constant
         if counts.training < LEAST_EPISODES and not general:
             remarks.append(
-                f'training needs at least {LEAST_EPISODES} demonstrations in all its bags; '
-                f'{counts.training} of this one can be used'
+                f'training needs at least {LEAST_EPISODES} demonstrations over all bags; '
+                f'this bag has {counts.training} usable ones'
             )
         if tool is not None:
             outside, more = _limits(recording, contract, tool)
@@ -171,17 +176,17 @@ def _named(contract: Contract) -> list[str]:
 
 
 def _fit(found: Survey, contract: Contract, source: Source) -> Fit:
-    """Judge what was read of one stream."""
+    """Check one stream."""
     reader, names = found.reader, found.reader.name_of(source.stream)
     stream = reader.tracks[source.stream].stream()
-    entries = [loss for loss in found.report.entries if loss.where in (*names, source.stream)]
-    notes = [loss for loss in entries if loss.kind == 'note' and 'latency' not in loss.why]  # of latency: see below
-    remarks = [f'{loss.count} of {loss.why}' for loss in notes]
+    entries = [entry for entry in found.report.entries if entry.where in (*names, source.stream)]
+    notes = [entry for entry in entries if entry.kind == 'note' and 'latency' not in entry.why]  # of latency: see below
+    remarks = [f'{entry.count} {entry.why}' if entry.why.startswith(_COUNTED) else entry.why for entry in notes]
     complaints = [found.complaints[source.stream]] if source.stream in found.complaints else []
-    for loss in entries:
-        if loss.kind == 'message':
-            few = loss.count <= _FEW * len(stream.stamps)
-            (remarks if few else complaints).append(str(loss).partition(': ')[2])
+    for entry in entries:
+        if entry.kind == 'message':
+            few = entry.count <= _FEW * len(stream.stamps)
+            (remarks if few else complaints).append(str(entry).partition(': ')[2])
     if names and not len(stream.stamps) and not source.optional and not complaints:
         complaints.append('no message')
     align, rate = alignment(contract, source.stream), _expected_rate(contract, source.stream)
@@ -190,19 +195,21 @@ def _fit(found: Survey, contract: Contract, source: Source) -> Fit:
     zero = int(((stream.stamps == 0) & (stream.received != 0)).sum())
     if (same or zero) and not source.stream.endswith('/static'):
         what = f'all {len(stream.stamps)} headers have the stamp' if same else f'{zero} headers have the stamp'
-        complaints.append(f'{what} {stream.stamps[0] / NANOSECONDS:g} s, which is no time: set `stamp: receive`')
+        complaints.append(
+            f'{what} {stream.stamps[0] / NANOSECONDS:g} s, which is not a valid time: set `stamp: receive`'
+        )
     elif rate and quality.rate and abs(quality.rate / rate - 1) > _TOLERANCE:
-        complaints.append(f'{quality.rate:.3g} messages a second, not {rate:.3g}')
+        complaints.append(f'{quality.rate:.3g} messages per second, not {rate:.3g}')
     if align.max_age is not None and quality.longest_interval > align.max_age:
         remarks.append(f'pauses of up to {quality.longest_interval:.3g} s; they cost ticks over {align.max_age:g} s')
     by_header = len(stream.stamps) and not same and not np.array_equal(stream.stamps, stream.received)
     late = float(np.quantile(stream.received - stream.stamps, 0.99)) / NANOSECONDS if by_header else None
     if late is not None and not -0.1 < late < 60:
-        remarks.append(f'the clock of its headers is {late:.3g} s off that of the bag')
+        remarks.append(f'the clock of its headers is {late:.3g} s behind that of the bag')
         late = None
     elif late is not None and late > align.latency + contract.period / NANOSECONDS:
-        remarks.append(f'it comes later than the policy is taken to have it: set `latency: {late:.2g}`')
-    dropped = sum(loss.count for loss in entries if loss.kind == 'message')
+        remarks.append(f'its messages arrive later than assumed: set `latency: {late:.2g}`')
+    dropped = sum(entry.count for entry in entries if entry.kind == 'message')
     topic = names[1] if names else find_topic(found.topics, source.topic) or source.topic
     return Fit(
         *(source.stream, topic, source.type, len(stream.stamps), dropped, quality.rate, quality.longest_interval, late),
@@ -220,29 +227,29 @@ def _expected_rate(contract: Contract, stream: str) -> float | None:
 
 
 def _clocks(recording: Recording, contract: Contract) -> Iterator[str]:
-    """Yield the streams whose stamps are of another clock than those of the joint states: they never meet."""
+    """Yield the streams whose clock differs from that of the joint states, so that their messages never coincide."""
     reference = _offset(recording.measured)
     if reference is None:
         return
     streams = {COMMANDED: recording.commanded, **recording.streams}
     marks = np.array([(mark.stamp, mark.received) for mark in recording.marks], dtype=np.int64).reshape(-1, 2)
     if contract.episodes.by == 'marks':
-        streams['the marks of episodes'] = Stream(marks[:, 0], np.zeros((len(marks), 0)), marks[:, 1])
-    for role, words in recording.words.items():
-        said = np.array([word[:2] for word in words], dtype=np.int64).reshape(-1, 2)
-        streams[f'episodes/{role}'] = Stream(said[:, 0], np.zeros((len(said), 0)), said[:, 1])
+        streams['the episode marks'] = Stream(marks[:, 0], np.zeros((len(marks), 0)), marks[:, 1])
+    for role, values in recording.signals.items():
+        times = np.array([item[:2] for item in values], dtype=np.int64).reshape(-1, 2)
+        streams[f'episodes/{role}'] = Stream(times[:, 0], np.zeros((len(times), 0)), times[:, 1])
     for name, stream in streams.items():
         offset = None if name.endswith('/static') else _offset(stream)
         if offset is not None and abs(offset - reference) > _OTHER_CLOCK:
             marked = 'record with the clock of the robot (`--sim-time`), or set' if 'marks' in name else 'set'
             yield (
-                f'{name}: its stamps are {offset - reference:.6g} s behind those of the joint states, so the two never '
-                f'meet: {marked} `stamp: receive` for both, or synchronise the clocks'
+                f'{name}: its stamps are {offset - reference:.6g} s behind those of the joint states and never '
+                f'coincide: {marked} `stamp: receive` for both, or synchronise the clocks'
             )
 
 
 def _offset(stream: Stream) -> float | None:
-    """Return by how much the stamps of a stream are behind its reception [s]; None where that is not known."""
+    """Return by how much the stamps of a stream are behind its reception [s]; None if unknown."""
     if not len(stream.received) or (len(stream.stamps) > 1 and np.ptp(stream.stamps) == 0):
         return None
     return float(np.median(stream.received - stream.stamps)) / NANOSECONDS
@@ -256,28 +263,28 @@ def _unlearnable(
     report: ConversionReport,
     path: str | Path,
 ) -> list[str]:
-    """Return why the demonstrations do not suffice, if they do not."""
+    """Return why the demonstrations are not sufficient, if so."""
     try:
-        refuse_none(spans, recording, contract, str(path))
+        require_episodes(spans, recording, contract, str(path))
     except BagError as error:
         return [f'expected {error.expected}; found {error.found}; {error.remedy}']
     reasons = '; '.join(line for line in report.lines() if 'tick' in line or 'episode' in line)
     if not counts.training:
-        return [f'no demonstration to learn from: {counts}' + f' ({reasons})' * bool(reasons)]
+        return [f'no usable demonstration: {counts}' + f' ({reasons})' * bool(reasons)]
     whole = sum(-(-(span.end - span.start) // contract.period) for span in spans if not span.dropped)
     if counts.ticks < _USABLE * whole:
-        return [f'{counts.ticks} of {whole} ticks can be used ({reasons})']
+        return [f'{counts.ticks} of {whole} ticks are usable ({reasons})']
     usable = counts.training + counts.failure
     if counts.ticks <= usable * contract.prediction_horizon:
         ahead = contract.prediction_horizon
-        return [f'{counts.ticks} ticks in {usable} demonstrations; the policy predicts {ahead} at once']
+        return [f'{counts.ticks} ticks in {usable} demonstrations; the policy predicts {ahead} actions at once']
     return []
 
 
 def _constant(episodes: Sequence[Episode], contract: Contract, *, judged: bool) -> tuple[list[str], list[str]]:
-    """Return what of actions and observations never changes: what prevents learning, and what should be known.
+    """Return constant actions (complaints) and constant observations (remarks).
 
-    ``judged`` is whether the tool point is known.
+    ``judged`` is whether the tool pose is known.
     """
     chosen = [episode for episode in episodes if episode.success is not False]
     complaints, remarks = [], []
@@ -290,17 +297,17 @@ def _constant(episodes: Sequence[Episode], contract: Contract, *, judged: bool) 
         tool = np.repeat([feature.space == 'tool' for feature in features], [contract.width(item) for item in features])
         still &= judged | ~tool
         if still.all():
-            hint = ': no command lies within the demonstrations, or all are equal; check `commands`, units and clocks'
-            complaints.append(f'every {kind} is the same' + hint * (kind == 'action'))
+            hint = ': no commands within the demonstrations, or all equal; check `commands`, units and clocks'
+            complaints.append(f'every {kind} is constant' + hint * (kind == 'action'))
         elif still.any():
             listed = [name for name, constant in zip(names, still) if constant]
             shown = ', '.join(listed[:8]) + f' and {len(listed) - 8} more' * (len(listed) > 8)
-            remarks.append(f'of the {kind}, these never change: {shown}')
+            remarks.append(f'constant values of the {kind}: {shown}')
     return complaints, remarks
 
 
 def _extremes(parts: Sequence[np.ndarray | Rows]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the least and the greatest value of each column; pictures are looked at some rows at a time."""
+    """Return the minimum and maximum of each column; images are processed in blocks of rows."""
     lows, highs = [], []
     for part in parts:
         count = max(1, _NUMBERS // max(part.shape[1], 1))
@@ -312,7 +319,7 @@ def _extremes(parts: Sequence[np.ndarray | Rows]) -> tuple[np.ndarray, np.ndarra
 
 
 def _limits(recording: Recording, contract: Contract, tool: ToolPoint) -> tuple[list[str], list[str]]:
-    """Return the joints that are measured beyond the limits of the model: a wrong unit, or a few odd values."""
+    """Return joints measured beyond the limits of the model: a wrong unit (complaint), or a few values (remark)."""
     lower, upper = getattr(tool, 'lower', None), getattr(tool, 'upper', None)
     if lower is None or upper is None or not len(recording.measured.values):
         return [], []
@@ -321,7 +328,7 @@ def _limits(recording: Recording, contract: Contract, tool: ToolPoint) -> tuple[
     beyond = ((values < lower - room) | (values > upper + room)).mean(axis=0)
     complaints, remarks = [], []
     for name, share, low, high in zip(contract.robot.joints, beyond, lower, upper):
-        text = f'{name}: {share:.0%} of its measurements are beyond the limits {low:.3g} to {high:.3g} of the model'
+        text = f'{name}: {share:.0%} of the measurements exceed the model limits {low:.3g} to {high:.3g}'
         if share > _OUTSIDE:
             complaints.append(f'{text}; check unit, sign and offset')
         elif share > 0:

@@ -1,4 +1,4 @@
-"""Drafts a contract from what is found in a bag: a file to begin with, whose comments say what was guessed, and why."""
+"""Draft a contract from a bag. Comments in the file mark what was guessed, with the reason."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from vdd_ros.data.quality.survey import ARRAYS, JOINT_STATE, MARKS, OTHER_CLOCK,
 
 _PLAIN_RATE = 20.0
 _POSE = 6
-"""Numbers of a pose: an arm of fewer joints cannot reach all of them."""
+"""Degrees of freedom of a pose: an arm with fewer joints cannot reach every pose."""
 _FEW_JOINTS = (
-    '  # tool_weights: {rotation: [1, 1, 0]}   # about its own z the tool may turn: five joints keep no whole pose'
+    '  # tool_weights: {rotation: [1, 1, 0]}   # free rotation about the tool z axis, for arms with five joints'
 )
 _PAUSE = 1.0
 _NUMBERS = {f'std_msgs/msg/{name}' for name in 'Float64 Float32 Int32 Int64 UInt8 Bool'.split()}
-_GRIPPER_COMMAND = 'control_msgs/msg/GripperCommand'
 _NO_LIMITS: Limits = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Model:
-    """The robot of a contract, where it is known."""
+    """The robot of a contract, if known."""
 
     path: str
     tool: str
     limits: Limits
-    """By joint, its lower and upper limit [rad, m]."""
+    """Lower and upper limit of each joint [rad, m]."""
 
 
 def draft(found: Survey, model: Model | None = None) -> str:
@@ -42,9 +41,9 @@ def draft(found: Survey, model: Model | None = None) -> str:
     Parameters
     ----------
     found
-        What `survey` with `values` found in it.
+        The result of `survey` with `values`.
     model
-        The robot; without one the draft says where to name it.
+        The robot; without one the draft has a placeholder.
 
     Raises
     ------
@@ -58,14 +57,14 @@ def draft(found: Survey, model: Model | None = None) -> str:
         raise BagError(
             expected=f'sensor_msgs/msg/JointState with positions in {found.path}',
             found=', '.join(map(_described, found.topics.values())) or 'no topics',
-            remedy='record the joint states by rosbag2 as plain CDR, or convert the bag' * there
+            remedy='record the joint states with rosbag2 as plain CDR, or convert the bag' * there
             or 'record the joint states of the arm',
         )
     return '\n'.join(_Draft(found, arm, model).lines()) + '\n'
 
 
 def _described(seen: Seen) -> str:
-    problem = f', no message can be decoded: {seen.problem}' if seen.problem else ''
+    problem = f'; no message can be decoded: {seen.problem}' if seen.problem else ''
     return f'{seen.info.name} ({seen.info.type}{problem})'
 
 
@@ -79,7 +78,7 @@ class _Draft:
         self._marks = _marks(found.topics)
         self._grippers = [*self._gripper_commands()]
         used = [arm.seen, *([self._commands.seen] if self._commands else []), *self._grippers]
-        # Where one stream counts by its reception, no other may count by another clock.
+        # If one stream is stamped by reception, all others must use the same clock.
         self._by_reception = any(_is_unstamped(seen) for seen in used) or self._marks is not None
         self._by_reception |= len({round(_offset(seen) / OTHER_CLOCK) for seen in used if not _is_unstamped(seen)}) > 1
 
@@ -88,14 +87,14 @@ class _Draft:
         name = ''.join(c if c.isalnum() or c in '_-' else '_' for c in path.stem) or 'arm'
         remark = commands.remark if commands else 'in the order of the joint states'
         return [
-            f'# Drafted from {path.name}. Read it through: what was guessed says so. Then: vdd contract check',
-            'schema_version: 2',
+            f'# Drafted from {path.name}. Review it: guesses are marked. Then run: vdd contract check',
+            f'schema_version: {3 if self._sees else 2}',
             f'name: {name}',
             'robot:',
             f'  model: {self._model.path}' if self._model else
-            '  model: robot.urdf        # give the path of the MJCF or URDF of the arm',
+            '  model: robot.urdf        # path of the MJCF or URDF of the arm',
             f'  tool: {self._model.tool}' if self._model and self._model.tool else
-            '  tool: tool0              # the link or site that is the tool point',
+            '  tool: tool0              # link or site of the tool point',
             f'  joints: [{", ".join(map(_quoted, arm.joints))}]' + (f'   # {remark}' if remark else ''),
             *([_FEW_JOINTS] if len(arm.joints) < _POSE else []),
             'topics:',
@@ -111,16 +110,21 @@ class _Draft:
             *self._gripper_states(),
             *self._others(),
             *self._actions(),
-            '# Or the pose of the tool, which needs the model of the arm:',
+            '# Or the tool pose, which requires the model of the arm:',
             '# action: {name: step, source: commanded, space: tool, axes: [x, y, z], rotation: 6d}',
             'action_mode: delta         # or absolute, or velocity',
             'observation_horizon: 2',
-            'prediction_horizon: 8      # actions in chunks: --settings learning_chunked; with 1: learning_joint',
+            'prediction_horizon: 8      # chunks: --settings learning_chunked; with 1: learning_joint',
             'action_horizon: 4',
             *_episodes(self._found.topics, self._marks, arm),
         ]  # fmt: skip
 
-    # How a stream is read
+    @property
+    def _sees(self) -> bool:
+        """Whether images were recorded, which version 3 of contracts keeps beside the vector."""
+        return any(types.kind(seen.info.type) == 'image' for seen in self._found.topics.values())
+
+    # How streams are read
 
     def _measured(self) -> list[str]:
         table = self._arm.table
@@ -130,7 +134,7 @@ class _Draft:
     def _commanded(self) -> list[str]:
         commands = self._commands
         if commands is None:
-            return ['commanded: {source: measured}   # no commands were found: the next measured state counts as one']
+            return ['commanded: {source: measured}   # no commands found: the next measured state is used instead']
         lines = [] if commands.seen.info.type == ARRAYS[0] else [f'  type: {commands.seen.info.type}']
         if commands.names:
             lines.append(f'  names: [{", ".join(map(_quoted, commands.names))}]')
@@ -158,13 +162,13 @@ class _Draft:
         return [f'{name}:', *lines] if lines else []
 
     def _stamp_rule(self, seen: Seen) -> str:
-        """Return why a stream must count by its reception; empty where its headers serve."""
+        """Return why a stream must be stamped by reception; empty if its headers are usable."""
         if not types.has_header(seen.info.type):
             return ''
         if _is_unstamped(seen):
-            return 'its headers have no time'
+            return 'its headers have no stamp'
         if self._by_reception and abs(_offset(seen)) > OTHER_CLOCK:
-            return f'its headers are of another clock, {_offset(seen):.3g} s off'
+            return f'its headers use another clock, {_offset(seen):.3g} s behind'
         return ''
 
     def _units(self, names: Iterable[str], values: np.ndarray) -> list[str]:
@@ -181,7 +185,7 @@ class _Draft:
         rate = _timed(self._commands.seen).rate if self._commands is not None else None
         return float(f'{rate:.4g}') if rate and 4 < rate < 60 else _PLAIN_RATE
 
-    # The gripper, and whatever else there is
+    # The gripper, and other topics
 
     def _gripper_commands(self) -> Iterable[Seen]:
         for name, seen in self._found.topics.items():
@@ -192,7 +196,7 @@ class _Draft:
             about = GRIPPER.search(name) or (joints and all(GRIPPER.search(joint) for joint in joints))
             if not about or not (COMMANDING.search(name) or kind == TRAJECTORY):
                 continue
-            if kind in _NUMBERS or kind == _GRIPPER_COMMAND or (kind in (TRAJECTORY, *ARRAYS) and seen.tables):
+            if kind in _NUMBERS or kind == types.GRIPPER_COMMAND or (kind in (TRAJECTORY, *ARRAYS) and seen.tables):
                 yield seen
 
     def _actions(self) -> list[str]:
@@ -210,11 +214,11 @@ class _Draft:
         elif kind in ARRAYS:
             parts.append(f"fields: ['data[0:{seen.tables[0].size}]']")
             parts += self._scale(seen.tables[0])
-        elif kind == _GRIPPER_COMMAND:
+        elif kind == types.GRIPPER_COMMAND:
             parts += ['fields: [position]', 'stamp: receive']
         if kind == TRAJECTORY and self._stamp_rule(seen):
             parts.append('stamp: receive')
-        return f'{{{", ".join([*parts, "mode: absolute"])}}}   # guessed: the command of the gripper'
+        return f'{{{", ".join([*parts, "mode: absolute"])}}}   # guessed: the gripper command'
 
     def _scale(self, table: Table) -> list[str]:
         names = table.names or ('gripper',) * table.size
@@ -222,7 +226,7 @@ class _Draft:
         return [f'scale: [{", ".join(f"{factor:.6g}" for factor in factors)}]'] if set(factors) != {1.0} else []
 
     def _gripper_states(self) -> list[str]:
-        """Return the states of a gripper that is commanded: whoever moves it should see it."""
+        """Return the states of the commanded gripper, which the policy should observe."""
         if not self._grippers:
             return []
         lines = []
@@ -251,7 +255,7 @@ class _Draft:
         return ['stamp: receive'] * bool(rule) + ([f'align: {{{", ".join(parts)}}}'] if parts else [])
 
     def _others(self) -> list[str]:
-        """Return what else could be observed, as comments."""
+        """Return further possible observations, as comments."""
         lines = []
         for name, seen in self._found.topics.items():
             kind, topic = seen.info.type, name.lstrip('/')
@@ -271,14 +275,14 @@ class _Draft:
             what = _content(seen, topic)
             if what is not None:
                 lines.append(f'  # - {{{", ".join([*head, *what, *self._timing(seen)])}}}')
-        return ['  # What else was recorded; take what the policy should see:', *lines] if lines else []
+        return ['  # Other recorded topics; uncomment what the policy should observe:', *lines] if lines else []
 
 
 def _content(seen: Seen, topic: str) -> list[str] | None:
-    """Return which part of a message of some type would be observed; None for a type that is not offered."""
+    """Return the content of a message type that would be observed; None for types that are not offered."""
     kind = seen.info.type
     if types.kind(kind) == 'image':
-        return [f'image: {{height: 24, width: 32, color: {"depth" if "depth" in topic else "rgb"}}}']
+        return [f'image: {{height: 96, width: 96, color: {"depth" if "depth" in topic else "rgb"}}}']
     if types.kind(kind) == 'points':
         return ['points: 64']
     if types.kind(kind) == 'frames':
@@ -289,14 +293,14 @@ def _content(seen: Seen, topic: str) -> list[str] | None:
 
 
 def _timed(seen: Seen) -> StreamQuality:
-    """Return the quality of a stream by the stamps that serve: those of its headers, or its reception."""
+    """Return the quality of a stream by usable stamps: those of the headers, or the reception times."""
     if not _is_unstamped(seen) or seen.headers is None:
         return seen.quality
     return measure_stream(seen.info.name, seen.info.type, seen.received, sensor=True)
 
 
 def _is_unstamped(seen: Seen) -> bool:
-    """Return whether a stream can count by its reception only: it has no headers, or they hold no time."""
+    """Return whether a stream can only be stamped by reception: no headers, or headers without a time."""
     headers = seen.headers
     if headers is None or (len(headers) > 1 and np.ptp(headers) == 0):
         return True
@@ -309,17 +313,17 @@ def _offset(seen: Seen) -> float:
 
 
 def _divided(unit: Unit, ratio: float) -> Unit:
-    """Return the unit of a command of which ``ratio`` are one of the state's."""
+    """Return the unit of a command, given the unit of the state and the number of commands per state unit."""
     if ratio == 1.0:
         return unit
     factor = unit.factor / ratio
     degree = abs(factor * 180 / np.pi - 1) < 1e-6
     name = 'degree' if degree else 'si' if abs(factor - 1) < 1e-6 else ''
-    return Unit(name, factor, '' if name == 'si' else f'one of the states is {ratio:.4g} of the commands')
+    return Unit(name, factor, '' if name == 'si' else f'one unit of the states is {ratio:.4g} units of the commands')
 
 
 def _unit_lines(units: list[Unit]) -> list[str]:
-    """Return how a stream counts: in one unit, or each joint by its own factor."""
+    """Return the unit lines of a stream: one common unit, or one factor for each joint."""
     reasons = '; '.join(dict.fromkeys(unit.why for unit in units if unit.why))
     names = {unit.name for unit in units}
     if names == {'si'}:
@@ -335,7 +339,7 @@ def _short(topic: str) -> str:
 
 
 def _quoted(name: str) -> str:
-    """Return a name as it may stand in a list of YAML."""
+    """Return a name as an element of a YAML list."""
     return name if name and all(c.isalnum() or c in '_-./' for c in name) and not name[0].isdigit() else f"'{name}'"
 
 
@@ -371,7 +375,7 @@ def _episodes(topics: Mapping[str, Seen], marks: Seen | None, arm: Arm) -> list[
     elif any(gap.seconds > _PAUSE for gap in _timed(arm.seen).gaps):
         head = f'  by: gaps                 # guessed: joint states pause\n  gap: {_PAUSE:g}'
     else:
-        head = '  by: motion               # guessed: nothing else tells demonstrations apart; or bag, for one a bag'
+        head = '  by: motion               # guessed: no other rule applies; or bag, for one per bag'
     return ['episodes:', head, *lines]
 
 

@@ -1,4 +1,4 @@
-"""Which topics of a bag move an arm: its states, its commands, the order of its joints, and their units."""
+"""Find the topics that move an arm in a bag: states, commands, joint order and units."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from vdd_ros.contract.features import UNITS
 from vdd_ros.data.quality.survey import ARRAYS, JOINT_STATE, TRAJECTORY, Seen, Survey, Table
 
 COMMANDING = re.compile(r'command|cmd|leader|master|teleop|target|desired|goal|reference', re.IGNORECASE)
-"""What the topic of commands, or of the arm that leads another, is called by."""
+"""Name parts of topics for commands or a leading arm."""
 GRIPPER = re.compile(r'grip|finger|hand\b|hand_|jaw|claw', re.IGNORECASE)
-"""What a gripper, or a topic of one, is called by."""
+"""Name parts of grippers and their topics."""
 
 _MOST_RADIANS = 7.0
-"""A turn and a bit: greater numbers are no radians."""
+"""Slightly more than a turn: larger values are not radians."""
 _PERCENT = (-2.0, 102.0)
 _BYTE = 255.0
 _SHIFTS = (0, 100_000_000, 250_000_000)
-"""How long after a command [ns] a state is compared with it."""
+"""Delay after a command [ns] at which the state is compared with it."""
 _RATIOS = (1.0, 180 / np.pi, np.pi / 180, 100.0, 0.01, 1000.0, 0.001)
-"""How many units of a command may be one of a state."""
+"""Candidate ratios of command units to state units."""
 _MOVES = 1e-6
 
 Limits = Mapping[str, 'tuple[float, float]']
-"""By joint of a model, its lower and upper limit [rad, m]."""
+"""Lower and upper limit of each joint of a model [rad, m]."""
 
 
 @dataclass(frozen=True)
 class Commands:
-    """What commands the arm."""
+    """The topic that commands the arm."""
 
     seen: Seen
     table: Table
     joints: tuple[str, ...]
     """The joints of the arm in the order of the commands, by their names in the states."""
     names: tuple[str, ...]
-    """Their names in the commands; empty where there are none, or the same."""
+    """Names of these joints in the commands; empty if commands have no names, or the same names."""
     ratios: tuple[float, ...]
-    """Units of the command in one of the state."""
+    """Number of command units per state unit."""
     remark: str
-    """How sure the order is; empty where the commands name the joints."""
+    """Remark on the confidence in the joint order; empty if the commands contain joint names."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """The states of the arm, and its commands if there are any."""
+    """The states of the arm, and its commands, if any."""
 
     seen: Seen
     table: Table
@@ -63,9 +63,9 @@ class Arm:
 
 
 def find_arm(found: Survey, limits: Limits) -> Arm | None:
-    """Return the arm of a bag, or None where no joint state has a position.
+    """Return the arm of a bag, or None if no joint state has a position.
 
-    Where joints of a model are given, only those are the arm's.
+    If the joints of a model are given, only these belong to the arm.
     """
     states = [
         (seen, _of_model(table, limits))
@@ -88,7 +88,7 @@ def find_arm(found: Survey, limits: Limits) -> Arm | None:
 
 
 def _of_model(table: Table, limits: Limits) -> Table:
-    """Return the joints of a table that a model has, or all where it has none of them."""
+    """Return the joints of a table that are in the model, or all if none is."""
     places = [place for place, name in enumerate(table.names) if name in limits]
     if not places:
         return table
@@ -96,7 +96,7 @@ def _of_model(table: Table, limits: Limits) -> Table:
 
 
 def _finite(table: Table) -> np.ndarray:
-    """Return which numbers are known in most messages, shape (number,)."""
+    """Return a mask of the values that are known in most messages, shape (number,)."""
     return np.isfinite(table.values).mean(axis=0) > 0.5
 
 
@@ -121,7 +121,7 @@ def _commands(found: Survey, arm: Seen, states: Table) -> Commands | None:
 
 
 def _named(seen: Seen, table: Table, states: Table) -> Commands | None:
-    """Return commands that name joints of the states."""
+    """Return commands that name the joints of the states."""
     joints = tuple(name for name in table.names if name in states.names)
     if not joints or (all(GRIPPER.search(name) for name in joints) and len(joints) < states.size):
         return None
@@ -129,7 +129,7 @@ def _named(seen: Seen, table: Table, states: Table) -> Commands | None:
 
 
 def _led(arm: Seen, seen: Seen, table: Table, states: Table) -> Commands | None:
-    """Return the joint states of an arm that leads this one: it is called so, or it is ahead of it."""
+    """Return the joint states of a leading arm, recognised by its name or by its lead in time."""
     known = [name for name, finite in zip(states.names, _finite(states)) if finite]
     partners = {name: name for name in known if name in table.names}
     if not partners and table.size == states.size:
@@ -144,16 +144,16 @@ def _led(arm: Seen, seen: Seen, table: Table, states: Table) -> Commands | None:
     joints = tuple(partners)
     names = tuple(partners.values())
     ratios = tuple(_ratio(table, other, states, name) for name, other in partners.items())
-    return Commands(seen, table, joints, names if names != joints else (), ratios, 'as the leading arm names them')
+    return Commands(seen, table, joints, names if names != joints else (), ratios, 'named by the leading arm')
 
 
 def _tail(name: str) -> str:
-    """Return the last part of a joint's name, without the name of its arm."""
+    """Return the last part of a joint name, without the name of its arm."""
     return re.split(r'[_/.]', name, maxsplit=1)[-1]
 
 
 def _ahead(table: Table, states: Table, partners: Mapping[str, str]) -> bool:
-    """Return whether some positions run ahead of others that follow the same way."""
+    """Return whether positions are ahead in time of others that follow the same trajectory."""
     wanted = table.values[:, [table.names.index(other) for other in partners.values()]]
     measured = states.values[:, [states.names.index(name) for name in partners]]
     if np.ptp(wanted, axis=0).max() < _MOVES:
@@ -169,7 +169,7 @@ def _ahead(table: Table, states: Table, partners: Mapping[str, str]) -> bool:
 
 
 def _misfit(wanted: np.ndarray, times: np.ndarray, measured: np.ndarray, stamps: np.ndarray) -> np.ndarray:
-    """Return how far commands are from states soon after, for each ratio of units, shape (ratio,)."""
+    """Return the distance between commands and states soon after, for each unit ratio, shape (ratio,)."""
     found = []
     for shift in _SHIFTS:
         place = np.searchsorted(stamps, times + shift, side='right') - 1
@@ -187,13 +187,13 @@ def _ratio(table: Table, name: str, states: Table, joint: str) -> float:
 
 
 def _best(cost: np.ndarray) -> float:
-    """Return the ratio that fits best; another than 1 must fit much better."""
+    """Return the best ratio; another than 1 must fit much better."""
     best = int(np.argmin(cost))
     return _RATIOS[best] if np.isfinite(cost[best]) and cost[best] < 0.2 * cost[0] else 1.0
 
 
 def _matched(seen: Seen, table: Table, states: Table) -> Commands | None:
-    """Return commands without names, each for the joint that follows it."""
+    """Return unnamed commands, each matched to the joint that follows it."""
     known = np.flatnonzero(_finite(states))
     if table.size > len(known):
         return None
@@ -206,17 +206,17 @@ def _matched(seen: Seen, table: Table, states: Table) -> Commands | None:
             cost[column, joint] = misfits[_RATIOS.index(ratio[column, joint])]
     if not np.isfinite(cost).any():
         chosen = known[: table.size].tolist()
-        remark = 'guessed: the order of the joint states; look at that of the controller'
+        remark = 'guessed: the order of the joint states; check that of the controller'
         return _in_order(seen, table, states, chosen, [1.0] * table.size, remark)
     chosen, sure = [-1] * table.size, True
     left = cost.copy()
-    for _ in chosen:  # the pair that is nearest first
+    for _ in chosen:  # closest pair first
         row, column = np.unravel_index(int(np.argmin(left)), left.shape)
         others = np.delete(left[row], column)
         sure &= not (np.isfinite(others).any() and others.min() < 2 * left[row, column])
         chosen[row] = int(column)
         left[row, :], left[:, column] = np.inf, np.inf
-    remark = 'each joint follows its command most closely' + ('' if sure else ', but not clearly: look at it')
+    remark = 'matched to the joint that follows each command most closely' + ('' if sure else '; ambiguous: check it')
     return _in_order(seen, table, states, chosen, [ratio[row, column] for row, column in enumerate(chosen)], remark)
 
 
@@ -228,32 +228,32 @@ def _in_order(
 
 @dataclass(frozen=True)
 class Unit:
-    """What a joint is measured in."""
+    """The unit of a joint."""
 
     name: str
-    """As in a contract, or empty where there is only a factor."""
+    """Name in a contract; empty if the unit is only a factor."""
     factor: float
-    """What one of it is in SI units."""
+    """Size of one unit in SI units."""
     why: str
-    """What shows it; empty for SI units."""
+    """The evidence; empty for SI units."""
 
 
 _SI = Unit('si', 1.0, '')
 
 
 def unit_of(name: str, values: np.ndarray, others: float, limits: Limits) -> Unit:
-    """Return what the numbers of a joint count in.
+    """Return the unit of the values of a joint.
 
     Parameters
     ----------
     name
-        Of the joint.
+        Name of the joint.
     values
-        Shape (message,), as they were sent.
+        Shape (message,), as transmitted.
     others
-        The greatest number of the other joints of the topic.
+        Maximum value of the other joints of the topic.
     limits
-        Of a model, where there is one: the unit that brings the numbers within them.
+        Joint limits of the model, if known. The unit that brings the values within the limits is chosen.
 
     """
     values = values[np.isfinite(values)]
@@ -268,9 +268,9 @@ def unit_of(name: str, values: np.ndarray, others: float, limits: Limits) -> Uni
         return Unit('si', 1.0, f'{name} in metres, {low:.2g} to {high:.2g}') if in_metres else _SI
     lone = others <= _MOST_RADIANS and high > 90
     if (gripper or lone) and _PERCENT[0] <= low and high <= _PERCENT[1]:
-        return Unit('percent', UNITS['percent'], f'{name} counts {low:.0f} to {high:.0f}: percent')
+        return Unit('percent', UNITS['percent'], f'{name} is {low:.0f} to {high:.0f}: percent')
     if gripper and low >= 0 and most <= _BYTE:
-        return Unit('', 1 / _BYTE, f'{name} counts up to {high:.0f}: 255 is open or closed')
+        return Unit('', 1 / _BYTE, f'{name} is up to {high:.0f}: 255 is open or closed')
     return Unit('degree', UNITS['degree'], f'up to {most:.0f}: degrees')
 
 
@@ -279,6 +279,6 @@ def _within(low: float, high: float, limits: tuple[float, float]) -> Unit | None
     for name in ('si', 'degree', 'millimeter', 'percent', 'centimeter'):
         factor = UNITS[name]
         if limits[0] - room <= low * factor and high * factor <= limits[1] + room:
-            why = f'{low:.3g} to {high:.3g}: {name} by the limits of the model'
+            why = f'{low:.3g} to {high:.3g}: {name}, from the limits of the model'
             return _SI if name == 'si' else Unit(name, factor, why)
     return None

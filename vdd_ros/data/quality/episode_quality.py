@@ -1,4 +1,4 @@
-"""How demonstrations compare: pauses, twins, outliers, and what of the space they cover."""
+"""Compare demonstrations: pauses, duplicates, outliers, and coverage of the observation space."""
 
 from __future__ import annotations
 
@@ -12,69 +12,70 @@ from vdd_ros.data.decode.frames import Rows, real
 from vdd_ros.data.episode import Episode
 
 _IDLE = 0.05
-"""Share of a usual speed under which the arm rests."""
+"""Share of the typical speed below which the arm rests."""
 _COMPARED = 3000
-"""Observations that are compared with each other at most."""
+"""Maximum number of observations that are compared."""
 
 
 @dataclass(frozen=True)
 class EpisodeQuality:
-    """One demonstration beside the others."""
+    """One demonstration compared with the others."""
 
     index: int
     start: int
-    """Its first tick [ns]."""
+    """First tick [ns]."""
     seconds: float
     ticks: int
     success: bool | None
     labels: Mapping[str, str]
     idle_before: float
-    """How long the arm rests at its beginning [s]."""
+    """Duration of rest at the beginning [s]."""
     idle_after: float
-    """How long the arm rests at its end [s]."""
+    """Duration of rest at the end [s]."""
     idle: float
-    """Share of its time in which the arm rests, in [0, 1]."""
+    """Share of the time in which the arm rests, in [0, 1]."""
     path: float
-    """How far its actions lead, in usual steps."""
+    """Total path of the actions, in median steps."""
     jump: float
-    """Its largest change of what is commanded, in usual steps."""
+    """Largest change of the command, in median steps."""
     start_distance: float
-    """How far its first observation is from the middle of all of them, in usual deviations of observations."""
+    """Distance of the first observation from the median first observation, in standard deviations."""
     remoteness: float
-    """Median distance of its observations to the nearest one of another demonstration, in usual deviations."""
+    """Median distance of the observations from the nearest observation of other demonstrations, in standard
+    deviations."""
     twin: int | None = None
-    """An earlier demonstration with the same numbers."""
+    """Index of an earlier demonstration with identical values."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Where the demonstrations are, on the plane on which they differ most."""
+    """The observations of the demonstrations, projected to their first two principal components."""
 
     points: np.ndarray
-    """Shape (observation, 2), in usual deviations; thinned."""
+    """Shape (observation, 2), in standard deviations; subsampled."""
     episode: np.ndarray
-    """Shape (observation,): of which demonstration each is."""
+    """Shape (observation,): index of the demonstration."""
     share: float
-    """What of the variance the plane holds, in [0, 1]."""
+    """Share of the variance explained by the two components, in [0, 1]."""
     axes: tuple[str, str]
-    """What the two axes are mostly made of."""
+    """Main contributions to the two axes."""
     dimensions: float
-    """In how many directions the observations vary: the participation ratio of their variances."""
+    """Number of directions in which the observations vary: the participation ratio of their variances."""
 
 
 def measure_episodes(
     episodes: Sequence[Episode], names: Sequence[str], changes: np.ndarray, period: int
 ) -> tuple[tuple[EpisodeQuality, ...], Coverage | None]:
-    """Compare demonstrations by their numbers; of a picture, its mean brightness is one.
+    """Compare demonstrations by their values; an image is represented by its mean brightness.
 
     Parameters
     ----------
     episodes
-        All of one contract.
+        Episodes of one contract.
     names
-        What each number of an observation is called.
+        Names of the observation values.
     changes
-        Which numbers of an action are changes of a command, and not the command itself, shape (action,) bool.
+        Mask of the action values that are changes of a command, shape (action,) bool.
     period
         Policy period [ns].
 
@@ -124,7 +125,7 @@ def measure_episodes(
 
 
 def _numbers(observation: np.ndarray | Rows, names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Return by what demonstrations are compared, shape (tick, number), and names: of each picture, its brightness."""
+    """Return the compared values, shape (tick, number), and their names; images are reduced to their brightness."""
     if isinstance(observation, np.ndarray):
         return observation, [*names]
     parts, chosen, begin = [], [], 0
@@ -142,7 +143,7 @@ def _numbers(observation: np.ndarray | Rows, names: Sequence[str]) -> tuple[np.n
 
 
 def _mark(episode: Episode) -> str:
-    """Return what tells whether two demonstrations are equal, number by number."""
+    """Return a hash of all values, to detect equal demonstrations."""
     mark = hashlib.sha256(episode.action.tobytes())
     parts = [episode.observation] if isinstance(episode.observation, np.ndarray) else episode.observation.parts
     for part in parts:
@@ -152,12 +153,12 @@ def _mark(episode: Episode) -> str:
 
 
 def _steps(action: np.ndarray, changes: np.ndarray) -> np.ndarray:
-    """Return by how much a command changes from tick to tick, shape (tick, action)."""
+    """Return the change of the command from tick to tick, shape (tick, action)."""
     return np.where(changes, action, np.diff(action, axis=0, prepend=action[:1]))
 
 
 def _speed(scaled: np.ndarray) -> np.ndarray:
-    """Return how fast an observation changes from tick to tick, shape (tick,)."""
+    """Return the speed of the observation from tick to tick, shape (tick,)."""
     if len(scaled) < 2:
         return np.zeros(len(scaled))
     steps = np.abs(np.diff(scaled, axis=0)).max(axis=1)
@@ -165,7 +166,7 @@ def _speed(scaled: np.ndarray) -> np.ndarray:
 
 
 def _remoteness(scaled: Sequence[np.ndarray]) -> tuple[list[float], list[np.ndarray]]:
-    """Return how far each demonstration keeps from the others, and the observations that were compared."""
+    """Return the distance of each demonstration from the others, and the compared observations."""
     stride = max(1, sum(map(len, scaled)) // _COMPARED)
     thinned = [item[::stride] for item in scaled]
     if len(scaled) < 2:
@@ -201,7 +202,7 @@ def _coverage(thinned: Sequence[np.ndarray], indices: Sequence[int], names: Sequ
 
 
 def _makeup(column: np.ndarray, names: Sequence[str]) -> str:
-    """Say in words which numbers an axis is mostly made of."""
+    """Describe the values with the largest weights in an axis."""
     order = np.abs(column).argsort()[::-1]
     kept = [place for place in order[:3] if abs(column[place]) > 0.5 * abs(column[order[0]])]
     return ', '.join(('−' if column[place] < 0 else '') + names[place] for place in kept)

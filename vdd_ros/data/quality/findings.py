@@ -1,4 +1,4 @@
-"""What a person should know of a recording, in sentences: what is wrong, what is odd, and what to do about it."""
+"""Describe the quality of a recording in sentences: what is wrong or unusual, and the remedy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from vdd_ros.data.decode.conversion_report import ConversionReport, DroppedData
+from vdd_ros.data.quality.completeness import REMEDY, Lapse, summary
 from vdd_ros.data.quality.episode_quality import EpisodeQuality
 from vdd_ros.data.quality.quality import GAP, Gap, JointQuality, StreamQuality
 
@@ -21,19 +22,19 @@ _AT_EXTREME = 0.05
 _STUCK = 0.5
 _IDLE = 1.0
 _ODD = 5.0
-"""Deviations (median absolute ones, scaled as for a normal distribution) over which a demonstration is odd."""
+"""Deviations (scaled median absolute deviations) above which a demonstration is an outlier."""
 _UNAVOIDABLE = 2
-"""Ticks at the beginning of an episode that pass until every stream has its first message."""
+"""Number of ticks at the beginning of an episode that may lack a first message of a stream."""
 _LEAST = 8
-"""Demonstrations below which none is odd."""
+"""Minimum number of demonstrations for outlier detection."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know."""
+    """One finding about a recording."""
 
     level: Level
-    """`fault`: data are lost or wrong. `warning`: a policy would learn something unwanted. `note`: worth a look."""
+    """`fault`: data are lost or wrong. `warning`: the policy would learn something unwanted. `note`: for review."""
     about: str
     """Stream, joint, episode or file."""
     text: str
@@ -47,22 +48,26 @@ def findings_of(
     report: ConversionReport,
     spans: Mapping[int, tuple[int, int]],
     *,
+    lapses: Sequence[Lapse] = (),
     period: int | None = None,
 ) -> tuple[Finding, ...]:
-    """Put what was measured into sentences, the most important first.
+    """Convert measurements to findings, the most important first.
 
     Parameters
     ----------
     streams, joints, episodes, report
-        What was measured, and what was dropped.
+        The measurements, and what was dropped.
     spans
-        Begin and end of the demonstrations [ns], by their numbers: a pause between them costs nothing.
+        Begin and end of the demonstrations [ns] by their numbers. Pauses between demonstrations are ignored.
+    lapses
+        Demonstrations with incomplete or wrong commands.
     period
-        Policy period [ns], where there is a contract: clocks that differ by more make observations wrong.
+        Policy period [ns], if there is a contract: larger clock differences make observations wrong.
 
     """
     most = min(_OFFSET, period / 1e9) if period is not None else _OFFSET
     found = [
+        *([Finding('fault', 'episodes', summary(lapses), REMEDY)] if lapses else []),
         *_of_report(report, len(spans)),
         *(item for stream in streams for item in _of_stream(stream, spans)),
         *_of_clocks(streams, most),
@@ -75,7 +80,7 @@ def findings_of(
 
 
 def within(gap: Gap, spans: Mapping[int, tuple[int, int]]) -> tuple[float, int | None]:
-    """Return of how much of a demonstration a gap takes the most [s], and of which; 0 and None if of none."""
+    """Return the longest part of a gap in one demonstration [s], and its number; 0 and None if there is none."""
     end = gap.start + round(gap.seconds * 1e9)
     taken = [((min(end, over) - max(gap.start, begin)) / 1e9, index) for index, (begin, over) in spans.items()]
     longest = max(taken, default=(0.0, None))
@@ -83,9 +88,9 @@ def within(gap: Gap, spans: Mapping[int, tuple[int, int]]) -> tuple[float, int |
 
 
 def gaps_within(stream: StreamQuality, spans: Mapping[int, tuple[int, int]]) -> tuple[Gap, ...]:
-    """Return the gaps of a stream that fall into a demonstration, or all where there are none.
+    """Return the gaps of a stream within demonstrations, or all gaps if there are no demonstrations.
 
-    Their stamps are those of the recorder's clock, as those of demonstrations are.
+    The stamps of gaps and demonstrations use the clock of the recorder.
     """
     least = GAP / stream.rate if stream.rate else 0.0
     offset = round((stream.clock_offset or 0.0) * 1e9)
@@ -94,21 +99,21 @@ def gaps_within(stream: StreamQuality, spans: Mapping[int, tuple[int, int]]) -> 
 
 
 def _of_report(report: ConversionReport, episodes: int) -> Iterator[Finding]:
-    """Yield what was dropped, what costs most first; what has one reason in several episodes is one finding."""
+    """Yield what was dropped, the largest losses first; one reason in several episodes is one finding."""
     shared: dict[tuple[str, str], list[DroppedData]] = {}
     rest = []
-    for loss in report.entries:
-        if loss.kind in ('tick', 'episode'):
-            shared.setdefault((loss.kind, loss.why), []).append(loss)
+    for entry in report.entries:
+        if entry.kind in ('tick', 'episode'):
+            shared.setdefault((entry.kind, entry.why), []).append(entry)
         else:
-            rest.append(loss)
-    for loss in sorted(rest, key=lambda loss: (loss.kind != 'part', -loss.count)):
-        level: Level = 'note' if loss.kind == 'note' else 'fault'
-        yield Finding(level, loss.where, str(loss).partition(': ')[2])
-    order = sorted(shared.items(), key=lambda item: (item[0][0] != 'episode', -sum(loss.count for loss in item[1])))
+            rest.append(entry)
+    for entry in sorted(rest, key=lambda entry: (entry.kind != 'part', -entry.count)):
+        level: Level = 'note' if entry.kind == 'note' else 'fault'
+        yield Finding(level, entry.where, str(entry).partition(': ')[2])
+    order = sorted(shared.items(), key=lambda item: (item[0][0] != 'episode', -sum(entry.count for entry in item[1])))
     for (kind, why), entries in order:
-        count = sum(loss.count for loss in entries)
-        minor = kind == 'tick' and max(loss.count for loss in entries) <= _UNAVOIDABLE and why.endswith(' yet')
+        count = sum(entry.count for entry in entries)
+        minor = kind == 'tick' and max(entry.count for entry in entries) <= _UNAVOIDABLE and why.endswith(' yet')
         minor |= why.startswith('discarded')  # on purpose
         if len(entries) == 1:
             about, text = entries[0].where, str(entries[0]).partition(': ')[2]
@@ -124,7 +129,7 @@ def _of_stream(stream: StreamQuality, spans: Mapping[int, tuple[int, int]]) -> I
             'warning',
             stream.topic,
             f'its messages are serialised as {stream.foreign} and cannot be decoded',
-            'record the topic by rosbag2 as plain CDR, or convert the bag, where a policy needs it',
+            'if the policy needs the topic, record it with rosbag2 as plain CDR, or convert the bag',
         )
     gaps = gaps_within(stream, spans)
     if gaps:
@@ -137,7 +142,7 @@ def _of_stream(stream: StreamQuality, spans: Mapping[int, tuple[int, int]]) -> I
             stream.topic,
             f'{len(gaps)} gap{"s" * (len(gaps) > 1)}{" in episodes" if spans else ""}, '
             f'the longest of {longest:.2f} s{where}',
-            'look at the publisher and its network; `max_age` in the contract keeps such ticks out',
+            'check the publisher and the network; `max_age` in the contract excludes such ticks',
         )
     if stream.expected_rate and stream.rate and stream.rate < 0.8 * stream.expected_rate:
         yield Finding(
@@ -146,70 +151,74 @@ def _of_stream(stream: StreamQuality, spans: Mapping[int, tuple[int, int]]) -> I
     if stream.jitter and stream.rate and stream.jitter * stream.rate > 0.25:
         text = f'uneven: intervals of {1e3 / stream.rate:.1f} ms vary by {1e3 * stream.jitter:.1f} ms'
         yield Finding('note', stream.topic, text)
-    for count, what in ((stream.duplicates, 'repeat the stamp before them'), (stream.unsorted, 'go back in time')):
+    for count, what in ((stream.duplicates, 'repeat the previous stamp'), (stream.unsorted, 'decrease')):
         if count > 0.001 * stream.count and stream.rate is not None:
-            yield Finding('note', stream.topic, f'{count} of {stream.count} stamps {what}', 'they are put in order')
+            yield Finding('note', stream.topic, f'{count} of {stream.count} stamps {what}', 'they are sorted')
     if stream.drift is not None and abs(stream.drift) > _DRIFT:
         yield Finding(
             'warning',
             stream.topic,
-            f'its clock drifts by {1e6 * stream.drift:+.0f} us a second against that of the recorder',
+            f'its clock drifts by {1e6 * stream.drift:+.0f} us per second relative to the recorder',
             'synchronise the clocks (chrony, PTP)',
         )
 
 
 def _of_clocks(streams: Sequence[StreamQuality], most: float) -> Iterator[Finding]:
-    """Yield the clocks that differ from that of the recorder by more than ``most`` [s], or from each other."""
-    known = [stream for stream in streams if stream.clock_offset is not None]
-    for stream in known:
-        if stream.clock_offset < -1e-3:
+    """Yield the clocks that differ from the recorder by more than ``most`` [s], or from each other."""
+    known = [(stream.clock_offset, stream) for stream in streams if stream.clock_offset is not None]
+    for offset, stream in known:
+        if offset < -1e-3:
             yield Finding(
                 'warning',
                 stream.topic,
-                f'its stamps are up to {-1e3 * stream.clock_offset:.1f} ms ahead of their reception',
-                'its clock is ahead of the recorder: synchronise them, or read it by `stamp: receive`',
+                f'its stamps are up to {-1e3 * offset:.1f} ms ahead of their reception',
+                'its clock is ahead of the recorder: synchronise them, or set `stamp: receive`',
             )
-        elif stream.clock_offset > most:
+        elif offset > most:
             yield Finding(
                 'warning',
                 stream.topic,
-                f'its stamps are at least {1e3 * stream.clock_offset:.0f} ms older than their reception',
-                'a slow sensor, or a clock that is behind: synchronise, or read it by `stamp: receive`',
+                f'its stamps are at least {1e3 * offset:.0f} ms older than their reception',
+                'slow sensor or clock behind the recorder: synchronise, or set `stamp: receive`',
             )
     if len(known) > 1:
-        first, last = (pick(known, key=lambda stream: stream.clock_offset) for pick in (min, max))
-        skew = last.clock_offset - first.clock_offset
+        (least, first), (greatest, last) = (pick(known, key=lambda pair: pair[0]) for pick in (min, max))
+        skew = greatest - least
         if skew > min(_SKEW, most):
             yield Finding(
                 'warning',
                 last.topic,
-                f'{1e3 * skew:.0f} ms behind {first.topic}: what happens at once has different stamps',
-                'synchronise their clocks; until then a policy sees one of them late',
+                f'{1e3 * skew:.0f} ms behind {first.topic}: simultaneous events have different stamps',
+                'synchronise their clocks; otherwise the policy receives one of them late',
             )
 
 
 def _of_joint(joint: JointQuality) -> Iterator[Finding]:
     if joint.constant:
-        yield Finding('note', joint.name, f'never moves, stays at {joint.low:.4g}')
-    if joint.beyond or joint.commanded_beyond:
+        yield Finding('note', joint.name, f'never moves (position {joint.low:.4g} {joint.unit})')
+    if joint.limits is not None and (joint.beyond or joint.commanded_beyond):
         kinds = [(joint.beyond, 'measurements'), (joint.commanded_beyond, 'commands')]
         text = ' and '.join(f'{count} {what}' for count, what in kinds if count)
         yield Finding(
             'warning',
             joint.name,
-            f'{text} outside of its limits {joint.limits[0]:.3f} to {joint.limits[1]:.3f}',
+            f'{text} outside its limits {joint.limits[0]:.3f} to {joint.limits[1]:.3f} {joint.unit}',
             'check sign, unit and offset in the contract, and the limits of the model',
         )
     if joint.at_extreme > _AT_EXTREME:
         yield Finding(
-            'note', joint.name, f'stands at exactly its least or greatest value for {joint.at_extreme:.0%} of the time'
+            'note',
+            joint.name,
+            f'stays at exactly its lowest or highest recorded position ({joint.low:.4g}, {joint.high:.4g} '
+            f'{joint.unit}) for {joint.at_extreme:.0%} of the time',
+            'normal for a joint that rests there; otherwise it is saturated or at a mechanical stop',
         )
     if joint.speed_limit and joint.top_speed > 1.05 * joint.speed_limit:
         yield Finding(
             'warning',
             joint.name,
-            f'as fast as {joint.top_speed:.2f} rad/s, its limit is {joint.speed_limit:.2f}',
-            'jumps in the measurements, or a model of another arm',
+            f'reaches {joint.top_speed:.2f} {joint.unit}/s, limit {joint.speed_limit:.2f}',
+            'jumps in the measurements, or the wrong robot model',
         )
 
 
@@ -217,21 +226,21 @@ def _of_stuck(joints: Sequence[JointQuality]) -> Iterator[Finding]:
     stuck = [joint for joint in joints if joint.longest_stuck > _STUCK]
     if stuck:
         longest = max(stuck, key=lambda joint: joint.longest_stuck)
-        who = f', {longest.name} for longest' if len(stuck) > 1 else ''
+        who = f', longest: {longest.name}' if len(stuck) > 1 else ''
         yield Finding(
             'warning',
             ', '.join(joint.name for joint in stuck),
-            f'at one value for up to {longest.longest_stuck:.1f} s while commanded to move{who}',
-            'a brake, a collision, or a publisher that repeats itself',
+            f'constant for up to {longest.longest_stuck:.1f} s while commanded to move{who}',
+            'a brake, a collision, or a publisher that repeats old values',
         )
 
 
 def _of_episodes(episodes: Sequence[EpisodeQuality]) -> Iterator[Finding]:
     twins = [episode for episode in episodes if episode.twin is not None]
     if twins:
-        pairs = ', '.join(f'{episode.index} is {episode.twin} again' for episode in twins[:5])
-        yield Finding('warning', 'episodes', f'{len(twins)} recorded twice: {pairs}', 'leave the copies out')
-    for name, what in (('idle_before', 'before it starts'), ('idle_after', 'when it is done')):
+        pairs = ', '.join(f'{episode.index} equals {episode.twin}' for episode in twins[:5])
+        yield Finding('warning', 'episodes', f'{len(twins)} duplicates: {pairs}', 'remove the duplicates')
+    for name, what in (('idle_before', 'at the start'), ('idle_after', 'at the end')):
         idle = [episode for episode in episodes if getattr(episode, name) > _IDLE]
         if idle:
             worst = max(idle, key=lambda episode: getattr(episode, name))
@@ -240,18 +249,19 @@ def _of_episodes(episodes: Sequence[EpisodeQuality]) -> Iterator[Finding]:
                 'episodes',
                 f'in {len(idle)} of {len(episodes)} the arm rests {what}, up to {getattr(worst, name):.1f} s '
                 f'(episode {worst.index})',
-                'a policy learns to rest too: cut closer (`by: motion`), or mark later',
+                'the policy would learn the rest: trim the episodes (`by: motion`), or mark later',
             )
     for name, what in (
         ('seconds', 'longer or shorter than most'),
-        ('start_distance', 'starting elsewhere than most'),
-        ('jump', 'with a jump of the command'),
-        ('remoteness', 'away from all others'),
+        ('start_distance', 'with an unusual start'),
+        ('jump', 'with a jump in the command'),
+        ('remoteness', 'far from all others'),
     ):
         odd = [episode.index for episode, is_odd in zip(episodes, _odd(episodes, name)) if is_odd]
         if odd:
             listed = ', '.join(map(str, odd[:8])) + (', ...' if len(odd) > 8 else '')
-            yield Finding('note', 'episodes', f'{what}: {listed}', 'look at them; `vdd replay` plays one')
+            numbers = f'episode{"s" * (len(odd) > 1)} {listed}'
+            yield Finding('note', 'episodes', f'{what}: {numbers}', 'review them; `vdd replay` plays one')
 
 
 def _odd(episodes: Sequence[EpisodeQuality], name: str) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Looks at a whole recording: reads it once, and measures all that a person should know of it."""
+"""Inspect a recording in one pass, and measure its quality."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,8 @@ from vdd_ros.data.dataset import cut
 from vdd_ros.data.decode.conversion_report import ConversionReport
 from vdd_ros.data.decode.decode import ToolPoint
 from vdd_ros.data.episode import Episode
+from vdd_ros.data.quality.camera_views import contact_sheets
+from vdd_ros.data.quality.completeness import Lapse, lapses_of
 from vdd_ros.data.quality.episode_quality import Coverage, EpisodeQuality, measure_episodes
 from vdd_ros.data.quality.findings import Finding, findings_of, gaps_within
 from vdd_ros.data.quality.quality import Gap, JointQuality, StreamQuality, measure_joint
@@ -28,26 +30,30 @@ _BINS = 600
 _DENSITY_BINS = 60
 _TRACE_POINTS = 200
 _SHOWN = 6.0
-"""Usual intervals up to which their histogram goes."""
+"""Range of the interval histogram, in median intervals."""
 
 
 class Limits(Protocol):
-    """What is known of the arm; `vdd_ros.robot.kinematics.Kinematics` is one."""
+    """Joint limits of the arm; implemented by `vdd_ros.robot.kinematics.Kinematics`."""
 
     lower: np.ndarray
     upper: np.ndarray
     velocity_limits: np.ndarray
 
+    def units_of(self, joints: Sequence[str]) -> tuple[str, ...]:
+        """Return the unit of the position of each joint, by name."""
+        ...
+
 
 @dataclass(frozen=True)
 class Trace:
-    """One demonstration as a line to be drawn."""
+    """One demonstration as a curve to be drawn."""
 
     index: int
     success: bool | None
     seconds: float
     values: np.ndarray
-    """Shape (point, number), thinned."""
+    """Shape (point, number), subsampled."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +66,19 @@ class DrawnSpan:
     """[ns]"""
     success: bool | None
     dropped: str
-    """Why it is none to learn from; empty otherwise."""
+    """Reason why it is excluded from training; empty otherwise."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in a recording."""
+    """The result of an inspection."""
 
     path: Path
     contract: Contract | None
     size: int
-    """Of its files [byte]."""
+    """Size of the files [byte]."""
     span: tuple[int, int]
-    """Least and greatest stamp [ns]."""
+    """First and last stamp [ns]."""
     streams: tuple[StreamQuality, ...]
     joints: tuple[JointQuality, ...]
     episodes: tuple[EpisodeQuality, ...]
@@ -80,38 +86,40 @@ class Inspection:
     findings: tuple[Finding, ...]
     report: ConversionReport
     tally: Tally
-    """How many demonstrations there are, of which kind."""
+    """Number of demonstrations of each kind."""
     spans: tuple[DrawnSpan, ...]
     activity: Mapping[str, np.ndarray]
-    """By topic, messages in each of some equal parts of the time."""
+    """Number of messages in equal parts of the recording, by topic."""
     intervals: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    """By topic, a histogram of the intervals: counts and edges [s]."""
+    """Histogram of the intervals by topic: counts and edges [s]."""
     densities: Mapping[str, np.ndarray]
-    """By joint, a histogram of where it was, from its least to its greatest position."""
+    """Histogram of the positions by joint, from minimum to maximum."""
     traces: tuple[Trace, ...]
     trace_names: tuple[str, ...]
-    """What the numbers of a trace are called."""
+    """Names of the values of a trace."""
+    sheets: Mapping[str, np.ndarray]
+    """Images of several demonstrations over time by camera, shape (row, column, 3), uint8."""
     is_path: bool
-    """Whether a trace is a path in a plane, and not numbers over time."""
+    """Whether a trace is a path in a plane instead of values over time."""
 
     @property
     def seconds(self) -> float:
-        """How long it is [s]."""
+        """Duration [s]."""
         return (self.span[1] - self.span[0]) / 1e9
 
     @property
     def shown_gaps(self) -> dict[str, tuple[Gap, ...]]:
-        """The gaps by topic; where there are demonstrations, those within them."""
+        """The gaps by topic; if there are demonstrations, only those within them."""
         spans = {index: (item.start, item.end) for index, item in enumerate(self.spans) if not item.dropped}
         return {stream.topic: gaps_within(stream, spans) for stream in self.streams}
 
     @property
     def gaps(self) -> dict[str, int]:
-        """How many such gaps there are."""
+        """Number of these gaps by topic."""
         return {topic: len(gaps) for topic, gaps in self.shown_gaps.items()}
 
     def count(self, level: str) -> int:
-        """Return how many findings there are of a level."""
+        """Return the number of findings of a level."""
         return sum(finding.level == level for finding in self.findings)
 
 
@@ -129,17 +137,16 @@ def inspect(
     path
         The bag.
     contract, kinematics
-        What it should hold, and the kinematics that features in tool space need. Without a contract only the streams
-        are measured.
+        The contract, and the kinematics for features in tool space. Without a contract only the streams are measured.
     limits
-        Of the arm's joints, in the order of the contract; None where no model is at hand.
+        Limits of the joints in the order of the contract; None without a model.
     progress
-        Told the share that is read, in [0, 1].
+        Called with the share of messages read, in [0, 1].
 
     Raises
     ------
     BagError
-        There is no bag, it cannot be read, or it lacks what the contract names.
+        There is no bag, it cannot be read, or a topic of the contract is missing.
 
     """
     settle(Path(path))
@@ -148,9 +155,11 @@ def inspect(
     joints: tuple[JointQuality, ...] = ()
     episodes: list[Episode] = []
     spans: list[Span] = []
+    lapses: tuple[Lapse, ...] = ()
     if recording is not None:
         spans = spans_of(recording, contract, report)
         joints = _joints(recording, contract, limits, spans)
+        lapses = lapses_of(recording, contract, spans)
         for index, span in enumerate(spans):
             episodes += cut(recording, contract, span, index, kinematics, report)
     names = observation_names(contract) if contract is not None else []
@@ -172,7 +181,7 @@ def inspect(
         joints=joints,
         episodes=qualities,
         coverage=coverage,
-        findings=findings_of(streams, joints, qualities, report, bounds, period=period),
+        findings=findings_of(streams, joints, qualities, report, bounds, lapses=lapses, period=period),
         report=report,
         tally=tally(spans, episodes),
         spans=tuple(DrawnSpan(item.start, item.end, _success(item), item.dropped) for item in spans),
@@ -181,6 +190,7 @@ def inspect(
         densities=_densities(recording, joints),
         traces=tuple(_trace(item, width, contract.period) for item in episodes),
         trace_names=tuple(names[:width]),
+        sheets=contact_sheets(episodes, contract) if contract is not None else {},
         is_path=is_path,
     )
 
@@ -197,18 +207,22 @@ def _joints(
     for index, span in enumerate(spans):
         part[np.searchsorted(measured.stamps, span.start) : np.searchsorted(measured.stamps, span.end)] = index
     found = []
+    known = limits is not None
+    units = limits.units_of(contract.robot.joints) if known else ['rad or m'] * len(contract.robot.joints)
     for place, name in enumerate(contract.robot.joints):
-        known = limits is not None
         found.append(
-            measure_joint(
-                name,
-                measured.stamps,
-                measured.values[:, place],
-                commanded.stamps,
-                commanded.values[:, place] if len(commanded.stamps) else np.zeros(0),
-                part=part if spans else None,
-                limits=(float(limits.lower[place]), float(limits.upper[place])) if known else None,
-                speed_limit=_finite(limits.velocity_limits[place]) if known else None,
+            replace(
+                measure_joint(
+                    name,
+                    measured.stamps,
+                    measured.values[:, place],
+                    commanded.stamps,
+                    commanded.values[:, place] if len(commanded.stamps) else np.zeros(0),
+                    part=part if spans else None,
+                    limits=(float(limits.lower[place]), float(limits.upper[place])) if known else None,
+                    speed_limit=_finite(limits.velocity_limits[place]) if known else None,
+                ),
+                unit=units[place],
             )
         )
     return tuple(found)
@@ -227,7 +241,7 @@ def _densities(recording: Recording | None, joints: tuple[JointQuality, ...]) ->
 
 def _intervals(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     intervals = np.diff(times) / 1e9
-    # What is longer than that counts as that: pauses between demonstrations would leave no room for the rhythm.
+    # Longer intervals are clipped: pauses between demonstrations would dominate the histogram.
     most = min(1.2 * float(np.quantile(intervals, 0.999)), _SHOWN * float(np.median(intervals))) + 1e-9
     return np.histogram(np.minimum(intervals, most), _DENSITY_BINS, (0.0, most))
 

@@ -1,4 +1,4 @@
-"""How good a recording is, stream by stream and joint by joint: measures on plain arrays."""
+"""Measure the quality of streams and joints, from arrays."""
 
 from __future__ import annotations
 
@@ -7,61 +7,61 @@ from dataclasses import dataclass
 import numpy as np
 
 GAP = 3.0
-"""Periods over which an interval is a gap."""
+"""Number of periods above which an interval is a gap."""
 _LEAST = 8
-"""Messages below which nothing is said of a rhythm."""
+"""Minimum number of messages for a rate."""
 _IRREGULAR = 3.0
-"""Ratio of long to short intervals over which a stream has no rhythm: it speaks when there is something to say."""
+"""Ratio of long to short intervals above which a stream is not periodic, but sent on events."""
 _BATCH = 8
-"""Intervals whose mean stands for one period: alternating intervals and messages that arrive in batches have a rate."""
+"""Number of intervals averaged for one period, so that alternating intervals and batches have a rate."""
 _USUAL = 0.95
-"""Share of the intervals that are no gaps, however uneven they are."""
+"""Share of the intervals that are never gaps, even if they vary widely."""
 _EXTREME_RUN = 5
 _DRIFT_PARTS = 20
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A pause in a stream that has a rhythm."""
+    """A pause in a periodic stream."""
 
     start: int
-    """Stamp of the last message before it [ns]."""
+    """Stamp of the last message before the gap [ns]."""
     seconds: float
-    """How long it is [s]."""
+    """Duration [s]."""
 
 
 @dataclass(frozen=True)
 class StreamQuality:
-    """What the stamps of one topic tell."""
+    """The quality of one topic, from its stamps."""
 
     topic: str
     type: str
     count: int
-    """Messages."""
+    """Number of messages."""
     seconds: float
-    """From the first to the last [s]."""
+    """Time from the first to the last message [s]."""
     rate: float | None
-    """Messages per second, gaps apart [Hz]; None where the stream has no rhythm."""
+    """Messages per second, without gaps [Hz]; None if the stream is not periodic."""
     expected_rate: float | None = None
-    """What the contract expects [Hz]."""
+    """Rate expected by the contract [Hz]."""
     jitter: float | None = None
-    """Standard deviation of the intervals, gaps apart [s]."""
+    """Standard deviation of the intervals, without gaps [s]."""
     longest_interval: float = 0.0
-    """[s]"""
+    """Longest interval between two messages [s]."""
     gaps: tuple[Gap, ...] = ()
-    """In their order."""
+    """Gaps in temporal order."""
     duplicates: int = 0
-    """Messages with the stamp of the one before them."""
+    """Number of messages with the stamp of the previous one."""
     unsorted: int = 0
-    """Messages with a stamp before that of the one before them."""
+    """Number of messages with an older stamp than the previous one."""
     clock_offset: float | None = None
-    """By how much the clock of its headers is behind that of the recorder [s]: the least delay that was seen."""
+    """Offset of the header clock behind the recorder clock [s]: the minimum delay observed."""
     delay: float | None = None
-    """Median time from header to reception, over the least [s]: what the way to the recorder costs beyond its best."""
+    """Median transport delay above the minimum [s]."""
     drift: float | None = None
-    """How fast the clock of its headers loses time against that of the recorder [s/s]."""
+    """Drift of the header clock relative to the recorder clock [s/s]; positive if the header clock loses time."""
     foreign: str = ''
-    """What its messages are serialised as, where this package does not read it; else empty."""
+    """Name of the serialisation if this package cannot decode it; otherwise empty."""
 
 
 def measure_stream(
@@ -74,22 +74,22 @@ def measure_stream(
     sensor: bool = False,
     events: bool = False,
 ) -> StreamQuality:
-    """Measure a stream by its stamps in the order of the bag.
+    """Measure a stream from its stamps in the order of the bag.
 
     Parameters
     ----------
     topic, kind
         Name and message type.
     received
-        Shape (message,), when the recorder got each [ns].
+        Shape (message,): reception times [ns].
     stamps
-        Shape (message,), what the headers say [ns]; None where they have none.
+        Shape (message,): header stamps [ns]; None if there are none.
     expected_rate
-        What the contract expects [Hz].
+        Rate expected by the contract [Hz].
     sensor
-        Whether it should have a rhythm; else it has one only if its intervals are much alike.
+        Whether the stream should be periodic. If false, it counts as periodic only if its intervals are similar.
     events
-        Whether it speaks of what happens: it has no rhythm, however alike its intervals are, and no clock of a sensor.
+        Whether the stream reports events. It then never counts as periodic, and has no sensor clock.
 
     """
     times = received if stamps is None else stamps
@@ -127,22 +127,22 @@ def measure_stream(
 
 
 def _period(ordered: np.ndarray) -> float:
-    """Return the usual period [s] of ascending stamps [ns], whatever the pattern of their intervals."""
+    """Return the typical period [s] of ascending stamps [ns], for any pattern of intervals."""
     batch = min(_BATCH, len(ordered) - 1)
-    usual = float(np.median(ordered[batch:] - ordered[:-batch])) / batch
-    return max(usual, float(np.quantile(np.diff(ordered), _USUAL)) / GAP) / 1e9
+    typical = float(np.median(ordered[batch:] - ordered[:-batch])) / batch
+    return max(typical, float(np.quantile(np.diff(ordered), _USUAL)) / GAP) / 1e9
 
 
 def _rate(ordered: np.ndarray, pauses: np.ndarray) -> float:
-    """Return the intervals per second of ascending stamps [ns], pauses apart [Hz]."""
+    """Return the rate of ascending stamps [ns] without pauses [Hz]."""
     intervals = np.diff(ordered)[~pauses] if not pauses.all() else np.diff(ordered)
     return len(intervals) * 1e9 / float(intervals.sum())
 
 
 def _clock(received: np.ndarray, stamps: np.ndarray | None) -> tuple[float | None, float | None, float | None]:
-    """Return offset, delay and drift of a clock against that of the recorder.
+    """Return offset, delay and drift of a clock relative to the recorder.
 
-    What the way takes only ever adds; so the least of the differences, in each part of the recording, is the clock's.
+    Transport only adds delay. The minimum difference in each part of the recording therefore belongs to the clock.
     """
     if stamps is None or len(stamps) < _LEAST:
         return None, None, None
@@ -157,33 +157,35 @@ def _clock(received: np.ndarray, stamps: np.ndarray | None) -> tuple[float | Non
 
 @dataclass(frozen=True)
 class JointQuality:
-    """What the values of one joint tell."""
+    """The quality of one joint, from its values."""
 
     name: str
     low: float
-    """Least measured position [rad]."""
+    """Minimum measured position, in `unit`."""
     high: float
-    """Greatest measured position [rad]."""
+    """Maximum measured position, in `unit`."""
     limits: tuple[float, float] | None = None
-    """Of the model [rad]."""
+    """Limits of the model, in `unit`."""
     beyond: int = 0
-    """Measurements outside of the limits, by more than what rounding explains."""
+    """Number of measurements outside the limits by more than rounding."""
     commanded_beyond: int = 0
-    """Commands outside of the limits."""
+    """Number of commands outside the limits."""
     at_extreme: float = 0.0
-    """Share of the measurements at exactly the least or the greatest value: saturated, or at a mechanical stop."""
+    """Share of the measurements at exactly the minimum or maximum: saturated, or at a mechanical stop."""
     top_speed: float = 0.0
-    """99.9 % of the time it is slower [rad/s]."""
+    """99.9th percentile of the speed, in `unit` per second."""
     speed_limit: float | None = None
-    """Of the model [rad/s]."""
+    """Velocity limit of the model, in `unit` per second."""
     longest_stuck: float = 0.0
-    """How long it stayed at exactly one value while it was commanded to move [s]."""
+    """Longest time at exactly one value while the joint was commanded to move, within one episode [s]."""
     constant: bool = False
-    """Whether it never moved."""
+    """Whether the joint never moved."""
     error: float | None = None
-    """Median distance from the newest command [rad]."""
+    """Median distance from the last command, in `unit`."""
     lag: float | None = None
-    """How long after a command it is reached [s]: the shift at which the two curves fit best."""
+    """Delay from command to position [s]: the shift for which the two curves fit best."""
+    unit: str = 'rad'
+    """Unit of the position: rad, or m for a prismatic joint."""
 
 
 def measure_joint(
@@ -202,16 +204,16 @@ def measure_joint(
     Parameters
     ----------
     name
-        Of the joint.
+        Name of the joint.
     stamps, position
-        Shape (message,): ascending [ns], and what was measured [rad].
+        Shape (message,): ascending stamps [ns], and measured positions, in the unit of the joint.
     command_stamps, command
-        Shape (command,): ascending [ns], and where it was commanded to be [rad]; empty where nothing is known of that.
+        Shape (command,): ascending stamps [ns], and commanded positions, in the unit of the joint; empty if unknown.
     part
-        Shape (message,): of which episode each is, -1 between them; None where there are none. Between episodes an arm
-        may be set back, which is no motion.
+        Shape (message,): index of the episode, -1 between episodes; None if there are none. Position jumps between
+        episodes, such as resets, are not counted as motion.
     limits, speed_limit
-        Of the model [rad], [rad/s].
+        Limits of the model, in the unit of the joint and in this unit per second.
 
     """
     low, high = float(position.min()), float(position.max())
@@ -239,7 +241,7 @@ def measure_joint(
         0.0 if constant else _at_extreme(position, low, high),
         float(np.quantile(speeds, 0.999)) if len(speeds) else 0.0,
         speed_limit,
-        _stuck(stamps[known], position[known], wanted, room),
+        _stuck(stamps, position, command_stamps, command, part, room),
         constant,
         float(np.median(np.abs(position[known] - wanted))) if len(wanted) else None,
         None if constant else _lag(stamps, position, command_stamps, command),
@@ -247,7 +249,7 @@ def measure_joint(
 
 
 def _runs(same: np.ndarray) -> np.ndarray:
-    """Return begin and end of each stretch of true values, shape (run, 2)."""
+    """Return begin and end of each run of true values, shape (run, 2)."""
     return np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8))).reshape(-1, 2)
 
 
@@ -256,17 +258,37 @@ def _at_extreme(position: np.ndarray, low: float, high: float) -> float:
     return float(lengths[lengths >= _EXTREME_RUN].sum() / len(position))
 
 
-def _stuck(stamps: np.ndarray, position: np.ndarray, wanted: np.ndarray, room: float) -> float:
-    """Return the longest time at one value during which the command moved by more than `room` [s]."""
+def _stuck(
+    stamps: np.ndarray,
+    position: np.ndarray,
+    command_stamps: np.ndarray,
+    command: np.ndarray,
+    part: np.ndarray | None,
+    room: float,
+) -> float:
+    """Return the longest time at one value during which the command moved by more than 5 times ``room`` [s].
+
+    A time is within one episode, and commands of earlier episodes are not used: between episodes an arm is reset.
+    """
+    still, begun = np.diff(position) == 0, None
+    if part is not None:
+        same = part[1:] == part[:-1]
+        still &= same & (part[1:] >= 0)
+        first_of_part = np.where(np.concatenate([[True], ~same]), np.arange(len(part)), 0)
+        begun = stamps[np.maximum.accumulate(first_of_part)]
     longest = 0.0
-    for begin, end in _runs(np.diff(position) == 0):
-        if np.ptp(wanted[begin : end + 1]) > 5 * room:
+    for begin, end in _runs(still):
+        first = max(int(np.searchsorted(command_stamps, stamps[begin], side='right')) - 1, 0)
+        if begun is not None:
+            first = max(first, int(np.searchsorted(command_stamps, begun[begin])))
+        wanted = command[first : int(np.searchsorted(command_stamps, stamps[end], side='right'))]
+        if len(wanted) and np.ptp(wanted) > 5 * room:
             longest = max(longest, float(stamps[end] - stamps[begin]) / 1e9)
     return longest
 
 
 def _lag(stamps: np.ndarray, position: np.ndarray, command_stamps: np.ndarray, command: np.ndarray) -> float | None:
-    """Return the shift of the command that fits the position best [s], among those up to half a second."""
+    """Return the shift of the command that fits the position best [s], up to half a second."""
     if len(command) < _LEAST or np.ptp(command) < 1e-6:
         return None
     shifts = np.arange(0.0, 0.501, 0.005)

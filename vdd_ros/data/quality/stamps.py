@@ -1,4 +1,4 @@
-"""The stamps of a topic, gathered without deserialising its messages."""
+"""Collect the stamps of a topic without deserialising its messages."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from vdd_ros.data.bag.bag import Bag, TopicInfo
 from vdd_ros.data.decode.serialized import Messages, serialization
 
 _SHORTEST = 12
-"""Bytes up to the end of the stamp of a header."""
+"""Number of bytes up to the end of a header stamp."""
 
 
 class Stamps:
-    """Gathers the stamps of one topic."""
+    """Collects the stamps of one topic."""
 
     def __init__(self, info: TopicInfo, bag: Bag) -> None:
-        """Find out whether the topic's type begins with a header."""
+        """Determine whether the type of the topic begins with a header."""
         self.info = info
         self.foreign = info.foreign
-        """What the messages are serialised as, where this package does not read it; else empty."""
+        """Serialisation, if this package cannot decode it; else empty."""
         fields = bag.definitions(info.name).get(info.type, ())
         self._report = bag.report
         first = fields[0][1] if fields and info.decodable else None
@@ -27,12 +27,12 @@ class Stamps:
         self._headers: list[np.ndarray] = []
 
     def take(self, messages: Messages) -> None:
-        """Take in some of its messages."""
+        """Add messages."""
         if not (self._received or self.foreign or self.info.ros1) and len(messages):
             self.foreign = serialization(messages.data(0))
         if self._stamped and (short := messages.sizes < _SHORTEST).any():
             place = messages.place(int(np.flatnonzero(short)[0]))
-            self._report.add('note', self.info.name, 'messages too short to hold a header', int(short.sum()), place)
+            self._report.add('note', self.info.name, 'messages too short for a header', int(short.sum()), place)
             messages = messages.only(~short)
         self._received.append(messages.received)
         if self._stamped:
@@ -40,12 +40,12 @@ class Stamps:
 
     @property
     def received(self) -> np.ndarray:
-        """When each was received, in the order of the bag, shape (message,) [ns]."""
+        """Reception times in the order of the bag, shape (message,) [ns]."""
         return np.concatenate(self._received) if self._received else np.zeros(0, dtype=np.int64)
 
     @property
     def headers(self) -> np.ndarray | None:
-        """Those of the headers; None where there are none, or nobody filled them in."""
+        """Header stamps; None if there are no headers, or all stamps are 0."""
         found = np.concatenate(self._headers) if self._headers else np.zeros(0, dtype=np.int64)
         return found if found.any() else None
 
@@ -58,7 +58,7 @@ def header_stamps(messages: Messages, *, ros1: bool) -> np.ndarray:
     places = np.minimum(places, len(messages.buffer) - 1)
     data = np.ascontiguousarray(messages.buffer[places])
     little = data.view('<u4').astype(np.int64)
-    if not ros1:  # the second byte tells the order of the others
+    if not ros1:  # the second byte gives the byte order
         big = data.view('>u4').astype(np.int64)
         order = np.minimum(messages.offsets + 1, len(messages.buffer) - 1)
         little = np.where((messages.buffer[order] & 1)[:, None].astype(bool), little, big)

@@ -1,4 +1,4 @@
-"""Looks at a whole bag: the one pass that drafts, checks and inspections are made from."""
+"""Survey a bag in the single pass used by drafts, checks and inspections."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ TRAJECTORY = 'trajectory_msgs/msg/JointTrajectory'
 MARKS = 'diagnostic_msgs/msg/DiagnosticArray'
 ARRAYS = ('std_msgs/msg/Float64MultiArray', 'std_msgs/msg/Float32MultiArray')
 OTHER_CLOCK = 1.0
-"""Offset over which the clock of headers is not that of the recorder [s]."""
+"""Offset above which the header clock is not the recorder clock [s]."""
 _MAX_ROWS = 20_000
 
 
 @dataclass(frozen=True)
 class Table:
-    """Positions that belong together: the joints that some messages of a topic name, or the numbers of an array."""
+    """Positions that belong together: joints named by the messages of a topic, or the values of an array."""
 
     names: tuple[str, ...]
-    """The joints, in the order of the first of these messages; empty for an array."""
+    """The joints, in the order of the first message; empty for an array."""
     received: np.ndarray
     """Shape (message,), ascending [ns]."""
     values: np.ndarray
-    """Shape (message, number), as the messages have them; NaN where a message has it."""
+    """Shape (message, number), as transmitted; NaN where a message has NaN."""
     count: int
-    """Messages of the whole topic that have them; `values` are those of the beginning."""
+    """Number of messages of the topic with these joints; `values` contains only the first ones."""
 
     @property
     def size(self) -> int:
-        """Numbers in a message."""
+        """Number of values in a message."""
         return self.values.shape[1]
 
 
@@ -58,23 +58,23 @@ class Seen:
     received: np.ndarray
     """Shape (message,) [ns], in the order of the bag."""
     headers: np.ndarray | None
-    """Shape (message,) [ns]: the stamps of the headers; None where there are none, or all are 0."""
+    """Shape (message,) [ns]: header stamps; None if there are none, or all are 0."""
     layout: Layout | None = None
-    """Where the fields of the first message lie that can be decoded."""
+    """The layout of the first decodable message."""
     problem: str = ''
-    """Why no message can be decoded, if none can."""
+    """Why no message can be decoded; empty if some can."""
     tables: tuple[Table, ...] = ()
-    """What joints and arrays say, the most frequent first; only where a survey asks for `values`."""
+    """Content of joints and arrays, the most frequent first; only if the survey has `values`."""
 
     @property
     def stamps(self) -> np.ndarray:
-        """Shape (message,) [ns]: those of the headers, or of the reception where headers are of another clock."""
+        """Shape (message,) [ns]: header stamps, or reception times if the headers use another clock."""
         offset = self.quality.clock_offset
         return self.received if self.headers is None or abs(offset or 0.0) > OTHER_CLOCK else self.headers
 
     @property
     def latency(self) -> float | None:
-        """How long nearly all messages take [s]; None where the clocks do not allow to measure it."""
+        """High percentile of the transport delay [s]; None if the clocks do not allow the comparison."""
         offset, delay = self.quality.clock_offset, self.quality.delay
         if offset is None or delay is None or not -0.001 < offset < 1.0:
             return None
@@ -83,24 +83,24 @@ class Seen:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is in a bag."""
+    """The content of a bag."""
 
     path: Path
     size: int
-    """Of its files [byte]."""
+    """Size of the files [byte]."""
     topics: Mapping[str, Seen]
     report: ConversionReport
-    """What was dropped, and why."""
+    """Dropped data, with reasons."""
     recording: Recording | None = None
-    """What the contract reads; None without a contract, or where a stream is missing."""
+    """The decoded topics of the contract; None without a contract, or if a stream is missing."""
     reader: RecordingReader | None = None
     """The decoded streams of the contract."""
     complaints: Mapping[str, str] = field(default_factory=dict)
-    """By stream or signal of the contract, why it cannot be read."""
+    """Why a stream or signal of the contract cannot be read, by its name."""
 
     @property
     def times(self) -> dict[str, np.ndarray]:
-        """By topic with messages, their stamps in ascending order [ns]."""
+        """Stamps in ascending order [ns], by topic with messages."""
         return {name: np.sort(seen.stamps) for name, seen in self.topics.items() if len(seen.received)}
 
 
@@ -119,18 +119,18 @@ def survey(
     path
         The bag.
     contract
-        What to decode; without one only stamps are read.
+        Defines what is decoded; without a contract only stamps are read.
     progress
-        Called with the share that is read, in [0, 1].
+        Called with the share of messages read, in [0, 1].
     values
-        Whether to gather what joints and arrays say, which needs no contract.
+        Whether to collect the content of joints and arrays, which needs no contract.
     tolerant
-        Whether a stream of the contract that cannot be read is a complaint, and not an error.
+        Whether an unreadable stream of the contract is a complaint instead of an error.
 
     Raises
     ------
     BagError
-        There is no bag, it cannot be read, or, unless `tolerant`, it lacks what the contract names.
+        There is no bag, it cannot be read, or, unless `tolerant`, a topic of the contract is missing.
 
     """
     path = Path(path)
@@ -159,27 +159,29 @@ def survey(
                     raise
                 complaints['messages'] = f'expected {error.expected}; found {error.found}'
     rates = expected_rates(contract) if contract is not None else {}
-    topics = {}
-    for name, item in stamps.items():
-        quality = measure_stream(
-            name,
-            item.info.type,
-            item.received,
-            item.headers,
-            expected_rate=of_topic(rates, name),
-            sensor=item.headers is not None,
-            events=item.info.type == MARKS,
-        )
-        quality = replace(quality, foreign=item.foreign)
-        look = looks.get(name)
-        seen = (look.layout, look.problem, look.tables()) if look is not None else ()
-        topics[name] = Seen(item.info, quality, item.received, item.headers, *seen)
+    topics = {name: _seen(item, looks.get(name), of_topic(rates, name)) for name, item in stamps.items()}
     size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob('*')) if file.is_file())
     return Survey(path, size, topics, report, recording, reader, complaints)
 
 
+def _seen(item: Stamps, look: _Look | None, expected_rate: float | None) -> Seen:
+    """Return what was read of one topic."""
+    quality = measure_stream(
+        item.info.name,
+        item.info.type,
+        item.received,
+        item.headers,
+        expected_rate=expected_rate,
+        sensor=item.headers is not None,
+        events=item.info.type == MARKS,
+    )
+    quality = replace(quality, foreign=item.foreign)
+    content = () if look is None else (look.layout, look.problem, look.tables())
+    return Seen(item.info, quality, item.received, item.headers, *content)
+
+
 class _Look:
-    """Looks at the messages of a topic that nobody described, and gathers the joints and arrays in them."""
+    """Decodes joints and arrays of a topic without a contract."""
 
     def __init__(self, bag: Bag, topic: str) -> None:
         self._info, self._bag, self._topic = bag.topics[topic], bag, topic
@@ -196,7 +198,7 @@ class _Look:
                 plain = JointStream()
                 self._decoder = _Positions(kind, self._definitions, plain, by_header=False, ros1=self._info.ros1)
         if self._info.foreign:
-            self.problem = f'they are serialised as {self._info.foreign}, not as CDR'
+            self.problem = f'serialised as {self._info.foreign}, not as CDR'
             return
         for index in range(len(messages) if self.layout is None else 0):
             try:
@@ -213,7 +215,7 @@ class _Look:
 
 
 class _Positions(Decoder):
-    """Reads all positions of joint states, trajectories and arrays, whatever joints they name."""
+    """Decodes all positions of joint states, trajectories and arrays, for any joint names."""
 
     def __init__(self, *arguments, **options) -> None:
         super().__init__(*arguments, **options)
@@ -221,7 +223,7 @@ class _Positions(Decoder):
         self._counts: dict[tuple, int] = {}
 
     def pattern(self, layout: Layout) -> Pattern | None:
-        """Say where the positions lie; None for a message without any."""
+        """Return the offsets of the positions; None for a message without positions."""
         if self._type in ARRAYS:
             path, spans = 'data', []
         else:
@@ -237,7 +239,7 @@ class _Positions(Decoder):
         return pattern if pattern.runs else None
 
     def gather(self, messages: Messages, topic: str) -> None:
-        """Take in some messages; what cannot be decoded is for others to count."""
+        """Decode messages; messages that cannot be decoded are counted elsewhere."""
         if not len(messages):
             return
         sizes, groups = np.unique(messages.sizes, return_inverse=True)
@@ -256,12 +258,12 @@ class _Positions(Decoder):
         return tuple(layout.texts[f'{names}[{place}]'] for place in range(layout.counts.get(names, 0)))
 
     def tables(self) -> tuple[Table, ...]:
-        """Return what was gathered, the most frequent first."""
+        """Return the collected tables, the most frequent first."""
         found = []
         for key, parts in self._rows.items():
             names = parts[0][0]
             if len(set(names)) != len(names):
-                continue  # a joint that is named twice has no position
+                continue  # a joint that is named twice is ambiguous
             values = np.concatenate([
                 part if other == names else part[:, [other.index(name) for name in names]]
                 for other, _, part in parts

@@ -1,4 +1,4 @@
-"""How many demonstrations a recording has, of which kind: one way of counting for inspection, check and training."""
+"""Count the demonstrations of a recording by kind, for inspection, check and training."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from vdd_ros.data.spans import Span
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts of demonstrations; every one is counted once, whether gaps split it or not."""
+    """Counts of demonstrations; each is counted once, even if gaps split it."""
 
     success: int = 0
-    """Those that succeeded and have ticks to learn from."""
+    """Successful, with usable ticks."""
     failure: int = 0
-    """Those that failed and have ticks to learn from."""
+    """Failed, with usable ticks."""
     unlabelled: int = 0
-    """Those without an outcome that have ticks to learn from."""
+    """Without outcome, with usable ticks."""
     discarded: int = 0
-    """Those that are left out on purpose: discarded, or shorter than the contract wants."""
+    """Excluded on purpose: discarded, or shorter than allowed by the contract."""
     unusable: int = 0
-    """Those without a tick to learn from, since some stream is missing."""
+    """Without usable ticks, because a stream is missing."""
     parts: int = 0
-    """The stretches without a gap that the usable ones consist of."""
+    """Number of uninterrupted parts of the usable demonstrations."""
     ticks: int = 0
-    """Policy periods of these stretches."""
+    """Number of policy ticks in these parts."""
 
     @property
     def training(self) -> int:
-        """Demonstrations that training uses: all that are usable and did not fail."""
+        """Number of demonstrations used for training: usable and not failed."""
         return self.success + self.unlabelled
 
     @property
     def kinds(self) -> dict[str, int]:
-        """The counts by their names, without those that are zero."""
+        """The nonzero counts by name."""
         named = {
             'success': self.success,
             'failure': self.failure,
@@ -57,9 +57,9 @@ def tally(spans: Sequence[Span], episodes: Sequence[Episode]) -> Tally:
     Parameters
     ----------
     spans
-        All demonstrations of a recording, in their order.
+        All demonstrations of a recording in order.
     episodes
-        What was cut out of them; `Episode.index` is the place of a span.
+        The episodes cut from them; `Episode.index` is the index of a span.
 
     """
     ticks: Counter[int] = Counter()

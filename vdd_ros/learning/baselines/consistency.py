@@ -9,23 +9,24 @@ from torch import Tensor, nn
 
 from vdd_ros.common.settings import Settings
 from vdd_ros.learning.diffusion.denoiser import Denoise, Denoiser, Preconditioning, Scaling
-from vdd_ros.learning.diffusion.noise import karras_grid, stratified
+from vdd_ros.learning.diffusion.noise import karras_grid
+from vdd_ros.learning.draws import Draws
 from vdd_ros.learning.networks import PolicyShape, TrunkSettings
 
 
 class ConsistencySettings(Settings):
-    """What a consistency model is made of. Noise levels are standard deviations in normalised action units."""
+    """Architecture of a consistency model. Noise levels are standard deviations in normalised action units."""
 
     trunk: TrunkSettings = TrunkSettings(depth=4)
-    """Its network."""
+    """The network."""
     sigma_data: float = Field(1.0, gt=0)
     """Standard deviation of normalised actions."""
     sigma_min: float = Field(0.02, gt=0)
-    """The level at which the model is the identity."""
+    """Noise level at which the model is the identity."""
     sigma_max: float = Field(8.0, gt=0)
-    """The level that actions are drawn from."""
+    """Initial noise level of samples."""
     levels: int = Field(18, ge=2)
-    """Levels of the grid on which neighbours are made to agree."""
+    """Number of levels of the grid whose neighbours are compared."""
 
 
 def anchored(sigma_min: float) -> Preconditioning:
@@ -40,10 +41,10 @@ def anchored(sigma_min: float) -> Preconditioning:
 
 
 class ConsistencyModel(nn.Module):
-    """``f(noisy; sigma, s)``, the end of the ODE that passes through a noisy action."""
+    """``f(noisy; sigma, s)``, the end of the ODE trajectory through a noisy action."""
 
     def __init__(self, settings: ConsistencySettings, shape: PolicyShape) -> None:
-        """Build an untrained model."""
+        """Create an untrained model."""
         super().__init__()
         self.settings = settings
         scaling = anchored(settings.sigma_min)
@@ -54,15 +55,15 @@ class ConsistencyModel(nn.Module):
         denoise: Denoise,
         observation: Float[Tensor, 'batch horizon obs'],
         action: Float[Tensor, 'batch action'],
-        generator: torch.Generator,
+        generator: torch.Generator | Draws,
     ) -> Float[Tensor, '']:
-        """Make neighbours on the teacher's ODE agree (Song et al. 2023, alg. 2, with a Heun step of the teacher).
+        """Return the distance between neighbours on the ODE of the teacher (Song et al. 2023, alg. 2, by Heun steps).
 
-        The target is the present network, held fixed, and the distance a pseudo-Huber one (Song and Dhariwal 2024).
+        The target is the present network, held fixed, and the distance is pseudo-Huber (Song and Dhariwal 2024).
         """
-        settings = self.settings
-        uniform = stratified(len(action), generator, dtype=action.dtype)
-        noise = torch.randn(action.shape, generator=generator, dtype=action.dtype, device=action.device)
+        settings, draws = self.settings, Draws.of(generator)
+        uniform = draws.stratified(len(action), action.dtype)
+        noise = draws.normal(*action.shape, dtype=action.dtype)
         grid = karras_grid(settings.levels, settings.sigma_min, settings.sigma_max)[:-1].to(action)
         index = (uniform * (settings.levels - 1)).long().clamp(max=settings.levels - 2)
         sigma, lower = grid[index], grid[index + 1]
@@ -81,7 +82,7 @@ class ConsistencyModel(nn.Module):
         observation: Float[Tensor, 'batch horizon obs'],
         noise: Float[Tensor, '*sample batch action'],
     ) -> Float[Tensor, '*sample batch action']:
-        """Draw actions from standard normal `noise` by one network call."""
+        """Sample actions from standard normal `noise` by one network call."""
         sigma = noise.new_tensor(self.settings.sigma_max)
         start = noise * torch.hypot(sigma, noise.new_tensor(self.settings.sigma_data))
         return self.network(start, sigma, observation)

@@ -1,4 +1,4 @@
-"""One-step teachers (DDPM-1, EDM-1): the teacher as it is, with all of its sampling but one call left out."""
+"""One-step teachers (DDPM-1, EDM-1): an unchanged teacher, sampled with a single network call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def sample_in_one_step(
     observation: Float[Tensor, 'batch horizon obs'],
     noise: Float[Tensor, '*sample batch action'],
 ) -> Float[Tensor, '*sample batch action']:
-    """Denoise standard normal `noise` from the highest level at once, by one network call."""
+    """Sample actions from standard normal `noise`: denoise from the highest noise level with one network call."""
     sigmas = teacher.sigmas(calls=1)
     bound = teacher.settings.action_bound
     return euler(teacher.denoiser, teacher.start(noise, sigmas[0]), sigmas, observation, bound=bound)

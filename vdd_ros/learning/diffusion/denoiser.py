@@ -1,4 +1,4 @@
-"""The denoiser: one network call from a noisy action to the clean one, and from there to the score."""
+"""The denoiser: estimates the clean action from a noisy one with one network call, and the score from it."""
 
 from __future__ import annotations
 
@@ -14,37 +14,39 @@ from vdd_ros.learning.networks import MlpTrunk, NoiseEmbedding, PolicyShape, Tru
 Scaling = tuple[Tensor, Tensor, Tensor]
 
 
-def edm(sigma: Tensor, sigma_data: float) -> Scaling:
+def edm(sigma: Tensor, sigma_data: float | Tensor) -> Scaling:
     """Scale so that the network has input and target of unit variance (Karras et al. 2022, table 1)."""
     total = sigma**2 + sigma_data**2
     return sigma_data**2 / total, sigma * sigma_data / total.sqrt(), total.rsqrt()
 
 
-def epsilon(sigma: Tensor, sigma_data: float) -> Scaling:
-    """Let the network predict the noise from a variance-preserving input (DDPM), for data of unit variance."""
+def epsilon(sigma: Tensor, sigma_data: float | Tensor) -> Scaling:
+    """Make the network predict the noise from a variance-preserving input (DDPM), for data of unit variance."""
     return torch.ones_like(sigma), -sigma, (1 + sigma**2).rsqrt()
 
 
-def flow(sigma: Tensor, sigma_data: float) -> Scaling:
-    """Let the network predict the velocity of a straight path from action to noise (Lipman et al. 2023).
+def flow(sigma: Tensor, sigma_data: float | Tensor) -> Scaling:
+    """Make the network predict the velocity of a straight path from action to noise (Lipman et al. 2023).
 
     At time ``t = sigma / (1 + sigma)`` the path is at ``(1 - t) action + t noise``, which is the noisy action times
-    ``1 - t``; the network's error counts alike at all times.
+    ``1 - t``. The error of the network has equal weight at all times.
     """
     time = sigma / (1 + sigma)
     return 1 - time, -time, 1 - time
 
 
-Preconditioning = Callable[[Tensor, float], Scaling]
+Preconditioning = Callable[[Tensor, 'float | Tensor'], Scaling]
 """`(sigma, sigma_data) -> (skip, output, input)` scales; `D = skip * noisy + output * network(input * noisy)`."""
+_LEAST_SPREAD = 1e-2
+"""Minimum standard deviation along a principal axis, in normalised action units; constant values have none."""
 
 
 class Denoiser(nn.Module):
     """``D(noisy; sigma, s)``, the expected clean action, of any teacher: EDM, DDPM or flow matching.
 
-    All see the action with noise of standard deviation sigma added, unscaled. A DDPM network is called at
-    ``noisy / sqrt(1 + sigma^2) = noisy * sqrt(alphabar)``, the variance-preserving variable of its step, and one of
-    flow matching at the point of its path.
+    The input is the unscaled action with added noise of standard deviation sigma. A DDPM network is called at
+    ``noisy / sqrt(1 + sigma^2) = noisy * sqrt(alphabar)``, the variance-preserving variable of its step, and a flow
+    matching network at the point of its path.
     """
 
     def __init__(
@@ -54,8 +56,9 @@ class Denoiser(nn.Module):
         *,
         preconditioning: Preconditioning = edm,
         sigma_data: float = 1.0,
+        principal_axes: bool = False,
     ) -> None:
-        """Build the network for actions of standard deviation `sigma_data`."""
+        """Create the network for actions of standard deviation `sigma_data`, or along the axes of `fit_axes`."""
         super().__init__()
         self.embedding = NoiseEmbedding()
         if trunk.denoises_chunks:
@@ -66,8 +69,14 @@ class Denoiser(nn.Module):
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
         self.sigma_data = sigma_data
+        self.principal_axes = principal_axes
+        if principal_axes:
+            size = shape.action_size
+            self.register_buffer('center', torch.zeros(size))
+            self.register_buffer('axes', torch.eye(size))
+            self.register_buffer('spread', torch.full((size,), sigma_data))
         self.mixed = False
-        """Whether the network computes in bfloat16; what it is scaled with stays in float32 (`networks.reduced`)."""
+        """Whether the network computes in bfloat16; its scaling stays in float32 (`networks.reduced`)."""
         self._of_chunks = trunk.denoises_chunks
         self._preconditioning = preconditioning
 
@@ -83,7 +92,7 @@ class Denoiser(nn.Module):
         return self._denoised(noisy, sigma, lambda query: self.head(self.trunk(observation, query)))
 
     def encode(self, observation: Float[Tensor, 'batch horizon obs']) -> Float[Tensor, 'batch *context']:
-        """Compute what depends on the window alone, once for all calls of a plan."""
+        """Compute the part that depends on the window only, once for all calls of a plan."""
         with reduced(observation, self.mixed):
             return (self.network if self._of_chunks else self.trunk).encode(observation)
 
@@ -93,7 +102,7 @@ class Denoiser(nn.Module):
         noisy: Float[Tensor, '*sample batch action'],
         sigma: Float[Tensor, '*#sample'],
     ) -> Float[Tensor, '*sample batch action']:
-        """Estimate the clean action as `forward` does, for windows that were encoded."""
+        """Estimate the clean action as `forward` does, given encoded windows."""
         if self._of_chunks:
             action = noisy.shape[-1]
             return self._denoised(
@@ -103,11 +112,34 @@ class Denoiser(nn.Module):
 
     def _denoised(self, noisy: Tensor, sigma: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
         sigma = sigma.expand(noisy.shape[:-1])
-        skip, output, scale = (part[..., None] for part in self._preconditioning(sigma, self.sigma_data))
-        query = torch.cat([scale * noisy, self.embedding(sigma)], dim=-1)
+        along = (noisy - self.center) @ self.axes if self.principal_axes else noisy
+        skip, output, scale = self._scaling(sigma[..., None])
+        query = torch.cat([scale * along, self.embedding(sigma)], dim=-1)
         with reduced(noisy, self.mixed):
             answer = network(query)
-        return skip * noisy + output * answer.to(noisy.dtype)
+        clean = skip * along + output * answer.to(noisy.dtype)
+        return clean @ self.axes.mT + self.center if self.principal_axes else clean
+
+    def _scaling(self, sigma: Tensor) -> Scaling:
+        return self._preconditioning(sigma, self.spread if self.principal_axes else self.sigma_data)
+
+    @torch.no_grad()
+    def fit_axes(self, action: Float[Tensor, 'window action']) -> None:
+        """Set the principal axes of demonstrated actions, in normalised units, and the spread along each.
+
+        The scales of the network become those of EDM for a normal distribution with the covariance of the actions: if
+        the network returned zero, ``D`` would be the posterior mean under that distribution. The steps of a chunk are
+        correlated, so most directions have a small spread. With one common spread, the network itself would have to
+        remove the noise in these directions. Does nothing without `principal_axes`.
+        """
+        if not self.principal_axes:
+            return
+        center = action.mean(dim=0)
+        covariance = (action - center).mT @ (action - center) / max(1, len(action) - 1)
+        variance, axes = torch.linalg.eigh(covariance.double())
+        self.center.copy_(center)
+        self.axes.copy_(axes)
+        self.spread.copy_(variance.clamp(min=_LEAST_SPREAD**2).sqrt())
 
     def score(
         self,
@@ -120,29 +152,34 @@ class Denoiser(nn.Module):
 
     @torch.no_grad()
     def conditional_mean(self, sigma: float) -> tuple[MlpTrunk, nn.Linear] | None:
-        """Return a trunk and a head of the window alone that give ``D(0; sigma, s)``.
+        """Return a trunk and a head without query that compute ``D(0; sigma, s)``.
 
-        Where the noise drowns all actions, that is ``E[a|s]``. None if the network is no MLP.
+        For large noise this is ``E[a|s]``. None if the network is not an MLP.
         """
         if self._of_chunks or not isinstance(self.trunk, MlpTrunk):
             return None
         level = torch.tensor(sigma, dtype=self.head.weight.dtype, device=self.head.weight.device)
-        query = torch.cat([level.new_zeros(self.head.out_features), self.embedding(level)])
+        along = level.new_zeros(self.head.out_features)
+        if self.principal_axes:
+            along = -self.center @ self.axes
+        skip, output, scale = self._scaling(level)
+        query = torch.cat([scale * along, self.embedding(level)])
         head = nn.Linear(self.head.in_features, self.head.out_features).to(self.head.weight)
-        output = self._preconditioning(level, self.sigma_data)[1]
-        head.weight.copy_(output * self.head.weight)
-        head.bias.copy_(output * self.head.bias)
+        weight = (output * self.head.weight.mT).mT
+        bias = output * self.head.bias + skip * along
+        head.weight.copy_(self.axes @ weight if self.principal_axes else weight)
+        head.bias.copy_(self.axes @ bias + self.center if self.principal_axes else bias)
         return self.trunk.answering(query), head
 
     def loss_weight(self, sigma: Float[Tensor, '*sample']) -> Float[Tensor, '*sample']:
-        """Weigh squared errors so that the network's own error counts alike at every noise level."""
+        """Return weights for squared errors of ``D`` that weight the network's error equally at every noise level."""
         return self._preconditioning(sigma, self.sigma_data)[1] ** -2
 
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""`(noisy, sigma, observation) -> clean`: a `Denoiser`, or a closed form in its place."""
+"""`(noisy, sigma, observation) -> clean`: a `Denoiser` or a closed form."""
 
 
 def score_of(denoise: Denoise, action: Tensor, sigma: Tensor, observation: Tensor) -> Tensor:
-    """Turn a denoiser into a score by Tweedie's formula, ``(D(a; sigma, s) - a) / sigma^2``."""
+    """Return the score of a denoiser by Tweedie's formula, ``(D(a; sigma, s) - a) / sigma^2``."""
     return (denoise(action, sigma, observation) - action) / sigma[..., None] ** 2

@@ -1,4 +1,4 @@
-"""The one loss of both teachers: denoise, weighted."""
+"""The weighted denoising loss of all teachers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def denoising_loss(
     sigma: Float[Tensor, 'batch'],
     noise: Float[Tensor, 'batch action'],
 ) -> Float[Tensor, '']:
-    """Weighted squared error of the denoised action (Karras et al. 2022, eq. 8).
+    """Return the weighted squared error of the denoised action (Karras et al. 2022, eq. 8).
 
     With the `epsilon` preconditioning it is the squared error of the predicted noise (Ho et al. 2020, eq. 14).
     """

@@ -1,4 +1,4 @@
-"""Noise levels: the grids that samplers walk down and the distributions that training draws from."""
+"""Noise levels: the grids of samplers, and the distributions for training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Grid = Float[Tensor, 'level']
 
 @functools.lru_cache(maxsize=64)
 def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Float[Tensor, 'value']:
-    """Return numbers on a device, where they lie from the first call on: a captured graph cannot fetch them."""
+    """Return values as a tensor on a device, cached after the first call since a captured graph cannot copy them."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 
@@ -27,13 +27,13 @@ def karras_grid(count: int, low: float, high: float, *, rho: float = 7.0) -> Gri
 
 
 def flow_grid(count: int, high: float) -> Grid:
-    """Return `count` levels from `high` down, then 0, even in the time ``t = sigma / (1 + sigma)`` of a path."""
+    """Return `count` levels from `high` down, then 0, equidistant in the time ``t = sigma / (1 + sigma)`` of a path."""
     time = torch.linspace(high / (1 + high), 0, count + 1, dtype=torch.float64)
     return time / (1 - time)
 
 
 def loguniform(uniform: Float[Tensor, '*batch'], low: float, high: float) -> Float[Tensor, '*batch']:
-    """Map uniform numbers to levels that are uniform in their logarithm."""
+    """Map uniform numbers to levels that are uniform in the logarithm."""
     return low * (high / low) ** uniform
 
 
@@ -55,18 +55,11 @@ def lognormal(
     return (location + scale * math.sqrt(2) * torch.erfinv(2 * share - 1)).exp().clamp(low, high)
 
 
-def stratified(count: int, generator: torch.Generator, *, dtype: torch.dtype = torch.float32) -> Float[Tensor, 'count']:
-    """Draw `count` uniform numbers, one from each of as many equal strata: less variance, no bias."""
-    device = generator.device
-    jitter = torch.rand(count, generator=generator, dtype=dtype, device=device)
-    return (torch.randperm(count, generator=generator, device=device) + jitter) / count
-
-
 def alphabar(schedule: Literal['cosine', 'linear'], count: int) -> Float[Tensor, 'level']:
-    """Return the share of signal variance left after each of `count` DDPM steps, from the least noise to the most.
+    """Return the remaining share of signal variance after each of `count` DDPM steps, in order of increasing noise.
 
-    `cosine` is that of Nichol and Dhariwal (2021, eq. 17) with steps limited to beta .999; `linear` that of
-    Ho et al. (2020), its betas scaled from 1000 steps to `count`.
+    `cosine` is the schedule of Nichol and Dhariwal (2021, eq. 17) with beta limited to 0.999. `linear` is the schedule
+    of Ho et al. (2020), with betas scaled from 1000 steps to `count`.
     """
     if schedule == 'cosine':
         angle = (torch.arange(count + 1, dtype=torch.float64) / count + 0.008) / 1.008 * math.pi / 2

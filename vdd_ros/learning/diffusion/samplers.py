@@ -1,4 +1,4 @@
-"""Samplers: from noise down a grid of levels to an action. Noise is an argument, a denoiser any callable.
+"""Samplers: from noise through a grid of levels to an action. Noise is an argument; any callable can be the denoiser.
 
 The steps are those of `vdd_ros.policy.samplers`.
 """
@@ -19,7 +19,7 @@ Sample = Float[Tensor, '*sample batch action']
 
 
 def euler(denoise: Denoise, start: Sample, sigmas: Grid, observation: Tensor, *, bound: float = math.inf) -> Sample:
-    """Follow the probability-flow ODE by Euler steps: one network call for each level above 0.
+    """Solve the probability-flow ODE with Euler steps: one network call for each level above 0.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def euler(denoise: Denoise, start: Sample, sigmas: Grid, observation: Tensor, *,
 
 
 def heun(denoise: Denoise, start: Sample, sigmas: Grid, observation: Tensor, *, bound: float = math.inf) -> Sample:
-    """Follow the probability-flow ODE by Heun steps; parameters as those of `euler`.
+    """Solve the probability-flow ODE with Heun steps; parameters as for `euler`.
 
     Two network calls for each level above 0, but one for a step down to 0.
     """
@@ -61,9 +61,9 @@ def ancestral(
     *,
     bound: float = math.inf,
 ) -> Sample:
-    """Draw each level from the bridge between the level above and the denoised action; parameters as those of `euler`.
+    """Sample each level from the bridge between the level above and the denoised action; parameters as for `euler`.
 
-    One network call for each level above 0, and one `noise` for each step.
+    One network call and one `noise` for each level above 0.
     """
     state, clean = start, _bounded(denoise, observation, bound)
     for (sigma, lower), unit in zip(pairwise(sigmas.to(start)), noise):

@@ -1,4 +1,4 @@
-"""Teachers that this package did not train: any function that evaluates the score of noisy actions."""
+"""External teachers: any function that evaluates the score of noisy actions."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ ExternalScore = Callable[
 ]
 """`(action, noise, observation) -> d log p(action | observation) / d action`, in the units of the contract.
 
-``p`` is the density of action chunks to which independent Gaussian noise was added, with the standard deviation
-``noise`` for each number of the action. A closed form, the network of another library, or a remote one. It is called
-without gradients; who differentiates inside wraps that in `torch.enable_grad`.
+``p`` is the density of action chunks with added independent Gaussian noise of standard deviation ``noise`` for each
+action value. The score can be a closed form, a network of another library, or a remote network. It is called without
+gradients; implementations that differentiate use `torch.enable_grad`.
 """
 
 
 def score_in_normalized_units(
     score: ExternalScore, contract: Contract, normalizers: Normalizers, device: torch.device
 ) -> Score:
-    """Return an external score as the distiller calls it: of flattened chunks, in normalised units.
+    """Return an external score in the form of the distiller: flattened chunks in normalised units.
 
     With ``a = scale x + offset``, noise of ``sigma`` on x is noise of ``scale sigma`` on a, and the score of x is
     ``scale`` times that of a.
@@ -56,7 +56,7 @@ def score_in_normalized_units(
             raise TrainingError(
                 expected=f'scores of the shape of the actions, {tuple(chunk.shape)}',
                 found=f'{tuple(found.shape)}' if isinstance(found, Tensor) else type(found).__name__,
-                remedy='return the gradient of the log-density, a number for each number of the action',
+                remedy='return the gradient of the log-density, with the shape of the action',
             )
         return (found * scale).flatten(start_dim=-2)
 

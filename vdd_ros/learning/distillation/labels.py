@@ -1,7 +1,7 @@
-"""The teacher as a labeller: its own samples at windows that were demonstrated, displaced, or visited by a policy.
+"""Labels: samples of the teacher at demonstrated, displaced or visited windows.
 
-A student that fits demonstrated actions at demonstrated windows has only these to learn from, and remembers them where
-they are few. The teacher answers at any window, as often as it is asked.
+With few demonstrations, a student that is fitted to demonstrated actions only would overfit. The teacher provides
+actions for any window.
 """
 
 from __future__ import annotations
@@ -15,44 +15,50 @@ from pydantic import Field
 from torch import Tensor
 
 from vdd_ros.common.settings import Settings
+from vdd_ros.learning.augmentation import AugmentedWindows
 from vdd_ros.learning.diffusion.teacher import Teacher
+from vdd_ros.learning.draws import Draws
 from vdd_ros.learning.evaluation import drawn_by_teacher
+from vdd_ros.learning.observation import AnyWindows
 from vdd_ros.learning.training import Windows, WindowSource, read_tensors, write_tensors
 
-_BATCH = 4096
+_BATCH, _SEEN = 4096, 256
 
 
 class LabelSettings(Settings):
-    """Which windows the teacher labels, beside those that policies visit."""
+    """Windows labelled by the teacher, in addition to windows visited by policies."""
 
     per_window: float = Field(4.0, gt=0)
-    """Labelled windows for each window of the demonstrations; the teacher answers each once."""
+    """Labelled windows per window of the demonstrations, each with one action."""
     displacement: float = Field(0.05, ge=0)
-    """Standard deviation by which half of them are displaced, in every observed number, in units of its standard
-    deviation over the demonstrations: equally at all stamps, so that motions stay as they are."""
+    """Standard deviation of the displacement of half of the labelled windows, for every observed value, in units of its
+    standard deviation over the demonstrations. The displacement is equal at all time steps, which preserves motion."""
 
 
 class Labels:
-    """A source of windows with actions of the teacher, all on its device."""
+    """A source of windows with actions of the teacher, all on the device of the teacher."""
 
-    def __init__(self, teacher: Teacher, seed: int, folder: Path | None = None) -> None:
-        """Begin without any; `folder` keeps those that are added, so that a resumed training need not ask again."""
-        self._teacher, self._seed, self._folder = teacher, seed, folder
+    def __init__(self, teacher: Teacher, seed: int, folder: Path | None = None, *, writes: bool = True) -> None:
+        """Start empty; `folder` stores added parts for a resumed training.
+
+        If several ranks train together, all compute the same labels, but only one rank `writes`.
+        """
+        self._teacher, self._seed, self._folder, self._writes = teacher, seed, folder, writes
         self._parts: dict[str, Windows] = {}
         self._all: Windows | None = None
 
     def __len__(self) -> int:
-        """Count the labelled windows."""
+        """Return the number of labelled windows."""
         return 0 if self._all is None else len(self._all.action)
 
     def __contains__(self, name: str) -> bool:
-        """Tell whether a part was added, or lies in the folder."""
+        """Return whether a part of this name was added, or is in the folder."""
         return name in self._parts or (self._file(name) is not None and self._file(name).exists())
 
     def add(self, name: str, observation: Float[Tensor, 'window horizon obs'] | None = None) -> None:
-        """Label windows, normalised, and add them; take those of the folder if it has them.
+        """Label normalised windows and add them as a part; if the folder has a file of this part, use the file.
 
-        The actions depend on the seed, the name and the windows alone.
+        The actions depend only on the seed, the name and the windows.
         """
         file = self._file(name)
         if file is not None and file.exists():
@@ -63,13 +69,13 @@ class Labels:
             generator = torch.Generator(self._device).manual_seed(seed)
             observation = observation.to(self._device)
             part = Windows(observation, torch.cat([*self._labelled(observation, generator)]))
-            if file is not None:
+            if file is not None and self._writes:
                 write_tensors(file, {'observation': part.observation, 'action': part.action})
         self._parts[name] = part
         parts = self._parts.values()
         self._all = Windows(torch.cat([each.observation for each in parts]), torch.cat([each.action for each in parts]))
 
-    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, batch: int, generator: torch.Generator | Draws) -> tuple[Tensor, Tensor]:
         """Draw labelled windows with replacement: observations, and actions of the teacher."""
         return self._all.draw(batch, generator)
 
@@ -85,10 +91,42 @@ class Labels:
         return next(self._teacher.parameters()).device
 
 
+class LabelledWindows:
+    """A source of demonstrated windows with their images, and actions of the teacher.
+
+    For students with a trainable image encoder, whose features cannot be computed beforehand. The windows are not
+    displaced, since no image shows a displaced arm.
+    """
+
+    def __init__(self, teacher: Teacher, windows: AugmentedWindows, copies: int, generator: torch.Generator) -> None:
+        """Sample ``copies`` actions of the teacher for every window, each with another random crop of the images."""
+        self._windows = windows
+        device = generator.device
+        every = torch.arange(len(windows.action), device=device)
+        with torch.no_grad():
+            self._action = torch.stack([
+                torch.cat([
+                    drawn_by_teacher(teacher, teacher.see(windows.at(part, generator)), 1, generator)[0]
+                    for part in every.split(_SEEN)
+                ])
+                for _ in range(copies)
+            ])  # fmt: skip
+
+    def __len__(self) -> int:
+        """Return the number of sampled actions."""
+        return self._action.shape[0] * self._action.shape[1]
+
+    def draw(self, batch: int, generator: torch.Generator | Draws) -> tuple[AnyWindows, Tensor]:
+        """Draw windows with replacement, and one of the teacher's actions for each window."""
+        draws, (copies, count, _) = Draws.of(generator), self._action.shape
+        index, copy = draws.integers(count, batch), draws.integers(copies, batch)
+        return self._windows.at(index, draws), self._action[copy, index]
+
+
 def displaced(
     windows: WindowSource, count: int, displacement: float, generator: torch.Generator
 ) -> Float[Tensor, 'window horizon obs']:
-    """Draw windows, and displace every other one by Gaussian noise that is the same at all of its stamps."""
+    """Draw windows, and displace every second one by Gaussian noise that is equal at all of its time steps."""
     observation, _ = windows.draw(count, generator)
     offset = torch.randn(
         count, 1, observation.shape[-1], generator=generator, dtype=observation.dtype, device=observation.device

@@ -1,4 +1,4 @@
-"""Which noise level each sample of a distillation step is compared at."""
+"""Noise levels of the samples of a distillation step."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class NoiseLevels(Settings):
     """A distribution of noise levels over an interval, in normalised action units."""
 
     kind: Literal['fixed', 'uniform', 'log_uniform', 'narrowing', 'annealed', 'levels'] = 'narrowing'
-    """`fixed`: always `low`. `uniform`, `log_uniform`: drawn from [low, high]. `narrowing`: as `log_uniform`, while the
-    upper end falls from `high` to `end`: far modes attract at first, and their shapes count at last. `annealed`: from
-    `high` to `low`, evenly in the logarithm, while distilling. `levels`: drawn from `levels`, for a teacher that knows
-    only those (DDPM)."""
+    """`fixed`: always `low`. `uniform`, `log_uniform`: drawn from [low, high]. `narrowing`: as `log_uniform`, with an
+    upper end that decreases from `high` to `end`: distant modes attract at first, and shapes matter in the end.
+    `annealed`: from `high` to `low`, uniformly in the logarithm. `levels`: drawn from `levels`, for a teacher with
+    discrete levels (DDPM)."""
     low: float = Field(0.05, gt=0)
-    """Least noise."""
+    """Minimum noise."""
     high: float = Field(1.0, gt=0)
-    """Most noise."""
+    """Maximum noise."""
     end: float = Field(0.2, gt=0)
-    """Most noise at the end, for `kind: narrowing`."""
+    """Maximum noise at the end, for `kind: narrowing`."""
     levels: tuple[float, ...] = ()
-    """For `kind: levels`."""
+    """The noise levels for `kind: levels`."""
 
     @model_validator(mode='after')
     def _is_an_interval(self) -> NoiseLevels:
@@ -36,11 +36,11 @@ class NoiseLevels(Settings):
         if self.kind == 'narrowing' and not self.low <= self.end <= self.high:
             raise ValueError(f'end {self.end} lies outside of [{self.low}, {self.high}]')
         if (self.kind == 'levels') != bool(self.levels) or any(level <= 0 for level in self.levels):
-            raise ValueError('positive `levels` go with `kind: levels`, and only with it')
+            raise ValueError('expected positive `levels` if and only if `kind` is `levels`')
         return self
 
     def sigma(self, uniform: Float[Tensor, 'batch'], progress: Float[Tensor, '']) -> Float[Tensor, 'batch']:
-        """Map uniform numbers in [0, 1), at a share of the iterations in [0, 1], to noise levels."""
+        """Map uniform numbers in [0, 1) to noise levels, at a share of the iterations in [0, 1]."""
         ratio = self.high / self.low
         if self.kind == 'levels':
             index = (uniform * len(self.levels)).long().clamp(max=len(self.levels) - 1)

@@ -1,6 +1,7 @@
-"""The losses of Variational Diffusion Distillation. Noise is an argument, the teacher is a score.
+"""The losses of Variational Diffusion Distillation. Noise is an argument, and the teacher is given by its score.
 
-Their gradients are what is meant; the value of an expert loss is not the divergence, since a score has no value.
+Only the gradients are meaningful. The value of an expert loss is not the divergence, since a score does not determine
+the value of the density.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`(action, sigma, observation) -> gradient of log p_sigma(action|s)`: shapes '*sample batch action', 'batch',
-'batch horizon obs' -> '*sample batch action'. A trained denoiser, a closed form, or a remote one."""
+'batch horizon obs' -> '*sample batch action'. A trained denoiser, a closed form, or a remote network."""
 
 ExpertNoise = Float[Tensor, 'sample batch expert noise']
 
@@ -27,10 +28,10 @@ def paper_expert_loss(
     sigma: Float[Tensor, 'batch'],
     noise: ExpertNoise,
 ) -> Float[Tensor, '']:
-    """Experts' part of the paper's upper bound, responsibilities of the current student held fixed.
+    """Return the expert part of the upper bound in the paper, with fixed responsibilities of the current student.
 
-    ``sum_z q(z|s) ( E_{q(a|s,z)}[ -log p_sigma(a|s) - log q~(z|s,a) ] - H(q(.|s,z)) )``, with the student itself on
-    the left and the teacher convolved with N(0, sigma^2) on the right: its optimum is wider than the data by sigma.
+    ``sum_z q(z|s) ( E_{q(a|s,z)}[ -log p_sigma(a|s) - log q~(z|s,a) ] - H(q(.|s,z)) )``. This loss compares the student
+    with the teacher convolved with N(0, sigma^2), so its optimum is wider than the data by sigma.
     """
     action = mixture.sample_experts(noise).movedim(-2, 0)
     fixed = mixture.detach()
@@ -53,18 +54,18 @@ def convolved_expert_loss(
     perturbation: Float[Tensor, 'sample batch expert action'],
     weight: Float[Tensor, 'batch'] | float = 1.0,
 ) -> Float[Tensor, '']:
-    """Experts' part of ``KL(q_sigma(.|s) || p_sigma(.|s))``, both sides convolved with N(0, sigma^2).
+    """Return the expert part of ``KL(q_sigma(.|s) || p_sigma(.|s))``, both convolved with N(0, sigma^2).
 
-    A convolved mixture of Gaussians is one, so this has no bias at any noise level. The pathwise gradient
-    ``E[(d log q_sigma / da - d log p_sigma / da) da]`` leaves out the score function of q, whose mean is zero
-    (Roeder et al. 2017): no variance is left where q equals p. It includes the entropy.
+    A convolved Gaussian mixture is a Gaussian mixture, so the loss is unbiased at any noise level. The pathwise
+    gradient ``E[(d log q_sigma / da - d log p_sigma / da) da]`` omits the score function of q, whose mean is zero
+    (Roeder et al. 2017). Its variance vanishes where q equals p. The gradient includes that of the entropy.
 
     Parameters
     ----------
     mixture, score, observation, sigma, noise
-        As those of `paper_expert_loss`.
+        See `paper_expert_loss`.
     perturbation
-        Standard normal; sigma times it is what convolves.
+        Standard normal; multiplied by sigma it is the convolution noise.
     weight
         Weight of each batch entry's divergence.
 
@@ -85,10 +86,11 @@ def drawn_expert_loss(
     perturbation: Float[Tensor, 'sample batch action'],
     weight: Float[Tensor, 'batch'] | float = 1.0,
 ) -> Float[Tensor, '']:
-    """Estimate `convolved_expert_loss` with experts drawn from the gating in place of all of them, weighted by it.
+    """Estimate `convolved_expert_loss` with experts sampled from the gating instead of a weighted sum over all.
 
-    The mean gradient is the same, and the teacher is not asked about experts that have no say in a window.
-    `uniform` in [0, 1) draws the experts; spread evenly over the samples of a window it draws them in proportion.
+    The mean gradient is equal, and the teacher is not evaluated for experts without weight in a window. `uniform` in
+    [0, 1) selects the experts. If `uniform` is stratified over the samples of a window, experts are selected in
+    proportion to their probabilities.
     """
     clean = mixture.sample(noise, uniform)
     descent = _path_descent(mixture, score, observation, sigma, clean, perturbation)
@@ -109,11 +111,11 @@ def _path_descent(
 
 
 def gating_loss(mixture: GaussianMixture, action: Float[Tensor, 'batch action']) -> Float[Tensor, '']:
-    """Cross-entropy of the gating to the responsibilities of demonstrated actions, which are held fixed."""
+    """Return the cross-entropy between the fixed responsibilities of demonstrated actions and the gating."""
     responsibility = mixture.log_responsibility(action).detach().exp()
     return -(responsibility * mixture.log_gating).sum(dim=-1).mean()
 
 
 def coverage_loss(mixture: GaussianMixture, action: Float[Tensor, 'batch action']) -> Float[Tensor, '']:
-    """Negative log-likelihood of demonstrated actions: high where the student leaves any of them out."""
+    """Return the negative log-likelihood of demonstrated actions, which is high for actions that no expert covers."""
     return -mixture.log_prob(action).mean()

@@ -1,4 +1,4 @@
-"""Covariances of experts, each with exactly the operations that a Gaussian needs; a third form is in `low_rank.py`."""
+"""Covariances of experts, with the operations that a Gaussian needs; a third form is in `low_rank.py`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 Sigma = Float[Tensor, '*batch']
+_FARTHEST = 1e30
+"""Maximum squared distance in a density; larger distances are clamped to this value. A nearly singular full covariance
+gives distances beyond single precision, whose differences would be NaN."""
 
 
 def columns(matrix: Float[Tensor, '*batch row column'], vector: Float[Tensor, '*samples column']) -> Tensor:
-    """Multiply one matrix for each batch entry with many vectors, without copying the matrix for each of them."""
+    """Multiply one matrix per batch entry with many vectors, without copies of the matrix."""
     leading = vector.ndim - matrix.ndim + 1
     if leading == 0:
         return (matrix @ vector[..., None])[..., 0]
@@ -27,20 +30,30 @@ def columns(matrix: Float[Tensor, '*batch row column'], vector: Float[Tensor, '*
 def chosen(
     values: Float[Tensor, '*batch expert entry'], expert: Int[Tensor, '*samples']
 ) -> Float[Tensor, '*samples entry']:
-    """Pick each sample's expert: a product with zeros and ones, whose gradient is one, too, and the same every time."""
+    """Select the values of each sample's expert by a one-hot product, which has a deterministic gradient."""
     return columns(values.mT, one_hot(expert, values.shape[-2]).to(values))
 
 
 def chosen_matrices(
     values: Float[Tensor, '*batch expert row column'], expert: Int[Tensor, '*samples']
 ) -> Float[Tensor, '*samples row column']:
-    """Pick each sample's expert, likewise."""
+    """Select the matrix of each sample's expert."""
     return chosen(values.flatten(start_dim=-2), expert).unflatten(-1, values.shape[-2:])
 
 
 def factorized(matrix: Float[Tensor, '*batch row row']) -> Float[Tensor, '*batch row row']:
-    """Return Cholesky factors, NaN where there is none, without waiting for the device."""
+    """Return Cholesky factors, or NaN where the factorisation fails, without waiting for a GPU.
+
+    The factorisation of a positive definite matrix may fail in finite precision. The bound of its rounding errors is
+    then added to the diagonal: largest entry times size times precision. Other matrices are not changed.
+    """
     factor, failed = torch.linalg.cholesky_ex(matrix)
+    if not matrix.is_cuda and not failed.any():
+        return factor
+    size, largest = matrix.shape[-1], matrix.detach().diagonal(dim1=-2, dim2=-1).amax(dim=-1)
+    rounding = torch.where(failed == 0, 0.0, size * torch.finfo(matrix.dtype).eps * largest)
+    identity = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
+    factor, failed = torch.linalg.cholesky_ex(matrix + rounding[..., None, None] * identity)
     return torch.where((failed == 0)[..., None, None], factor, torch.nan)
 
 
@@ -50,11 +63,11 @@ class Covariance(abc.ABC):
     @property
     @abc.abstractmethod
     def noise_size(self) -> int:
-        """Standard normal numbers that `correlate` takes."""
+        """Number of standard normal values per sample for `correlate`."""
 
     @abc.abstractmethod
     def correlate(self, noise: Float[Tensor, '*samples noise']) -> Float[Tensor, '*samples action']:
-        """Turn standard normal noise into deviations of this covariance."""
+        """Convert standard normal noise to deviations with this covariance."""
 
     @abc.abstractmethod
     def solve(self, deviation: Float[Tensor, '*samples action']) -> Float[Tensor, '*samples action']:
@@ -82,24 +95,25 @@ class Covariance(abc.ABC):
 
     @abc.abstractmethod
     def select(self, index: Tensor) -> Covariance:
-        """Keep some entries of the last batch axis."""
+        """Select entries of the last batch axis."""
 
     @abc.abstractmethod
     def of(self, expert: Int[Tensor, '*samples']) -> Covariance:
-        """Return that of each sample's expert, of batch shape '*samples'; the last batch axis is that of experts."""
+        """Return the covariance of each sample's expert, batch shape '*samples'; experts are the last batch axis."""
 
     @abc.abstractmethod
     def leading(self, size: int) -> Covariance:
-        """Return the covariances of the first `size` entries alone."""
+        """Return the covariance of the first `size` entries."""
 
     @abc.abstractmethod
     def detach(self) -> Covariance:
-        """Hold fixed under differentiation."""
+        """Return constants without gradient."""
 
     def log_density(self, deviation: Float[Tensor, '*samples action']) -> Float[Tensor, '*samples']:
         """Evaluate the logarithm of the zero-mean Gaussian density."""
         constant = deviation.shape[-1] * math.log(2 * math.pi)
-        return -0.5 * (self.mahalanobis(deviation) + self.log_determinant() + constant)
+        distance = self.mahalanobis(deviation).clamp(max=_FARTHEST)
+        return -0.5 * (distance + self.log_determinant() + constant)
 
     def entropy(self) -> Float[Tensor, '*batch']:
         """Return the differential entropy of the Gaussian [nat]."""
@@ -115,7 +129,7 @@ class DiagonalCovariance(Covariance):
 
     @property
     def noise_size(self) -> int:
-        """As many as dimensions."""
+        """The number of dimensions."""
         return self.scale.shape[-1]
 
     def correlate(self, noise: Tensor) -> Tensor:
@@ -127,7 +141,7 @@ class DiagonalCovariance(Covariance):
         return deviation / self.scale**2
 
     def mahalanobis(self, deviation: Tensor) -> Tensor:
-        """Sum squares of whitened deviations."""
+        """Sum the squares of whitened deviations."""
         return (deviation / self.scale).square().sum(dim=-1)
 
     def log_determinant(self) -> Tensor:
@@ -147,25 +161,25 @@ class DiagonalCovariance(Covariance):
         return DiagonalCovariance((self.scale**2 + sigma[..., None] ** 2).sqrt())
 
     def select(self, index: Tensor) -> DiagonalCovariance:
-        """Keep some experts."""
+        """Select experts."""
         return DiagonalCovariance(self.scale.index_select(-2, index))
 
     def of(self, expert: Tensor) -> DiagonalCovariance:
-        """Pick experts."""
+        """Select the expert of each sample."""
         return DiagonalCovariance(chosen(self.scale, expert))
 
     def leading(self, size: int) -> DiagonalCovariance:
-        """Drop the other entries."""
+        """Keep the first entries."""
         return DiagonalCovariance(self.scale[..., :size])
 
     def detach(self) -> DiagonalCovariance:
-        """Hold fixed."""
+        """Return constants without gradient."""
         return DiagonalCovariance(self.scale.detach())
 
 
 @dataclass(frozen=True)
 class FullCovariance(Covariance):
-    """Any covariance, by its Cholesky factor."""
+    """Any covariance, represented by its Cholesky factor."""
 
     cholesky: Float[Tensor, '*batch action action']
     """Lower triangular with a positive diagonal."""
@@ -178,7 +192,7 @@ class FullCovariance(Covariance):
 
     @property
     def noise_size(self) -> int:
-        """As many as dimensions."""
+        """The number of dimensions."""
         return self.cholesky.shape[-1]
 
     def correlate(self, noise: Tensor) -> Tensor:
@@ -190,11 +204,11 @@ class FullCovariance(Covariance):
         return columns(self.whitening.mT, columns(self.whitening, deviation))
 
     def mahalanobis(self, deviation: Tensor) -> Tensor:
-        """Sum squares of whitened deviations."""
+        """Sum the squares of whitened deviations."""
         return columns(self.whitening, deviation).square().sum(dim=-1)
 
     def log_determinant(self) -> Tensor:
-        """Sum the logarithms of the factor's diagonal, twice."""
+        """Sum the logarithms of the diagonal of the factor, times two."""
         return 2 * self.cholesky.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
 
     def variance(self) -> Tensor:
@@ -206,23 +220,23 @@ class FullCovariance(Covariance):
         return self.cholesky @ self.cholesky.mT
 
     def convolved(self, sigma: Sigma) -> FullCovariance:
-        """Factorise the widened matrix anew."""
+        """Factorise the widened matrix."""
         size = self.cholesky.shape[-1]
         widening = sigma[..., None, None] ** 2 * torch.eye(size, dtype=sigma.dtype, device=sigma.device)
         return FullCovariance(factorized(self.dense() + widening))
 
     def select(self, index: Tensor) -> FullCovariance:
-        """Keep some experts."""
+        """Select experts."""
         return FullCovariance(self.cholesky.index_select(-3, index))
 
     def of(self, expert: Tensor) -> FullCovariance:
-        """Pick experts."""
+        """Select the expert of each sample."""
         return FullCovariance(chosen_matrices(self.cholesky, expert))
 
     def leading(self, size: int) -> FullCovariance:
-        """Drop the other entries."""
+        """Keep the first entries."""
         return FullCovariance(self.cholesky[..., :size, :size])
 
     def detach(self) -> FullCovariance:
-        """Hold fixed."""
+        """Return constants without gradient."""
         return FullCovariance(self.cholesky.detach())

@@ -1,4 +1,4 @@
-"""Gaussian mixtures with an exact density, stable where every expert's density underflows."""
+"""Gaussian mixtures with an exact density, stable even if the density of every expert underflows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Action = Float[Tensor, '*samples action']
 class GaussianMixture:
     """A batch of Gaussian mixtures over flattened action chunks, in normalised units.
 
-    Where shapes say ``*samples``, sample axes may stand in front of the batch axes.
+    With ``*samples`` in a shape, sample axes may precede the batch axes.
     """
 
     log_gating: Float[Tensor, '*batch expert']
@@ -36,30 +36,30 @@ class GaussianMixture:
         return self.log_joint(action).logsumexp(dim=-1)
 
     def log_responsibility(self, action: Action) -> Float[Tensor, '*samples expert']:
-        """Evaluate ``log q(z|s,a)``, how much of an action each expert explains."""
+        """Evaluate ``log q(z|s,a)``, the responsibility of each expert for an action."""
         return self.log_joint(action).log_softmax(dim=-1)
 
     def score(self, action: Action) -> Float[Tensor, '*samples action']:
-        """Evaluate the gradient of ``log q(a|s)`` in the action."""
+        """Evaluate the gradient of ``log q(a|s)`` with respect to the action."""
         deviation = action[..., None, :] - self.mean
         solved = self.covariance.solve(deviation)
-        # What all experts have in common drops out of the softmax.
+        # Terms common to all experts cancel in the softmax.
         joint = self.log_gating - 0.5 * ((deviation * solved).sum(dim=-1) + self.covariance.log_determinant())
         return -(joint.softmax(dim=-1)[..., None] * solved).sum(dim=-2)
 
     def sample_experts(self, noise: Float[Tensor, '*samples expert noise']) -> Float[Tensor, '*samples expert action']:
-        """Draw from every expert, differentiably; `noise` is standard normal, `covariance.noise_size` wide."""
+        """Sample from every expert, differentiably; `noise` is standard normal, `covariance.noise_size` wide."""
         return self.mean + self.covariance.correlate(noise)
 
     def sample(
         self, noise: Float[Tensor, '*samples noise'], uniform: Float[Tensor, '*samples']
     ) -> Float[Tensor, '*samples action']:
-        """Draw an expert by `uniform` in [0, 1) and then an action from it by standard normal `noise`."""
+        """Sample an expert with `uniform` in [0, 1), and an action from it with standard normal `noise`."""
         expert = self.choose(uniform)
         return self.mean_of_expert(expert) + self.covariance.of(expert).correlate(noise)
 
     def choose(self, uniform: Float[Tensor, '*samples']) -> Int[Tensor, '*samples']:
-        """Draw an expert from the gating by `uniform` in [0, 1)."""
+        """Sample an expert from the gating with `uniform` in [0, 1)."""
         below = self.log_gating.exp().cumsum(dim=-1)[..., :-1]
         return (uniform[..., None] >= below).sum(dim=-1)
 
@@ -68,7 +68,7 @@ class GaussianMixture:
         return chosen(self.mean, expert)
 
     def mode(self) -> Float[Tensor, '*batch action']:
-        """Return the expert mean at which the mixture is densest."""
+        """Return the expert mean with the highest mixture density."""
         density = self.log_prob(self.mean.movedim(-2, 0))
         return self.mean_of_expert(density.argmax(dim=0))
 
@@ -77,7 +77,7 @@ class GaussianMixture:
         return torch.special.entr(self.log_gating.exp()).sum(dim=-1)
 
     def convolved(self, sigma: Float[Tensor, '*batch']) -> GaussianMixture:
-        """Return the exact density of an action with noise of standard deviation `sigma` added to it."""
+        """Return the exact density of an action with added noise of standard deviation `sigma`."""
         return GaussianMixture(self.log_gating, self.mean, self.covariance.convolved(sigma[..., None]))
 
     def select(self, experts: Int[Tensor, 'kept']) -> GaussianMixture:
@@ -86,9 +86,9 @@ class GaussianMixture:
         return GaussianMixture(gating, self.mean.index_select(-2, experts), self.covariance.select(experts))
 
     def leading(self, size: int) -> GaussianMixture:
-        """Return the exact density of the first `size` entries of an action alone."""
+        """Return the exact marginal density of the first `size` entries of an action."""
         return GaussianMixture(self.log_gating, self.mean[..., :size], self.covariance.leading(size))
 
     def detach(self) -> GaussianMixture:
-        """Hold fixed under differentiation."""
+        """Return constants without gradient."""
         return GaussianMixture(self.log_gating.detach(), self.mean.detach(), self.covariance.detach())

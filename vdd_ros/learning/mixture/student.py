@@ -1,4 +1,4 @@
-"""The student: one network call from a window of observations to a Gaussian mixture."""
+"""The student: one network call maps an observation window to a Gaussian mixture."""
 
 from __future__ import annotations
 
@@ -18,50 +18,68 @@ from vdd_ros.learning.mixture.covariance import Covariance, DiagonalCovariance, 
 from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
 from vdd_ros.learning.mixture.low_rank import LowRankCovariance
 from vdd_ros.learning.networks import PolicyShape, TrunkSettings, build_trunk, reduced
+from vdd_ros.learning.observation import AnyWindows
+from vdd_ros.learning.vision import SeeingModule, VisionSettings, see
+
+_CLOSED = -60.0
+"""Logit of an expert that never acts; logits of other experts are of the order of ten."""
+_FULL = 16
+"""Maximum number of action values for which covariances are full by default."""
 
 
 class StudentSettings(Settings):
-    """What a student is made of. Lengths are in normalised action units."""
+    """Architecture of a student. Lengths are in normalised action units."""
 
     former_names: ClassVar[Mapping[str, str]] = {'spread': 'mean_init_std'}
 
     trunk: TrunkSettings = TrunkSettings()
-    """Its network."""
+    """The network."""
+    encoder: Literal['teacher', 'finetuned', 'own'] = 'teacher'
+    """Image encoder. `teacher`: the frozen encoder of the teacher, whose features are computed once. `finetuned`: a
+    trainable copy of the teacher's encoder. `own`: a newly initialised encoder, see `vision`."""
+    vision: VisionSettings = VisionSettings(encoder='light')
+    """Settings of an `own` encoder; otherwise those of the teacher apply."""
     experts: int = Field(16, ge=1)
-    """Gaussians in the mixture: some more than there are ways to go; those not needed can be retired."""
-    covariance: Literal['diagonal', 'full', 'low_rank'] = 'full'
-    """Form of their covariances; for action chunks `diagonal`, or `low_rank` where their steps must vary together."""
+    """Number of experts. Choose somewhat more than the number of modes; unused experts can be retired."""
+    covariance: Literal['auto', 'diagonal', 'full', 'low_rank'] = 'auto'
+    """Form of the covariances. `auto`: `full` for up to 16 action values, otherwise `diagonal`. A `full` covariance of
+    many values becomes nearly singular. For action chunks with correlated steps, `low_rank`."""
     rank: int = Field(4, ge=1)
     """Shared directions of a `low_rank` covariance."""
     gating: Literal['learned', 'uniform'] = 'learned'
-    """Whether the experts' probabilities depend on the observation."""
+    """Whether the probabilities of the experts depend on the observation."""
     gating_trunk: Literal['shared', 'own'] = 'shared'
-    """`shared`: gating and experts read the same features. `own`: the gating has a network of its own (the paper)."""
+    """`shared`: gating and experts use the same features. `own`: the gating has its own network (the paper)."""
     mean_init_std: float = Field(1.5, ge=0)
-    """Standard deviation of the experts' means at the start, where nothing places them (`distillation.start`)."""
+    """Initial standard deviation of the expert means, unless they are placed (`distillation.start`)."""
     initial_scale: float = Field(0.5, gt=0)
-    """Standard deviation of each expert at the start, likewise."""
+    """Initial standard deviation of each expert, unless they are placed."""
     scale_floor: float = Field(0.01, gt=0)
-    """Least standard deviation (least diagonal of the Cholesky factor)."""
+    """Minimum standard deviation (diagonal of the Cholesky factor)."""
     widening: float = Field(1.0, gt=0)
-    """Factor on all standard deviations; it is not learned, but fitted to held-out demonstrations afterwards."""
+    """Factor on all standard deviations, fitted to held-out demonstrations after training."""
 
 
-class Student(nn.Module):
+class Student(SeeingModule):
     """``q(a|s)``: experts whose means, covariances and gating are networks of the observation.
 
-    An expert can be `retired`: it is left out of the mixture and the rest renormalised, exactly. `compact` then
-    returns a smaller student without its rows.
+    An expert can be retired: it is removed from the mixture, and the gating of the other experts is renormalised
+    exactly. `compact` then returns a smaller student without the parameters of retired experts.
     """
 
+    settings: StudentSettings
     alive: Tensor
 
     def __init__(self, settings: StudentSettings, shape: PolicyShape, generator: torch.Generator) -> None:
-        """Build an untrained student; `generator` spreads the experts' means."""
-        super().__init__()
-        self.settings = settings
-        self.shape = shape
+        """Create an untrained student; `generator` draws the means of the experts."""
+        if settings.covariance == 'auto':
+            form = 'full' if shape.action_size <= _FULL else 'diagonal'
+            settings = settings.model_copy(update={'covariance': form})
+        super().__init__(settings, shape)
+        if self.vision is not None:
+            self.vision.requires_grad_(settings.encoder != 'teacher')
         experts, size, width = settings.experts, shape.action_size, settings.trunk.width
+        shape = self.encoded_shape
         self.trunk = build_trunk(settings.trunk, shape)
         self.mean_head = nn.Linear(width, experts * size)
         self.scale_head = nn.Linear(width, experts * size)
@@ -70,11 +88,11 @@ class Student(nn.Module):
         self.gating_head = nn.Linear(width, experts) if learned else None
         self.gating_trunk = build_trunk(settings.trunk, shape) if learned and settings.gating_trunk == 'own' else None
         self.register_buffer('alive', torch.ones(experts, dtype=torch.bool))
-        # On the device of the module, where a step may be a captured graph, and not in its state.
+        # On the device of the module, because a step may be a captured graph; not part of the state.
         self.register_buffer('_lower', torch.tril_indices(size, size, offset=-1), persistent=False)
         self._living: Tensor | None = None
         self.mixed = False
-        """Whether the trunk computes in bfloat16; experts, their covariances and the gating stay in float32."""
+        """Whether the trunk computes in bfloat16; experts, covariances and gating stay in float32."""
         self.register_load_state_dict_post_hook(lambda module, _: module._note_living())
         self._start(generator)
 
@@ -96,18 +114,23 @@ class Student(nn.Module):
             self.settings.covariance
         ]
 
-    def forward(self, observation: Float[Tensor, 'batch horizon obs']) -> GaussianMixture:
-        """Compute the mixture of the living experts for each window."""
+    def see(self, observation: AnyWindows) -> Float[Tensor, 'batch horizon obs']:
+        """Encode the images of windows; windows that are already encoded are returned unchanged."""
+        return see(self.vision, observation)
+
+    def forward(self, observation: AnyWindows) -> GaussianMixture:
+        """Compute the mixture of the active experts for each window."""
         mixture = self.every_expert(observation)
         return mixture if self._living is None else mixture.select(self._living.to(mixture.mean.device))
 
-    def acting(self, observation: Float[Tensor, 'batch horizon obs']) -> GaussianMixture:
-        """Compute the mixture with the deviations that a student acts with: `policy.experts.ActionNoise` explains."""
+    def acting(self, observation: AnyWindows) -> GaussianMixture:
+        """Compute the mixture with the covariances of a deployed student (`vdd_ros.policy.experts.ActionNoise`)."""
         mixture = self.every_expert(observation, acting=True)
         return mixture if self._living is None else mixture.select(self._living.to(mixture.mean.device))
 
-    def every_expert(self, observation: Float[Tensor, 'batch horizon obs'], *, acting: bool = False) -> GaussianMixture:
-        """Compute the mixture of all experts, retired ones too, by a graph that does not depend on values."""
+    def every_expert(self, observation: AnyWindows, *, acting: bool = False) -> GaussianMixture:
+        """Compute the mixture of all experts including retired ones, with a graph that does not depend on values."""
+        observation = self.see(observation)
         with reduced(observation, self.mixed):
             features = self.trunk(observation)
         features = features.to(observation.dtype)
@@ -136,30 +159,30 @@ class Student(nn.Module):
         return FullCovariance(cholesky)
 
     def retire(self, experts: Sequence[int]) -> None:
-        """Leave experts out of the mixture from now on.
+        """Remove experts from the mixture.
 
         Raises
         ------
         ConfigurationError
-            No expert would be left.
+            No expert would remain.
 
         """
         alive = self.alive.clone()
         alive[list(experts)] = False
         if not alive.any():
             raise ConfigurationError(
-                expected='at least one living expert', found='all of them to be retired', remedy='keep one'
+                expected='at least one active expert', found='retirement of all', remedy='keep one'
             )
         self.alive.copy_(alive)
         self._note_living()
 
     def _note_living(self) -> None:
-        """Remember who lives, so that no call has to ask the device."""
+        """Cache the active experts on the host, so that calls do not wait for the device."""
         self._living = None if self.alive.all() else self.alive.nonzero()[:, 0]
 
     @torch.no_grad()
     def move(self, expert: int, parent: int, offset: Float[Tensor, 'action'], share: float) -> None:
-        """Turn `expert` into a copy of `parent`, moved by `offset`, with `share` times its odds in the gating."""
+        """Replace `expert` by a copy of `parent`, moved by `offset`, with `share` times its odds in the gating."""
         for head in filter(None, [self.mean_head, self.scale_head, self.factor_head, self.gating_head]):
             for rows in (head.weight, head.bias):
                 by_expert = rows.view(self.settings.experts, -1)
@@ -170,7 +193,7 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def adopt(self, trunk: nn.Module, head: nn.Linear) -> None:
-        """Take over the weights of a trunk of equal make, and let every expert's mean be what `head` makes of it."""
+        """Copy the weights of a trunk of the same architecture, and make `head` the mean of every expert."""
         self.trunk.load_state_dict(trunk.state_dict())
         self.mean_head.weight.copy_(head.weight.repeat(self.settings.experts, 1))
         self.mean_head.bias.copy_(head.bias.repeat(self.settings.experts))
@@ -182,7 +205,7 @@ class Student(nn.Module):
         scale: Float[Tensor, 'expert action'],
         share: Float[Tensor, 'expert'],
     ) -> None:
-        """Centre the experts' means where they are on average and move each by its `offset`; set spread and gating."""
+        """Centre the expert means at their average, move each by `offset`, and set standard deviations and gating."""
         means, scales = (head.bias.view(self.settings.experts, -1) for head in (self.mean_head, self.scale_head))
         means.copy_(means.mean(dim=0) + offset)
         scales.copy_((scale - self.settings.scale_floor).clamp(min=self.settings.scale_floor).expm1().log())
@@ -190,20 +213,34 @@ class Student(nn.Module):
             self.gating_head.bias.copy_(share.log())
 
     def widen(self, factor: float) -> None:
-        """Multiply all standard deviations with a factor."""
+        """Multiply all standard deviations by a factor."""
         self.settings = self.settings.model_copy(update={'widening': factor * self.settings.widening})
 
     def compact(self) -> Student:
-        """Return a student of the living experts alone, with the same density."""
-        kept = self.alive.nonzero()[:, 0]
-        settings = self.settings.model_copy(update={'experts': len(kept)})
-        smaller = Student(settings, self.shape, torch.Generator().manual_seed(0)).to(self.mean_head.weight)
+        """Return a student with the active experts only and the same density."""
+        return self.arranged(self.alive.nonzero()[:, 0].tolist())
+
+    def extended(self, count: int) -> Student:
+        """Return a student with `count` additional active experts of negligible probability."""
+        return self.arranged([*range(self.settings.experts), *[None] * count])
+
+    def arranged(self, places: Sequence[int | None]) -> Student:
+        """Return a student that has this student's experts with the given indices, in that order.
+
+        None adds an expert with a probability below 1e-12, which requires a learned gating.
+        """
+        given = torch.tensor([0 if place is None else place for place in places])
+        closed = torch.tensor([place is None for place in places])
+        settings = self.settings.model_copy(update={'experts': len(places)})
+        other = Student(settings, self.shape, torch.Generator().manual_seed(0)).to(self.mean_head.weight)
         state = self.state_dict()
         for name in ('mean_head', 'scale_head', 'factor_head', 'gating_head'):
             for part in (f'{name}.weight', f'{name}.bias'):
                 if part in state:
-                    by_expert = state[part].unflatten(0, (self.settings.experts, -1))
-                    state[part] = by_expert[kept].flatten(end_dim=1)
-        state['alive'] = self.alive[kept]
-        smaller.load_state_dict(state)
-        return smaller
+                    by_expert = state[part].unflatten(0, (self.settings.experts, -1))[given]
+                    if name == 'gating_head':
+                        by_expert[closed] = _CLOSED if part.endswith('bias') else 0.0
+                    state[part] = by_expert.flatten(end_dim=1)
+        state['alive'] = self.alive[given] | closed.to(self.alive.device)
+        other.load_state_dict(state)
+        return other

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,16 +18,29 @@ from vdd_ros.nodes.pacing import Pacer, prioritise
 
 _REMEMBERED = 2000
 _HISTORY = 256
+_STOPS = 256
 _REST_TICKS = 2000
-"""Maximum number of ticks of a stop; a bound for the loop that waits for it."""
+"""Maximum number of control steps of a stop; an upper bound for the loop that waits for its end."""
+_SPACING = 0.6
+"""Minimum time between two commands, as a share of a period. It is above the 0.5 within which the loop repeats a
+command."""
+
+
+class StopEvent(NamedTuple):
+    """The beginning of a latched stop."""
+
+    reason: str
+    requested: bool
+    """Whether a person or a lifecycle transition requested it."""
 
 
 class Commander:
     """One running control loop, from `start` to `halt`.
 
-    In simulated time the ticks are the joint states whose stamps reach the next tick, and plans are computed
-    synchronously: results depend on stamps alone, and lockstep works. In wall time a thread with absolute deadlines
-    ticks, and another thread plans. After any error, commands that brake the arm continue to be sent.
+    In simulated time, a control step is executed when the stamp of a joint state reaches the next deadline, and plans
+    are computed synchronously. Results then depend only on stamps, and lockstep works. In wall time, a thread with
+    absolute deadlines executes the control steps, and another thread plans. After any error, the commander continues to
+    send commands that brake the arm.
     """
 
     def __init__(
@@ -41,39 +55,44 @@ class Commander:
         simulated: bool,
         priority: int = 0,
     ) -> None:
-        """Take charge of a loop.
+        """Prepare to run a control loop.
 
         Parameters
         ----------
         loop
             A loop that is not started.
         send
-            Sends what was decided, or tells it, at a stamp [ns].
+            Sends or reports the output at a stamp [ns].
         period, policy_period
-            Between two commands, and between two looks of the policy [ns].
+            Control period and policy period [ns].
         max_age
-            Age of joint states over which simulated time ticks without them [ns].
+            Age of joint states above which control steps in simulated time are executed without them [ns].
         now
-            The node's clock [ns].
+            Returns the time of the node's clock [ns].
         simulated
-            Whether that clock is a simulation's.
+            Whether the node's clock is simulated time.
         priority
-            Of the thread that ticks in wall time, see `Pacer`; the one that plans gets one less.
+            Priority of the control thread in wall time, see `Pacer`. The planning thread has a priority lower by one.
 
         """
         self.loop = loop
         self.active = False
-        """Whether the loop ticks."""
+        """Whether the loop is running."""
         self.outcome: ControlOutput | None = None
-        """The newest output."""
+        """The last output."""
         self.counts: Counter[str] = Counter()
-        """Ticks by kind of outcome."""
+        """Number of control steps, by kind of output."""
         self.sent = 0
         """Number of outputs sent."""
         self.durations = {name: deque(maxlen=_REMEMBERED) for name in ('decide', 'plan', 'age')}
-        """Durations of the newest ticks and plans, and ages of the joint states behind the commands [s]."""
+        """Durations of the last control steps and plans, and ages of the joint states used for the last commands
+        [s]."""
+        self.stops: deque[StopEvent] = deque(maxlen=_STOPS)
+        """The last stops, oldest first; stops are removed when they are evaluated."""
         self.fault = ''
         """The last internal error, as a traceback."""
+        self._barred = self._requested = ''
+        self._stopped = False
         self._send = send
         self._period, self._policy_period = period, policy_period
         self._max_age = max_age
@@ -90,12 +109,12 @@ class Commander:
         self._noted = 0
         self._answered: int | None = None
         self.history: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=_HISTORY)
-        """Joints as measured and as commanded at the newest policy ticks, oldest first."""
+        """Measured and commanded joint positions at the last policy ticks, oldest first."""
         self._measured = np.zeros(0)
 
     @property
     def pacer(self) -> Pacer | None:
-        """The ticking thread, if there is one."""
+        """The control thread, if there is one."""
         return self._pacer
 
     def start(self, stamp: int, position: np.ndarray) -> None:
@@ -108,6 +127,8 @@ class Commander:
             self.loop.start(stamp, position)
             self._stamp = self._next_tick = stamp
             self._silent = False
+            self._barred = self._requested = ''
+            self._stopped = False
             self._measured, self._noted = position, stamp - self._policy_period
             self.history.clear()
             self._resting.clear()
@@ -118,7 +139,12 @@ class Commander:
         self._thinker = threading.Thread(target=self._think, name='planner')
         self._thinker.start()
         self._pacer = Pacer(
-            self._period / 1e9, self._on_deadline, patience=STALL / 1e9, priority=self._priority, name='commander'
+            self._period / 1e9,
+            self._on_deadline,
+            spacing=_SPACING * self._period / 1e9,
+            patience=STALL / 1e9,
+            priority=self._priority,
+            name='commander',
         )
         self._pacer.start()
 
@@ -139,58 +165,69 @@ class Commander:
             self._send(self.outcome, stamp)
 
     def notice_silence(self) -> None:
-        """In simulated time, tick by the clock if joint states are missing, so that the arm holds."""
+        """In simulated time, execute control steps by the clock if joint states are missing, so the arm holds."""
         now = self._now()
         if self.active and self._simulated and now - self._next_tick > self._max_age:
             self._tick(now)
 
     def feed(self, take: Callable[[], None]) -> None:
-        """Process messages of the streams between two ticks."""
+        """Process messages of topic features between two control steps, by calling ``take``."""
         with self._lock:
             take()
 
     def replace(self, change: Callable[[ControlLoop], None]) -> None:
-        """Change the loop between two ticks."""
+        """Change the loop between two control steps, by calling ``change``."""
         with self._lock:
             change(self.loop)
 
-    def follow(self, position: np.ndarray) -> None:
-        """Continue from a command of another program, shape (joint,) [rad]."""
+    def follow(self, position: np.ndarray, places: slice = slice(None)) -> None:
+        """Continue from a command of another node to the joints with indices ``places``, shape (joint,) [rad]."""
         with self._lock:
-            self.loop.follow(position)
+            self.loop.follow(position, places)
 
-    def stop(self, reason: str) -> None:
-        """Brake, then hold until `resume`."""
+    def stop(self, reason: str, *, requested: bool = False) -> None:
+        """Brake, then hold until `resume`; ``requested`` if a person or a lifecycle transition causes the stop."""
         with self._lock:
+            if requested:
+                self._requested = reason
             self.loop.stop(reason)
 
+    def bar(self, reason: str) -> None:
+        """Brake, then hold until `start`, because the operation is no longer permitted."""
+        self._barred = reason
+        self.stop(reason, requested=True)
+
     def give_way(self, reason: str) -> None:
-        """Brake, then stop sending: another program commands the arm."""
+        """Brake, then stop sending, because another node commands the arm."""
         self.stop(reason)
         self._silent = True
 
     def resume(self) -> str | None:
-        """End a stop; return None, or why that is refused."""
+        """End a stop; return None, or the reason for a refusal."""
         if not self.active:
             return 'the node is not active'
         if self._silent:
             return f'it has given way ({self.outcome.reason}); deactivate and activate it'
+        if self._barred:
+            return f'{self._barred}; deactivate, clean up and configure the node'
         with self._lock:
             return self.loop.resume(self._stamp if self._simulated else self._now())
 
     @property
     def advice(self) -> str:
-        """How a stop is ended; empty without a latched stop."""
+        """Instruction for ending the present stop; empty without a latched stop."""
         if not isinstance(self.outcome, Stop) or not self.active:
             return ''
+        if self._barred:
+            return 'deactivate, clean up and configure the node to go on'
         return 'deactivate and activate the node to go on' if self._silent else '~/resume goes on'
 
     def halt(self, reason: str, patience: float = 5.0) -> None:
-        """Brake until the arm is at rest, or for ``patience`` [s], then stop ticking."""
+        """Brake until the arm is at rest, or for at most ``patience`` [s], then end the control steps."""
         if not self.active:
             return
         self._resting.clear()
-        self.stop(reason)
+        self.stop(reason, requested=True)
         if self._pacer:
             self._resting.wait(patience)
             self._pacer.stop()
@@ -219,16 +256,20 @@ class Commander:
             try:
                 # Without a planner thread, the loop itself plans: in simulation, and if each command is a plan.
                 outcome = self.loop.advance(now) if self._plans_itself else self.loop.decide(now)
+                # Less than half a period after the command before: the arm has its command.
+                repeats = self.loop.repeats and not self._plans_itself
             except Exception:  # noqa: BLE001 - after any error, commands must still be sent
-                outcome = self._failed()
+                outcome, repeats = self._failed(), False
             wanted = self.loop.wants_plan
             if not 0 <= now - self._noted < self._policy_period:
                 self.history.append((self._measured, before))
                 self._noted = now
-        self.outcome = outcome
+        if (stopped := isinstance(outcome, Stop)) and not self._stopped:
+            self.stops.append(StopEvent(outcome.reason, outcome.reason == self._requested))
+        self.outcome, self._stopped = outcome, stopped
         if wanted and not self._plans_itself:
             self._wanted.set()
-        if not self._silent or outcome.moving:
+        if not repeats and (not self._silent or outcome.moving):
             self._send(outcome, now)
             self.sent += 1
             self._answered = now

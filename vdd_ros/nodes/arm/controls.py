@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from rclpy.node import Node
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from vdd_ros.nodes import qos
+from vdd_ros.nodes.arm.commander import Commander
 from vdd_ros.nodes.arm.lifecycle import unless_closed
-
-if TYPE_CHECKING:
-    from vdd_ros.nodes.arm.driver import ArmDriver
 
 
 class Controls:
-    """The services ``~/stop`` and ``~/resume`` and the emergency stop ``~/estop`` of one driver."""
+    """The services ``~/stop`` and ``~/resume`` and the emergency stop ``~/estop`` of one commander."""
 
-    def __init__(self, driver: ArmDriver) -> None:
+    def __init__(self, node: Node, commander: Commander) -> None:
         """Create the services and the subscription."""
-        self._driver, self._node = driver, driver.node
+        self._node, self._commander = node, commander
         self.closed = False
         self.pressed = False
         """Whether the emergency stop is pressed."""
-        self.asked = False
+        self.stop_requested = False
         """Whether an operator requested a stop and has not resumed."""
         self._services = [
             self._node.create_service(Trigger, '~/stop', self._on_stop),
@@ -40,15 +37,15 @@ class Controls:
 
     @unless_closed
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self.asked = True
-        self._driver.commander.stop('stop was asked for')
+        self.stop_requested = True
+        self._commander.stop('stop was asked for', requested=True)
         response.success, response.message = True, 'braking; ~/resume goes on'
         return response
 
     @unless_closed
     def _on_resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        refusal = 'the emergency stop is pressed' if self.pressed else self._driver.commander.resume()
-        self.asked = self.asked and refusal is not None
+        refusal = 'the emergency stop is pressed' if self.pressed else self._commander.resume()
+        self.stop_requested = self.stop_requested and refusal is not None
         response.success, response.message = refusal is None, refusal or 'going on'
         return response
 
@@ -56,5 +53,5 @@ class Controls:
     def _on_estop(self, message: Bool) -> None:
         self.pressed = message.data
         if message.data:
-            self.asked = True
-            self._driver.commander.stop('emergency stop')
+            self.stop_requested = True
+            self._commander.stop('emergency stop')

@@ -18,11 +18,11 @@ class Diagnostics:
     """Collects the values of a status, and its level."""
 
     def __init__(self) -> None:
-        """Start to measure the rate of commands."""
+        """Start the measurement of the command rate."""
         self._ticked, self._since = 0, time.monotonic()
 
     def status(self, commander: Commander) -> tuple[bytes, str, dict[str, object]]:
-        """Return level, message and values of the present time."""
+        """Return the current level, message and values."""
         counters, ticks = commander.loop.counters(), sum(commander.counts.values())
         outcome = commander.outcome if commander.active else None
         now = time.monotonic()
@@ -75,6 +75,10 @@ def _counted(counters: Counters) -> dict[str, object]:
         **{f'age_of_{stream}_s': f'{max(age, 0.0):.3f}' for stream, age in counters.ages.items()},
         'expert': counters.expert,
         **{name: f'{value:.3f}' for name, value in counters.signals.items()},
+        **{
+            f'{name}_thresholds': f'{each.warn:.4g} {each.slow:.4g} {each.stop:.4g}'
+            for name, each in counters.thresholds.items()
+        },
         'ood_level': counters.level,
         'speed': f'{counters.speed:.2f}',
     }

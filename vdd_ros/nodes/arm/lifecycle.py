@@ -11,17 +11,22 @@ from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from vdd_ros.common.errors import VddError
+from vdd_ros.contract.contract import Contract
+from vdd_ros.nodes import qos
+from vdd_ros.nodes.arm.description import TOPIC, DescriptionMissing, kinematics_of
 from vdd_ros.nodes.parameters import Parameter, Value, declare
+from vdd_ros.robot.kinematics import Kinematics
 
 
 def transition(callback: Callable[..., None]) -> Callable[..., TransitionCallbackReturn]:
-    """Let a lifecycle callback of an `ArmNode` raise.
+    """Let a lifecycle callback of an `ArmNode` fail with an exception.
 
-    The error is logged and the transition fails; rclpy would hide the error. The node keeps it as `complaint`, which is
-    the last line of a process with autostart.
+    The error is logged and the transition fails; rclpy itself would hide the error. The node stores the error as
+    `complaint`. With autostart, this is the last line that the process prints.
     """
 
     @functools.wraps(callback)
@@ -58,7 +63,7 @@ def unless_closed(callback: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class ArmNode(LifecycleNode):
-    """A node with a table of parameters; configures and activates itself with the parameter `autostart`.
+    """A lifecycle node with a table of parameters; with `autostart` the node configures and activates itself.
 
     The table contains `autostart` and `startup_timeout`.
     """
@@ -70,20 +75,43 @@ class ArmNode(LifecycleNode):
         apply: Callable[[Mapping[str, Value]], None] | None = None,
         prefix: str = '',
     ) -> None:
-        """Declare the parameters, and offer ``~/preflight``; arguments and errors as those of `declare`."""
+        """Declare the parameters, and offer ``~/preflight``; arguments and errors as for `declare`."""
         super().__init__(name)
+        # In Jazzy a transition that the state does not have raises, which would end the process while the arm moves.
+        service = self._service_change_state
+        service.callback = functools.partial(self._change_state, service.callback)
         self.values: Mapping[str, Value] = declare(self, table, apply, prefix)
         """Parameter values at the start, by name."""
         self.simulated: bool = self.get_parameter('use_sim_time').value
         """Whether the time is simulated."""
         self.wall = Clock(clock_type=ClockType.STEADY_TIME)
-        """Clock of timers that run independent of the simulation."""
+        """Clock for timers that run independently of the simulation."""
         self.starting: bool = self.values['autostart']
         """Whether autostart is in progress."""
         self.complaint: Exception | None = None
         """Error of the last failed transition."""
         self._waiting_since = 0.0
+        self.description = ''
+        """The URDF that the robot publishes; empty before it is received."""
+        self.create_subscription(String, TOPIC, self._on_description, qos.DESCRIPTION)
         self.create_service(Trigger, '~/preflight', self._on_preflight)
+
+    def _change_state(self, change: Callable[..., Any], request: Any, response: Any) -> Any:
+        """Answer a request for a transition by ``change``; one that the state does not have is refused."""
+        try:
+            return change(request, response)
+        except RuntimeError as error:
+            wanted = request.transition.label or request.transition.id
+            self.get_logger().error(f'transition {wanted} refused: {" ".join(str(error).split())}')
+            response.success = False
+            return response
+
+    def _on_description(self, message: String) -> None:
+        self.description = message.data
+
+    def kinematics_of(self, contract: Contract) -> Kinematics:
+        """Load the robot of a contract: see `description.kinematics_of`."""
+        return kinematics_of(contract, self.description, self.resolve_topic_name(TOPIC))
 
     def preflight(self) -> tuple[bool, str]:
         """Return whether the arm may move, and a line for each check; in every state."""
@@ -124,16 +152,20 @@ class ArmNode(LifecycleNode):
         Raises
         ------
         VddError
-            What cannot work: it ends the process in one line.
+            Configuration or activation cannot succeed; the error ends the process with one line.
 
         """
         if not self.starting:
             return self.is_done
+        self._waiting_since = self._waiting_since or time.monotonic()
         if not self.is_configured:
-            self._demand(self.trigger_configure())
-            self._waiting_since = time.monotonic()
+            result = self.trigger_configure()
+            if not isinstance(self.complaint, DescriptionMissing) or self._is_late:
+                self._demand(result)
+            if result == TransitionCallbackReturn.SUCCESS:
+                self._waiting_since = time.monotonic()
             return False
-        late = time.monotonic() - self._waiting_since > self.values['startup_timeout']
+        late = self._is_late
         if self.is_ready or self.is_hopeless or late:
             # Peers may still be unknown: discovery takes time.
             result = self.trigger_activate()
@@ -141,6 +173,10 @@ class ArmNode(LifecycleNode):
                 self._demand(result)
                 self.starting = False
         return False
+
+    @property
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._waiting_since > self.values['startup_timeout']
 
     def _demand(self, result: TransitionCallbackReturn) -> None:
         if result != TransitionCallbackReturn.SUCCESS:

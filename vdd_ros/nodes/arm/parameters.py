@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.control.deployment import Deployment
+from vdd_ros.nodes.arm.output import INTERFACES, TRAJECTORY
 from vdd_ros.nodes.parameters import STRINGS, Parameter, Value, parameters_of
 
 _FASTEST = 125.0
-"""Trajectories per second; each is computed separately."""
+"""Maximum number of trajectories per second; each trajectory is computed separately."""
 
 RULES = (
     'slow_speed',
@@ -24,9 +25,10 @@ RULES = (
     'acceleration_time',
     'jerk_time',
     'max_lag',
+    'grippers',
     'start_speed',
 )
-"""Those fields of `Deployment` that concern every arm, whatever its plans come from."""
+"""Fields of `Deployment` that apply to every arm, regardless of the source of its plans."""
 
 PARAMETERS = (
     *parameters_of(Deployment, RULES),
@@ -34,8 +36,15 @@ PARAMETERS = (
     Parameter(
         'interface',
         'position',
-        'position: Float64MultiArray on NAME/commands; trajectory: JointTrajectory on NAME/joint_trajectory',
-        choices=('position', 'trajectory'),
+        'position: Float64MultiArray on NAME/commands; trajectory: JointTrajectory on NAME/joint_trajectory; '
+        'follow_joint_trajectory: the action NAME/follow_joint_trajectory, which needs control_msgs',
+        choices=tuple(INTERFACES),
+    ),
+    Parameter(
+        'gripper_interface',
+        'topic',
+        'further controllers of type GripperCommand take the topic, or the action, that the contract names',
+        choices=('topic', 'action'),
     ),
     Parameter('controller_joints', STRINGS, 'joints in the order of the controller; empty: order of the contract'),
     Parameter(
@@ -54,13 +63,18 @@ PARAMETERS = (
 
 
 def deployment_of(values: Mapping[str, Value]) -> Deployment:
-    """Return the deployment parameters; those that a node does not declare have their defaults."""
+    """Return the deployment parameters; parameters that a node does not declare have their defaults."""
     return Deployment.parse({name: values[name] for name in Deployment.model_fields if name in values})
 
 
-def horizon_of(values: Mapping[str, Value]) -> float:
-    """Return the look-ahead of the control loop [s]; 0 for a position controller."""
-    return values['trajectory_horizon'] if values['interface'] == 'trajectory' else 0.0
+def horizon_of(values: Mapping[str, Value], contract: Contract) -> float:
+    """Return the look-ahead of the control loop [s]; 0 if no controller takes trajectories."""
+    return values['trajectory_horizon'] if _takes_trajectories(values, contract) else 0.0
+
+
+def _takes_trajectories(values: Mapping[str, Value], contract: Contract) -> bool:
+    further = (controller.type for controller in contract.controllers[1:])
+    return INTERFACES[values['interface']] == TRAJECTORY or TRAJECTORY in further
 
 
 def period_of(values: Mapping[str, Value], contract: Contract, *, simulated: bool) -> int:
@@ -69,11 +83,11 @@ def period_of(values: Mapping[str, Value], contract: Contract, *, simulated: boo
     Raises
     ------
     ConfigurationError
-        It is shorter than a trajectory controller needs.
+        The period is too short for a trajectory controller.
 
     """
     period = deployment_of(values).control_period(contract, simulated=simulated)
-    if values['interface'] == 'trajectory' and NANOSECONDS / _FASTEST > period < contract.period:
+    if _takes_trajectories(values, contract) and NANOSECONDS / _FASTEST > period < contract.period:
         raise ConfigurationError(
             expected=f'a control_rate of at most {_FASTEST:g} Hz with a trajectory controller, which interpolates',
             found=f'{NANOSECONDS / period:g} Hz',

@@ -59,7 +59,7 @@ class Stream:
     type: str
     """Message type such as ``sensor_msgs/msg/JointState``."""
     role: Literal['subscription', 'publisher']
-    """Which end the node has."""
+    """End of the connection that belongs to this node."""
     needed: bool
     """Whether another end is required."""
     alone: bool = False
@@ -68,13 +68,13 @@ class Stream:
 
 @dataclass(frozen=True)
 class Arm:
-    """Newest data of the arm, in the order of the contract."""
+    """Latest data of the arm, in the joint order of the contract."""
 
     joints: Sequence[str]
     position: np.ndarray
     """Shape (joint,) [rad]."""
     age: float
-    """Age of the newest joint state by the node's clock [s]."""
+    """Age of the last joint state by the node's clock [s]."""
     max_age: float
     """Maximum age of joint states [s]."""
     rate: float
@@ -88,6 +88,8 @@ class Arm:
     """Limits of the joints, shape (joint,) [rad]."""
     velocity: np.ndarray
     """Shape (joint,) [rad/s]."""
+    measured: np.ndarray
+    """Which joints are measured, shape (joint,) bool; for the other joints only the commands are known."""
     simulated: bool
     """Whether the time of the node is simulated."""
 
@@ -158,7 +160,7 @@ def _stream(node: Node, stream: Stream) -> Iterator[Finding]:
                 stream.topic,
                 expected=f'quality of service on {stream.topic} that goes with {name}',
                 found=why.strip(' ;').removeprefix('ERROR: '),
-                remedy=f'change that of {name}: DDS delivers nothing between the two, and tells nobody',
+                remedy=f'change that of {name}: DDS delivers nothing between the two, without an error',
             )
     if stream.alone and (others := rivals(node, stream.topic)):
         fine = False
@@ -173,26 +175,27 @@ def _stream(node: Node, stream: Stream) -> Iterator[Finding]:
 
 
 def _clock(node: Node) -> Iterator[Finding]:
-    names = sorted({_full_name(info) for info in node.get_publishers_info_by_topic('/clock')})
+    topic = node.resolve_topic_name('/clock')  # of two simulated arms, each has its own
+    names = sorted({_full_name(info) for info in node.get_publishers_info_by_topic(topic)})
     now = node.get_clock().now().nanoseconds
     if not names or not now:
         yield _failure(
-            '/clock',
-            expected='a clock on /clock, since use_sim_time is true',
+            topic,
+            expected=f'a clock on {topic}, since use_sim_time is true',
             found=f'{", ".join(names) or "nobody"}, and it stands at {now / 1e9:g} s',
             remedy='start the simulation, or set use_sim_time to false on a real arm',
         )
     elif len(names) > 1:
         yield _failure(
-            '/clock', expected='one clock on /clock', found=', '.join(names), remedy='end all but one of them'
+            topic, expected=f'one clock on {topic}', found=', '.join(names), remedy='end all but one of them'
         )
     else:
-        yield Finding('/clock', 'fine', f'of {names[0]}, {now / 1e9:.3f} s')
+        yield Finding(topic, 'fine', f'of {names[0]}, {now / 1e9:.3f} s')
 
 
 def _arm(arm: Arm) -> Iterator[Finding]:
     position = arm.position
-    if not np.isfinite(position).all() or not -arm.max_age <= arm.age <= arm.max_age:
+    if not np.isfinite(position[arm.measured]).all() or not -arm.max_age <= arm.age <= arm.max_age:
         other = 'they have a clock of their own: look at use_sim_time here and there'
         yield _failure(
             'joint states',
@@ -222,16 +225,17 @@ def _arm(arm: Arm) -> Iterator[Finding]:
         )
     unlimited = [name for name, speed in zip(arm.joints, arm.velocity) if not np.isfinite(speed)]
     if unlimited and arm.simulated:
-        yield Finding('speed limits', 'warning', f'no greatest speed for {", ".join(unlimited)}; a real arm needs one')
+        yield Finding('speed limits', 'warning', f'no velocity limit for {", ".join(unlimited)}; a real arm needs one')
     elif unlimited:
         yield _failure(
             'speed limits',
-            expected='a greatest speed of every joint',
+            expected='a velocity limit of every joint',
             found=f'none for {", ".join(unlimited)}',
-            remedy='give the model velocity limits, or name a file of limits by the parameter joint_limits',
+            remedy='add it to the robot model, or point the parameter joint_limits at a joint_limits.yaml',
         )
     if not (outside.any() or unlimited):
-        yield Finding('joint states', 'fine', f'{len(arm.joints)} joints within their limits, {arm.rate:.0f} Hz')
+        count = int(arm.measured.sum())
+        yield Finding('joint states', 'fine', f'{count} joints within their limits, {arm.rate:.0f} Hz')
 
 
 def _slow_simulation(arm: Arm) -> Finding:

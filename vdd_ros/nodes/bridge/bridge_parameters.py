@@ -34,7 +34,8 @@ PARAMETERS = (
     Parameter(
         'contract',
         '',
-        'contract whose topics, joint names and units the simulated arm has; empty: those of the model',
+        'contract whose topics, joint names and units the simulated arm has; empty: those of the model. If it has '
+        'several controllers, and neither task nor scene file has any, they are simulated',
         path=True,
     ),
     Parameter(
@@ -65,7 +66,8 @@ PARAMETERS = (
     Parameter(
         'lockstep_controllers',
         STRINGS,
-        'controllers that all must be commanded for a period; default: the first arm',
+        'controllers that all must be commanded for a period; default: all of a contract with several, else the first '
+        'arm',
         topic=True,
     ),
     Parameter(
@@ -78,7 +80,7 @@ PARAMETERS = (
     Parameter(
         'on_silence',
         'wait',
-        'wait: say the last state again; go_on: simulate a period with the last command',
+        'wait: publish the last state again; go_on: simulate a period with the last command',
         choices=('wait', 'go_on'),
     ),
     Parameter(
@@ -96,6 +98,13 @@ PARAMETERS = (
         maximum=2**31 - 1,
         dynamic=True,
     ),
-    Parameter('keyframe', '', 'keyframe that resets lead to; empty: the usual start', dynamic=True),
+    Parameter(
+        'time_limit',
+        1.0,
+        'time that an episode may take, as a multiple of the time limit of the task',
+        minimum=0.01,
+        maximum=1000.0,
+    ),
+    Parameter('keyframe', '', 'keyframe that resets lead to; empty: the default start', dynamic=True),
     Parameter('step_count', 1, 'joint states that ~/step goes on by', minimum=1, maximum=1_000_000, dynamic=True),
 )

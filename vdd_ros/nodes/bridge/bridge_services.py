@@ -1,4 +1,4 @@
-"""What a person or program may ask of the bridge beside commanding: reset, pause, step."""
+"""Services of the bridge: reset, pause, step."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class BridgeServices:
         pause: Callable[[bool], None],
         step: Callable[[], str],
     ) -> None:
-        """Offer them on a node.
+        """Create the services on a node.
 
         Parameters
         ----------
         node
-            Whose services they are.
+            The node.
         reset
-            Begins an episode, somewhere else if told so, and returns what to say of it.
+            Begins an episode, with a given start or the default one, and returns a message.
         pause
-            Lets time stand still, or go on.
+            Pauses or resumes simulated time.
         step
-            Goes on a little while time stands still; returns why it cannot, or nothing.
+            Advances paused time a little; returns an error message, or an empty string.
 
         """
         self._node = node
@@ -62,7 +62,7 @@ class BridgeServices:
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._do_pause(request.data)
         response.success = True
-        response.message = 'time stands still' if request.data else 'time goes on'
+        response.message = 'paused' if request.data else 'resumed'
         return response
 
     def _on_step(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

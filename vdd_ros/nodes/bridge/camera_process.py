@@ -1,4 +1,4 @@
-"""The process that draws what the bridge's cameras see; the bridge starts it, and it ends with the bridge."""
+"""The process that renders the images of the bridge's cameras; the bridge starts and ends this process."""
 
 from __future__ import annotations
 
@@ -21,8 +21,16 @@ from std_msgs.msg import Header
 
 from vdd_ros.common.errors import SimulationError
 from vdd_ros.nodes.bridge.cameras import DRAWN, FAILED, READY, REQUEST, WIDEST
-from vdd_ros.nodes.bridge.image_messages import to_camera_info, to_compressed, to_image, to_points
+from vdd_ros.nodes.bridge.image_messages import (
+    to_camera_info,
+    to_compressed,
+    to_compressed_depth,
+    to_image,
+    to_points,
+)
 from vdd_ros.nodes.bridge.sensor_messages import to_header, to_pose
+from vdd_ros.sim.camera import disturbed
+from vdd_ros.sim.disturbances import LIGHT
 from vdd_ros.sim.renderer import Renderer
 
 _NICENESS = 5
@@ -31,6 +39,7 @@ _KINDS = {
     'image_raw/compressed': CompressedImage,
     'camera_info': CameraInfo,
     'depth/image_raw': Image,
+    'depth/image_raw/compressedDepth': CompressedImage,
     'depth/camera_info': CameraInfo,
     'points': PointCloud2,
     'pose': PoseStamped,
@@ -38,7 +47,7 @@ _KINDS = {
 
 
 class _CameraTopics:
-    """One camera: draws a scene and publishes what of it somebody hears, all with one stamp."""
+    """One camera: draws a scene and publishes the messages that have subscribers, all with one stamp."""
 
     def __init__(self, node: Node, renderer: Renderer, description: dict[str, Any]) -> None:
         self._description = description
@@ -47,7 +56,7 @@ class _CameraTopics:
         self._size = description['width'], description['height']
         self._deep = description['depth'] or description['points']
         self._pinhole = renderer.pinhole(self._camera, self._size)
-        unwanted = set() if description['depth'] else {'depth/image_raw', 'depth/camera_info'}
+        unwanted = set() if description['depth'] else {topic for topic in _KINDS if topic.startswith('depth/')}
         unwanted |= set() if description['points'] else {'points'}
         self._publishers = {
             topic: node.create_publisher(kind, description['topics'][topic], qos_profile_sensor_data)
@@ -56,30 +65,32 @@ class _CameraTopics:
         }
 
     def publish(self, stamp: int, seed: int) -> None:
-        """Draw, and tell those who listen."""
-        heard = {topic for topic, publisher in self._publishers.items() if publisher.get_subscription_count()}
+        """Render the scene, and publish the messages that have subscribers."""
+        wanted = {topic for topic, publisher in self._publishers.items() if publisher.get_subscription_count()}
         header = to_header(stamp, self._description['frame'])
         info = to_camera_info(header, *self._size, self._pinhole)
         place = to_pose(stamp, self._description['world'], self._renderer.place(self._camera))
         messages: dict[str, Any] = {'camera_info': info, 'depth/camera_info': info, 'pose': place}
-        if heard - set(messages):
-            messages |= self._pictures(header, seed, heard)
-        for topic in heard:
+        if wanted - set(messages):
+            messages |= self._pictures(header, seed, wanted)
+        for topic in wanted:
             self._publishers[topic].publish(messages[topic])
 
-    def _pictures(self, header: Header, seed: int, heard: set[str]) -> dict[str, Any]:
+    def _pictures(self, header: Header, seed: int, wanted: set[str]) -> dict[str, Any]:
         noise, (intensity, distance) = np.random.default_rng(seed), (*self._description['noise'], 0.0, 0.0)[:2]
         picture, depth = self._renderer.draw(self._camera, self._size, deep=self._deep)
-        if intensity:
-            picture = np.clip(picture + noise.normal(scale=intensity, size=picture.shape), 0, 255).astype(np.uint8)
+        light = {name: self._description[name] for name in LIGHT}
+        picture = disturbed(picture, noise, deviation=intensity, **light)
         messages: dict[str, Any] = {'image_raw': to_image(header, picture)}
-        if 'image_raw/compressed' in heard:
+        if 'image_raw/compressed' in wanted:
             messages['image_raw/compressed'] = to_compressed(header, picture)
         if depth is not None:
             if distance:
                 depth = depth + noise.normal(scale=distance, size=depth.shape).astype(np.float32)
             messages['depth/image_raw'] = to_image(header, depth)
-        if 'points' in heard:
+        if 'depth/image_raw/compressedDepth' in wanted:
+            messages['depth/image_raw/compressedDepth'] = to_compressed_depth(header, depth)
+        if 'points' in wanted:
             stride = self._description['stride']
             points = self._pinhole.points(depth, stride)
             messages['points'] = to_points(header, points, picture[::stride, ::stride])
@@ -87,12 +98,12 @@ class _CameraTopics:
 
 
 def serve(connection: socket.socket, model: Path, descriptions: list[dict[str, Any]]) -> None:
-    """Draw snapshot after snapshot until the other end is closed.
+    """Render snapshots until the other end of the connection is closed.
 
     Raises
     ------
     SimulationError
-        Nothing can be drawn on this machine.
+        This machine cannot render images.
 
     """
     kinds = [((each['width'], each['height']), each['depth'] or each['points']) for each in descriptions]
@@ -110,7 +121,7 @@ def serve(connection: socket.socket, model: Path, descriptions: list[dict[str, A
 
 
 def main() -> int:
-    """Run as a process: the number of an open socket, the model, and descriptions of cameras are its arguments."""
+    """Run as a process, with the number of an open socket, the model and the camera descriptions as arguments."""
     # Ctrl-C reaches every process of the terminal; this one ends when the bridge closes the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(_NICENESS)

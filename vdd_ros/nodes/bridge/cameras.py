@@ -1,4 +1,4 @@
-"""The bridge's side of its cameras: snapshots go to a process that draws them, and physics never waits for it."""
+"""Cameras of the bridge: snapshots are rendered in a separate process, and physics need not wait for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rclpy.node import Node
 
 from vdd_ros.common.errors import SimulationError
 from vdd_ros.sim import scene
-from vdd_ros.sim.disturbances import Channel, SensorDisturbances, generator_of
+from vdd_ros.sim.disturbances import LIGHT, Channel, SensorDisturbances, generator_of
 from vdd_ros.sim.frames import WORLD_FRAME
 from vdd_ros.sim.renderer import save_compiled
 from vdd_ros.sim.sensors import Schedule, check_rate
@@ -26,20 +26,20 @@ from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.snapshot import snapshot
 
 REQUEST = struct.Struct('<iqQ')
-"""Which camera, the stamp [ns] and a seed for noise; the vector of the snapshot follows."""
+"""Index of the camera, stamp [ns] and seed for noise; followed by the state vector of the snapshot."""
 READY, DRAWN, FAILED = b'r', b'd', b'f'
 _PATIENCE = 60.0
 WIDEST = 2**20
-"""Octets of the largest message between the two processes."""
+"""Maximum size of a message between the two processes [byte]."""
 
 
 def optical_frame(name: str) -> str:
-    """Return the frame of a camera's pictures: z along the line of sight, x to the right (REP-103)."""
+    """Return the name of a camera's optical frame: z along the line of sight, x to the right (REP-103)."""
     return f'{name}_optical_frame'
 
 
 class Cameras:
-    """Takes a snapshot of the scene whenever a picture is due, and drops it if the one before is still being drawn."""
+    """Takes a snapshot of the scene whenever an image is due; dropped if the previous image is still being rendered."""
 
     def __init__(
         self,
@@ -52,31 +52,31 @@ class Cameras:
         wait: bool,
         stamped: Callable[[int], int],
     ) -> None:
-        """Start the process that draws, and wait until it can.
+        """Start the rendering process, and wait until it is ready.
 
         Parameters
         ----------
         node
-            Whose namespace and remappings the topics have.
+            The node, whose namespace and remappings apply to the topics.
         simulation
             The scene.
         cameras, disturbances
-            What is drawn, and what happens to it on its way; by name.
+            The cameras, and the disturbances of their images in transport, by camera name.
         state_rate
-            How often joint states come [Hz]: the instants at which pictures can be taken.
+            Rate of joint states [Hz]; images can only be taken at the times of joint states.
         wait
-            Whether each picture is waited for until it is published: then none is dropped.
+            Whether the simulation waits until each image is published; then no image is dropped.
         stamped
-            Returns the stamp of what is published for a time of the simulation [ns].
+            Maps simulation time [ns] to the stamp of published messages [ns].
 
         Raises
         ------
         ModelError
             The scene has no such camera.
         ConfigurationError
-            A picture is wanted oftener than joint states.
+            The rate of a camera is above that of joint states.
         SimulationError
-            Nothing can be drawn on this machine.
+            This machine cannot render images.
 
         """
         self._simulation = simulation
@@ -86,9 +86,9 @@ class Cameras:
         self._wait, self._stamped = wait, stamped
         self._busy: set[str] = set()
         self.drawn = dict.fromkeys(cameras, 0)
-        """Pictures that were published, by camera."""
+        """Number of published images, by camera."""
         self.dropped = dict.fromkeys(cameras, 0)
-        """Pictures that were due while the one before was still being drawn, by camera."""
+        """Number of dropped images, which were due while the previous image was still being rendered, by camera."""
         self._process: subprocess.Popen | None = None
         for name, camera in cameras.items():
             simulation.check('camera', camera.camera or name)
@@ -98,7 +98,7 @@ class Cameras:
             self._start(node)
 
     def begin(self, seed: np.random.SeedSequence) -> None:
-        """Forget what is under way; draw all chance of the episode from a seed."""
+        """Start an episode: drop images in transport, and use a seed for the random numbers of the episode."""
         self._channels: dict[str, Channel[tuple[int, int, bytes]]] = {
             name: Channel(disturbances, generator_of(seed, name)) for name, disturbances in self._disturbances.items()
         }
@@ -107,12 +107,12 @@ class Cameras:
             schedule.begin(self._simulation.stamp)
 
     def look(self) -> None:
-        """Take the snapshots that are due now, and let those be drawn that have arrived.
+        """Take the snapshots that are due now, and request the rendering of snapshots whose transport delay has passed.
 
         Raises
         ------
         SimulationError
-            The process that draws has ended.
+            The rendering process has ended.
 
         """
         if self._process is None:
@@ -139,7 +139,7 @@ class Cameras:
                 self._listen(wait=True)
 
     def close(self) -> None:
-        """End the process that draws."""
+        """End the rendering process."""
         if self._process is not None:
             self._socket.close()
             self._process.wait()
@@ -154,6 +154,7 @@ class Cameras:
                 **camera.model_dump(mode='json'),
                 'camera': camera.camera or name,
                 'noise': self._disturbances[name].noise,
+                **{key: getattr(self._disturbances[name], key) for key in LIGHT},
                 'frame': optical_frame(name),
                 'world': WORLD_FRAME,
                 'topics': {topic: node.resolve_topic_name(f'{name}/{topic}') for topic in _TOPICS},
@@ -180,31 +181,38 @@ class Cameras:
             self._folder.cleanup()  # read by now, and nothing is left over if this process is killed
 
     def _listen(self, *, wait: bool) -> None:
-        """Take in what the other process says; ``wait`` for one message at least."""
+        """Take in the messages of the other process; ``wait`` for one message at least."""
         names = list(self._cameras)
         if wait and not select.select([self._socket], [], [], _PATIENCE)[0]:
             raise self._ended(f'silence for {_PATIENCE:g} s')
         while True:
             try:
-                said = self._socket.recv(WIDEST, socket.MSG_DONTWAIT)
+                received = self._socket.recv(WIDEST, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError as error:
                 raise self._ended() from error
-            if said[:1] == DRAWN:
-                name = names[said[1]]
+            if received[:1] == DRAWN:
+                name = names[received[1]]
                 self._busy.discard(name)
                 self.drawn[name] += 1
-            elif said[:1] == FAILED:
-                expected, found, remedy = json.loads(said[1:])
+            elif received[:1] == FAILED:
+                expected, found, remedy = json.loads(received[1:])
                 raise SimulationError(expected=expected, found=found, remedy=remedy)
-            elif not said:
+            elif not received:
                 raise self._ended()
 
     def _ended(self, found: str = 'its end') -> SimulationError:
-        return SimulationError(
-            expected='a process that draws what the cameras see', found=found, remedy='read what it said in the log'
-        )
+        return SimulationError(expected='a process that draws what the cameras see', found=found, remedy='read its log')
 
 
-_TOPICS = ('image_raw', 'image_raw/compressed', 'camera_info', 'depth/image_raw', 'depth/camera_info', 'points', 'pose')
+_TOPICS = (
+    'image_raw',
+    'image_raw/compressed',
+    'camera_info',
+    'depth/image_raw',
+    'depth/image_raw/compressedDepth',
+    'depth/camera_info',
+    'points',
+    'pose',
+)

@@ -1,4 +1,4 @@
-"""Who commands: looked up in the ROS graph, so that one that is silent or gone can be named."""
+"""The commanding nodes according to the ROS graph, for log messages about missing commands."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from rclpy.node import Node
 
 
 class Commanders:
-    """The nodes that publish on some topics, as of the last look."""
+    """The nodes that publish on some topics, at the last update."""
 
     def __init__(self, node: Node, topics: Callable[[], Sequence[str]]) -> None:
-        """Watch the topics that are commanded on at any time, through a node."""
+        """Set the function that returns the topics currently used for commands."""
         self._node = node
         self._topics = topics
         self._known: set[str] = set()
 
     @property
     def topics(self) -> str:
-        """The topics in words."""
+        """The topics as text."""
         return ', '.join(self._topics())
 
     def left(self) -> list[str]:
-        """Look again, and return the names of those that are no longer there."""
+        """Update, and return the names of nodes that have left since the last update."""
         before, self._known = self._known, self._look()
         return sorted(before - self._known)
 
     def __str__(self) -> str:
-        """Say who should speak, and where."""
-        return f'{", ".join(sorted(self._look())) or "a commander: nobody publishes"} on {self.topics}'
+        """Return the expected commanders and topics."""
+        return f'{", ".join(sorted(self._look())) or "a commander (no publisher)"} on {self.topics}'
 
     def _look(self) -> set[str]:
         offers = [info for topic in self._topics() for info in self._node.get_publishers_info_by_topic(topic)]
-        # One that is just leaving, or just coming, has no name for a moment.
+        # A node that is starting or stopping has no name for a moment.
         return {info.node_name for info in offers} - {'_NODE_NAME_UNKNOWN_'}

@@ -1,4 +1,4 @@
-"""Time that waits for commands: a policy period is simulated once all are there that must be."""
+"""Lockstep: a policy period is simulated when all required commands have arrived."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ Result = TypeVar('Result')
 
 
 class Lockstep:
-    """Simulates a policy period for each command, in the thread that heard it; physics has no thread of its own."""
+    """Simulates one policy period per command, in the thread of the subscription, without a physics thread."""
 
     def __init__(self, world: World, awaited: Sequence[str], advance: Callable[[], None]) -> None:
-        """Wait for controllers.
+        """Select the controllers to wait for.
 
         Parameters
         ----------
         world
-            What is simulated.
+            The simulated world.
         awaited
-            Controllers that must all have been commanded; by default the first active one that moves an arm.
+            Controllers that must all be commanded; by default the first active one that moves an arm.
         advance
-            Simulates one chunk and tells what it brought.
+            Simulates one chunk and publishes the results.
 
         Raises
         ------
         ConfigurationError
-            One of them is no controller of the world, or there is none at all.
+            A controller is unknown, or there is no controller.
 
         """
         controllers = world.stage.controllers
@@ -42,43 +42,43 @@ class Lockstep:
         if unknown or not self.awaited:
             raise ConfigurationError(
                 expected='controllers to wait for in lockstep',
-                found=', '.join(unknown) or 'none that is active',
-                remedy=f'name some of {", ".join(controllers) or "those that the scene file must have"}',
+                found=', '.join(unknown) or 'no active controller',
+                remedy=f'use some of {", ".join(controllers) or "the controllers of the scene file (none)"}',
             )
         self._advance = advance
-        self._heard: Counter[str] = Counter()
+        self._commanded: Counter[str] = Counter()
         self.paused = False
-        """Whether commands are kept until time goes on."""
+        """Whether commands are queued until time resumes."""
 
     @property
     def awaited(self) -> tuple[str, ...]:
-        """Names of the controllers that are waited for now: another one may have become active."""
+        """Names of the controllers that are currently waited for; active controllers may change."""
         controllers = self._world.stage.controllers.items()
         arms = (name for name, each in controllers if each.active and not isinstance(each, GripperController))
         return self._named or tuple(itertools.islice(arms, 1))
 
     def post(self, action: Callable[[], Any]) -> None:
-        """Do something at once."""
+        """Execute an action immediately."""
         action()
 
     def do(self, action: Callable[[], Result]) -> Result:
-        """Do something at once and return what comes of it."""
+        """Execute an action immediately, and return its result."""
         return action()
 
     def begin(self) -> None:
-        """Forget the commands of the episode before."""
-        self._heard.clear()
+        """Drop the commands of the previous episode."""
+        self._commanded.clear()
 
-    def heard(self, controller: str) -> None:
-        """Note that a controller was commanded; if none is missing any more, simulate the period."""
-        self._heard[controller] += 1
+    def on_command(self, controller: str) -> None:
+        """Record a command of a controller; if all have arrived, simulate the period."""
+        self._commanded[controller] += 1
         awaited = self.awaited
-        if awaited and all(self._heard[name] for name in awaited):
-            self._heard -= Counter(awaited)
+        if awaited and all(self._commanded[name] for name in awaited):
+            self._commanded -= Counter(awaited)
             self.go_on()
 
     def go_on(self) -> None:
-        """Simulate a period, whoever was heard."""
+        """Simulate a period even if commands are missing."""
         self._world.await_answer()
         self._advance()
         while not self._world.is_answered:

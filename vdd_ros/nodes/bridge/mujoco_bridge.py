@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -23,6 +24,7 @@ from vdd_ros.nodes.bridge.bridge_parameters import PARAMETERS
 from vdd_ros.nodes.bridge.bridge_services import BridgeServices
 from vdd_ros.nodes.bridge.cameras import Cameras, optical_frame
 from vdd_ros.nodes.bridge.commanders import Commanders
+from vdd_ros.nodes.bridge.controller_actions import ControllerActions
 from vdd_ros.nodes.bridge.controller_topics import ControllerTopics
 from vdd_ros.nodes.bridge.lockstep import Lockstep
 from vdd_ros.nodes.bridge.physics_thread import PhysicsThread
@@ -34,8 +36,9 @@ from vdd_ros.nodes.messages import EpisodeEvent
 from vdd_ros.nodes.parameters import Value, declare
 from vdd_ros.nodes.process import guarded, run
 from vdd_ros.sim.controllers import Controller
-from vdd_ros.sim.disturbances import load_disturbances
+from vdd_ros.sim.disturbances import Disturbances, load_disturbances
 from vdd_ros.sim.frames import FrameTree
+from vdd_ros.sim.scene import SceneSettings
 from vdd_ros.sim.snapshot import snapshot
 from vdd_ros.sim.stage import open_stage
 from vdd_ros.sim.start import Start
@@ -45,26 +48,32 @@ _VIEW_PERIOD = 1 / 30
 
 
 class MujocoBridge(Node):
-    """Lets a commander meet the simulated robot exactly as it would meet the real one.
+    """Offers the simulated robot to other nodes with the same interfaces as the real robot.
 
-    Everything that touches the scene is done by `_time`: in the physics thread, or, in lockstep, where a command is
-    heard.
+    All operations on the scene are executed by `_time`: in the physics thread, or, in lockstep, in the thread in which
+    commands arrive.
     """
 
     _time: PhysicsThread | Lockstep | None = None
     _cameras: Cameras | None = None
+    _actions: ControllerActions | None = None
 
     def __init__(self) -> None:
-        """Declare the parameters, build the scene, and offer the topics of a robot under ros2_control."""
+        """Declare the parameters, build the scene, and create the topics of a robot under ros2_control."""
         super().__init__('mujoco_bridge')
         self._values = values = declare(self, PARAMETERS, self._apply)
         _check_clock(values)
-        stage = open_stage(values['task'], values['scene'], values['controller'], values['command_interface'])
-        disturbances = load_disturbances(values['disturbances'], stage.task.scene if stage.task else None)
-        self._world = World(
-            stage, values['joint_state_rate'], disturbances, values['seed'], command_rate=values['command_rate']
-        )
         contract = load_contract(values['contract']) if values['contract'] else None
+        stage = open_stage(values['task'], values['scene'], values['controller'], values['command_interface'], contract)
+        disturbances = load_disturbances(values['disturbances'], stage.task.scenarios_beside if stage.task else None)
+        self._world = World(
+            stage,
+            values['joint_state_rate'],
+            disturbances,
+            values['seed'],
+            command_rate=values['command_rate'],
+            time_limit=values['time_limit'],
+        )
         self._interface = RobotInterface(self._world.simulation.joints, contract)
         self._keyframe = values['keyframe']
         self._check_keyframe(self._keyframe)
@@ -76,31 +85,21 @@ class MujocoBridge(Node):
         self._viewed = 0.0
         simulated = values['clock'] == 'simulation'
         self._clock_publisher = self.create_publisher(Clock, '/clock', qos.CLOCK) if simulated else None
-        self._states = self.create_publisher(JointState, self._interface.joint_states, qos.JOINT_STATES_OFFERED)
+        offered = qos.LOCKSTEP if self._lockstep else qos.JOINT_STATES_OFFERED
+        self._states = self.create_publisher(JointState, self._interface.joint_states, offered)
+        self._states_name = f'/{self._interface.joint_states.lstrip("/")}'
+        self._counts: Counter[str] = Counter()
         self._episodes = self.create_publisher(DiagnosticArray, self._interface.episode, qos.EPISODE)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
         self._views = self.create_publisher(Float64MultiArray, '~/view', qos.CLOCK)
         self._sensor_topics = SensorTopics(self, stage.settings.sensors)
-        self._cameras = Cameras(
-            self,
-            self._world.simulation,
-            stage.settings.cameras,
-            disturbances.sensors,
-            self._world.state_rate,
-            wait=self._lockstep,
-            stamped=self._stamped,
-        )
-        sites = [each.site for each in stage.settings.sensors.values() if hasattr(each, 'site')]
-        optical = {optical_frame(name): each.camera or name for name, each in stage.settings.cameras.items()}
-        self._transforms = Transforms(self, FrameTree(self._world.simulation, sites, optical))
-        self._tell()
-        if self._lockstep:
-            self._time = Lockstep(self._world, values['lockstep_controllers'], self._advance)
-        else:
-            speed = values['speed'] if values['mode'] == 'realtime' else None
-            self._time = PhysicsThread(self._world.chunk_duration, speed, self._advance)
-        arm = self._interface.commands(stage.controllers)
-        self._controllers = ControllerTopics(self, self._world, self._on_command, self._switch, arm)
+        self._cameras = self._open_cameras(stage.settings, disturbances)
+        self._transforms = self._open_transforms(stage.settings)
+        self._publish_state()
+        self._time = self._open_time(stage.awaited)
+        agreed = self._interface.commands(stage.controllers)
+        self._controllers = ControllerTopics(self, self._world, self._on_command, self._switch, agreed, self._simulated)
+        self._actions = ControllerActions(self, self._world, self._controllers, self._accept, self._do)
         BridgeServices(self, reset=self._reset, pause=self._pause, step=functools.partial(self._do, self._step))
         wall = NodeClock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._report, clock=wall)
@@ -111,12 +110,34 @@ class MujocoBridge(Node):
         else:
             self._time.start()
 
+    def _open_time(self, awaited: Sequence[str]) -> Lockstep | PhysicsThread:
+        """Return the object that advances the scene: lockstep with the awaited controllers, or a physics thread."""
+        values, world = self._values, self._world
+        if self._lockstep:
+            return Lockstep(world, values['lockstep_controllers'] or awaited, self._advance)
+        return PhysicsThread(
+            world.chunk_duration, values['speed'] if values['mode'] == 'realtime' else None, self._advance
+        )
+
+    def _open_cameras(self, settings: SceneSettings, disturbances: Disturbances) -> Cameras:
+        world = self._world
+        options = {'wait': self._lockstep, 'stamped': self._stamped}
+        return Cameras(self, world.simulation, settings.cameras, disturbances.sensors, world.state_rate, **options)
+
+    def _open_transforms(self, settings: SceneSettings) -> Transforms:
+        """Publish the transforms of the links, of sensor sites and of optical frames."""
+        sites = [each.site for each in settings.sensors.values() if hasattr(each, 'site')]
+        optical = {optical_frame(name): each.camera or name for name, each in settings.cameras.items()}
+        return Transforms(self, FrameTree(self._world.simulation, sites, optical))
+
     def destroy_node(self) -> None:
         """Stop the physics, then the cameras, then the node."""
         if isinstance(self._time, PhysicsThread):
             self._time.stop()
         if self._cameras:
             self._cameras.close()
+        if self._actions:
+            self._actions.close()
         super().destroy_node()
 
     def _do(self, action: Callable[[], Any]) -> Any:
@@ -127,26 +148,36 @@ class MujocoBridge(Node):
         self._time.post(functools.partial(self._take, controller, message))
 
     def _take(self, controller: Controller, message: Any) -> None:
-        if self._lockstep and not self._world.running:
+        if self._lockstep and self._world.running and self._time.paused:
+            self._held.append((controller, message))
+        else:
+            self._accept(controller, message)
+
+    def _accept(self, controller: Controller, message: Any) -> bool:
+        """Take a command; return whether it was accepted. In lockstep none is while time is paused."""
+        if self._lockstep and (self._time.paused or not self._world.running):
             # Not wrong: whoever answers states cannot know that the episode has just ended.
             self._ignored += 1
-        elif self._lockstep and self._time.paused:
-            self._held.append((controller, message))
-        elif self._controllers.take(controller, message) and self._lockstep:
-            self._time.heard(controller.name)
+            return False
+        accepted = self._controllers.take(controller, message)
+        if accepted and self._lockstep:
+            # Before the period that the command begins: that may end the episode.
+            self._counts[self._controllers.names[controller.name]] += 1
+            self._time.on_command(controller.name)
+        return accepted
 
     def _switch(self, controller: Controller, active: bool) -> str:
         return self._do(functools.partial(self._controllers.switch, controller, active))
 
     def _advance(self) -> None:
-        """Simulate one chunk and tell what it brought; the boundary's own state is the last of its period."""
+        """Simulate one chunk and publish its results; the boundary's own state is the last of its period."""
         event = self._world.advance()
-        self._tell()
+        self._publish_state()
         if event:
             self._announce(event)
 
     def _reset(self, start: Start | None = None) -> str:
-        """Begin an episode at the usual start or another one; return what to say of it."""
+        """Begin an episode at the default start or another one; return a line about it."""
 
         def reset() -> str:
             base = Start(self._keyframe) if self._keyframe else None
@@ -156,7 +187,7 @@ class MujocoBridge(Node):
             self._held.clear()
             if self._lockstep:
                 self._time.begin()
-            self._tell()
+            self._publish_state()
             return f'episode {self._world.index} starts at {self._stamped(self._world.stamp)} ns'
 
         return self._do(reset)
@@ -178,7 +209,7 @@ class MujocoBridge(Node):
         return ''
 
     def _apply(self, changed: Mapping[str, Value]) -> None:
-        """Heed parameters that are set while the bridge runs."""
+        """Apply parameters that were set at run time."""
         if 'keyframe' in changed:
             self._check_keyframe(changed['keyframe'])
             self._keyframe = changed['keyframe']
@@ -196,11 +227,14 @@ class MujocoBridge(Node):
     def _announce(self, event: EpisodeEvent) -> None:
         if event.kind == 'end':
             self._outcomes[event.outcome] += 1
-        event = dataclasses.replace(event, stamp=self._stamped(event.stamp))
+        else:
+            self._counts.clear()
+        counts = dict(self._counts) if self._lockstep and event.kind == 'end' else {}
+        event = dataclasses.replace(event, stamp=self._stamped(event.stamp), counts=counts)
         self._episodes.publish(messages.to_episode(event))
 
-    def _tell(self) -> None:
-        """Publish what has arrived by now: the clock, the sensors, and last the joint states that are answered."""
+    def _publish_state(self) -> None:
+        """Publish the messages that have arrived: clock, sensors, and last joint states, which trigger commands."""
         world = self._world
         # In lockstep nothing acts between the boundaries, and a clock that ticked there would only cost time.
         if not self._lockstep or world.at_boundary or world.is_answered or not world.running:
@@ -214,7 +248,11 @@ class MujocoBridge(Node):
             self._show()
         for state in world.states():
             self._last = self._interface.state(state, self._stamped(state.stamp))
-            self._states.publish(self._last)
+            self._send_state()
+
+    def _send_state(self) -> None:
+        self._states.publish(self._last)
+        self._counts[self._states_name] += 1
 
     def _tick(self) -> None:
         if self._clock_publisher is not None:
@@ -222,7 +260,14 @@ class MujocoBridge(Node):
 
     def _stamped(self, stamp: int) -> int:
         """Return the stamp that is published for a time of the simulation [ns], which is now or was before."""
-        return stamp if self._clock_publisher is not None else time.time_ns() - (self._world.stamp - stamp)
+        if self._clock_publisher is not None:
+            return stamp
+        now = self._time.due if isinstance(self._time, PhysicsThread) else time.time_ns()
+        return now - (self._world.stamp - stamp)
+
+    def _simulated(self, stamp: int) -> int:
+        """Return the time of the simulation for a stamp of the clock that is published [ns]."""
+        return stamp if self._clock_publisher is not None else stamp - self._stamped(0)
 
     def _show(self) -> None:
         self._viewed = time.monotonic()
@@ -231,7 +276,7 @@ class MujocoBridge(Node):
 
     @guarded
     def _look_for_silence(self) -> None:
-        """Say the last state again: it may not have been heard, and whoever has come since needs one to begin with."""
+        """Publish the last state again: it may have been lost, and a new subscriber needs one to begin with."""
         for name in self._commanders.left():
             self.get_logger().warning(f'{name} is gone: it commanded {self._commanders.topics}')
         running = self._world.running and not self._time.paused
@@ -249,7 +294,7 @@ class MujocoBridge(Node):
                 return
         self._published = time.monotonic()
         self._tick()
-        self._states.publish(self._last)
+        self._send_state()
         self._show()
 
     @guarded
@@ -273,7 +318,7 @@ class MujocoBridge(Node):
 
 
 def _check_clock(values: Mapping[str, Value]) -> None:
-    """Refuse stamps of the wall clock on a simulation that does not go by it."""
+    """Refuse wall-clock stamps for a simulation that is not paced by the wall clock."""
     if values['clock'] == 'wall' and (values['mode'] != 'realtime' or values['speed'] != 1.0):
         raise ConfigurationError(
             expected='mode realtime at speed 1 with clock wall',

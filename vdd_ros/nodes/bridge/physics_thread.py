@@ -1,4 +1,4 @@
-"""The thread that physics runs in when it does not wait for commands: paced by the wall clock, or as fast as it can."""
+"""The physics thread, paced by the wall clock or at maximum speed."""
 
 from __future__ import annotations
 
@@ -13,74 +13,77 @@ Result = TypeVar('Result')
 _PATIENCE = 1.0
 _POLL = 0.05
 _WINDOW = 5.0
+_TRIES, _TOGETHER = 10, 2e-5
+"""Number of attempts to read two clocks, and maximum time between the two readings [s]."""
 
 
 class PhysicsThread:
-    """Calls ``advance`` again and again, at absolute deadlines, and in between whatever others want done there.
+    """Calls ``advance`` at absolute deadlines, and executes actions of other threads in between.
 
-    What comes late is made up for; after more than a second the lost time is given up, so that nothing runs wild after
-    a machine has slept.
+    Delays are caught up. After a delay of more than a second, for example a suspend of the computer, the lost time is
+    skipped.
     """
 
     def __init__(self, chunk: float, speed: float | None, advance: Callable[[], None]) -> None:
-        """Prepare to simulate.
+        """Prepare the thread.
 
         Parameters
         ----------
         chunk
-            Simulated time in one call of ``advance`` [s].
+            Simulated time per call of ``advance`` [s].
         speed
-            Simulated seconds per second; None: as many as there can be.
+            Simulated seconds per second; None: maximum.
         advance
             Simulates one chunk.
 
         """
         self._chunk = chunk
         self.speed = speed
-        """Simulated seconds per second; None: as many as there can be. May be set at any time."""
+        """Simulated seconds per second; None: maximum. Can be changed at any time."""
         self._advance = advance
         self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._guard, name='physics')
         self._error: Exception | None = None
         self.paused = False
-        """Whether time stands still."""
+        """Whether time is paused."""
         self.late = 0
-        """Deadlines missed by more than a chunk."""
+        """Number of deadlines missed by more than a chunk."""
         self.behind = 0.0
-        """How much later than it should the last chunk was done [s]."""
+        """Delay of the last chunk [s]."""
         self.given_up = 0.0
-        """Time that was lost and will not be made up for [s]."""
+        """Skipped time [s]."""
+        self._deadline: float | None = None
         self._done = 0
         self._marks: list[tuple[float, int]] = []
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after what is under way."""
+        """Stop after the current chunk."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def check(self) -> None:
-        """Raise what went wrong in the thread, if something did; it has ended then."""
+        """Raise the exception that has ended the thread, if any."""
         if self._error:
             raise self._error
 
     def post(self, action: Callable[[], Any]) -> None:
-        """Let something be done in the thread, before the next chunk."""
+        """Execute an action in the thread before the next chunk."""
         self._orders.put(action)
 
     def do(self, action: Callable[[], Result]) -> Result:
-        """Let something be done in the thread, and return what comes of it or raise what it raised."""
+        """Execute an action in the thread, and return its result or raise its exception."""
         answer: queue.SimpleQueue[tuple[Result | None, Exception | None]] = queue.SimpleQueue()
 
         def order() -> None:
             try:
                 answer.put((action(), None))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to who asked
+            except Exception as error:  # noqa: BLE001 - raised again in the caller
                 answer.put((None, error))
 
         self._orders.put(order)
@@ -98,11 +101,24 @@ class PhysicsThread:
 
     @property
     def factor(self) -> float:
-        """Simulated seconds per second, over the last few seconds; 0 while nothing is known."""
+        """Simulated seconds per second over the last seconds; 0 if unknown."""
         now = time.monotonic()
         self._marks = [mark for mark in self._marks if now - mark[0] < _WINDOW] + [(now, self._done)]
         (since, before), (until, after) = self._marks[0], self._marks[-1]
         return (after - before) * self._chunk / (until - since) if until - since > 0.1 else 0.0
+
+    @property
+    def due(self) -> int:
+        """Wall time at which the present chunk was due [ns].
+
+        A chunk that is caught up is simulated late and quickly. Its due time still advances by the simulated time, so
+        stamps derived from due times give the velocities of the simulation.
+        """
+        for _ in range(_TRIES):  # another process may run between the two clocks
+            before, wall, after = time.monotonic(), time.time_ns(), time.monotonic()
+            if after - before < _TOGETHER:
+                break
+        return wall if self._deadline is None else wall - round((before - self._deadline) * 1e9)
 
     def _guard(self) -> None:
         try:
@@ -113,6 +129,7 @@ class PhysicsThread:
     def _run(self) -> None:
         deadline = time.monotonic()
         while not self._stopping.is_set():
+            self._deadline = deadline
             self._obey()
             if self.paused:
                 self._wait_for_order()
@@ -122,7 +139,7 @@ class PhysicsThread:
             self._done += 1
             speed = self.speed
             if speed is None:
-                # Lets go of the interpreter, or commands would hardly ever be heard.
+                # Releases the interpreter, so that commands are received.
                 time.sleep(0)
                 deadline = time.monotonic()
                 continue

@@ -1,4 +1,4 @@
-"""Conversions between what simulated sensors and controllers know and messages: pure functions."""
+"""Conversions between values of simulated sensors and controllers, and messages: pure functions."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _ARROW = Vector3(x=0.004, y=0.008, z=0.0)
 
 
 def to_header(stamp: int, frame: str) -> Header:
-    """Return the header of a stamp [ns] and a frame."""
+    """Return a header with a stamp [ns] and a frame."""
     return Header(stamp=to_time(stamp), frame_id=frame)
 
 
 def to_quaternion(wxyz: np.ndarray) -> Quaternion:
-    """Convert a quaternion of MuJoCo, shape (4,), w x y z."""
+    """Convert a MuJoCo quaternion, shape (4,), w x y z."""
     w, x, y, z = (float(value) for value in wxyz)
     return Quaternion(w=w, x=x, y=y, z=z)
 
@@ -41,14 +41,14 @@ def to_point(values: np.ndarray) -> Point:
 
 
 def to_wrench(stamp: int, frame: str, wrench: Wrench) -> WrenchStamped:
-    """Convert a wrench, in the axes of its frame."""
+    """Convert a wrench in the axes of its frame."""
     message = WrenchStamped(header=to_header(stamp, frame))
     message.wrench.force, message.wrench.torque = to_vector(wrench.force), to_vector(wrench.torque)
     return message
 
 
 def to_imu(stamp: int, frame: str, motion: Motion) -> Imu:
-    """Convert what an IMU measures; covariances are zero, which is to say: unknown."""
+    """Convert IMU values; zero covariances mean unknown."""
     return Imu(
         header=to_header(stamp, frame),
         orientation=to_quaternion(motion.orientation),
@@ -58,15 +58,15 @@ def to_imu(stamp: int, frame: str, motion: Motion) -> Imu:
 
 
 def to_pose(stamp: int, frame: str, placement: Placement) -> PoseStamped:
-    """Convert where something is, in a frame."""
+    """Convert a pose in a frame."""
     pose = Pose(position=to_point(placement.position), orientation=to_quaternion(placement.orientation))
     return PoseStamped(header=to_header(stamp, frame), pose=pose)
 
 
 def to_contacts(stamp: int, frame: str, contacts: tuple[Contact, ...]) -> MarkerArray:
-    """Convert contacts to arrows of 2 cm for each newton, from where they touch; all earlier ones are taken away.
+    """Convert contacts to arrows of 2 cm per newton, starting at the contact; earlier markers are deleted.
 
-    ``ns`` names the geoms as ``first|second``, ``text`` says the force of the first upon the second in newtons.
+    ``ns`` names the geoms as ``first|second``; ``text`` has the force of the first on the second in newtons.
     """
     markers = [Marker(header=to_header(stamp, frame), action=Marker.DELETEALL)]
     for number, contact in enumerate(contacts):
@@ -79,17 +79,17 @@ def to_contacts(stamp: int, frame: str, contacts: tuple[Contact, ...]) -> Marker
 
 
 def from_trajectory(message: JointTrajectory) -> TrajectoryGoal:
-    """Convert a message to a goal; a controller's `check` tells whether it is a sound one.
+    """Convert a message to a goal; `check` of a controller validates it.
 
     Raises
     ------
     InterfaceError
-        Points have effort, which no position servo can follow, or differ in how many values they have.
+        Points have effort, which position servos cannot follow, or different numbers of values.
 
     """
     width = len(message.joint_names)
     if any(len(point.effort) for point in message.points):
-        raise InterfaceError(expected='a trajectory without effort', found='effort', remedy='leave it out')
+        raise InterfaceError(expected='a trajectory without effort', found='effort', remedy='remove it')
 
     def rows(field: str) -> np.ndarray | None:
         values = [getattr(point, field) for point in message.points]
@@ -116,12 +116,12 @@ def from_trajectory(message: JointTrajectory) -> TrajectoryGoal:
 
 
 def from_joint_state(message: JointState) -> tuple[dict[str, float], dict[str, float]]:
-    """Convert a message to positions and velocities by joint; either may be left out as a whole.
+    """Convert a message to positions and velocities by joint; either may be empty.
 
     Raises
     ------
     InterfaceError
-        There are more or fewer values than names.
+        The number of values differs from that of the names.
 
     """
     for field in ('position', 'velocity'):

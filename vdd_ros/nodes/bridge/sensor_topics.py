@@ -1,4 +1,4 @@
-"""The topics of simulated sensors: a publisher for each, under the names that broadcasters of ros2_control have."""
+"""The topics of simulated sensors: one publisher per sensor, with the topic names of ros2_control broadcasters."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from vdd_ros.sim.sensors import Reading
 
 
 class SensorTopics:
-    """Publishes readings by the name of their sensor."""
+    """Publishes sensor readings on the topics of their sensors."""
 
     def __init__(self, node: Node, sensors: Mapping[str, scene.Sensor]) -> None:
-        """Make a publisher for each sensor of a scene."""
+        """Create a publisher for each sensor of a scene."""
         self._publishers = {}
         for name, sensor in sensors.items():
             if isinstance(sensor, scene.ForceTorque):
@@ -35,6 +35,6 @@ class SensorTopics:
             self._publishers[name] = publisher, to, frame
 
     def publish(self, reading: Reading) -> None:
-        """Tell what a sensor measured, stamped when it did."""
+        """Publish a reading, stamped with its time of measurement."""
         publisher, to, frame = self._publishers[reading.name]
         publisher.publish(to(reading.stamp, frame, reading.value))

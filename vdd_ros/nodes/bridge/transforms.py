@@ -1,4 +1,4 @@
-"""The frames of the simulated robot on /tf, where tf2_msgs is installed."""
+"""The frames of the simulated robot on /tf, if tf2_msgs is installed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from vdd_ros.sim.frames import FrameTree, Link
 
 try:
     from tf2_msgs.msg import TFMessage
-except ModuleNotFoundError:  # the wheels of ROS lack it
+except ModuleNotFoundError:  # missing in the ROS wheels
     TFMessage = None
 
 _PERIOD = NANOSECONDS // 50
 
 
 class Transforms:
-    """Publishes where the frames of a scene are, at most 50 times a simulated second, for those who listen."""
+    """Publishes the frames of a scene to subscribers, at most 50 times per simulated second."""
 
     def __init__(self, node: Node, tree: FrameTree) -> None:
-        """Make the publisher; without tf2_msgs nothing is published."""
+        """Create the publisher; without tf2_msgs nothing is published."""
         self._tree = tree
         self._last: int | None = None
         self._publisher = node.create_publisher(TFMessage, '/tf', qos.TRANSFORMS) if TFMessage else None
 
     def publish(self, stamp: int) -> None:
-        """Publish the frames of now [ns] if it is time to."""
+        """Publish the frames at the present time [ns] if due."""
         if self._publisher is None or (self._last is not None and stamp - self._last < _PERIOD):
             return
         if self._publisher.get_subscription_count():
@@ -39,7 +39,7 @@ class Transforms:
 
 
 def to_transforms(stamp: int, links: Sequence[Link]) -> list[TransformStamped]:
-    """Convert the links of a tree of frames, of one stamp [ns]."""
+    """Convert the links of a frame tree with one stamp [ns]."""
     return [
         TransformStamped(
             header=to_header(stamp, link.parent),

@@ -1,4 +1,4 @@
-"""Shows a running bridge: in MuJoCo's window where there is a display, as a film where there is none."""
+"""Show a running bridge: in the window of MuJoCo with a display, as a video without one."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from vdd_ros.sim.stage import open_stage
 from vdd_ros.sim.viewing import Picturing, Window, has_display
 
 PARAMETERS = (
-    Parameter('bridge', 'mujoco_bridge', 'name of the bridge that is looked at', topic=True),
-    Parameter('film', '', 'MP4 file to write; empty: a window where there is a display, else view.mp4', path=True),
-    Parameter('camera', '', 'camera of the model that the film is taken with; empty: from where the window begins'),
-    Parameter('seconds', 10.0, 'length of the film [s]', minimum=0.1, maximum=3600.0),
-    Parameter('width', 960, 'of the film [pixels]; even', minimum=16, maximum=4096),
-    Parameter('height', 720, 'of the film [pixels]; even', minimum=16, maximum=4096),
-    Parameter('timeout', 10.0, 'silence of the bridge after which it gives up [s]', minimum=0.1, maximum=3600.0),
+    Parameter('bridge', 'mujoco_bridge', 'name of the bridge', topic=True),
+    Parameter('film', '', 'MP4 file to write; empty: a window with a display, else view.mp4', path=True),
+    Parameter('camera', '', 'camera of the model for the video; empty: the default view'),
+    Parameter('seconds', 10.0, 'duration of the video [s]', minimum=0.1, maximum=3600.0),
+    Parameter('width', 960, 'width of the video [pixels]; even', minimum=16, maximum=4096),
+    Parameter('height', 720, 'height of the video [pixels]; even', minimum=16, maximum=4096),
+    Parameter('timeout', 10.0, 'maximum time without messages of the bridge [s]', minimum=0.1, maximum=3600.0),
 )
 
 _RATE = 30.0
@@ -39,27 +39,27 @@ _SPACE, _BACKSPACE = 32, 259
 
 
 class Viewer(Node):
-    """Builds the scene that the bridge says it has, and puts it where the bridge's snapshots say."""
+    """Loads the scene of the bridge, and shows its snapshots."""
 
-    # Of the class, since a node whose parameters are refused is destroyed as it is.
+    # Class attributes, because a node with invalid parameters is destroyed before __init__ ends.
     _open: ExitStack | None = None
 
     def __init__(self) -> None:
-        """Declare the parameters and ask the bridge what it simulates."""
+        """Declare the parameters and request the scene of the bridge."""
         super().__init__('viewer')
         self._values = values = declare(self, PARAMETERS)
         if values['width'] % 2 or values['height'] % 2:
             raise ConfigurationError(
                 expected='an even width and height',
                 found=f'{values["width"]} x {values["height"]}',
-                remedy='round them',
+                remedy='use even numbers',
             )
         self._film = values['film'] or ('' if has_display() else 'view.mp4')
         self._open = ExitStack()
         self._show: Callable[[np.ndarray], None] | None = None
         self._window: Window | None = None
         self._pictures = 0
-        self._heard = time.monotonic()
+        self._received = time.monotonic()
         self._paused = False
         self._views: Subscription | None = None
         bridge = values['bridge']
@@ -71,33 +71,33 @@ class Viewer(Node):
 
     @property
     def done(self) -> bool:
-        """Whether the film is long enough, or the window was closed."""
+        """Whether the video is complete, or the window was closed."""
         if self._film:
             return self._pictures >= self._values['seconds'] * _RATE
         return self._window is not None and not self._window.is_open
 
     def destroy_node(self) -> None:
-        """Finish the film or close the window."""
+        """Finish the video or close the window."""
         if self._open is None:
             super().destroy_node()
             return
         self._open.close()
         if self._pictures and self._film:
-            self.get_logger().info(f'{self._pictures} pictures in {self._film}')
+            self.get_logger().info(f'{self._pictures} images in {self._film}')
         super().destroy_node()
 
     @guarded
     def _look(self) -> None:
-        """Ask the bridge for its scene until it answers; give up when it has been silent for too long, or has gone.
+        """Request the scene from the bridge until it responds; exit if it does not respond in time or is gone.
 
-        A bridge that is paused is silent, and still there.
+        A paused bridge sends no messages, but exists.
         """
-        silent = time.monotonic() - self._heard > self._values['timeout']
+        silent = time.monotonic() - self._received > self._values['timeout']
         if silent and not (self._views and self.count_publishers(self._views.topic_name)):
             raise InterfaceError(
-                expected=f'a bridge {self._values["bridge"]} to look at',
-                found=f'silence for {self._values["timeout"]:g} s',
-                remedy='start mujoco_bridge in the same namespace and ROS domain, or name it: -p bridge:=NAME',
+                expected=f'a bridge {self._values["bridge"]}',
+                found=f'no message for {self._values["timeout"]:g} s',
+                remedy='start mujoco_bridge in the same namespace and ROS domain, or set -p bridge:=NAME',
             )
         if self._answer is None and self._asking.service_is_ready():
             names = ['task', 'scene', 'controller', 'command_interface']
@@ -121,11 +121,11 @@ class Viewer(Node):
         bridge = self._values['bridge']
         self._views = self.create_subscription(Float64MultiArray, f'{bridge}/view', self._on_view, qos.CLOCK)
         what = self._film or 'space pauses, backspace resets'
-        self.get_logger().info(f'looking at {scene or task} on {bridge}: {what}')
+        self.get_logger().info(f'showing {scene or task} on {bridge}: {what}')
 
     @guarded
     def _on_view(self, message: Float64MultiArray) -> None:
-        self._heard = time.monotonic()
+        self._received = time.monotonic()
         if not self.done:
             self._show(np.array(message.data))
             self._pictures += 1

@@ -19,9 +19,10 @@ from vdd_ros.sim.tasks import SuccessDetector
 
 
 class World:
-    """One stage, advanced chunk by chunk; a policy period is a whole number of chunks, and each ends in a joint state.
+    """A simulated stage that advances in chunks of physics; a policy period is an integer number of chunks.
 
-    Controllers are updated at the beginning of every chunk, as a controller manager does at the rate of its hardware.
+    Every chunk ends with a joint state. Controllers are updated at the beginning of every chunk, as a controller
+    manager does at the rate of its hardware.
     """
 
     def __init__(
@@ -32,36 +33,39 @@ class World:
         seed: int = 0,
         *,
         command_rate: float = 0.0,
+        time_limit: float = 1.0,
     ) -> None:
-        """Put the robot at its start, with no episode running.
+        """Put the robot at its start position; no episode is running.
 
         Parameters
         ----------
         stage
-            What is simulated.
+            The simulated robot with its task.
         state_rate
-            How often a state is wanted [Hz]; rounded so that a whole number of them fits the policy period, each of a
-            whole number of physics steps.
+            Requested rate of joint states [Hz]. The rate is rounded so that a policy period contains an integer number
+            of states, and the time between two states an integer number of physics steps.
         disturbances
-            What happens to messages, and what is drawn anew in every episode.
+            Disturbances of messages, and randomisation at every episode.
         seed
-            Draws all of that.
+            Random seed of the disturbances and the randomisation.
         command_rate
-            How often a commander answers in lockstep [Hz]; 0: once per policy period. Rounded so that a whole number of
-            states lies between two commands.
+            Rate of commands in lockstep [Hz]; 0: one per policy period. The rate is rounded so that the time between
+            two commands contains an integer number of states.
+        time_limit
+            Maximum duration of an episode, as a multiple of the time that the task allows.
 
         Raises
         ------
         ConfigurationError
-            States are wanted oftener than physics steps, or a sensor is to measure oftener than states, or commands are
-            to come oftener than states or more rarely than policy periods.
+            The rate of states is above that of physics steps, the rate of a sensor is above that of states, or the rate
+            of commands is above that of states or below the policy rate.
         ModelError
-            A sensor or the disturbances names what is not in the scene.
+            A sensor or a disturbance refers to an element that the scene lacks.
 
         """
         self.stage = stage
         self.simulation = stage.simulation
-        """The scene; read it between the calls of `advance`."""
+        """The scene; read it only between calls of `advance`."""
         fastest = NANOSECONDS / self.simulation.timestep
         if state_rate > fastest * (1 + 1e-9):
             raise ConfigurationError(
@@ -71,7 +75,7 @@ class World:
             )
         self._substeps = max(1, stage.period // self.simulation.timestep)
         self.chunks = min(max(1, round(stage.period * state_rate / NANOSECONDS)), self._substeps)
-        """States per policy period."""
+        """Number of joint states per policy period."""
         commands = command_rate or NANOSECONDS / stage.period
         self._answer_chunks = round(self.state_rate / commands)
         if not 1 <= self._answer_chunks <= self.chunks:
@@ -83,11 +87,11 @@ class World:
             )
         self.arm = SimulatedArm(self.simulation, disturbances, state_period=None)
         self.sensors = SensorSuite(self.simulation, stage.settings.sensors, disturbances.sensors, self.state_rate)
-        self._chunk = 0
+        self._chunk, self._time_limit = 0, time_limit
         self.index = -1
-        """Number of the episode that runs or ran last."""
+        """Number of the running or last episode."""
         self.steps = 0
-        """Policy periods begun in this episode."""
+        """Number of policy periods started in this episode."""
         self.running = False
         """Whether an episode runs."""
         self._success_detector: SuccessDetector | None = None
@@ -96,12 +100,12 @@ class World:
 
     @property
     def stamp(self) -> int:
-        """Time of the simulation [ns]; the clock of everybody. Grows for ever, over resets too."""
+        """Simulation time [ns], published as the clock. It increases monotonically, also across resets."""
         return self.simulation.stamp
 
     @property
     def state_rate(self) -> float:
-        """Joint states in a simulated second, on the average [Hz]."""
+        """Mean rate of joint states [Hz, simulated time]."""
         return self.chunks * NANOSECONDS / self.stage.period
 
     @property
@@ -115,17 +119,19 @@ class World:
         return self._chunk == 0
 
     def seed(self, seed: int) -> None:
-        """Draw the episodes that follow from a seed: the first of them is that of `reset` number 0 again."""
+        """Set the random seed of the following episodes; episode numbers start again from 0."""
         self._seed = seed
         self._count = 0
 
     def reset(self, start: Start | None = None) -> list[EpisodeEvent]:
-        """Bring the robot back to the start, or to another one, and begin an episode; return what this ends and starts.
+        """Reset the robot to ``start``, by default that of the task, and begin an episode; return the resulting events.
+
+        The events are the end of a running episode, if any, and the start of the new one.
 
         Raises
         ------
         ModelError, SimulationError
-            The scene cannot start there; then nothing has happened.
+            The scene cannot start in this state; the world is then unchanged.
 
         """
         ended, success_detector = self.stamp, self._success_detector
@@ -138,7 +144,7 @@ class World:
         return [*events, EpisodeEvent(self.stamp, 'start', self.index)]
 
     def changed(self, base: Start | None, start: Start) -> Start:
-        """Return a start at which some joints differ from ``base``, by default from that of the next episode."""
+        """Return a start in which some joints differ from ``base``, by default from the start of the next episode."""
         if base is None:
             task = self.stage.task
             base = self.simulation.home if task is None else task.start(self._count)
@@ -146,24 +152,25 @@ class World:
         return Start(keyframe, {**base.position, **start.position}, {**base.velocity, **start.velocity})
 
     def send(self, deliver: Callable[[int], None]) -> None:
-        """Let a command leave for its controller; ``deliver`` is called when it arrives, with that time [ns]."""
+        """Send a command to its controller; ``deliver`` is called on its arrival, with the time of arrival [ns]."""
         self.arm.send(deliver)
 
     def await_answer(self) -> None:
-        """In lockstep: the next state that is wanted is that of one command period later."""
+        """In lockstep: require the joint state at the end of the next command period."""
         ends = self._due_chunk + self._answer_chunks
         self._due += self._time_of(ends) - self._time_of(self._due_chunk)
         self._due_chunk = ends % self.chunks
 
     @property
     def is_answered(self) -> bool:
-        """Whether a joint state of that time, or a later one, has arrived, or the episode has ended."""
+        """Whether the joint state required by `await_answer`, or a later one, has arrived, or the episode has ended."""
         return not self.running or self._newest >= self._due
 
     def switch(self, controller: Controller, active: bool) -> tuple[Controller, str] | None:
-        """Let a controller begin, holding what it moves, or end.
+        """Activate a controller, which then holds its joints, or deactivate it.
 
-        Returns who has a joint already, and the actuator; None: done.
+        If an active controller already uses one of the actuators, return that controller and the actuator, without a
+        change; otherwise None.
         """
         if active and not controller.active:
             other = claimant(list(self.stage.controllers.values()), controller)
@@ -174,7 +181,7 @@ class World:
         return None
 
     def advance(self) -> EpisodeEvent | None:
-        """Simulate one chunk; return the end of the episode if this was it."""
+        """Simulate one chunk; return the end of the episode if the episode has ended, otherwise None."""
         self._update_controllers()
         if self.running and self.at_boundary:
             self.steps += 1
@@ -183,14 +190,14 @@ class World:
         return self._judge()
 
     def states(self) -> list[Measurement]:
-        """Return the joint states that have arrived since this was last asked, in order."""
+        """Return the joint states that have arrived since the last call, in order."""
         arrived = self.arm.arrivals()
         if arrived:
             self._newest = arrived[-1].stamp
         return arrived
 
     def readings(self) -> list[Reading]:
-        """Return what other sensors have told by now, and was not asked for before."""
+        """Return the readings of other sensors that have arrived since the last call."""
         return self.sensors.readings()
 
     def _update_controllers(self) -> None:
@@ -203,7 +210,7 @@ class World:
         if not self.running or self._success_detector is None:
             return None
         verdict = self.stage.task.judge(self._success_detector, self.simulation)
-        if verdict == 'running' and self.at_boundary and self.steps >= self.stage.task.max_steps:
+        if verdict == 'running' and self.at_boundary and self.steps >= self.stage.task.max_steps * self._time_limit:
             verdict = 'failure'
         return None if verdict == 'running' else self._end(verdict, self.stamp, self._success_detector)
 
@@ -220,8 +227,8 @@ class World:
 
     def _end(self, outcome: Outcome, stamp: int, success_detector: SuccessDetector | None) -> EpisodeEvent:
         self.running = False
-        way = None if success_detector is None else success_detector.way
-        name = '' if way is None else self.stage.task.way_names[way]
+        mode = None if success_detector is None else success_detector.mode
+        name = '' if mode is None else self.stage.task.mode_names[mode]
         return EpisodeEvent(stamp, 'end', self.index, outcome, name, self.steps)
 
     def _rewind(self, start: Start | None) -> None:

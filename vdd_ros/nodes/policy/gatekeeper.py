@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from vdd_ros.control.deployment import Deployment
 from vdd_ros.nodes.parameters import Parameter, Value
 from vdd_ros.policy.artifact import Artifact
-from vdd_ros.validation.gate import Override, Passage, load_gate, require
+from vdd_ros.validation.gate import Override, Passage, require
+from vdd_ros.validation.thresholds import load_gate
 
 PARAMETERS = (
     Parameter(
@@ -24,34 +25,34 @@ PARAMETERS = (
 
 
 def outlook(values: Mapping[str, Value], artifact: Artifact, deployment: Deployment, *, simulated: bool) -> str:
-    """Return whether an artifact would pass the gate, in words; nothing is recorded.
+    """Return in words how an artifact passes the gate. Unlike `admit`, write no record.
 
     Raises
     ------
     GateError
-        It has not passed its validation, and nobody answers for it.
+        The artifact has not passed its validation, and there is no override.
     ConfigurationError
         The thresholds cannot be read.
 
     """
     if simulated or values['operating_mode'] == 'shadow':
-        return f'asks for nothing {"in simulated time" if simulated else "in stage shadow"}'
+        return f'not required {"in simulated time" if simulated else "in shadow mode"}'
     if values['override_name'] and values['override_reason']:
-        return f'{values["override_name"]} answers for it: {values["override_reason"]}'
+        return f'{values["override_name"]} overrides it: {values["override_reason"]}'
     return require(values['report'] or None, artifact, deployment, gate=load_gate(values['gate'] or None)).text
 
 
 def admit(
     values: Mapping[str, Value], artifact: Artifact, deployment: Deployment, *, simulated: bool
 ) -> Passage | None:
-    """Check that an artifact may command an arm.
+    """Check that an artifact may command an arm, and return the record of the check.
 
-    None without a real arm: in simulated time, and in shadow mode.
+    The result is None without a real arm: in simulated time, and in shadow mode.
 
     Raises
     ------
     GateError
-        It has not passed its validation, and nobody answers for it.
+        The artifact has not passed its validation, and there is no override.
     ConfigurationError
         The thresholds cannot be read.
 

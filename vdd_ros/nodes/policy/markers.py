@@ -9,7 +9,7 @@ from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from vdd_ros.control.expert_preview import Way
+from vdd_ros.control.expert_preview import ExpertPath
 from vdd_ros.nodes.messages import to_duration, to_time
 from vdd_ros.policy.labels import Labels
 
@@ -17,33 +17,35 @@ _LIFETIME = 2.0
 """Lifetime of the markers in RViz [s]."""
 
 
-def to_markers(stamp: int, frame: str, ways: Sequence[Way], acting: int, labels: Labels) -> MarkerArray:
+def to_markers(stamp: int, frame: str, paths: Sequence[ExpertPath], acting: int, labels: Labels) -> MarkerArray:
     """Convert paths to markers.
 
     Parameters
     ----------
     stamp
-        Of now [ns].
+        Present time [ns].
     frame
-        That the points are in.
-    ways
-        What is shown.
+        Frame of the points.
+    paths
+        Paths of the experts.
     acting
-        The expert that acts: its label says so.
+        The acting expert, which its label marks.
     labels
         Names and colours of the experts.
 
     """
     header = Header(stamp=to_time(stamp), frame_id=frame)
     markers = [Marker(header=Header(stamp=Time(), frame_id=frame), action=Marker.DELETEALL)]
-    for way in ways:
-        colour = _colour(labels.colour(way.expert))
-        points = [Point(x=float(x), y=float(y), z=float(z)) for x, y, z in way.points]
-        common = {'header': header, 'id': way.expert, 'color': colour, 'lifetime': to_duration(_LIFETIME)}
+    for path in paths:
+        colour = _colour(labels.colour(path.expert))
+        points = [Point(x=float(x), y=float(y), z=float(z)) for x, y, z in path.points]
+        common = {'header': header, 'id': path.expert, 'color': colour, 'lifetime': to_duration(_LIFETIME)}
         pose = Pose(orientation=Quaternion(w=1.0))
-        width = Vector3(x=0.002 + 0.01 * way.probability)
-        markers.append(Marker(ns='ways', type=Marker.LINE_STRIP, pose=pose, scale=width, points=points, **common))
-        label = f'{labels.text(way.expert)}: {way.probability:.0%}' + ' acts' * (way.expert == acting)
+        width = Vector3(x=0.002 + 0.01 * path.probability)
+        markers.append(
+            Marker(ns='expert_paths', type=Marker.LINE_STRIP, pose=pose, scale=width, points=points, **common)
+        )
+        label = f'{labels.text(path.expert)}: {path.probability:.0%}' + ' acts' * (path.expert == acting)
         pose = Pose(position=points[-1], orientation=Quaternion(w=1.0))
         size = Vector3(z=0.02)
         markers.append(Marker(ns='labels', type=Marker.TEXT_VIEW_FACING, pose=pose, scale=size, text=label, **common))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.service import Service
+from rclpy.task import Future
 
 from vdd_ros.common.errors import ConfigurationError, GateError, VddError
 from vdd_ros.contract.contract import NANOSECONDS, Contract, load_contract
@@ -16,6 +18,7 @@ from vdd_ros.control.deployment import RULE_PARAMETERS
 from vdd_ros.nodes.arm.driver import ArmDriver, Setting
 from vdd_ros.nodes.arm.lifecycle import ArmNode, transition
 from vdd_ros.nodes.arm.parameters import deployment_of, period_of
+from vdd_ros.nodes.late_answer import LateAnswer, answering_late
 from vdd_ros.nodes.listening import live_streams
 from vdd_ros.nodes.parameters import Value
 from vdd_ros.nodes.policy.gatekeeper import admit, outlook
@@ -23,10 +26,10 @@ from vdd_ros.nodes.policy.policy_parameters import PARAMETERS, build_loop
 from vdd_ros.nodes.policy.policy_reload import Reload
 from vdd_ros.nodes.policy.policy_rules import RuleControl
 from vdd_ros.nodes.policy.policy_view import View
+from vdd_ros.nodes.policy.stage_control import StageControl
 from vdd_ros.nodes.process import run
 from vdd_ros.policy.artifact import load_artifact
 from vdd_ros.policy.policy import DistilledPolicy
-from vdd_ros.robot.kinematics import Kinematics
 
 SWITCH_INTERVAL = 5e-4
 """Switch interval of the interpreter lock [s]; the default of 5 ms is five periods of fast commands."""
@@ -45,12 +48,16 @@ class PolicyNode(ArmNode):
     """Service that replaces the student."""
     rules: RuleControl
     """Services and parameters of the rules on experts."""
-    _view: View
+    view: View
     """Publishers of plans, since configuration."""
+    stages: StageControl
+    """Stage of the arm."""
+    effective: Mapping[str, Value]
+    """Parameter values under the restrictions of the stage, since configuration."""
     _passage: str = ''
-    """How the student passed the gate."""
+    """How the student passed the gate, in words."""
     _loaded: dict[str, tuple[bool, str]]
-    """By path, why an artifact of the parameter `artifact` may not take over; None if it may."""
+    """Results of loading the artifacts of `artifact`, by path: whether the artifact took over, and a text."""
 
     def __init__(self) -> None:
         """Declare the parameters; with autostart, configure and activate."""
@@ -58,6 +65,8 @@ class PolicyNode(ArmNode):
         self._loaded = {}
         self.reload = Reload(self)
         self.rules = RuleControl(self)
+        self.effective = self.values
+        self.stages = StageControl(self)
 
     def destroy_node(self) -> None:
         """Brake until the arm is at rest."""
@@ -72,7 +81,7 @@ class PolicyNode(ArmNode):
     @property
     def is_ready(self) -> bool:
         """Whether a joint state has arrived."""
-        return self.driver.unheard is None
+        return self.driver.waiting_for is None
 
     @property
     def is_hopeless(self) -> bool:
@@ -111,13 +120,15 @@ class PolicyNode(ArmNode):
                 expected='the folder of a student', found='no artifact', remedy='set -p artifact:=PATH'
             )
         expected = load_contract(values['contract']) if values['contract'] else None
-        self.policy = self.admitted(DistilledPolicy.load(path, contract=expected, threads=values['threads']))
+        policy = DistilledPolicy.load(path, contract=expected, threads=values['threads'], provider=values['provider'])
+        self.effective = values = self.stages.restricted(policy)
+        self.policy = self.admitted(policy)
         self.contract = contract = self.policy.contract
-        kinematics = Kinematics.from_contract(contract)
+        kinematics = self.kinematics_of(contract)
         period = period_of(values, contract, simulated=self.simulated)
         streams = live_streams(contract) if contract.topic_features else None
         rules = {'period': period, 'streams': streams, 'simulated': self.simulated}
-        loop = build_loop(values, self.policy, kinematics, **rules)
+        loop = build_loop(values, self.policy, kinematics, supervision=self.stages.supervision, **rules)
         shadow = values['operating_mode'] == 'shadow'
         setting = Setting(
             contract,
@@ -129,37 +140,41 @@ class PolicyNode(ArmNode):
             shadow=shadow,
         )
         self.driver = ArmDriver(self, loop, setting)
-        self._view = View(self)
-        self.driver.open(self._view.shadow() if shadow else None)
+        self.view = View(self)
+        self.driver.open(self.view.shadow() if shadow else None)
+        self.stages.open()
         self.rules.declare()
         self.get_logger().info(
-            f'{path}: {contract.name}, stage {values["operating_mode"]}, '
-            f'{NANOSECONDS / period:g} commands a second on {self.driver.commands}'
+            f'{path}: {contract.name}, operating mode {values["operating_mode"]}, '
+            f'{NANOSECONDS / period:g} commands a second on {", ".join(self.driver.topics)}'
         )
         if self.policy.calibration is None and values['ood_response'] != 'ignore':
-            self.get_logger().warning(f'{path} does not know what is usual: no watch over what it has not seen')
+            self.get_logger().warning(f'{path} has no calibration data: out-of-distribution monitoring is disabled')
 
     def admitted(self, policy: DistilledPolicy) -> DistilledPolicy:
         """Return a policy if it may command this arm; otherwise raise a `GateError`."""
+        self.stages.check(policy.artifact)
         deployment = deployment_of(self.values)
-        passage = admit(self.values, policy.artifact, deployment, simulated=self.simulated)
+        passage = admit(self.effective, policy.artifact, deployment, simulated=self.simulated)
         if passage is None:
-            self._passage = outlook(self.values, policy.artifact, deployment, simulated=self.simulated)
+            self._passage = outlook(self.effective, policy.artifact, deployment, simulated=self.simulated)
         else:
             self._passage = passage.text
-            tell = self.get_logger().warning if passage.overridden else self.get_logger().info
-            tell(f'{policy.artifact.path}: {passage.text}')
+            log = self.get_logger().warning if passage.overridden else self.get_logger().info
+            log(f'{policy.artifact.path}: {passage.text}')
         return policy
 
     @transition
     def on_activate(self) -> None:
-        """Run the preflight, start at the measured position."""
+        """Run the preflight, and start at the measured position."""
+        self.stages.begin()
         self.driver.start()
 
     @transition
     def on_deactivate(self) -> None:
         """Brake until the arm is at rest."""
         self.driver.halt('deactivated')
+        self.stages.end()
 
     @transition
     def on_cleanup(self) -> None:
@@ -171,13 +186,15 @@ class PolicyNode(ArmNode):
         """Brake until the arm is at rest, in any state."""
         if self.driver:
             self.driver.halt('shut down')
+            self.stages.end()
 
     def _leave(self, reason: str) -> None:
         if self.driver is None:
             return
         self.driver.halt(reason)
+        self.stages.close()
         self.reload.close()
-        self._view.close()
+        self.view.close()
         self.driver.close(reason)
         self.driver = None
         if self.context.ok():
@@ -189,37 +206,60 @@ class PolicyNode(ArmNode):
             'artifact': f'{artifact.path} ({artifact.hash[:12]}), of vdd_ros {artifact.manifest.version}',
             'contract': f'{contract.name} ({contract.hash[:12]})',
             'gate': self._passage,
-            'operating_mode': self.values['operating_mode'],
+            'operating_mode': self.effective['operating_mode'],
+            **self.stages.notes(),
         }
 
     def _further_values(self) -> Mapping[str, object]:
         return {
             'artifact': self.policy.artifact.hash[:12],
-            **self._view.values(),
+            **self.view.values(),
             **self.rules.values(),
             **self.reload.values(),
+            'operating_mode': self.effective['operating_mode'],
+            **self.stages.values(),
         }
 
     def create_service(self, kind: type, name: str, callback: Callable[..., Any], **how: Any) -> Service:
-        """Create a service that loads the artifact of the request before it replaces the acting one."""
+        """Create a service; the services that set parameters load a requested artifact before they answer.
+
+        The node keeps commanding the arm while the artifact is loaded.
+        """
         if kind in (SetParameters, SetParametersAtomically):
             callback = self._loading_first(callback)
+            return answering_late(super().create_service(kind, name, callback, **how))
         return super().create_service(kind, name, callback, **how)
 
     def _loading_first(self, set_parameters: Callable[..., Any]) -> Callable[..., Any]:
-        async def call(request: Any, response: Any) -> Any:
-            for each in request.parameters:
-                if each.name == 'artifact' and self.driver is not None:
-                    path = os.path.expanduser(each.value.string_value)
-                    self._loaded[path] = await self.reload.begin(path)
-            answer = set_parameters(request, response)
-            self.rules.declare()  # the parameters of a file of rules that was set in the same request
-            return answer
+        def call(request: Any, response: Any) -> Any:
+            wanted = [each.value.string_value for each in request.parameters if each.name == 'artifact']
+            paths = deque(map(os.path.expanduser, wanted if self.driver is not None else []))
+            answer = Future(executor=self.executor)
+
+            def answered() -> Any:
+                answer = set_parameters(request, response)
+                self.rules.declare()  # the parameters of a file of rules that was set in the same request
+                return answer
+
+            def load(path: str) -> None:
+                self.reload.begin(path).add_done_callback(lambda found: take(path, found.result()))
+
+            def take(path: str, found: tuple[bool, str]) -> None:
+                self._loaded[path] = found
+                if paths:
+                    load(paths.popleft())
+                else:
+                    answer.set_result(answered())
+
+            if not paths:
+                return answered()
+            load(paths.popleft())
+            return LateAnswer(answer)
 
         return call
 
     def _apply(self, changed: Mapping[str, Value]) -> None:
-        """Apply parameters that are set while the node runs: rules on experts, another artifact."""
+        """Apply parameters that were set at run time: rules on experts, another artifact."""
         if self.driver is not None and 'rules' in changed:
             self.rules.use(self.rules.read(changed['rules'], self.policy))
         ruled = {name: value for name, value in changed.items() if name.startswith(f'{RULE_PARAMETERS}.')}

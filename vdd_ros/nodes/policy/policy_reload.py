@@ -8,6 +8,7 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from vdd_ros.nodes.arm.parameters import deployment_of
+from vdd_ros.nodes.late_answer import LateAnswer, answering_late
 from vdd_ros.nodes.policy.reloading import Reloader, load_alike
 from vdd_ros.policy.policy import DistilledPolicy
 
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class Reload:
-    """The service for the lifetime of the node, so that every request is answered."""
+    """The service ``~/reload``. It exists for the lifetime of the node, so every request gets a response."""
 
     def __init__(self, node: PolicyNode) -> None:
         """Create the service."""
         self._node = node
-        node.create_service(Trigger, '~/reload', self._on_reload)
+        answering_late(node.create_service(Trigger, '~/reload', self._on_reload))
         self._reloader = Reloader(self._load)
         self._reloaded = self._refused = 0
         self._last = ''
@@ -37,9 +38,9 @@ class Reload:
         return {'reloaded': self._reloaded, 'reloads_refused': self._refused, 'reload': self._last}
 
     def begin(self, path: str) -> Future:
-        """Load another artifact in parallel to the acting one.
+        """Load another artifact while the acting one continues.
 
-        The response is whether it took over, with the reason.
+        The result of the future is whether the new artifact took over, and the reason.
         """
         node, future = self._node, Future(executor=self._node.executor)
 
@@ -55,6 +56,7 @@ class Reload:
                 routing = node.rules.read(node.get_parameter('rules').value, policy)
                 node.driver.commander.replace(lambda loop: loop.replace_policy(policy, ood_rules))
                 node.rules.use(routing)
+                node.rules.declare()
                 self._reloaded += 1
                 self._last = f'{policy.artifact.path} ({policy.artifact.hash[:12]}) takes over from {before}'
                 node.get_logger().info(f'reload: {self._last}')
@@ -69,12 +71,19 @@ class Reload:
     def _load(self, path: str) -> DistilledPolicy:
         """Load a policy that may take over: incompatibilities are found before it replaces the acting one."""
         node = self._node
-        policy = node.admitted(load_alike(path, node.policy, node.values['threads']))
+        values = node.values
+        policy = node.admitted(load_alike(path, node.policy, values['threads'], values['provider']))
         deployment = deployment_of(node.values)
         deployment.ood_rules_of(policy)
         node.rules.read(node.get_parameter('rules').value, policy)
         return policy
 
-    async def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success, response.message = await self.begin(self._node.artifact_path)
-        return response
+    def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> LateAnswer:
+        answer = Future(executor=self._node.executor)
+
+        def take(done: Future) -> None:
+            response.success, response.message = done.result()
+            answer.set_result(response)
+
+        self.begin(self._node.artifact_path).add_done_callback(take)
+        return LateAnswer(answer)

@@ -22,26 +22,27 @@ _NOT_CONFIGURED = 'the node is not configured'
 
 
 class RuleControl:
-    """The services ``~/explain`` and ``~/reload_rules``, and the parameters ``rule_parameters.NAME`` of one node."""
+    """Rules of a policy node: services ``~/explain`` and ``~/reload_rules``, parameters ``rule_parameters.NAME``."""
 
     def __init__(self, node: PolicyNode) -> None:
-        """Create the services. Which parameters there are depends on the rules."""
+        """Create the services. The rule parameters depend on the rules, and are declared later."""
         self._node = node
         self._declared: set[str] = set()
+        self._logged = ''
         node.create_service(Trigger, '~/explain', self._on_explain)
         node.create_service(Trigger, '~/reload_rules', self._on_reload)
 
     def read(self, path: str, policy: DistilledPolicy) -> Routing | Rules:
-        """Read a file of rules for a policy; parameters that it shares with the present one keep their values.
+        """Read a rule file for a policy; parameters that the present rules also have keep their values.
 
         Raises
         ------
         ConfigurationError
-            The rules cannot be read, or do not go with contract or policy.
+            The rules cannot be read, or do not match the contract or the policy.
 
         """
         node = self._node
-        deployment = deployment_of({**node.values, RULE_PARAMETERS: {}})
+        deployment = deployment_of({**node.effective, RULE_PARAMETERS: {}})
         routing = deployment.routing_of(node.contract, path, policy.expert_count, policy.labels)
         if not isinstance(routing, Rules):
             return routing
@@ -55,12 +56,12 @@ class RuleControl:
         self._node.driver.commander.replace(lambda loop: loop.replace_routing(routing))
 
     def set(self, changed: Mapping[str, Any]) -> None:
-        """Use other values of parameters, by their full names.
+        """Set rule parameters, by their full names.
 
         Raises
         ------
         ConfigurationError
-            The rules have no such parameter, or a value has another type.
+            The rules have no such parameter, or a value has the wrong type.
 
         """
         routing = self._node.driver.commander.loop.routing
@@ -72,7 +73,7 @@ class RuleControl:
         self.use(routing.with_parameters({**routing.values, **values}))
 
     def declare(self) -> None:
-        """Declare the parameters of the present rules, and withdraw those of former ones."""
+        """Declare the parameters of the present rules, and undeclare those of earlier rules."""
         node = self._node
         routing = node.driver.commander.loop.routing if node.driver is not None else None
         wanted = {**routing.defaults, **routing.values} if isinstance(routing, Rules) else {}
@@ -86,14 +87,43 @@ class RuleControl:
                 ignore_override=True,
             )
         self._declared = set(wanted)
+        self._log(routing)
+
+    def _log(self, routing: Routing | Rules | None) -> None:
+        """Log names and colours of the experts, and the rules in force, unless the newest such message is the same."""
+        if routing is None:
+            self._logged = ''
+            return
+        labels = self._node.policy.labels
+        parts = []
+        if labels.experts:
+            names = (f'{labels.text(expert)} {labels.colour(expert)}' for expert in labels.experts)
+            parts.append(f'experts: {", ".join(names)}')
+        if isinstance(routing, Rules):
+            parts.append('rules: ' + (', '.join(f'{each.name} ({each.text})' for each in routing.effects) or 'none'))
+        text = '; '.join(parts)
+        if text and text != self._logged:
+            self._node.get_logger().info(text)
+        self._logged = text
 
     def values(self) -> dict[str, object]:
-        """Return what diagnostics report: the name of the expert of the newest plan, and the rules that apply."""
-        choice = self._node.driver.commander.loop.choice
+        """Return the diagnostics of the last plan: its expert, the probabilities, and the rules that apply."""
+        choice, policy = self._node.driver.commander.loop.choice, self._node.policy
+        labels, experts = policy.labels, range(policy.expert_count)
+        known = {
+            'expert_names': ', '.join(map(labels.name, experts)),
+            'expert_colours': ' '.join(map(labels.colour, experts)),
+        }
         if choice is None:
-            return {}
-        name = self._node.policy.labels.text(choice.expert) if choice.expert >= 0 else 'none'
-        return {'expert_name': name, 'rules': ', '.join(choice.applied.rules) or 'none'}
+            return known
+        acts = choice.expert >= 0
+        return {
+            **known,
+            'expert_name': labels.text(choice.expert) if acts else 'none',
+            'gating': ' '.join(f'{share:.4f}' for share in choice.probabilities.tolist()) if acts else '',
+            'rules': ', '.join(choice.applied.rules) or 'none',
+            'explanation': choice.explain(labels.text),
+        }
 
     def _values(self) -> dict[str, object]:
         return {name: self._node.get_parameter(f'{RULE_PARAMETERS}.{name}').value for name in sorted(self._declared)}

@@ -1,4 +1,4 @@
-"""Loading of another artifact while the arm moves: in a separate thread, with checks and warm-up, or not at all."""
+"""Loading of another artifact while the arm moves: in a separate thread, with checks and warm-up."""
 
 from __future__ import annotations
 
@@ -9,37 +9,38 @@ from collections.abc import Callable
 import numpy as np
 
 from vdd_ros.common.errors import ArtifactError, VddError
+from vdd_ros.policy.observation import with_gray_images
 from vdd_ros.policy.policy import DistilledPolicy
 
 _WARM_UP = 20
 
 
-def load_alike(path: str, acting: DistilledPolicy, threads: int) -> DistilledPolicy:
+def load_alike(path: str, acting: DistilledPolicy, threads: int, provider: str = 'cpu') -> DistilledPolicy:
     """Load a student that may take over from the acting one.
 
     Raises
     ------
     ArtifactError
-        It is absent, damaged, of another contract, or answers with what is not finite.
+        The artifact is absent, damaged, or of another contract, or its outputs are not finite.
 
     """
-    policy = DistilledPolicy.load(path, contract=acting.contract, threads=threads)
+    policy = DistilledPolicy.load(path, contract=acting.contract, threads=threads, provider=provider)
     warm_up(policy)
     return policy
 
 
 def warm_up(policy: DistilledPolicy) -> None:
-    """Query a policy several times, because the first calls take longer, and refuse one with invalid outputs.
+    """Query a policy several times, because the first calls take longer, and refuse invalid outputs.
 
     Raises
     ------
     ArtifactError
-        An answer to the middle of the demonstrations is not finite.
+        An output for the mean of the demonstrated observations is not finite.
 
     """
     contract = policy.contract
     middle = np.array(policy.artifact.manifest.observation_offset)
-    window = np.repeat(middle[None, None], contract.observation_horizon, axis=1)
+    window = with_gray_images(contract, np.repeat(middle[None, None], contract.observation_horizon, axis=1))
     for _ in range(_WARM_UP):
         answer = policy.experts(window)
         policy.signals(window, answer)
@@ -56,7 +57,7 @@ class Reloader:
     """Loads one artifact at a time."""
 
     def __init__(self, load: Callable[[str], DistilledPolicy]) -> None:
-        """Use a function that raises `VddError` for an artifact that may not act."""
+        """Set the loading function, which raises `VddError` for an artifact that may not act."""
         self._load = load
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -64,7 +65,7 @@ class Reloader:
     def begin(self, path: str, done: Callable[[DistilledPolicy | None, str], None]) -> bool:
         """Start to load, and call ``done`` from another thread with the policy or with the error.
 
-        Returns whether the load started: not while another one is in progress.
+        Return whether loading started; it does not start while another artifact is being loaded.
         """
         with self._lock:
             if self._thread is not None and self._thread.is_alive():

@@ -1,4 +1,4 @@
-"""A thread that writes a bag, so that a slow disk delays nobody who listens."""
+"""A thread that writes a bag; a slow disk then does not delay subscriptions."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from vdd_ros.data.bag.bag_writer import BagWriter, Definition
 
 
 class BagThread:
-    """Writes what it is given, in order, and flushes it to the disk every so often."""
+    """Writes messages in order, and flushes them to the disk regularly."""
 
     def __init__(self, bag: BagWriter, flush_period: float) -> None:
-        """Take over an open bag; flush every ``flush_period`` [s]."""
+        """Take ownership of an open bag; flush every ``flush_period`` [s]."""
         self._bag = bag
         self._flush_period = flush_period
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._error: VddError | None = None
         self._thread = threading.Thread(target=self._run, name='bag', daemon=True)
         self.taken = 0
-        """Bytes of messages that were taken in."""
+        """Bytes of messages received."""
 
     @property
     def backlog(self) -> int:
-        """Messages that wait to be written."""
+        """Number of messages to be written."""
         return self._queue.qsize()
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start writing."""
         self._thread.start()
 
     def put(self, topic: str, stamp: int, data: bytes) -> None:
-        """Hand over a message; what comes after an error is lost, and `check` tells."""
+        """Queue a message. Messages after an error are lost; see `check`."""
         self._queue.put(partial(self._bag.write, topic, stamp, data))
         self.taken += len(data)
 
     def add_topic(self, topic: str, kind: str, definition: Definition | None) -> None:
-        """Prepare for one more topic before its first message."""
+        """Add a topic before its first message."""
         self._queue.put(partial(self._bag.add_topic, topic, kind, definition))
 
     def check(self) -> None:
-        """Raise what went wrong with the writing, if anything did."""
+        """Raise the error of the writer, if any."""
         if self._error is not None:
             raise self._error
 
     def close(self) -> bool:
-        """Write what is left and close the bag; return whether there is one. Errors as those of `BagWriter.close`."""
+        """Write the remaining messages and close the bag; result and errors as for `BagWriter.close`."""
         self._queue.put(None)
         self._thread.join()
         return self._bag.close()

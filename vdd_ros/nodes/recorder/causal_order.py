@@ -1,4 +1,4 @@
-"""The order in which messages of several topics were published, and the time that unstamped ones belong to."""
+"""Order of publication of messages of several topics, and stamps of unstamped messages."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Any, NamedTuple
 
 
 class Stamped(NamedTuple):
-    """A message with the stamp that it gets in the bag."""
+    """A message with its stamp in the bag."""
 
     topic: str
     stamp: int
-    """[ns]"""
+    """Stamp [ns]."""
     data: Any
-    """Serialised, or whatever else was put in its place."""
+    """Serialised message, or another value."""
 
 
 class CausalOrder:
-    """Reorders messages by when they were published, and stamps them in the time of the robot.
+    """Sorts messages by publication time, and stamps them in the time of the robot.
 
-    Readers of different topics deliver in any order, and commands carry no stamp. What counts is when each message left
-    its publisher: a command belongs to the newest state that was out by then. Holding messages back for a short while
-    puts late deliveries in their place.
+    Subscriptions of different topics deliver in any order, and commands have no stamp. A command belongs to the last
+    state that was published before the command. Messages are delayed by a short window, which permits sorting late
+    deliveries.
     """
 
     def __init__(self, window: int, *, header_time: bool, lasting: Container[str] = ()) -> None:
-        """Set the rules.
+        """Configure the order.
 
         Parameters
         ----------
         window
-            How long a message is held back [ns].
+            Delay of messages [ns].
         header_time
-            Whether time is what the headers say (simulation) or the wall clock of the publishers (a real robot).
+            Whether time is given by headers (simulation) or by the wall clock of the publishers (robot).
         lasting
-            Topics whose messages hold for ever: they wait until time is known.
+            Topics with permanently valid messages, which are kept until time is known.
 
         """
         self._window = window
@@ -47,19 +47,22 @@ class CausalOrder:
         self._newest: int | None = None
         self._released_until = 0
         self.late = 0
-        """Messages that came after the window had closed; their place may be wrong."""
+        """Number of messages that arrived after the window; their order may be wrong."""
         self.timeless = 0
-        """Unstamped messages before the first stamped one; dropped, since no time is known for them."""
+        """Number of unstamped messages before the first stamped one; dropped, because their time is unknown."""
 
     def add(self, published: int, topic: str, header: int | None, data: Any) -> None:
-        """Take in a message: when it left its publisher [ns, wall clock], and its header's stamp [ns] if it has one."""
+        """Add a message with its publication time [ns, wall clock], and its header stamp [ns] if it has one."""
         self.late += published < self._released_until
         heapq.heappush(self._held, (published, self._arrivals, topic, header, data))
         self._arrivals += 1
 
     def release(self, now: int | None) -> Iterator[Stamped]:
-        """Yield, in order, what is older than the window at ``now`` [ns, wall clock]; everything if that is None."""
-        until = None if now is None else now - self._window
+        """Yield messages older than the window at ``now`` [ns, wall clock], in order; all if ``now`` is None."""
+        yield from self.release_until(None if now is None else now - self._window)
+
+    def release_until(self, until: int | None) -> Iterator[Stamped]:
+        """Yield messages published until a time [ns, wall clock], in order; all if ``until`` is None."""
         while self._held and (until is None or self._held[0][0] <= until):
             published, _, topic, header, data = heapq.heappop(self._held)
             self._released_until = max(self._released_until, published)

@@ -1,4 +1,4 @@
-"""Which episode is being recorded, and what a person says of it: the marks in the bag, as values."""
+"""The state of the recorded episode, and operator actions as marks."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ MarkKind = Literal['start', 'end', 'label', 'discard']
 
 @dataclass(frozen=True)
 class Mark:
-    """What is said of an episode at one moment."""
+    """A mark of an episode."""
 
     kind: MarkKind
-    """`label` amends an episode, running or past; `discard` says that it is no demonstration, and ends it."""
+    """`label` changes an episode, running or past; `discard` excludes and ends it."""
     index: int
     """Number of the episode, from 0."""
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Outcome, language and whatever else is known of it."""
+    """Outcome, language and other labels."""
 
 
 class EpisodeControl:
-    """Answers start, stop, label and discard by marks, or by what is wrong with asking for it now."""
+    """Converts start, stop, label and discard to marks, or raises an error if the action is not possible."""
 
     def __init__(self, language: str = '') -> None:
-        """Begin without an episode; ``language`` is the instruction of all that follow, until another is given."""
+        """Start without an episode; ``language`` is the initial instruction."""
         self.language = language
         self.index = -1
-        """Number of the episode that runs or ran last."""
+        """Number of the running or last episode."""
         self.running = False
-        """Whether one runs."""
+        """Whether an episode runs."""
         self.outcomes: Counter[str] = Counter()
-        """How many ended in which way: success, failure, discarded, or unlabelled."""
+        """Number of episodes by outcome: success, failure, discarded, or unlabelled."""
         self.own = False
-        """Whether the newest episode was started here, and not by somebody on the wire."""
+        """Whether the last episode was started by this recorder, not by a mark of another node."""
         self._last: str | None = None
 
     def act(self, action: str, text: str = '') -> tuple[Mark | None, str]:
-        """Do what a person asks for; return the mark that says it, if there is one, and what to answer.
+        """Execute an operator action; return its mark, if any, and a response text.
 
         Parameters
         ----------
         action
-            `start`, `stop`, `toggle` (whichever of both makes sense), `success`, `failure` (of the running episode, or
-            amended to the last), `discard` or `label`.
+            `start`, `stop`, `toggle` (start or stop), `success`, `failure` (of the running episode, or a correction of
+            the last one), `discard` or `label`.
         text
-            What to label with.
+            The label.
 
         Raises
         ------
         InterfaceError
-            It makes no sense now.
+            The action is not possible in this state.
 
         """
         if action == 'toggle':
@@ -79,7 +79,7 @@ class EpisodeControl:
         Raises
         ------
         InterfaceError
-            One runs already.
+            An episode is running.
 
         """
         if self.running:
@@ -92,12 +92,12 @@ class EpisodeControl:
         return Mark('start', self.index, {'language': self.language} if self.language else {})
 
     def stop(self, outcome: str = '') -> Mark:
-        """End the running episode, as a success, a failure, or without saying.
+        """End the running episode, as a success, a failure, or without outcome.
 
         Raises
         ------
         InterfaceError
-            None runs.
+            No episode is running.
 
         """
         if not self.running:
@@ -108,12 +108,12 @@ class EpisodeControl:
         return Mark('end', self.index, labels | ({'language': self.language} if self.language else {}))
 
     def discard(self) -> Mark:
-        """Throw the running episode away, or the last one if none runs.
+        """Discard the running episode, or the last one if none is running.
 
         Raises
         ------
         InterfaceError
-            There is none, or it is discarded already.
+            There is no episode, or the episode is already discarded.
 
         """
         if self.index < 0 or self._last == 'discarded':
@@ -127,9 +127,9 @@ class EpisodeControl:
         return Mark('discard', self.index, {'reason': 'discarded by the operator'})
 
     def label(self, text: str) -> Mark | None:
-        """Take in ``key=value``, or an instruction in words, for the running episode or the last one.
+        """Set ``key=value``, or a language instruction, for the running or last episode.
 
-        The instruction also holds for the episodes to come. Returns None where there is no episode to label yet.
+        The instruction is also valid for later episodes. Returns None if there is no episode yet.
         """
         key, equals, value = text.partition('=')
         key, value = key.strip(), value.strip()
@@ -143,8 +143,8 @@ class EpisodeControl:
             self._count(value or 'unlabelled')
         return Mark('label', self.index, {key: value})
 
-    def heard(self, kind: str, index: int) -> None:
-        """Note a mark that somebody else made: a task in simulation marks its own episodes."""
+    def on_mark(self, kind: str, index: int) -> None:
+        """Process a mark of another node, such as a simulated task."""
         self.index = max(self.index, index)
         self.running, self.own = kind == 'start', False
         self._last = None
@@ -157,24 +157,24 @@ class EpisodeControl:
 
 
 class PreRoll:
-    """Lets messages through while an episode runs, and keeps the last moments before one ready.
+    """Passes messages while an episode runs, and buffers those before its start.
 
-    A person starts late: what happened in the moments before belongs to the episode.
+    Operators start late: the time before the start belongs to the episode.
     """
 
     def __init__(self, seconds: float, always: Container[str] = ()) -> None:
-        """Keep so much before an episode [s], and as much again, which says where things stood when it began.
+        """Buffer a duration before an episode [s], and the same again for the initial state of streams.
 
-        Messages of the topics ``always`` pass at any time: they are said once and hold for ever.
+        Messages of the topics ``always`` always pass: they are published once and stay valid.
         """
         self._length = round(seconds * 1e9)
         self._always = always
         self._kept: deque[Stamped] = deque()
         self.open = False
-        """Whether messages pass."""
+        """Whether messages pass to the bag."""
 
     def take(self, message: Stamped) -> Iterator[Stamped]:
-        """Yield what is to be written now."""
+        """Yield the messages to be written."""
         if self.open or message.topic in self._always:
             yield message
             return
@@ -183,10 +183,10 @@ class PreRoll:
             self._kept.popleft()
 
     def start(self, mark: Stamped, *, early: bool) -> Iterator[Stamped]:
-        """Open, and yield what was kept, with the mark of the start in its place: ``early``, or where it was set."""
+        """Start passing, and yield the buffered messages, with the start mark ``early`` or at its own time."""
         self.open = True
         begin = mark.stamp - self._length * early
-        # Never before the first thing that is known: an episode that begins with nothing has no first observation.
+        # Not before the first known message, because an episode needs a first observation.
         begin = max(begin, min((message.stamp for message in self._kept), default=mark.stamp))
         kept, self._kept = self._kept, deque()
         yield from (message for message in kept if message.stamp < begin)
@@ -194,5 +194,5 @@ class PreRoll:
         yield from (message for message in kept if message.stamp >= begin)
 
     def stop(self) -> None:
-        """Close."""
+        """Stop passing messages."""
         self.open = False

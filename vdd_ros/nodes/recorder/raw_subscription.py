@@ -1,4 +1,4 @@
-"""Subscriptions for a recorder: serialised messages taken in bulk, of any type, whatever their publishers offer."""
+"""Subscriptions of the recorder: serialised messages in bulk, of any type, with any offered quality of service."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _FIELD = re.compile(r'^\s*([A-Za-z][\w/]*)(?:<=\d+)?(?:\[[^\]]*\])?\s+[a-zA-Z]\w
 
 
 class RawSubscription:
-    """One subscription that is read in bulk."""
+    """A subscription that is read in bulk."""
 
     def __init__(self, node: Node, topic: str, stream: Stream) -> None:
-        """Subscribe to the topic of a stream, by its name after remapping."""
+        """Subscribe to the topic of a stream, with its remapped name."""
         self.topic = topic
         self.stream = stream
         self.count = 0
-        """Messages taken so far."""
+        """Number of messages taken."""
         self._node = node
         self._class = message_class(stream.type)
         self._reliability = ReliabilityPolicy.RELIABLE
@@ -37,7 +37,7 @@ class RawSubscription:
         self._subscription = self._subscribe()
 
     def take(self) -> Sequence[tuple[bytes, dict]]:
-        """Return what has arrived: serialised messages with what DDS says of them."""
+        """Return the messages that have arrived: serialised messages with their DDS metadata."""
         taken = []
         with self._subscription.handle:
             while (message := self._subscription.handle.take_message(self._class, True)) is not None:
@@ -47,18 +47,18 @@ class RawSubscription:
 
     @property
     def publishers(self) -> int:
-        """How many publishers this subscription is connected with."""
+        """Number of publishers matched with this subscription."""
         if hasattr(self._subscription, 'get_publisher_count'):
             return self._subscription.get_publisher_count()
-        return self._node.count_publishers(self.topic)  # Humble knows only that they exist
+        return self._node.count_publishers(self.topic)  # Humble has no count of matched publishers
 
     @property
     def is_latched(self) -> bool:
-        """Whether the publishers say things once that hold for ever, such as the static transforms."""
+        """Whether the publishers are transient local, as for static transforms."""
         return self._durability == DurabilityPolicy.TRANSIENT_LOCAL
 
     def match_publishers(self) -> None:
-        """Ask for what the publishers offer: a reliable subscriber hears nothing of a best-effort one, silently."""
+        """Adapt to the offered QoS, as a reliable subscription does not match best-effort publishers."""
         if self.count:
             return
         offers = [info.qos_profile for info in self._node.get_publishers_info_by_topic(self.topic)]
@@ -82,27 +82,34 @@ class RawSubscription:
 
 
 def message_class(kind: str) -> type:
-    """Return the Python class of a message type.
+    """Return the Python class of a message type, such as sensor_msgs/msg/JointState.
+
+    The messages of an action are attributes of its class.
 
     Raises
     ------
     ConfigurationError
-        Its package is not installed, or has no such message.
+        The package is not installed, or has no such message.
 
     """
-    package, _, name = kind.partition('/msg/')
+    package, space, name = kind.split('/')
     try:
-        return getattr(importlib.import_module(f'{package}.msg'), name)
+        module = importlib.import_module(f'{package}.{space}')
+        if space != 'action':
+            return getattr(module, name)
+        action, _, part = name.rpartition('_')
+        made = getattr(module, action)
+        return getattr(made.Impl if part == 'FeedbackMessage' else made, part)
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(
             expected=f'the message type {kind}',
             found=' '.join(str(error).split()),
-            remedy=f'install the ROS package {package}, or source the workspace that it is built in',
+            remedy=f'install the ROS package {package}, or source its workspace',
         ) from error
 
 
 def installed_definition(kind: str) -> Definition | None:
-    """Return the definition of a message type with those of all types in it, as installed; None if it is not there."""
+    """Return the definition of a message type and its nested types; None if one of them is not installed."""
     texts: dict[str, str] = {}
     waiting = [kind]
     while waiting:
@@ -121,7 +128,9 @@ def installed_definition(kind: str) -> Definition | None:
 
 
 def _installed_text(kind: str) -> str | None:
-    package, _, name = kind.partition('/msg/')
+    package, space, name = kind.split('/')
+    if space != 'msg':
+        return None
     try:
         return Path(get_package_share_directory(package), 'msg', f'{name}.msg').read_text(encoding='utf-8')
     except (PackageNotFoundError, OSError):
@@ -129,7 +138,7 @@ def _installed_text(kind: str) -> str | None:
 
 
 def _inner_type(line: str, package: str) -> str | None:
-    """Return the full name of the message type that a line of a definition makes a field of, if it is one."""
+    """Return the full name of the message type in a line of a definition, if it has one."""
     match = _FIELD.match(line)
     if match is None or _PRIMITIVE.match(match[1]):
         return None

@@ -1,4 +1,4 @@
-"""The recorder in a terminal: a status line, and keys that start, stop, label and discard episodes."""
+"""The recorder in a terminal: a status line, and keys to start, stop, label and discard episodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.nodes.recorder.recorder_status import Status
 
 KEYS = {' ': 'toggle', 's': 'toggle', 'y': 'success', 'n': 'failure', 'd': 'discard', 'q': 'quit'}
-"""Key to action; `l` begins an instruction, which Enter ends and Escape drops."""
+"""Key to action; `l` starts an instruction, which Enter accepts and Escape cancels."""
 
 _HELP = 'space start, stop   y success   n failure   d discard   l instruction   q quit'
 _OUTCOMES = ('success', 'failure', 'aborted', 'unlabelled', 'discarded')
@@ -24,16 +24,16 @@ _ENTER, _ESCAPE, _ERASE = ('\r', '\n'), '\x1b', ('\x7f', '\x08')
 
 
 class RecorderConsole:
-    """Reads keys without waiting for Enter, and draws the status in place."""
+    """Reads keys without Enter, and draws the status in place."""
 
     def __init__(self, keyboard: int, console: Console) -> None:
-        """Use the terminal with this file descriptor, and draw on a console."""
+        """Use the terminal of a file descriptor, and draw on a console."""
         self._keyboard = keyboard
         self._console = console
         self._live: Live | None = None
         self._typed: str | None = None
         self.notice = ''
-        """What the last key did."""
+        """Response to the last key."""
 
     @classmethod
     def of_this_terminal(cls) -> RecorderConsole:
@@ -42,38 +42,38 @@ class RecorderConsole:
         Raises
         ------
         ConfigurationError
-            They are no terminal.
+            Standard input or output is not a terminal.
 
         """
         if not sys.stdin.isatty():
             raise ConfigurationError(
                 expected='a terminal for the keys',
                 found='none on standard input',
-                remedy='run `vdd record-live` in one, or leave -p keys:=true out and use the services',
+                remedy='run `vdd record-live` in a terminal, or use the services without -p keys:=true',
             )
         return cls(sys.stdin.fileno(), Console())
 
     def start(self) -> None:
-        """Take the terminal over."""
+        """Configure the terminal."""
         self._settings = termios.tcgetattr(self._keyboard)
         tty.setcbreak(self._keyboard)
         self._live = Live(console=self._console, auto_refresh=False)
         self._live.start()
 
     def stop(self) -> None:
-        """Give the terminal back as it was."""
+        """Restore the terminal."""
         live, self._live = self._live, None
         if live is not None:
             live.stop()
             termios.tcsetattr(self._keyboard, termios.TCSADRAIN, self._settings)
 
     def read(self) -> list[tuple[str, str]]:
-        """Return what was asked for since the last call: actions, and ``('label', text)`` for an instruction."""
+        """Return the actions since the last call, with ``('label', text)`` for an instruction."""
         asked = []
         while select.select([self._keyboard], [], [], 0)[0]:
             data = os.read(self._keyboard, 1024).decode(errors='ignore')
             if not data:
-                return [*asked, ('quit', '')]  # the terminal is gone
+                return [*asked, ('quit', '')]  # the terminal was closed
             for key in data:
                 asked += self._press(key)
         return asked
@@ -95,12 +95,12 @@ class RecorderConsole:
         return []
 
     def draw(self, status: Status) -> None:
-        """Show how things stand."""
+        """Draw the status."""
         self._live.update(Group(*render(status, self.notice, self._typed)), refresh=True)
 
 
 def render(status: Status, notice: str, typed: str | None) -> list[Text]:
-    """Return the lines that say how things stand."""
+    """Return the lines of the status display."""
     if status.running:
         head = Text(f'● episode {status.index}  {status.seconds:6.1f} s', style='bold red')
     else:
@@ -114,12 +114,12 @@ def render(status: Status, notice: str, typed: str | None) -> list[Text]:
         disk += f', {_duration(status.free / status.growth)} at this rate'
     rates.append(disk)
     lines = [head, rates]
-    problem = [f'nothing yet on {", ".join(status.silent)}'] if status.silent else []
+    problem = [f'no message yet on {", ".join(status.silent)}'] if status.silent else []
     problem += [status.problem] if status.problem else []
     if problem:
         lines.append(Text('; '.join(problem), style='yellow'))
     if typed is not None:
-        lines.append(Text(f'instruction: {typed}▏  (Enter takes it, Escape drops it)', style='cyan'))
+        lines.append(Text(f'instruction: {typed}▏  (Enter accepts, Escape cancels)', style='cyan'))
     else:
         lines.append(Text(notice or _HELP, style='green' if notice else 'dim'))
     return lines

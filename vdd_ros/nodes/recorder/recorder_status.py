@@ -1,4 +1,4 @@
-"""How a recording stands: what a person at the terminal and a monitor on the wire are told."""
+"""The status of a recording, for the terminal and for diagnostics."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ _SPAN = 5.0
 
 @dataclass(frozen=True)
 class Status:
-    """What a person wants to know while recording."""
+    """The status of a recording."""
 
     running: bool
     """Whether an episode runs."""
     index: int
-    """Number of the episode that runs or ran last, -1 before the first."""
+    """Number of the running or last episode, -1 before the first."""
     seconds: float
-    """How long it runs already [s]."""
+    """Duration of the running episode [s]."""
     outcomes: Mapping[str, int]
-    """How many episodes ended in which way."""
+    """Number of episodes by outcome."""
     language: str
-    """The instruction that holds."""
+    """Current language instruction."""
     rates: Mapping[str, float]
     """Messages per second by topic [Hz]."""
     silent: Sequence[str]
-    """Topics of which nothing has come yet."""
+    """Topics without a message."""
     free: int
-    """Room on the disk [byte]."""
+    """Free disk space [byte]."""
     growth: float
-    """How fast the bag grows [byte/s]."""
+    """Growth of the bag [byte/s]."""
     problem: str = ''
-    """What should not be, such as late messages or a slow disk."""
+    """A problem such as late messages or a slow disk."""
 
 
 class Rates:
-    """How fast messages and bytes come, over the last few seconds."""
+    """Rates of messages and bytes over the last few seconds."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
+        """Start without data."""
         self._past: deque[tuple[float, Mapping[str, int], int]] = deque()
         self.rates: Mapping[str, float] = {}
         """Messages per second by topic [Hz]."""
         self.growth = 0.0
-        """[byte/s]"""
+        """Growth of the bag [byte/s]."""
 
     def note(self, counts: Mapping[str, int], size: int) -> None:
-        """Take in how many messages of each topic, and how many bytes, have come so far."""
+        """Update with the total number of messages of each topic, and of bytes."""
         now = time.monotonic()
         self._past.append((now, counts, size))
         while len(self._past) > 2 and now - self._past[0][0] > _SPAN:

@@ -1,4 +1,4 @@
-"""What a recorder listens to: the topics that a contract reads."""
+"""The recorded topics: those of a contract."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _TRANSFORMS, _STATIC_TRANSFORMS = '/tf', '/tf_static'
 
 @dataclass(frozen=True)
 class Stream:
-    """A topic that is recorded."""
+    """A recorded topic."""
 
     topic: str
-    """Its name in the graph, before it is remapped."""
+    """Name in the graph before remapping."""
     type: str
-    """Such as ``sensor_msgs/msg/JointState``."""
+    """Message type, such as ``sensor_msgs/msg/JointState``."""
     keeps_time: bool = False
-    """Whether the stamps of its headers are the time of the robot, for all that has none."""
+    """Whether the header stamps of this topic define the robot's time, for messages without a header."""
 
     @property
     def name(self) -> str:
-        """Its name in the bag: wherever it was remapped to, so that the contract can read it again."""
+        """Name in the bag: the contract name, also after remapping."""
         return f'/{self.topic.lstrip("/")}'
 
 
 def streams_of(contract: Contract) -> tuple[Stream, ...]:
-    """Return every topic that a contract reads: joint states first, then commands, marks and whatever else it names."""
+    """Return all topics of a contract: joint states first, then commands, marks and the others."""
     topics, rules = contract.topics, contract.episodes
     streams = [Stream(topics.joint_states, contract.measured.type or JOINT_STATE, keeps_time=True)]
     if contract.commanded.source == 'topic':

@@ -1,4 +1,4 @@
-"""Shows a policy in the shadow what was recorded, and compares what it would do with what was done."""
+"""Replays recorded observations to a policy in shadow mode, and compares its commands with the recorded ones."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ from vdd_ros.nodes.arm.lifecycle import ArmNode, unless_closed
 from vdd_ros.nodes.recorder.raw_subscription import message_class
 from vdd_ros.nodes.recorder.streams import streams_of
 from vdd_ros.validation.differences import Differences
-from vdd_ros.validation.recorded_episode import Said, read_episode
+from vdd_ros.validation.recorded_episode import RecordedMessage, driven, read_episode
 
 _STEP = 0.002
 _REMIND = 0.1
 _PATIENCE = 1.0
-"""How long to wait for an answer before asking again [s]."""
+"""Time to wait for a response before the request is repeated [s]."""
 _LEAD = 0.02
-"""How long before a policy tick the other streams are published at least [s]: they are to be heard before it."""
+"""Minimum time before a policy tick at which the other streams are published [s], so they arrive before the tick."""
 _BEFORE = 2 * NANOSECONDS
 
 
 class ShadowReplay:
-    """The player of observations, from its making to `close`.
+    """The replay of observations, from construction to `close`.
 
-    Publishes the messages of the episode in their order, and `/clock`, no faster than asked for. Before it goes on to
-    the next policy period it waits for the answer to the one before: results do not depend on the machine.
+    Publishes the messages of the episode in their order, and `/clock`, at most at the requested speed. Each policy
+    period starts only after the response of the policy to the previous period. Results therefore do not depend on the
+    machine.
     """
 
     is_hopeless = False
 
     def __init__(self, node: ArmNode, contract: Contract) -> None:
-        """Read the episode, and offer its topics; errors as those of `read_episode`."""
+        """Read the episode, and create the publishers of its topics; errors as for `read_episode`."""
         values = node.values
         if node.simulated:
             raise ConfigurationError(
@@ -56,9 +57,11 @@ class ShadowReplay:
         self.closed = False
         streams = [stream for stream in streams_of(contract) if stream.topic != contract.topics.episode]
         topics = [stream.topic for stream in streams]
-        self._episode = read_episode(values['bag'], contract, values['episode'], topics, _BEFORE)
+        played = driven(contract)
+        self._episode = read_episode(values['bag'], played, values['episode'], topics, _BEFORE)
+        self._joints = played.joints
         self._states = contract.topics.joint_states
-        self._tape = self._episode.said
+        self._tape = self._episode.messages
         self._first = next(
             place
             for place, item in enumerate(self._tape)
@@ -72,12 +75,12 @@ class ShadowReplay:
         self._get_state = node.create_client(GetState, f'{values["policy"]}/get_state')
         topic = f'{values["policy"]}/shadow'
         self._listener = node.create_subscription(JointState, topic, self._on_answer, qos.COMMANDS)
-        self._reader = messages.JointReader(contract.robot.joints)
+        self._reader = messages.JointReader(self._joints)
         self._answers: dict[int, tuple[np.ndarray, int]] = {}
         self._unanswered = 0
         self._phase = 'inactive'
         self._spoke = 0.0
-        self._asked: Future | None = None
+        self._requested: Future | None = None
         self._timer: Timer | None = None
         self._place = 0
         self._status = node.create_publisher(DiagnosticArray, '/diagnostics', qos.DIAGNOSTICS)
@@ -85,16 +88,16 @@ class ShadowReplay:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the policy node is there."""
+        """Whether the policy node is running."""
         return self._get_state.service_is_ready()
 
     @property
     def is_done(self) -> bool:
-        """Whether all has been shown and compared."""
+        """Whether the whole episode has been published and compared."""
         return self._phase == 'done'
 
     def preflight(self) -> tuple[bool, str]:
-        """Return whether the policy node is there, and a line that says so; no arm is moved."""
+        """Return whether the policy node is running, and a line that says so; no arm is moved."""
         found = f'{self._values["policy"]} is there; no arm is moved'
         return self.is_ready, f'fine: policy: {found}' if self.is_ready else f'failure: policy: {self._absence()}'
 
@@ -102,11 +105,11 @@ class ShadowReplay:
         return InterfaceError(
             expected=f'a node {self._values["policy"]}',
             found='none',
-            remedy='start it in its shadow stage with use_sim_time, or set the parameter policy',
+            remedy='start it in shadow mode with use_sim_time, or set the parameter policy',
         )
 
     def start(self) -> None:
-        """Show where the episode begins until the policy is active, then all of it.
+        """Publish the first state of the episode until the policy is active, then the whole episode.
 
         Raises
         ------
@@ -124,14 +127,14 @@ class ShadowReplay:
         self._timer = self._node.create_timer(_STEP, self._step, clock=self._node.wall)
 
     def stop(self, reason: str) -> None:
-        """Show no more."""
+        """Stop publishing."""
         if self._timer is not None:
             self._node.destroy_timer(self._timer)
             self._timer = None
             self._phase = self._phase if self.is_done else reason
 
     def close(self) -> None:
-        """Let go of the topics."""
+        """Destroy the publishers and subscriptions."""
         self.stop('closed')
         self.closed = True
         self._node.destroy_timer(self._reporting)
@@ -157,24 +160,24 @@ class ShadowReplay:
             self._show()
 
     def _remind(self) -> None:
-        """Say again where the episode begins, and ask whether the policy is active."""
+        """Publish the start of the episode again, and request the state of the policy."""
         if time.monotonic() - self._reminded < _REMIND:
             return
         self._reminded = time.monotonic()
-        if self._asked is None or self._asked.done() or time.monotonic() - self._asked_at > _PATIENCE:
-            answer = self._asked.result() if self._asked is not None and self._asked.done() else None
+        if self._requested is None or self._requested.done() or time.monotonic() - self._requested_at > _PATIENCE:
+            answer = self._requested.result() if self._requested is not None and self._requested.done() else None
             if answer is not None and answer.current_state.id == State.PRIMARY_STATE_ACTIVE:
                 self._began = time.monotonic()
                 self._await(self._next_tick)
                 self._phase = 'showing'
                 self._place += 1
                 return
-            if self._asked is not None:  # of a node that has come just now, an answer may be lost
-                self._get_state.remove_pending_request(self._asked)
-            self._asked, self._asked_at = self._get_state.call_async(GetState.Request()), time.monotonic()
+            if self._requested is not None:  # of a node that has come just now, an answer may be lost
+                self._get_state.remove_pending_request(self._requested)
+            self._requested, self._requested_at = self._get_state.call_async(GetState.Request()), time.monotonic()
         newest = {item.topic: item for item in self._tape[: self._first + 1]}
         for item in newest.values():
-            self._say(item)
+            self._publish(item)
 
     def _show(self) -> None:
         """Publish what is due, up to the next policy period whose predecessor is not answered yet."""
@@ -192,7 +195,7 @@ class ShadowReplay:
             tick = stamp is not None and stamp >= self._next_tick
             if tick and time.monotonic() - self._spoke < _LEAD:
                 return
-            self._say(item)
+            self._publish(item)
             self._place += 1
             if tick:
                 self._await(stamp)
@@ -205,7 +208,7 @@ class ShadowReplay:
         self._awaited, self._until = stamp, time.monotonic() + self._values['patience']
         self._next_tick += period * max(1, -(-(stamp - self._next_tick + 1) // period))
 
-    def _say(self, item: Said) -> None:
+    def _publish(self, item: RecordedMessage) -> None:
         self._clock.publish(messages.to_clock(item.received))
         self._publishers[item.topic].publish(item.data)
         if item.topic != self._states:
@@ -223,34 +226,33 @@ class ShadowReplay:
             _write(Path(self._values['output']), self.differences(), self._unanswered)
 
     def differences(self) -> Differences:
-        """Return the commands that the policy would have sent, less those that were recorded."""
+        """Return the differences between the commands of the policy and the recorded commands."""
         stamps = np.array(sorted(self._answers))
-        commands, span = self._episode.recording.commanded, self._episode.span
-        inside = slice(*np.searchsorted(commands.stamps, [span.start, span.end]))
-        given, values = commands.stamps[inside], commands.values[inside]
+        given, values = self._episode.commanded.stamps, self._episode.commanded.values
         after = latest(given, stamps + self._contract.period, inclusive=False)
         before = latest(given, stamps, inclusive=False)
         done = values[np.maximum(after, 0)]
         wanted = np.array([self._answers[stamp][0] for stamp in stamps.tolist()])
         experts = np.array([self._answers[stamp][1] for stamp in stamps.tolist()])
-        usual = np.sqrt(np.square(done - values[np.maximum(before, 0)]).mean(axis=0))
-        return Differences(self._contract.robot.joints, wanted - done, usual, experts)
+        typical = np.sqrt(np.square(done - values[np.maximum(before, 0)]).mean(axis=0))
+        return Differences(self._joints, wanted - done, typical, experts)
 
     def summary(self) -> str:
-        """Say in a line how it went."""
+        """Return a summary of the comparison in one line."""
         if not self._answers:
-            return f'no answer on {self._listener.topic_name}: is the policy in its shadow stage?'
+            return f'no answer on {self._listener.topic_name}: is the policy node in shadow mode?'
         found = self.differences()
         worst = max(found.by_number(), key=lambda row: row[3])
         unanswered = f', {self._unanswered} unanswered' * bool(self._unanswered)
+        (unit,) = self._node.kinematics_of(self._contract).units_of([worst[0]])
         return (
-            f'{len(found)} ticks{unanswered}: commands differ by {np.median(found.relative):.2f} usual steps (median), '
-            f'most on {worst[0]}, by {worst[3]:.4f} rad in one of twenty'
+            f'{len(found)} ticks{unanswered}: commands differ by {np.median(found.relative):.2f} typical steps '
+            f'(median), most on {worst[0]}, by {worst[3]:.4f} {unit} in one of twenty'
         )
 
 
 def _write(target: Path, found: Differences, unanswered: int) -> None:
-    rows = [dict(zip(('name', 'bias', 'median', 'p95', 'usual'), row)) for row in found.by_number()]
+    rows = [dict(zip(('name', 'bias', 'median', 'p95', 'typical'), row)) for row in found.by_number()]
     experts = [
         {'expert': expert, 'share': share, 'relative': relative, 'median': dict(zip(found.names, errors.tolist()))}
         for expert, share, relative, errors in found.by_expert()

@@ -1,4 +1,4 @@
-"""Tasks: those that ship, one folder for each, and those of other packages and files."""
+"""Tasks: the shipped tasks, one folder each, and tasks of other packages and files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,22 @@ from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.sim.tasks.scene_task import SceneTask
 from vdd_ros.sim.tasks.task import Demonstrator, SuccessDetector, Task, Verdict, located
 
-__all__ = ['Demonstrator', 'SceneTask', 'SuccessDetector', 'Task', 'Verdict', 'load_task', 'robot_differs', 'task_of']
+__all__ = [
+    'Demonstrator',
+    'SceneTask',
+    'SuccessDetector',
+    'Task',
+    'Verdict',
+    'load_task',
+    'resolve_task',
+    'robot_differs',
+    'task_of',
+]
 
 GROUP = 'vdd_ros.tasks'
-"""Entry point group by which packages offer tasks."""
+"""Entry point group of packages with tasks."""
 ATTRIBUTE = 'TASK'
-"""Attribute that a file or module is searched for where none is named."""
+"""Default attribute of a file or module."""
 
 
 def load_task(reference: str | Path) -> Task:
@@ -32,9 +42,8 @@ def load_task(reference: str | Path) -> Task:
     ----------
     reference
         The name of a task that ships, the name of an entry point of the group ``vdd_ros.tasks``, a Python file
-        (``my_task.py``, ``my_task.py:Reach``), or a module (``my_package.tasks:Reach``). Without a name of an
-        attribute, a file is searched for ``TASK``. The attribute is a `Task`, a class of tasks, or a function that
-        returns a task.
+        (``my_task.py``, ``my_task.py:Reach``), or a module (``my_package.tasks:Reach``). The default attribute of a
+        file is ``TASK``. The attribute must be a `Task`, a subclass of `Task`, or a function that returns a task.
 
     Returns
     -------
@@ -43,7 +52,7 @@ def load_task(reference: str | Path) -> Task:
     Raises
     ------
     ConfigurationError
-        There is no such task, its file or module fails, or the attribute is no task.
+        There is no such task, its file or module raises an error, or the attribute is not a task.
 
     """
     reference = str(reference)
@@ -77,25 +86,55 @@ def task_of(contract: Contract) -> Task | None:
     """Return the task of a contract, or None.
 
     A task matches if the name of the contract begins with the name of the task (avoiding for avoiding_joint), and if
-    its robot is that of the contract. Tasks that ship and tasks of entry points are considered.
+    both have the same robot. A task with exactly the name of the contract has priority. Shipped tasks and tasks of
+    entry points are considered.
     """
     names = [*_shipped(), *(point.name for point in _offered())]
     matching = [name for name in names if contract.name == name or contract.name.startswith(f'{name}_')]
-    for name in sorted(matching, key=len):
+    for name in sorted(matching, key=lambda name: (name != contract.name, len(name))):
         task = load_task(name)
-        robot = load_contract(task.contract).robot
-        if (robot.model, sorted(robot.joints)) == (contract.robot.model, sorted(contract.robot.joints)):
+        own = load_contract(task.contract)
+        if (own.robot.model, sorted(own.joints)) == (contract.robot.model, sorted(contract.joints)):
             return task
     return None
 
 
+def resolve_task(reference: str, contract: Contract) -> Task:
+    """Return the task that an option ``--task`` names, by default the task of a contract.
+
+    Parameters
+    ----------
+    reference
+        As in `load_task`; empty for `task_of` the contract.
+    contract
+        The contract of the policy that acts in the task.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no such task, the contract has none, or the joints of the task are not those of the contract.
+
+    """
+    task = load_task(reference) if reference else task_of(contract)
+    if task is None:
+        raise ConfigurationError(
+            expected=f'a task for the contract {contract.name}',
+            found='none with its name and robot among the tasks that ship and the entry points of packages',
+            remedy='give a task: --task FILE.py (docs/tutorials/your_task.md)',
+        )
+    remedy = 'give the task of this robot: --task FILE.py (docs/tutorials/your_task.md)'
+    if differs := robot_differs(task, contract, remedy):
+        raise differs
+    return task
+
+
 def robot_differs(task: Task, contract: Contract, remedy: str) -> ConfigurationError | None:
-    """Return an error if the joints of a contract are not those of a task; None if they are."""
-    if set(contract.robot.joints) == set(task.joints):
+    """Return an error if the joints of a contract differ from those of a task; otherwise None."""
+    if set(contract.joints) == set(task.joints):
         return None
     return ConfigurationError(
         expected=f'a contract of the robot of {task.name}, with the joints {", ".join(task.joints)}',
-        found=f'the joints {", ".join(contract.robot.joints)} of {contract.name}',
+        found=f'the joints {", ".join(contract.joints)} of {contract.name}',
         remedy=remedy,
     )
 
@@ -149,7 +188,7 @@ def _built(source: Callable[[], object], place: str) -> Task:
         raise
     except Exception as error:
         raise ConfigurationError(
-            expected=f'a task: {place}', found=located(error), remedy='correct it, or name another task'
+            expected=f'a task: {place}', found=located(error), remedy='correct it, or choose another task'
         ) from error
     if not isinstance(task, Task):
         raise ConfigurationError(

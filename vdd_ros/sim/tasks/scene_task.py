@@ -1,4 +1,4 @@
-"""A task of a scene file: what a user writes for a robot and a task that this package does not know."""
+"""A task defined by a scene file: the base class for users' robots and tasks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SceneTask(Task):
     scene: str | Path
     """Scene file (YAML). It must name a model."""
     contract: str
-    """Contract of the policies: a file, or the name of one that ships."""
+    """Contract of the policies: a file, or the name of a shipped contract."""
     detector: ClassVar[type[SuccessDetector]]
     """Class of the success detector; called without arguments for every episode."""
     time_limit: float = 20.0
@@ -48,7 +48,7 @@ class SceneTask(Task):
         Raises
         ------
         ConfigurationError
-            A class attribute is missing, the scene file has no model, or the policy period is no whole number of
+            A class attribute is missing, the scene file has no model, or the policy period is not an integer number of
             physics steps.
         ContractError
             The contract is absent or malformed.
@@ -68,7 +68,8 @@ class SceneTask(Task):
         self.scene = folder / kind.scene
         self.contract = str(folder / kind.contract) if Path(kind.contract).suffix else kind.contract
         contract = load_contract(self.contract)
-        self.joints, self.period = contract.robot.joints, contract.period
+        self.period = contract.period
+        self.joints = tuple(joint for each in contract.controllers if each.measured for joint in each.joints)
         self.tool = kind.tool or contract.robot.tool
         self.max_steps = math.ceil(self.time_limit * NANOSECONDS / self.period)
         self.settings, folder = load_scene(self.scene)
@@ -90,8 +91,11 @@ class SceneTask(Task):
         self._check()
 
     def _check(self) -> None:
-        """Look for everything that the task names: errors come when the task is loaded, not within an episode."""
+        """Check everything that the task names, so that errors occur when it is loaded instead of within an episode."""
         simulation = self.simulation(self.joints)
+        for start in self.starts:
+            if isinstance(start, Start):
+                start.check_limits(simulation.model, f'correct the start states of the task {self.name}')
         simulation.place(self.tool)
         simulation.geoms((*self.moving, *self.obstacles))
         self.judge(self.new_success_detector(), simulation)
@@ -131,12 +135,12 @@ class SceneTask(Task):
             files[str(file)] = file.read_bytes()
             if file.suffix in ('.xml', '.urdf', '.srdf'):
                 waiting += _named_files(file)
-        # Names without folders: a scene that was moved is the same.
+        # Names without folders, so that moving a scene does not change its hash.
         return {f'{number}/{Path(name).name}': files[name] for number, name in enumerate(files)}
 
 
 def _named_files(file: Path) -> list[Path]:
-    """Return the paths of the files that an MJCF or URDF names, in every folder in which they may be looked for."""
+    """Return the paths of files named by an MJCF or URDF, in all folders in which they are searched."""
     root = ElementTree.parse(file).getroot()
     named = [compiler.get(key) for compiler in root.iter('compiler') for key in ('assetdir', 'meshdir', 'texturedir')]
     folders = {file.parent, *(file.parent / folder for folder in named if folder)}

@@ -1,4 +1,4 @@
-"""Piecewise cubic interpolation that overshoots no knot."""
+"""Monotone piecewise cubic interpolation without overshoot."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 
 
 def monotone_spline(knots: np.ndarray, values: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Interpolate by Fritsch and Butland's piecewise cubic Hermite polynomial: monotone wherever the values are.
+    """Interpolate by Fritsch and Butland's piecewise cubic Hermite polynomial: monotone where the values are monotone.
 
     Parameters
     ----------
     knots, values
         Shape (knot,), at least two; knots strictly ascending.
     points
-        Where to evaluate, shape (point,), within the knots.
+        Points of evaluation, shape (point,), between the first and the last knot.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def monotone_spline(knots: np.ndarray, values: np.ndarray, points: np.ndarray) -
 
 
 def _end_slope(width: float, next_width: float, secant: float, next_secant: float) -> float:
-    """Return the three-point slope at an end, held back so that the first piece stays monotone."""
+    """Return the three-point slope at an end, limited so that the first piece stays monotone."""
     slope = ((2 * width + next_width) * secant - width * next_secant) / (width + next_width)
     if slope * secant <= 0:
         return 0.0

@@ -1,4 +1,4 @@
-"""A task: a scene, its start states, a success detector, and if wanted a demonstrator and a drawing."""
+"""A task: a scene, its start states, a success detector, and optionally a demonstrator and a drawing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from xml.etree import ElementTree
 
 import mujoco
 import numpy as np
 
 from vdd_ros.common.errors import ConfigurationError, VddError
+from vdd_ros.common.settings import rename_attributes
 from vdd_ros.sim.scene import Gripper, SceneSettings
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.start import Start
@@ -28,6 +29,11 @@ VERDICTS = get_args(Verdict)
 class SuccessDetector(ABC):
     """Decides whether an episode succeeded, and in which mode. Every episode has its own instance."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Accept the former name of `mode`, with a warning."""
+        super().__init_subclass__(**options)
+        rename_attributes(cls, {'way': 'mode'})
+
     @abstractmethod
     def judge(self, simulation: Simulation) -> Verdict:
         """Return the state of the episode.
@@ -36,8 +42,8 @@ class SuccessDetector(ABC):
         """
 
     @property
-    def way(self) -> int | None:
-        """Index of the mode in `Task.way_names`; None before it is decided. A task with one mode needs no override."""
+    def mode(self) -> int | None:
+        """Index of the mode in `Task.mode_names`; None before it is decided. A task with one mode needs no override."""
         return 0
 
 
@@ -48,13 +54,16 @@ class Demonstrator(ABC):
     computed from the previous one.
     """
 
+    def look(self, simulation: Simulation) -> None:  # noqa: B027 - most demonstrators need no look
+        """Read the scene right after its reset, before `begin`; does nothing by default. Called only without ROS."""
+
     @abstractmethod
     def begin(self, hand: np.ndarray) -> None:
         """Start the next demonstration with the hand at ``hand``, shape (3 + gripper joint,)."""
 
     @abstractmethod
     def command(self, hand: np.ndarray) -> np.ndarray:
-        """Return where to command the hand next, given where it is commanded to; both shape (3 + gripper joint,)."""
+        """Return the next command of the hand, given its last command; both of shape (3 + gripper joint,)."""
 
     @property
     @abstractmethod
@@ -63,34 +72,37 @@ class Demonstrator(ABC):
 
 
 class Task(ABC):
-    """A task in simulation, the same for demonstrations, rollouts and ROS."""
+    """A task in simulation, used for demonstrations, for rollouts and over ROS."""
 
     name: str
     """Name in reports and messages."""
     reference: str = ''
-    """What `load_task` loads the task by, in any process; set by `load_task`."""
+    """Reference with which `load_task` loads the task in any process; set by `load_task`."""
     scene: Path
-    """File of the scene. A file ``scenarios.yaml`` beside it adds scenarios to the validation."""
+    """File of the scene. A file ``scenarios.yaml`` in the same folder adds scenarios to the validation."""
     settings: SceneSettings = SceneSettings()
     """Controllers, sensors and cameras of the scene, for the bridge."""
     joints: tuple[str, ...]
     """Names of the commanded joints."""
     gripper: tuple[str, ...] = ()
-    """Those of them that do not move the tool point."""
+    """Those of `joints` that do not move the tool point."""
     tool: str
     """Site or body that is the tool point."""
     starts: tuple[str | Start, ...] = ('start',)
     """Start states of the episodes, in turn: names of keyframes, or `Start`."""
     period: int
     """Policy period [ns]."""
+    demonstrated_from: int = 0
+    """Number of the first episode for demonstrations in process. Where episodes differ, policies are evaluated in other
+    episodes."""
     max_steps: int
     """Policy periods until an episode fails by time-out."""
-    way_names: tuple[str, ...] = ('done',)
+    mode_names: tuple[str, ...] = ('done',)
     """Names of the modes of behaviour. With a single mode, entropy is neither reported nor required."""
     contract: str
-    """Default contract: a file, or the name of one that ships."""
+    """Default contract: a file, or the name of a shipped contract."""
     moving: tuple[str, ...] = ()
-    """Geoms that the arm moves, by name; the name of a body stands for all its geoms."""
+    """Geoms moved by the arm, by name; the name of a body selects all its geoms."""
     obstacles: tuple[str, ...] = ()
     """Geoms or bodies whose distance to `moving` is reported. Without them no distance is reported."""
 
@@ -102,6 +114,16 @@ class Task(ABC):
                 return name
         return None
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Accept the former name of `mode_names`, with a warning."""
+        super().__init_subclass__(**options)
+        rename_attributes(cls, {'way_names': 'mode_names'})
+
+    @property
+    def scenarios_beside(self) -> Path:
+        """The file in whose folder a ``scenarios.yaml`` adds scenarios to the validation; by default the scene."""
+        return self.scene
+
     @abstractmethod
     def simulation(self, joints: Sequence[str] | None = None) -> Simulation:
         """Return a new scene at its start state. All scenes of one task share the compiled model.
@@ -110,16 +132,16 @@ class Task(ABC):
         """
 
     def start(self, episode: int) -> Start:
-        """Return the start state of an episode, counted from 0: the start states take turns."""
+        """Return the start state of an episode, counted from 0; the episodes use the start states in turn."""
         start = self.starts[episode % len(self.starts)]
         return Start(start) if isinstance(start, str) else start
 
     def reset(self, simulation: Simulation, episode: int = 0) -> None:
-        """Reset a scene to the start state of an episode, counted from 0."""
+        """Reset a simulation to the start state of an episode; ``episode`` counts from 0."""
         simulation.reset(self.start(episode))
 
     def scene_files(self) -> dict[str, bytes]:
-        """Return the contents of the files that the scene consists of, by name."""
+        """Return the contents of all files of the scene, by name."""
         waiting, files = sorted(self.scene.parent.glob('*.xml')), {}
         while waiting:
             file = waiting.pop()
@@ -141,16 +163,16 @@ class Task(ABC):
         return digest.hexdigest()
 
     def judge(self, detector: SuccessDetector, simulation: Simulation) -> Verdict:
-        """Return the verdict of a success detector, after a check of what it returned.
+        """Return the verdict of a success detector, after a check of the result.
 
         Raises
         ------
         ConfigurationError
-            The detector fails, or returns what is no verdict or no mode of the task.
+            The detector raises an error, or returns an invalid verdict or mode.
 
         """
         try:
-            verdict, way = detector.judge(simulation), detector.way
+            verdict, mode = detector.judge(simulation), detector.mode
         except VddError:
             raise
         except Exception as error:
@@ -159,11 +181,11 @@ class Task(ABC):
                 found=located(error),
                 remedy=f'correct the success detector of the task {self.name}',
             ) from error
-        known = verdict in VERDICTS and (way is None or 0 <= way < len(self.way_names))
+        known = verdict in VERDICTS and (mode is None or 0 <= mode < len(self.mode_names))
         if not known:
             raise ConfigurationError(
-                expected=f'a verdict ({", ".join(VERDICTS)}) and a way from 0 to {len(self.way_names) - 1}, or None',
-                found=f'{verdict!r} and {way!r} of {type(detector).__name__}',
+                expected=f'a verdict ({", ".join(VERDICTS)}) and a mode from 0 to {len(self.mode_names) - 1}, or None',
+                found=f'{verdict!r} and {mode!r} of {type(detector).__name__}',
                 remedy=f'correct the success detector of the task {self.name}',
             )
         return verdict
@@ -173,12 +195,12 @@ class Task(ABC):
         """Return a success detector for one episode."""
 
     def new_demonstrator(self, generator: np.random.Generator) -> Demonstrator:
-        """Return a demonstrator whose choices all come from ``generator``.
+        """Return a demonstrator that draws all choices from ``generator``.
 
         Raises
         ------
         ConfigurationError
-            The task has none, which is the default.
+            The task has no demonstrator (default).
 
         """
         raise ConfigurationError(
@@ -188,7 +210,7 @@ class Task(ABC):
         )
 
     def draw(self, axes: Axes) -> None:
-        """Draw the task in top view, below paths of the tool point: x and y [m]. By default the obstacles."""
+        """Draw the task in top view, as background for tool paths: x and y [m]. By default the obstacles."""
         draw_obstacles(self, axes)
 
 

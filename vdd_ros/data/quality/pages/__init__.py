@@ -1,1 +1,1 @@
-"""Recordings as people look at them: a report in the terminal and one in the browser."""
+"""Quality reports of recordings, for the terminal and the browser."""

@@ -1,4 +1,4 @@
-"""A quality report in the browser: one file, pictures and all."""
+"""Write a quality report as one HTML file with embedded figures."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
+from PIL import Image as Pillow
 
 from vdd_ros import __version__
-from vdd_ros.common.errors import OutputError
+from vdd_ros.common.errors import OutputError, remedied
+from vdd_ros.common.output import write_whole
 from vdd_ros.data.quality.inspection import Inspection
 from vdd_ros.data.quality.pages import pictures
 
 _EPOCH = 1_000_000_000_000_000_000
-"""Stamps below it are no wall time [ns]: they are those of a simulation."""
+"""Smaller stamps are simulated time instead of wall time [ns]."""
 
 
 def write_page(inspection: Inspection, target: Path) -> None:
-    """Write the report, aside first.
+    """Write the report atomically.
 
     Raises
     ------
     OutputError
-        It cannot be written there.
+        The target cannot be written.
 
     """
     environment = jinja2.Environment(
@@ -37,21 +39,15 @@ def write_page(inspection: Inspection, target: Path) -> None:
     begin = inspection.span[0]
     began = f'{datetime.fromtimestamp(begin / 1e9, timezone.utc):%Y-%m-%d %H:%M UTC}' if begin > _EPOCH else ''
     page = environment.get_template('page.html').render(
-        inspection=inspection, figures=_figures(inspection), began=began,
+        inspection=inspection, figures=_figures(inspection), sheets=_sheets(inspection), began=began,
         version=__version__,
     )  # fmt: skip
-    aside = target.with_name(f'.{target.name}.partial')
-    try:
-        aside.write_text(page, encoding='utf-8')
-        aside.replace(target)
-    except OSError as error:
-        raise OutputError(
-            expected=f'a place for the report at {target}', found=error.strerror, remedy='choose another path'
-        ) from error
+    with remedied(OutputError, expected=f'a place for the report at {target}', remedy='choose another path'):
+        write_whole(target, page)
 
 
 def _with_code(text: str) -> Markup:
-    """Return a sentence in which what stands between backticks is code."""
+    """Return a sentence with text in backticks marked as code."""
     return Markup(re.sub(r'`([^`]*)`', r'<code>\1</code>', str(escape(text))))
 
 
@@ -65,6 +61,15 @@ def _figures(inspection: Inspection) -> dict[str, str]:
         'coverage': (pictures.coverage_picture(inspection) if inspection.coverage else None, False),
     }
     return {name: '' if figure is None else _embedded(figure, vector) for name, (figure, vector) in drawn.items()}
+
+
+def _sheets(inspection: Inspection) -> dict[str, str]:
+    found = {}
+    for name, sheet in inspection.sheets.items():
+        data = io.BytesIO()
+        Pillow.fromarray(sheet).save(data, 'JPEG', quality=85)
+        found[name] = f'data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}'
+    return found
 
 
 def _embedded(figure: Figure, vector: bool) -> str:

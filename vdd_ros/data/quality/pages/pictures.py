@@ -1,4 +1,4 @@
-"""The pictures of a quality report: when what was said, where the joints were, how demonstrations compare."""
+"""The figures of a quality report: time line, joint positions, comparison of demonstrations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _THUMBNAILS = 60
 
 
 def timeline_picture(inspection: Inspection) -> Figure:
-    """Draw each stream over time, darker where it says more, red where it pauses, under the demonstrations."""
+    """Draw the message density of each stream over time, with gaps in red, and the demonstrations."""
     streams = [stream for stream in inspection.streams if stream.topic in inspection.activity]
     figure = Figure(figsize=(_WIDTH, 0.9 + 0.34 * (len(streams) + 1)), layout='constrained')
     axes = figure.subplots()
@@ -38,8 +38,8 @@ def timeline_picture(inspection: Inspection) -> Figure:
         axes.barh(0, right - left, left=left, height=0.72, linewidth=0.6, **style)
     for row, stream in enumerate(streams, start=1):
         counts = inspection.activity[stream.topic]
-        usual = np.quantile(counts[counts > 0], 0.9) if counts.any() else 1.0
-        shade = np.clip(counts / max(usual, 1e-9), 0, 1)[None, :]
+        typical = np.quantile(counts[counts > 0], 0.9) if counts.any() else 1.0
+        shade = np.clip(counts / max(typical, 1e-9), 0, 1)[None, :]
         axes.imshow(
             np.where(counts[None, :] > 0, 0.25 + 0.75 * shade, 0.0),
             extent=(0, seconds, row + 0.36, row - 0.36),
@@ -60,7 +60,7 @@ def timeline_picture(inspection: Inspection) -> Figure:
 
 
 def joints_picture(inspection: Inspection) -> Figure:
-    """Draw where each joint was, as a density, between its limits."""
+    """Draw the position density of each joint between its limits."""
     joints = inspection.joints
     figure = Figure(figsize=(_WIDTH, 0.8 + 0.42 * len(joints)), layout='constrained')
     axes = figure.subplots()
@@ -84,7 +84,7 @@ def joints_picture(inspection: Inspection) -> Figure:
 
 
 def episodes_picture(inspection: Inspection) -> Figure:
-    """Draw demonstrations side by side: as a path where two numbers make one, else every number over time."""
+    """Draw demonstrations side by side: as a path if two values form one, else every value over time."""
     traces = inspection.traces
     chosen = [traces[place] for place in np.linspace(0, len(traces) - 1, min(len(traces), _THUMBNAILS)).astype(int)]
     columns = min(10, max(4, math.ceil(math.sqrt(2 * len(chosen)))))
@@ -120,7 +120,7 @@ def _draw_path(axes: Axes, trace: Trace, middle: np.ndarray, reach: float) -> No
 
 
 def lengths_picture(inspection: Inspection) -> Figure:
-    """Draw how long each demonstration is, and how much of it the arm rests before, within and after."""
+    """Draw the duration of each demonstration, with the rest at its start, within it and at its end."""
     episodes = inspection.episodes
     figure = Figure(figsize=(_WIDTH, 2.7), layout='constrained')
     axes = figure.subplots()
@@ -130,11 +130,11 @@ def lengths_picture(inspection: Inspection) -> Figure:
     length = np.array([episode.seconds for episode in episodes])
     colours = [_OUTCOMES[episode.success] for episode in episodes]
     axes.bar(places, length, color=colours, width=0.86)
-    axes.bar(places, before, color='#22303c', alpha=0.45, width=0.86, label='rests before it starts')
+    axes.bar(places, before, color='#22303c', alpha=0.45, width=0.86, label='rest at the start')
     axes.bar(places, np.minimum(after, length), bottom=np.maximum(length - after, 0), color='#22303c', alpha=0.25,
-             width=0.86, label='rests when it is done')  # fmt: skip
+             width=0.86, label='rest at the end')  # fmt: skip
     axes.axhline(float(np.median(length)), color=_MUTED, linestyle='--', linewidth=1, label='median')
-    axes.set(ylabel='length [s]', xlabel='demonstration', xlim=(-0.6, len(episodes) - 0.4))
+    axes.set(ylabel='duration [s]', xlabel='demonstration', xlim=(-0.6, len(episodes) - 0.4))
     axes.legend(frameon=False, fontsize=8.5, ncols=3, loc='upper right')
     axes.margins(y=0.18)
     _tidy(axes)
@@ -142,7 +142,7 @@ def lengths_picture(inspection: Inspection) -> Figure:
 
 
 def coverage_picture(inspection: Inspection) -> Figure:
-    """Draw where the demonstrations are, on the plane on which they differ most."""
+    """Draw the observations on the plane of their first two principal components."""
     coverage = inspection.coverage
     figure = Figure(figsize=(_WIDTH, 4.6), layout='constrained')
     left, right = figure.subplots(1, 2)
@@ -157,7 +157,7 @@ def coverage_picture(inspection: Inspection) -> Figure:
     counts, *edges = np.histogram2d(*points.T, bins=44)
     often = np.ma.masked_equal(counts.T, 0)
     right.pcolormesh(*edges, often, cmap='Blues', norm=PowerNorm(0.4), rasterized=True)
-    right.set_title('how often', fontsize=10)
+    right.set_title('density', fontsize=10)
     for axes in (left, right):
         axes.set(xlabel=coverage.axes[0], ylabel=coverage.axes[1])
         _tidy(axes)
@@ -165,7 +165,7 @@ def coverage_picture(inspection: Inspection) -> Figure:
 
 
 def rhythm_picture(inspection: Inspection) -> Figure | None:
-    """Draw how the intervals of each stream are spread; None where no stream has a rhythm."""
+    """Draw the interval histogram of each stream; None if no stream is periodic."""
     streams = [stream for stream in inspection.streams if stream.rate and stream.topic in inspection.intervals][:8]
     if not streams:
         return None

@@ -1,4 +1,4 @@
-"""A quality report in the terminal."""
+"""Show a quality report in the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STYLE = {'fault': 'bold red', 'warning': 'yellow', 'note': 'cyan'}
 
 
 def render(inspection: Inspection) -> Group:
-    """Return what a terminal shows of a report."""
+    """Return the report as a console renderable."""
     parts = [_headline(inspection), _streams(inspection)]
     if inspection.joints:
         parts.append(_joints(inspection))
@@ -54,11 +54,12 @@ def _streams(inspection: Inspection) -> Table:
 
 
 def _joints(inspection: Inspection) -> Table:
-    columns = ('joint', 'least', 'greatest', 'limits', 'speed', 'error', 'lag [ms]', 'beyond')
-    found = table('joints [rad, rad/s]', *columns)
+    columns = ('joint', 'unit', 'min', 'max', 'limits', 'speed', 'error', 'lag [ms]', 'beyond')
+    found = table('joints (speeds per second)', *columns)
     for joint in inspection.joints:
         found.add_row(
             escape(joint.name),
+            joint.unit,
             f'{joint.low:.3f}',
             f'{joint.high:.3f}',
             '' if joint.limits is None else f'{joint.limits[0]:.2f}..{joint.limits[1]:.2f}',
@@ -72,14 +73,14 @@ def _joints(inspection: Inspection) -> Table:
 
 def _episodes(inspection: Inspection) -> Table:
     episodes = inspection.episodes
-    found = table(f'{len(episodes)} demonstrations', '', 'least', 'median', 'greatest')
+    found = table(f'{len(episodes)} demonstrations', '', 'min', 'median', 'max')
     for name, label in (
-        ('seconds', 'length [s]'),
-        ('idle_before', 'rests before [s]'),
-        ('idle_after', 'rests after [s]'),
-        ('path', 'path [usual steps]'),
-        ('start_distance', 'start, from the middle [deviations]'),
-        ('remoteness', 'distance to the others [deviations]'),
+        ('seconds', 'duration [s]'),
+        ('idle_before', 'rest at start [s]'),
+        ('idle_after', 'rest at end [s]'),
+        ('path', 'path [median steps]'),
+        ('start_distance', 'start distance [std]'),
+        ('remoteness', 'distance to others [std]'),
     ):
         values = np.array([getattr(episode, name) for episode in episodes])
         found.add_row(escape(label), *(f'{value:.2f}' for value in (values.min(), np.median(values), values.max())))
@@ -88,7 +89,7 @@ def _episodes(inspection: Inspection) -> Table:
 
 def _findings(inspection: Inspection) -> Group:
     if not inspection.findings:
-        return Group(Text('nothing stands out', style='green'))
+        return Group(Text('no findings', style='green'))
     lines = []
     for finding in inspection.findings:
         line = Text(f'{finding.level:>8}  ', style=_STYLE[finding.level])

@@ -1,1 +1,1 @@
-"""Avoiding, the first task of the D3IL benchmark: carry a rod past three rows of posts."""
+"""Avoiding, the first task of the D3IL benchmark: move a rod past three rows of posts."""

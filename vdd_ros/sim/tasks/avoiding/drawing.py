@@ -1,4 +1,4 @@
-"""The Avoiding task seen from above."""
+"""The Avoiding task in top view."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _POST, _KEEP_OUT, _FINISH, _START = '#33475b', '#dfe5ec', '#2f9e5b', '#c0392b'
 
 
 def draw_layout(axes: Axes) -> None:
-    """Draw posts, finish line and start; around each post the ring that the rod's centre must not enter."""
+    """Draw posts, finish line and start, and around each post the region excluded for the centre of the rod."""
     for row in ROWS:
         for x in row.posts:
             axes.add_patch(Circle((x, row.y), row.radius + ROD_RADIUS, facecolor=_KEEP_OUT, zorder=0))

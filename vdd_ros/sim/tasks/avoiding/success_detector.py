@@ -1,9 +1,9 @@
-"""Who passed where, and whether the rod stayed clear of the posts."""
+"""Success detector of the Avoiding task: the gap in each row, and contacts with posts."""
 
 from __future__ import annotations
 
 from vdd_ros.sim.simulation import Simulation
-from vdd_ros.sim.tasks.avoiding.layout import FINISH, ROWS, WAYS
+from vdd_ros.sim.tasks.avoiding.layout import FINISH, MODES, ROWS, Row
 from vdd_ros.sim.tasks.task import SuccessDetector, Verdict
 
 _BAND = 0.03
@@ -12,15 +12,17 @@ POSTS = tuple(f'post_{row}_{post}' for row, posts in enumerate(ROWS, 1) for post
 
 
 class AvoidingSuccessDetector(SuccessDetector):
-    """Follows the measured tool point from row to row, as the benchmark does."""
+    """Follows the measured tool point from row to row, as in the benchmark."""
 
     def __init__(self, tool: str) -> None:
-        """Watch the site that is the tool point."""
+        """Observe the site of the tool point."""
         self._tool = tool
+        self.rows: tuple[Row, ...] = ROWS
+        """Positions of the posts."""
         self._gaps: list[int | None] = [None] * len(ROWS)
 
     def judge(self, simulation: Simulation) -> Verdict:
-        """Look at the scene."""
+        """Update the state from the scene."""
         x, y, _ = simulation.site_position(self._tool)
         self.note(x, y)
         if simulation.touched(ROD, POSTS):
@@ -28,14 +30,14 @@ class AvoidingSuccessDetector(SuccessDetector):
         return 'success' if y > FINISH else 'running'
 
     def note(self, x: float, y: float) -> None:
-        """Take in where the tool point is [m]: the gap of a row is decided when the row is first met."""
-        for index, row in enumerate(ROWS):
-            last = index == len(ROWS) - 1
+        """Update the state from the tool point [m]: the gap of a row is decided when the row is first reached."""
+        for index, row in enumerate(self.rows):
+            last = index == len(self.rows) - 1
             met = y >= row.y if last else abs(y - row.y) <= _BAND
             if met and self._gaps[index] is None:
                 self._gaps[index] = row.gap(x)
 
     @property
-    def way(self) -> int | None:
-        """Index of the way, None until all rows were met."""
-        return None if None in self._gaps else WAYS.index(tuple(self._gaps))
+    def mode(self) -> int | None:
+        """Index of the mode; None until all rows were passed."""
+        return None if None in self._gaps else MODES.index(tuple(self._gaps))

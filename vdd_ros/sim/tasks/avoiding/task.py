@@ -1,4 +1,4 @@
-"""The Avoiding task: an arm carries a rod across a table past three rows of posts; 24 ways lead to the finish line."""
+"""The Avoiding task: an arm moves a rod past three rows of posts to the finish line, in one of 24 modes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks.avoiding.demonstrator import AvoidingDemonstrator
 from vdd_ros.sim.tasks.avoiding.drawing import draw_layout
-from vdd_ros.sim.tasks.avoiding.layout import WAY_NAMES
+from vdd_ros.sim.tasks.avoiding.layout import MODE_NAMES
 from vdd_ros.sim.tasks.avoiding.success_detector import POSTS, ROD, AvoidingSuccessDetector
 from vdd_ros.sim.tasks.task import Task
 
@@ -23,7 +23,7 @@ _FOLDER = Path(__file__).parent
 
 
 class Avoiding(Task):
-    """Height and orientation of the tool are held; what counts is where it goes, seen from above."""
+    """Height and orientation of the tool are constant; only the path in top view matters."""
 
     name = 'avoiding'
     scene = _FOLDER / 'scene.xml'
@@ -32,11 +32,11 @@ class Avoiding(Task):
     tool = 'tool_point'
     period = 35_000_000
     max_steps = 250
-    way_names = WAY_NAMES
+    mode_names = MODE_NAMES
     moving, obstacles = ROD, POSTS
 
     def __init__(self) -> None:
-        """Compile the scene and put the rod into the hand."""
+        """Compile the scene with the rod attached to the hand."""
         spec = mujoco.MjSpec.from_file(str(self.scene))
         rod = mujoco.MjSpec.from_file(str(_FOLDER / 'rod.xml'))
         spec.attach(rod, site=spec.site(self.tool), prefix='held_')
@@ -44,20 +44,20 @@ class Avoiding(Task):
         self._model = spec.compile()
 
     def prepare(self, spec: mujoco.MjSpec) -> None:
-        """Change the scene before it is compiled; here nothing."""
+        """Change the scene before it is compiled; by default nothing."""
 
     def simulation(self, joints: Sequence[str] | None = None) -> Simulation:
-        """Return a new scene at the start."""
+        """Return a new scene in its start state."""
         simulation = Simulation(self._model, self.joints if joints is None else joints)
         self.reset(simulation)
         return simulation
 
     def new_success_detector(self) -> AvoidingSuccessDetector:
-        """Return a referee for one episode."""
+        """Return a success detector for one episode."""
         return AvoidingSuccessDetector(self.tool)
 
     def new_demonstrator(self, generator: np.random.Generator) -> AvoidingDemonstrator:
-        """Return a calm demonstrator that takes all ways equally often."""
+        """Return a demonstrator with smooth motion that uses all modes equally often."""
         return AvoidingDemonstrator(generator)
 
     def draw(self, axes: Axes) -> None:

@@ -1,1 +1,1 @@
-"""Avoiding from five starts in turn, where the benchmark has one."""
+"""Avoiding from five start positions in turn; the benchmark has only one."""

@@ -1,4 +1,4 @@
-"""The Avoiding task from five starts side by side, in turn: a policy must read the way it takes off the arm."""
+"""Avoiding from five start positions side by side, in turn: a policy must infer the mode from the arm's position."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from vdd_ros.sim.tasks.avoiding.layout import HEIGHT, START
 from vdd_ros.sim.tasks.avoiding.task import Avoiding
 
 OFFSETS = (0.0, -0.10, -0.05, 0.05, 0.10)
-"""Where along x the starts are from that of Avoiding [m]."""
+"""Offsets of the start positions along x from that of Avoiding [m]."""
 
 
 class AvoidingStarts(Avoiding):
-    """All else is as in Avoiding; the first start is the same."""
+    """The Avoiding task with five start positions; the first is that of Avoiding."""
 
     name = 'avoiding_starts'
     starts = tuple(f'start{number}' for number in range(len(OFFSETS)))

@@ -1,1 +1,1 @@
-"""Placing: pick a pan up by either handle, carry it past a post on either side, put it into one of three trays."""
+"""Placing: grasp a pan by either handle, carry it past a post on either side, place it in one of three trays."""

@@ -1,4 +1,4 @@
-"""The Placing task seen from above."""
+"""The Placing task in top view."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _POST, _KEEP_OUT, _TRAY, _PAN, _START = '#33475b', '#dfe5ec', '#d9efe1', '#c9ced
 
 
 def draw_layout(axes: Axes) -> None:
-    """Draw pan, post, trays and start; around the post what the middle of the pan must not enter."""
+    """Draw pan, post, trays and start, and around the post the region excluded for the centre of the pan."""
     axes.add_patch(Circle(POST, POST_RADIUS + PAN_SIZE[0], facecolor=_KEEP_OUT, zorder=0))
     axes.add_patch(Circle(POST, POST_RADIUS, facecolor=_POST, zorder=3))
     for name, x in TRAYS.items():

@@ -1,9 +1,9 @@
-"""Who took which handle, passed where, and left the pan in which tray."""
+"""Success detector of the Placing task: handle, side of the post, and tray."""
 
 from __future__ import annotations
 
 from vdd_ros.sim.simulation import Simulation
-from vdd_ros.sim.tasks.placing.layout import PAN_REST, POST, WAYS, tray_at
+from vdd_ros.sim.tasks.placing.layout import MODES, PAN_REST, PLACES, POST, tray_at
 from vdd_ros.sim.tasks.task import SuccessDetector, Verdict
 
 MOVING = ('palm', 'rail', 'right_finger', 'right_pad', 'left_finger', 'left_pad', 'pan', 'handle_right')
@@ -16,16 +16,18 @@ _AT_REST = 0.02
 
 
 class PlacingSuccessDetector(SuccessDetector):
-    """Done when the pan lies in a tray and the hand has let go; failed when the post is touched or the pan dropped."""
+    """Success: the pan lies in a tray and is released. Failure: the post was touched or the pan dropped."""
 
     def __init__(self, tool: str, gripper: str) -> None:
-        """Watch the site that is the tool point, and the joint of the gripper."""
+        """Observe the site of the tool point and the joint of the gripper."""
         self._tool = tool
         self._gripper = gripper
         self._choices: dict[str, str] = {}
+        self.places = PLACES
+        """Centres of the trays: x, y [m]."""
 
     def judge(self, simulation: Simulation) -> Verdict:
-        """Look at the scene."""
+        """Update the state from the scene."""
         if simulation.touched(MOVING, OBSTACLES):
             return 'failure'
         pan, choices = simulation.body_position('pan'), self._choices
@@ -38,15 +40,15 @@ class PlacingSuccessDetector(SuccessDetector):
         opening = simulation.position[simulation.joints.index(self._gripper)]
         if opening < _LEFT_ALONE or simulation.body_speed('pan') > _AT_REST:
             return 'running'
-        tray = tray_at(pan)
+        tray = tray_at(pan, self.places)
         if tray is None or abs(pan[2] - PAN_REST) > _LYING:
             return 'failure'
         choices['tray'] = tray
-        # One who never came past the post has thrown the pan: no way that was asked for.
+        # A pan that never passed the post was thrown: not one of the modes.
         return 'success' if 'side' in choices else 'failure'
 
     @property
-    def way(self) -> int | None:
-        """Index of the way, None until the pan lies in a tray."""
-        way = tuple(self._choices.get(name) for name in ('handle', 'side', 'tray'))
-        return WAYS.index(way) if way in WAYS else None
+    def mode(self) -> int | None:
+        """Index of the mode; None until the pan lies in a tray."""
+        mode = tuple(self._choices.get(name) for name in ('handle', 'side', 'tray'))
+        return MODES.index(mode) if mode in MODES else None

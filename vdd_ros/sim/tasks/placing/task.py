@@ -1,4 +1,4 @@
-"""The Placing task: an arm with a gripper puts a pan into a tray; 2 handles, 2 sides of a post and 3 trays: 12 ways."""
+"""The Placing task: an arm places a pan in a tray; 2 handles, 2 sides of a post and 3 trays make 12 modes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks.placing.demonstrator import PlacingDemonstrator
 from vdd_ros.sim.tasks.placing.drawing import draw_layout
-from vdd_ros.sim.tasks.placing.layout import WAY_NAMES
+from vdd_ros.sim.tasks.placing.layout import MODE_NAMES
 from vdd_ros.sim.tasks.placing.success_detector import MOVING, OBSTACLES, PlacingSuccessDetector
 from vdd_ros.sim.tasks.task import Task
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Placing(Task):
-    """The tool points down all the time; what counts is where the hand goes, and what it holds."""
+    """The tool always points down; hand path and grasped handle determine the mode."""
 
     name = 'placing'
     scene = Path(__file__).parent / 'scene.xml'
@@ -39,25 +39,30 @@ class Placing(Task):
     tool = 'tool_point'
     period = 50_000_000
     max_steps = 240
-    way_names = WAY_NAMES
+    mode_names = MODE_NAMES
     moving, obstacles = MOVING, OBSTACLES
 
     def __init__(self) -> None:
         """Compile the scene."""
-        self._model = mujoco.MjModel.from_xml_path(str(self.scene))
+        spec = mujoco.MjSpec.from_file(str(self.scene))
+        self.prepare(spec)
+        self._model = spec.compile()
+
+    def prepare(self, spec: mujoco.MjSpec) -> None:
+        """Change the scene before it is compiled; by default nothing."""
 
     def simulation(self, joints: Sequence[str] | None = None) -> Simulation:
-        """Return a new scene at the start."""
+        """Return a new scene in its start state."""
         simulation = Simulation(self._model, self.joints if joints is None else joints)
         self.reset(simulation)
         return simulation
 
     def new_success_detector(self) -> PlacingSuccessDetector:
-        """Return a referee for one episode."""
+        """Return a success detector for one episode."""
         return PlacingSuccessDetector(self.tool, *self.gripper)
 
     def new_demonstrator(self, generator: np.random.Generator) -> PlacingDemonstrator:
-        """Return a calm demonstrator that takes all ways equally often."""
+        """Return a demonstrator with smooth motion that uses all modes equally often."""
         return PlacingDemonstrator(generator)
 
     def draw(self, axes: Axes) -> None:

@@ -11,13 +11,13 @@ from vdd_ros.common.console import table
 out = Console()
 
 
-def say(text: str) -> None:
+def echo(text: str) -> None:
     """Print a line."""
     out.print(text, highlight=False, markup=False)
 
 
 def beside(path: Path, name: str) -> Path:
-    """Return the default path of a file or folder beside an output."""
+    """Return the default path of a file or folder in the folder of an output."""
     return path.with_name(f'{path.name}.{name}')
 
 
@@ -33,14 +33,14 @@ def summarize(report: dict, output: Path) -> None:
         worlds.add_row(scenario['name'].replace('_', ' '), *figures)
     out.print(worlds)
     if report['ros']['episodes']:
-        say(f'over ROS: success {report["ros"]["success"]:.2f} of {report["ros"]["episodes"]}')
+        echo(f'over ROS: success {report["ros"]["success"]:.2f} of {report["ros"]["episodes"]}')
     if 'speedup' in report:
-        say(
-            f'one answer is {report["speedup"]:.0f} x as fast as that of the teacher in eager torch, '
-            f'{report["speedup_same_runtime"]:.0f} x in the same runtime'
+        echo(
+            f'one call is {report["speedup"]:.0f} times faster than the teacher in eager torch, '
+            f'{report["speedup_same_runtime"]:.0f} times in the same runtime'
         )
     if 'gate' in report:
         passes, text = report['gate']['passes'], report['gate']['text']
         out.print('[bold green]passes' if passes else '[bold red]does not pass', end=': ')
-        say(text)
-    say(f'now open {output / "report.html"}')
+        echo(text)
+    echo(f'open {output / "report.html"}')
