@@ -48,9 +48,9 @@ def test_a_viewer_waits_while_the_bridge_is_paused_and_continues_with_it(graph, 
         answer = pause.call_async(SetBool.Request(data=paused))
         graph.until(answer.done)
 
-    viewer = graph.start('viewer', use_sim_time=False, film=film, **size)
-    graph.until(lambda: node.count_subscribers('mujoco_bridge/view'))
     ask(True)
+    viewer = graph.start('viewer', use_sim_time=False, film=film, **size)
+    graph.until(lambda: 'showing' in viewer.text)
     since = time.monotonic()
     graph.until(lambda: time.monotonic() - since > 1.3 * size['timeout'] or not viewer.alive)
     assert viewer.alive, viewer.text
