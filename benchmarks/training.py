@@ -18,7 +18,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -89,9 +89,11 @@ _ASKED = {('mlp', 'teacher'): 0.35, ('mlp', 'student'): 0.8, ('kitchen', 'teache
 class EagerDescent(Descent):
     """A descent that asks the device in every step whether it went well, and for the step size of the next."""
 
-    def step(self, loss: Tensor, progress: Tensor) -> Tensor:
+    def step(self, loss: Tensor | Iterable[Tensor], progress: Tensor) -> Tensor:
         """Descend once."""
         self.optimizer.zero_grad(set_to_none=True)
+        if not isinstance(loss, Tensor):
+            loss = sum(loss, torch.zeros_like(self._rate))
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         if not (torch.isfinite(norm) and torch.isfinite(loss)):

@@ -35,6 +35,8 @@ class RoundSettings(Settings):
 
     rounds: int = Field(2, ge=0)
     """Rounds of the student, evenly spaced over the updates, after one round of the teacher."""
+    last: float = Field(0.5, gt=0, lt=1)
+    """Share of the updates after which the last round takes place. All visited windows are used from then on."""
     episodes: int = Field(128, ge=1)
     """Episodes per round."""
 
@@ -187,8 +189,8 @@ class Rounds:
 
     def _due(self, iterations: int) -> dict[int, int]:
         """Return the numbers of the student's rounds by the update after which they take place."""
-        rounds = self._settings.rounds
-        return {iterations * number // (rounds + 1): number for number in range(1, rounds + 1)}
+        rounds, last = self._settings.rounds, self._settings.last
+        return {int(iterations * last * number / rounds): number for number in range(1, rounds + 1)}
 
     def _visit(self, name: str, draw: Draw, number: int) -> None:
         self._progress(number, self._settings.rounds + 1)
