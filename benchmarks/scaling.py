@@ -1,8 +1,11 @@
-"""Measures how learning scales: `python -m benchmarks.scaling --devices 2 [--device cuda] [--check]`.
+"""Measures training and rollouts on several devices: `python -m benchmarks.scaling --device cuda [--check]`.
 
-Weak scaling: every device computes 1024 windows of each update, whatever their number. The figure is windows in a
-second by all devices, beside those by one. The teacher is a U-Net over chunks of sixteen steps (channels 128, 256, 512:
-19 million parameters), the student has the sizes of PushT. `benchmarks.training --devices 2` includes the rows.
+training   weak scaling: every device computes 1024 windows of each update, whatever their number. Measured are the
+           windows per second of all devices, and of one. The teacher is a U-Net over chunks of sixteen steps
+           (channels 128, 256, 512: 19 million parameters), the student has the sizes of PushT.
+           `benchmarks.training --devices 2` includes these rows
+rollouts   the trials of a validation on a local Ray cluster of two workers, and by two local processes, in turn:
+           equal rollouts, and the ratio of the speeds (extra `ray`)
 """
 
 from __future__ import annotations
@@ -18,16 +21,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import tyro
 
 from benchmarks.harness import Bar, finish
+from benchmarks.random_student import save_random_student
+from vdd_ros.contract.contract import load_contract
 from vdd_ros.learning.diffusion.teacher import Teacher, TeacherSettings
 from vdd_ros.learning.distillation.distiller import Distiller, DistillerSettings
+from vdd_ros.learning.learning_settings import load_settings
 from vdd_ros.learning.mixture.student import Student, StudentSettings
 from vdd_ros.learning.networks import PolicyShape, TrunkSettings
 from vdd_ros.learning.ranks import Ranks, Sharing, joined
 from vdd_ros.learning.training import DescentSettings, Ema, Learner, SingleLoss, Windows, fit
+from vdd_ros.policy.policy import DistilledPolicy
+from vdd_ros.sim.tasks import load_task
+from vdd_ros.validation.rollout import Rollouts, rollout_all
+from vdd_ros.validation.trial import Timing, Trial
 
 Device = Literal['cpu', 'cuda']
 _BATCH, _WINDOWS = 1024, 20_000
@@ -41,6 +52,10 @@ _STUDENT = StudentSettings(
 _ASKED = 1.9
 """Windows in a second by two devices, as a multiple of those by one."""
 _PATIENCE = 600
+_AS_FAST = 0.9
+"""Speed of a Ray cluster, as a multiple of that of as many local processes."""
+_EPISODES, _TURNS = 480, 3
+Part = Literal['training', 'rollouts']
 
 
 def make_learner(kind: str, batch: int, device: torch.device, mixed: bool, sharing: Sharing) -> Learner:
@@ -133,16 +148,63 @@ def _measured(devices: int, device: Device, batch: int, counts: tuple[int, int])
         return json.loads(file.read_text(encoding='utf-8'))
 
 
+def rollout_row(quick: bool) -> dict[str, Any]:
+    """Roll out a student by two local processes and on a local Ray cluster of two workers, in turn."""
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
+
+    contract, settings = load_contract('avoiding_cartesian'), load_settings('learning_chunked')
+    episodes, turns = (2, 1) if quick else (_EPISODES, _TURNS)
+    cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 2, 'include_dashboard': False})
+    spent: dict[str, list[float]] = {'local': [], 'ray': []}
+    found: dict[str, dict[str, Rollouts]] = {}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            save_random_student(Path(folder) / 'student', contract, settings.student, action_scale=0.01)
+            planner = partial(DistilledPolicy.load, Path(folder) / 'student')
+            deployed = Timing(control_period=4_000_000, latency=(0.002,))
+            trials = {'lockstep': Trial(planner, episodes), 'deployed': Trial(planner, episodes // 2, timing=deployed)}
+            for _ in range(turns):
+                for name, how in (('local', {'processes': 2}), ('ray', {'ray': cluster.address})):
+                    began = time.perf_counter()
+                    found[name] = rollout_all(load_task('avoiding'), contract, trials, 0, **how)
+                    spent[name].append(time.perf_counter() - began)
+    finally:
+        cluster.shutdown()
+    return {
+        'part': 'rollouts',
+        'episodes': sum(trial.episodes for trial in trials.values()),
+        'equal': all(_equal(found['local'][name], found['ray'][name]) for name in trials),
+        'local [s]': min(spent['local']),
+        'ray [s]': min(spent['ray']),
+        'ratio': min(spent['local']) / min(spent['ray']),
+    }
+
+
+def _equal(one: Rollouts, other: Rollouts) -> bool:
+    """Tell whether two sets of rollouts are the same episodes."""
+    parts = ([*each.paths, *each.states, *each.experts, each.success, each.steps] for each in (one, other))
+    return one.causes == other.causes and all(np.array_equal(a, b) for a, b in zip(*parts, strict=True))
+
+
 def bars_of(rows: list[dict[str, Any]], device: Device) -> list[Bar]:
     """Return the bars that hold for two GPUs."""
     return [
         Bar(f'{row["kind"]}, {row["precision"]}: two devices beside one', row['ratio'], _ASKED)
         for row in rows
         if row.get('part') == 'scaling' and row['devices'] == 2 and device == 'cuda'
+    ] + [
+        bar
+        for row in rows
+        if row.get('part') == 'rollouts'
+        for bar in (
+            Bar('rollouts on Ray equal those of local processes', float(row['equal']), 1.0),
+            Bar('rollouts on Ray: speed beside as many local processes', row['ratio'], _AS_FAST),
+        )
     ]
 
 
 def main(
+    parts: tuple[Part, ...] = ('training', 'rollouts'),
     devices: int = 2,
     device: Device = 'cpu',
     quick: bool = False,
@@ -151,14 +213,16 @@ def main(
     batch: int = _BATCH,
     counts: tuple[int, int] = (1, 3),
 ) -> int:
-    """Measure how learning scales.
+    """Measure training and rollouts on several devices.
 
     Parameters
     ----------
+    parts
+        What to measure.
     devices
-        How many devices of this computer.
+        Number of devices of this computer for the training.
     device
-        Of what kind.
+        Kind of these devices.
     quick
         A small version that shows only that the program runs.
     check
@@ -174,8 +238,12 @@ def main(
         if rows[0]['leads']:
             worker.write_text(json.dumps(rows), encoding='utf-8')
         return 0
-    rows = [*scaling_rows(devices, device, quick)]
-    return finish('scaling', rows, bars_of(rows, device), check=check)
+    rows: list[dict[str, Any]] = []
+    if 'training' in parts:
+        rows += scaling_rows(devices, device, quick)
+    if 'rollouts' in parts:
+        rows.append(rollout_row(quick))
+    return finish('scaling', rows, bars_of(rows, device), check=check, by='part')
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@
                their regions hold
     killed     a training that is killed again and again and resumed, beside one that was left alone
     avoiding   arrays to a student's artifact, and rollouts of it
+    scaling    with --devices 2: windows per second of one and of two devices, and their ratio (`benchmarks.scaling`)
 
 `benchmarks.pusht` measures learning from human demonstrations, `benchmarks.avoiding` all methods on the other tasks.
 """
@@ -31,6 +32,8 @@ from torch import Tensor, nn
 from benchmarks.harness import FOLDER, Bar, finish
 from benchmarks.objectives import with_objective
 from benchmarks.reaching import demonstrations as reaching_demonstrations
+from benchmarks.scaling import bars_of as scaling_bars
+from benchmarks.scaling import scaling_rows
 from vdd_ros.common.progress import silent
 from vdd_ros.contract.contract import Contract, load_contract
 from vdd_ros.data.episode import Episode
@@ -80,7 +83,7 @@ _METHODS: Mapping[str, tuple[bool, bool, bool]] = {
     'compiled': (False, True, True),
 }
 """Whether a loop is eager, networks compute in bfloat16, and `torch.compile` fuses them."""
-_WORTH_COMPILING = ('kitchen',)
+_WORTH_COMPILING = ('mlp', 'kitchen')
 """Sizes with many small operations between products."""
 _ASKED = {('mlp', 'teacher'): 0.35, ('mlp', 'student'): 0.8, ('kitchen', 'teacher'): 6.0, ('kitchen', 'student'): 8.0}
 """Most milliseconds of a step on one H200."""
@@ -403,6 +406,7 @@ def bars_of(rows: list[dict[str, Any]], device: str) -> list[Bar]:
 def main(
     parts: tuple[Part, ...] = PARTS,
     device: Literal['cpu', 'cuda'] = 'cpu',
+    devices: int = 1,
     seed: int = 0,
     quick: bool = False,
     check: bool = False,
@@ -415,6 +419,8 @@ def main(
         What to measure.
     device
         Where networks are trained.
+    devices
+        Number of devices; with several, their training is compared with that on one.
     seed
         Of Avoiding.
     quick
@@ -435,7 +441,9 @@ def main(
         rows.append(killed_row(quick))
     if 'avoiding' in parts:
         rows.append(avoiding_row(device, seed, quick))
-    return finish('training', rows, bars_of(rows, device), check=check, by='part')
+    if devices > 1:
+        rows += scaling_rows(devices, device, quick)
+    return finish('training', rows, [*bars_of(rows, device), *scaling_bars(rows, device)], check=check, by='part')
 
 
 if __name__ == '__main__':

@@ -62,6 +62,20 @@ def test_a_quick_run_of_learning_on_compares_the_student_of_before_and_afterward
     assert len(found['bars']) == 5 and found['bars'][-1]['value'] == 1.0  # all experts keep their names
 
 
+def test_a_quick_run_of_training_times_updates_beside_an_eager_loop_and_on_two_devices(tmp_path):
+    pytest.importorskip('lightning_fabric', reason='learning on several devices needs the extra `distributed`')
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    command = [sys.executable, '-m', 'benchmarks.training', '--quick', '--parts', 'steps', '--devices', '2']
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {'PYTHONPATH': path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / 'runs' / 'benchmarks' / 'training.json').read_text())['rows']
+    timed = {(row['kind'], row['method']) for row in rows if row['part'] == 'steps'}
+    assert timed == {(kind, method) for kind in ('teacher', 'student') for method in ('eager', 'full', 'mixed')}
+    both = [row for row in rows if row['part'] == 'scaling']
+    assert [row['kind'] for row in both] == ['teacher', 'student']
+    assert all(math.isclose(row['ratio'], row['several [windows/s]'] / row['single [windows/s]']) for row in both)
+
+
 @pytest.mark.parametrize('name', TOYS)
 def test_a_normalised_toy_has_actions_of_unit_deviation_and_finds_the_same_modes(name):
     toy = TOYS[name].normalised()
