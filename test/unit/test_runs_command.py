@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import tyro
 from test_learning import SETTINGS, demonstrations
 
 from vdd_ros.commands.cli import main
 from vdd_ros.commands.runs import names_of
+from vdd_ros.commands.sweep import Sweep
 from vdd_ros.common.errors import ConfigurationError, OutputError, TrainingError
 from vdd_ros.common.progress import silent
 from vdd_ros.learning.jobs import train_teacher
@@ -35,7 +37,7 @@ def said(capsys) -> str:
     return ' '.join(capsys.readouterr().out.split())
 
 
-def test_runs_are_listed_with_their_figures(trained, capsys):
+def test_runs_are_listed_with_their_metrics(trained, capsys):
     assert main(['runs', str(trained)]) == 0
     text = said(capsys)
     for name in ('one', 'two'):
@@ -45,13 +47,25 @@ def test_runs_are_listed_with_their_figures(trained, capsys):
 
 def test_runs_are_compared_by_what_they_were_given(trained, tmp_path, capsys):
     picture = tmp_path / 'pictures' / 'curves.png'
-    words = ['runs', str(trained), '--compare', '--figures', 'loss', '--picture', str(picture)]
+    words = ['runs', str(trained), '--compare', '--metrics', 'loss', '--picture', str(picture)]
     assert main(words) == 0
     text = said(capsys)
     assert 'seed 0 1' in text and 'learning_rate' not in text
     assert picture.read_bytes().startswith(b'\x89PNG')
     assert main(['runs', str(trained / 'one.run'), '--compare']) == 0
     assert 'no differences' in said(capsys)
+
+
+@pytest.mark.parametrize('option', ['--metrics', '--figures'])
+def test_the_shown_metrics_are_selected_by_name(trained, capsys, option):
+    assert main(['runs', str(trained), option, 'energy_score']) == 0
+    text = said(capsys)
+    assert 'energy_score' in text and 'held_out_loss' not in text
+
+
+@pytest.mark.parametrize('option', ['--metric', '--figure'])
+def test_a_sweep_accepts_both_names_of_its_metric(option):
+    assert tyro.cli(Sweep, args=['bag', '--output', 'sweep', '--vary', 'seed=0:3', option, 'loss']).metric == 'loss'
 
 
 def test_where_there_are_no_runs_the_answer_is_one_line(tmp_path, trained, capsys):
@@ -124,7 +138,7 @@ def test_variations_that_cannot_be_read_are_refused(optuna, variation):
 def test_a_sweep_is_neither_begun_twice_nor_resumed_where_there_is_none(optuna, tmp_path):
     with pytest.raises(ConfigurationError, match='a sweep to resume'):
         sweep(tmp_path / 'sweep', QUICK, VARIED, 1, SCORE, learn(), resume=True)
-    with pytest.raises(ConfigurationError, match='a figure of teachers'):
+    with pytest.raises(ConfigurationError, match='a metric of teachers'):
         sweep(tmp_path / 'sweep', QUICK, VARIED, 1, Objective('beauty', maximise=True), learn())
     with pytest.raises(OutputError, match='no sweep in'):
         sweep(tmp_path / 'sweep', QUICK, VARIED, 1, SCORE, learn())

@@ -148,7 +148,7 @@ def test_a_student_that_forgets_what_it_never_saw_overfits():
         (2.0, 0.9, 'no better than EM'),
         (2.0, 1.1, 'better than EM on the same network in energy score'),
         (0.0, 0.9, 'better than EM on the same network in likelihood'),
-        (0.0, 1.1, 'better than EM on the same network in both figures'),
+        (0.0, 1.1, 'better than EM on the same network in both metrics'),
     ],
 )
 def test_a_student_is_compared_with_em(likelihood, score, found):

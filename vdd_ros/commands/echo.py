@@ -22,7 +22,7 @@ def beside(path: Path, name: str) -> Path:
 
 
 def summarize(report: dict, output: Path) -> None:
-    """Print the decisive figures of a validation, and the verdict."""
+    """Print the decisive metrics of a validation, and the verdict."""
     first = report['scenarios'][0]
     policies = [who for who in ('student', 'teacher', 'recorded') if first[who]]
     columns = (f'{who} {figure}' for who in policies for figure in ('success', 'entropy'))

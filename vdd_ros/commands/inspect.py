@@ -23,7 +23,7 @@ class Inspect(ReadsBags):
 
     Reports rates, gaps, jitter and clocks of every topic. With a contract, it also reports the joint ranges relative to
     their limits, and compares the demonstrations: pauses, duplicates, outliers, coverage. All dropped data are listed
-    with the reason. --html writes a report with figures to one file; if the contract has cameras, the report has images
+    with the reason. --html writes a report with pictures to one file; with cameras in the contract, it also has images
     of several demonstrations over time. --live compares the images of running cameras with those of the recording.
     """
 
@@ -33,7 +33,7 @@ class Inspect(ReadsBags):
     """Contract of the bag: a YAML file, or the name of a shipped contract. Without a contract, only topics are
     reported."""
     html: Path | None = None
-    """Path of a report with figures."""
+    """Path of a report with pictures."""
     films: Path | None = None
     """Folder for a video of each demonstration, with all cameras side by side. Needs the extra `video`."""
     live: bool = False

@@ -13,8 +13,8 @@ from vdd_ros.commands.echo import echo, out
 from vdd_ros.common.console import table
 from vdd_ros.common.errors import ConfigurationError
 
-_FIGURES = ('held_out_log_likelihood', 'held_out_loss', 'energy_score', 'calibration_50', 'calibration_90', 'experts')
-"""Figures that are shown by default, if runs have them."""
+_METRICS = ('held_out_log_likelihood', 'held_out_loss', 'energy_score', 'calibration_50', 'calibration_90', 'experts')
+"""Metrics that are shown by default, if runs have them."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,15 @@ class Runs:
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path(),)
     """Run folders, or folders that contain run folders."""
-    figures: tuple[str, ...] = ()
-    """Figures to show, by name; by default those that compare policies."""
+    metrics: Annotated[tuple[str, ...], tyro.conf.arg(aliases=('--figures',))] = ()
+    """Metrics to show, by name; by default those that compare policies. `--figures` is the deprecated name of this
+    option."""
     step: str = ''
     """Only runs of this kind: teacher, student or em."""
     compare: bool = False
     """Also list the settings, revisions and data in which the runs differ."""
     picture: Path | None = None
-    """Also draw the curves of all runs into this PNG file, with one panel for each figure."""
+    """Also draw the curves of all runs into this PNG file, with one panel for each metric."""
 
     def run(self) -> None:
         """Run the command."""
@@ -47,15 +48,15 @@ class Runs:
                 remedy='name folders that hold some; vdd train-teacher and vdd distill write them',
             )
         names = names_of(found)
-        figures = self.figures or tuple(name for name in _FIGURES if any(name in results(run) for run in found))
-        listed = table('', 'run', 'step', 'status', 'updates', 'minutes', *figures, texts=('step', 'status'))
+        metrics = self.metrics or tuple(name for name in _METRICS if any(name in results(run) for run in found))
+        listed = table('', 'run', 'step', 'status', 'updates', 'minutes', *metrics, texts=('step', 'status'))
         for name, run in zip(names, found):
-            listed.add_row(name, *_facts(run), *(_number(results(run).get(figure)) for figure in figures))
+            listed.add_row(name, *_facts(run), *(_number(results(run).get(metric)) for metric in metrics))
         out.print(listed)
         if self.compare:
             self._show_differences(found, names)
         if self.picture is not None:
-            draw_runs(self.picture, dict(zip(names, found)), figures)
+            draw_runs(self.picture, dict(zip(names, found)), metrics)
             echo(f'drew {self.picture}')
 
     def _show_differences(self, found: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
@@ -79,7 +80,7 @@ def names_of(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def results(run: Mapping[str, Any]) -> Mapping[str, float]:
-    """Return the figures of a run: the final figures, or the latest figures of an unfinished run."""
+    """Return the metrics of a run: the final values, or the last reported values of an unfinished run."""
     return run.get('metrics') or {name: values[-1] for name, values in run['curves'].items() if values}
 
 

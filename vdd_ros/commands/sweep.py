@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Sweep(ReadsBags, LearningOptions):
     """Search for the settings of a teacher, or of a student if a teacher is given, with Optuna (the extra `sweep`).
 
-    Every trial is a separate training in a folder of OUTPUT, with settings that Optuna proposes from the figures of the
-    previous trials. Ctrl-C saves a checkpoint; --resume continues with the interrupted trial. `vdd runs OUTPUT`
-    compares the trials.
+    Every trial is a separate training: trial N writes the artifact OUTPUT/trial-N. Optuna proposes its settings from
+    the metrics of the previous trials. Ctrl-C saves a checkpoint; --resume continues with the interrupted trial.
+    `vdd runs OUTPUT` compares the trials.
     """
 
     bags: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -39,11 +39,12 @@ class Sweep(ReadsBags, LearningOptions):
     """Contract of a sweep over teachers: a YAML file, or the name of a shipped contract."""
     trials: int = 20
     """Total number of trials, including those before an interruption."""
-    figure: str = ''
-    """Figure of `vdd runs` to optimise. Default: the energy score of teachers, the held-out log-likelihood of students.
-    Figures in normalised units are only comparable between trials with equal augmentation."""
+    metric: Annotated[str, tyro.conf.arg(aliases=('--figure',))] = ''
+    """Metric to optimise, by its name in `vdd runs`. Default: the energy score of teachers, the held-out log-likelihood
+    of students. Metrics in normalised units are only comparable between trials with equal augmentation. `--figure` is
+    the deprecated name of this option."""
     maximise: bool = False
-    """Whether higher values of `figure` are better; only with a given figure."""
+    """Whether higher values of `metric` are better; only with a given metric."""
     resume: bool = False
     """Continue the sweep in the folder."""
 
@@ -59,8 +60,8 @@ class Sweep(ReadsBags, LearningOptions):
         contract = load_contract(self.contract) if teacher is None else load_artifact(teacher).manifest.contract
         settings = self.chosen(contract)
         objective = Objective('energy_score', False) if teacher is None else Objective('held_out_log_likelihood', True)
-        if self.figure:
-            objective = Objective(self.figure, self.maximise)
+        if self.metric:
+            objective = Objective(self.metric, self.maximise)
         with Interruption() as interruption:
             with Bars(out) as bars:
                 demonstrations = load(self.bags, contract, settings, bars)
@@ -77,7 +78,7 @@ class Sweep(ReadsBags, LearningOptions):
                 echo('stopped; go on with the same command and --resume')
                 return
         names = [*found[0].values] if found else []
-        listed = table('', 'trial', objective.figure, *names, texts=names)
+        listed = table('', 'trial', objective.metric, *names, texts=names)
         for outcome in found:
             listed.add_row(f'{outcome.path}', f'{outcome.value:.4g}', *(f'{outcome.values[name]}' for name in names))
         out.print(listed)

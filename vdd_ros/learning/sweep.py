@@ -30,9 +30,9 @@ Train = Callable[[LearningSettings, Path, bool], 'Artifact | None']
 
 @dataclass(frozen=True)
 class Objective:
-    """The objective of a sweep."""
+    """The metric that a sweep optimises, and the direction."""
 
-    figure: str
+    metric: str
     """Name of a metric in the artifact's manifest."""
     maximise: bool
     """Whether higher values are better."""
@@ -40,13 +40,13 @@ class Objective:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A completed trial."""
+    """A completed trial of a sweep: its settings, the value of the metric, and its artifact."""
 
     number: int
     values: Mapping[str, Any]
     """Values of the varied settings, by name."""
     value: float
-    """Value of the objective."""
+    """Value of the metric that the sweep optimises."""
     path: Path
     """Path of the artifact."""
 
@@ -147,7 +147,7 @@ def sweep(
             continue
         if made is None:
             return None
-        study.tell(trial.number, _figure(made, objective))
+        study.tell(trial.number, _value(made, objective))
     complete = study.get_trials(states=(states.COMPLETE,))
     found = [TrialResult(each.number, each.params, each.value, output / f'trial-{each.number}') for each in complete]
     return sorted(found, key=lambda outcome: outcome.value, reverse=objective.maximise)
@@ -188,15 +188,15 @@ def _yaml(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True).partition('\n')[0]
 
 
-def _figure(artifact: Artifact, objective: Objective) -> float:
+def _value(artifact: Artifact, objective: Objective) -> float:
     metrics = artifact.manifest.metrics
-    if objective.figure not in metrics:
+    if objective.metric not in metrics:
         raise ConfigurationError(
-            expected=f'a figure of {artifact.manifest.kind}s',
-            found=objective.figure,
+            expected=f'a metric of {artifact.manifest.kind}s',
+            found=objective.metric,
             remedy=f'choose one of {", ".join(sorted(metrics))}',
         )
-    return metrics[objective.figure]
+    return metrics[objective.metric]
 
 
 def _optuna() -> Any:

@@ -103,4 +103,4 @@ def _rival(metrics: Mapping[str, float], rival: Mapping[str, float]) -> list[str
 
 
 def _where(likelihood: bool, score: bool) -> str:
-    return 'both figures' if likelihood and score else 'likelihood' if likelihood else 'energy score'
+    return 'both metrics' if likelihood and score else 'likelihood' if likelihood else 'energy score'

@@ -1,4 +1,4 @@
-"""The verdict of a validation: figures computed from its episodes, compared with thresholds."""
+"""The verdict of a validation: metrics computed from its episodes, compared with thresholds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vdd_ros.validation.metrics import Summary, summarise_outcomes
 from vdd_ros.validation.outcomes import outcomes_of
 from vdd_ros.validation.thresholds import Gate, Threshold
 
-# Name of the threshold, figure, and whether the threshold is a maximum.
+# Name of the threshold, metric, and whether the threshold is a maximum.
 _REQUIRED = (
     ('episodes', 'episodes', False),
     ('success', 'success', False),
@@ -25,12 +25,12 @@ _REQUIRED = (
 
 @dataclass(frozen=True)
 class Check:
-    """The check of one figure."""
+    """The comparison of one metric with its threshold."""
 
     scenario: str
-    """Scenario; empty for figures of the whole report."""
+    """Scenario; empty for metrics of the whole report."""
     figure: str
-    """Name of the figure."""
+    """Name of the metric."""
     found: float | None
     """Measured value; None if it was not measured, which fails the check."""
     required: float
@@ -96,7 +96,7 @@ def judge(report: Mapping[str, Any], gate: Gate) -> Verdict:
         latency, period = report['latency_us'], float(report['subject']['period'])
         # Reports of earlier versions only have the latency of a call.
         p99 = float(latency.get('student_plan', latency['student'])['p99']) * 1e-6
-        # Figures that the task does not have are not required.
+        # Metrics that the task does not have are not required.
         absent = {'entropy'} if modes < 2 else set()
         absent |= set() if report['subject'].get('obstacles', True) else {'near_miss'}
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""The figures of the report: paths, mode frequencies, learning curves, latency."""
+"""The pictures of the report: paths, mode frequencies, learning curves, latency."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The validation report: JSON for programs, HTML with verdict, tables and figures."""
+"""The validation report: JSON for programs, HTML with verdict, tables and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The requirements of the deployment gate: thresholds of figures, by scenario."""
+"""The requirements of the deployment gate: thresholds of metrics, by scenario."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from vdd_ros.validation.report_file import OVER_ROS
 
 
 class Threshold(Settings):
-    """Requirements in one scenario; figures without a threshold are not checked."""
+    """Thresholds for the metrics of a policy in one scenario: each field is a minimum or a maximum, as stated there.
+
+    A metric whose threshold is None is not checked.
+    """
 
     episodes: int = Field(1, ge=1)
     """Minimum number of episodes."""
@@ -35,7 +38,7 @@ class Threshold(Settings):
 
 
 class Gate(Settings):
-    """Requirements for a report."""
+    """Requirements that the report of a validation must meet before the policy may command an arm."""
 
     scenarios: dict[str, Threshold] = Field(default_factory=dict)
     """Requirements by scenario; the report must contain these scenarios."""

@@ -1,4 +1,4 @@
-"""Write a quality report as one HTML file with embedded figures."""
+"""Write a quality report as one HTML file with embedded pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of a quality report: time line, joint positions, comparison of demonstrations."""
+"""The pictures of a quality report: time line, joint positions, comparison of demonstrations."""
 
 from __future__ import annotations
 
