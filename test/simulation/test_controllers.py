@@ -177,7 +177,7 @@ _GOOD = [[0.1, 0.2], [0.3, 0.4]]
     [
         (goal(_GOOD, [1, 2], joints=('b', 'z')), 'found b, z'),
         (goal([[0.1]], [1], joints=('b',)), 'found no a'),
-        (goal(_GOOD, [1, 2], joints=('b', 'b')), 'each once'),
+        (goal(_GOOD, [1, 2], joints=('b', 'b')), 'without repetition'),
         (goal(np.zeros((1, 0)), [1], joints=()), 'no joint names'),
         (goal(np.zeros((0, 2)), []), 'trajectory with points'),
         (goal([[0.1], [0.2]], [1, 2]), '2 values in each of 2 points'),

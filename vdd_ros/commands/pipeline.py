@@ -216,7 +216,7 @@ def learn_on(
 
 @dataclass(frozen=True)
 class DemoPlan:
-    """The task and the size of a demo."""
+    """Task, number of demonstrations and number of rollouts of a demo."""
 
     contract: str = ''
     """Name or file of the contract; default: that of the task."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class ReadsBags:
-    """A command that reads bags."""
+    """Common option of the commands that read bags: folders with message definitions."""
 
     definitions: tuple[Path, ...] = ()
     """Folders with packages of message definitions, for types that neither the bag nor ROS defines."""

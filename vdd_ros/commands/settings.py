@@ -20,7 +20,7 @@ _WIDTH = 80
 
 @dataclass(frozen=True, kw_only=True)
 class LearningOptions:
-    """Common options of training commands: a settings file, and changes of single settings."""
+    """Common options of the training commands: a settings file, and changes of single settings."""
 
     settings: Path | None = None
     """Training settings: a YAML file, or shipped settings: learning_chunked, learning_joint, learning (single steps).
@@ -43,7 +43,8 @@ class LearningOptions:
 class SettingsCommand:
     """List the training settings: name, type, value and meaning of each.
 
-    Change a single setting of a run with --set NAME=VALUE, or several in a YAML file for --settings.
+    Training commands (train-teacher, distill, sweep, demo) change a single setting with --set NAME=VALUE, or several
+    with --settings FILE, a YAML file.
     """
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()

@@ -20,7 +20,7 @@ from vdd_ros.common.settings import model_of
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting."""
+    """Documentation of one setting: name, type and range, default and meaning."""
 
     name: str
     """Full dotted name: ``teacher.trunk.width``."""

@@ -12,7 +12,7 @@ from vdd_ros.common.errors import ConfigurationError, VddError
 
 
 class Document:
-    """The values of a YAML file, with the line of each value."""
+    """The values of a YAML file, with the line of each value for error messages."""
 
     def __init__(
         self,

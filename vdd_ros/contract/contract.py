@@ -115,7 +115,7 @@ class Topics(Frozen):
 
 @dataclass(frozen=True)
 class Controller:
-    """A controller of some joints: its topic and its messages."""
+    """A controller that the actions command: its joints, its topic, and the conversion of its messages."""
 
     name: str
     """Name of the action that commands the controller; empty for the arm, which several actions may command."""

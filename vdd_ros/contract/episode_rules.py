@@ -13,7 +13,7 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 class Signal(Frozen):
-    """One value of a topic: a button, a flag, a word."""
+    """A message field that marks or describes episodes: a button, a flag, a word."""
 
     topic: str
     """Name of the topic."""
@@ -31,7 +31,7 @@ class Signal(Frozen):
 
 
 class Episodes(Frozen):
-    """Division of a bag into demonstrations."""
+    """How a bag is divided into demonstrations, and which of them are successes."""
 
     by: Literal['marks', 'topic', 'button', 'gaps', 'motion', 'bag'] = 'marks'
     """`marks`: from start to end mark on `topics.episode`, as the recorder and the simulated arm publish them. Later

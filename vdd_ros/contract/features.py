@@ -265,7 +265,12 @@ class TopicFeature(Reading):
 
     @property
     def commands_positions(self) -> bool:
-        """Whether the feature, as an action, commands joint positions: all numbers of a command message, each once."""
+        """Whether the feature, as an action, commands joint positions.
+
+        For messages with joint names, it must read the field `position` alone. For arrays, it must read the numbers
+        from `data[0]` on without gaps, in any order and each number only once. For other messages, it must read the one
+        position.
+        """
         if types.kind(self.type) == 'joints':
             return self.read_fields == ('position',)
         wanted = types.position_paths(self.type, self.size)

@@ -145,7 +145,7 @@ def _named(feature: str, entries: Sequence[str]) -> bool:
 
 @dataclass(frozen=True)
 class Predicate:
-    """A translated condition."""
+    """A condition of a rule, translated to a function of the state."""
 
     holds: Value
     """Returns whether the condition holds in a state."""

@@ -13,7 +13,7 @@ from vdd_ros.control.ood import Threshold
 
 @dataclass(frozen=True)
 class Command:
-    """A command that follows the plan."""
+    """A control output that follows the plan: the joint positions to send."""
 
     position: np.ndarray
     """Shape (joint,) [rad]."""

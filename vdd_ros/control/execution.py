@@ -9,7 +9,7 @@ from vdd_ros.common.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Execution:
-    """Parameters between the policy rate and the control rate."""
+    """How plans are executed at control rate: replanning, smoothing, transitions, action noise and speed."""
 
     replan_steps: int = 0
     """Policy ticks from one plan to the next; 0: the contract's `action_horizon`. With 1, a new plan is requested at

@@ -16,7 +16,7 @@ _LEAST_PROBABILITY = 0.01
 
 @dataclass(frozen=True)
 class ExpertPath:
-    """Path of one expert."""
+    """The predicted path of the tool if one expert acts from now on."""
 
     expert: int
     probability: float

@@ -76,7 +76,7 @@ class Freshness:
 
 
 class Measurements:
-    """The last measurement of every stream."""
+    """Stores the last measurement of every stream, and judges by their ages whether the arm may move."""
 
     def __init__(self, freshness: Freshness) -> None:
         """Set the rules; initially no measurement has arrived."""

@@ -54,7 +54,7 @@ class CommandWindow:
 
 
 class Lookahead:
-    """Stores the sent commands, and adds the future ones."""
+    """Builds command windows for trajectory controllers: the last sent commands and the following ones."""
 
     def __init__(self, period: int, horizon: float, *, lockstep: bool) -> None:
         """Set the look-ahead time [s], which lockstep does not use, and the time between two commands [ns]."""

@@ -43,7 +43,7 @@ class Calibration(Protocol):
 
 @dataclass(frozen=True)
 class OodRules:
-    """Parameters of `Monitor`."""
+    """Parameters of out-of-distribution monitoring: thresholds, averaging, and the response of the arm."""
 
     thresholds: Mapping[str, Threshold]
     """Thresholds by signal; a signal without thresholds is not monitored."""
@@ -93,7 +93,7 @@ def thresholds(calibration: Calibration, *, warn: float = 0.01, reach: float = 1
 
 
 class Monitor:
-    """Monitors the signals of successive plans."""
+    """Out-of-distribution monitoring: averages the signals of plans, and determines level and speed."""
 
     def __init__(self, rules: OodRules) -> None:
         """Start at the level `fine`."""

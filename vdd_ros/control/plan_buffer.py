@@ -144,7 +144,7 @@ class PlanBuffer:
         return proposal
 
     def take(self) -> Proposal | None:
-        """Return the plan that has arrived, once; None if no new plan has arrived."""
+        """Return the plan that has arrived since the last call; None if none has arrived."""
         proposal, self._proposal = self._proposal, None
         return proposal if proposal is not None and proposal.tick.serial == self._serial else None
 

@@ -29,7 +29,7 @@ _WHOLE = 1e-9
 
 
 class PlanFollower(abc.ABC):
-    """Interface of the execution of plans."""
+    """Interface of plan followers, which turn the steps of a plan into the positions that are due."""
 
     late_steps = 0
     """Number of dropped steps, which were in the past when their plan arrived."""

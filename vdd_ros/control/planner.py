@@ -71,7 +71,7 @@ class Student(Protocol):
 
 
 class PolicyRequest(NamedTuple):
-    """A query of the policy."""
+    """The inputs of one query of the policy."""
 
     window: AnyObservation
     """Observation window, shape (1, observation_horizon, observation), and its images."""
@@ -102,7 +102,7 @@ def run_with(coroutine: PolicyCoroutine[Result], experts: Callable[[AnyObservati
 
 @dataclass(frozen=True)
 class Tick:
-    """Values at a policy tick."""
+    """The measurements, commands and times at a policy tick, from which a plan is computed."""
 
     epoch: int
     """Number of starts. Observations from before a start are not used after it."""
@@ -126,7 +126,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A plan, ready to be executed."""
+    """The result of planning at a tick: the plan, or why it must not be executed."""
 
     tick: Tick
     expert: int
@@ -151,7 +151,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class PlanningRules:
-    """The rules for plans of a policy."""
+    """Limits, selection of experts, and monitoring that the planner applies to the plans of a policy."""
 
     limits: Limits
     routing: Routing | Rules = Routing()

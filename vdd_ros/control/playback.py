@@ -42,7 +42,7 @@ _ROOM = 1e-3
 
 @dataclass(frozen=True)
 class Track:
-    """The commands of an episode."""
+    """The recorded commands of an episode with their times, as the input of a playback."""
 
     stamps: np.ndarray
     """Times of the commands, shape (command,), ascending from 0 [ns]."""

@@ -60,7 +60,7 @@ class Kinematics(ToolPoint, Protocol):
 
 
 class Steps(NamedTuple):
-    """Joint positions of several actions in sequence."""
+    """The joint positions of several consecutive actions, as far as they are within reach."""
 
     joints: np.ndarray
     """Joint positions of the steps within reach, shape (step, joint) [rad]."""

@@ -115,7 +115,7 @@ class Rule(Settings):
 
 
 class RuleFile(Settings):
-    """Contents of a rule file."""
+    """Contents of a rule file: zones, parameters and rules."""
 
     zones: dict[str, Zone] = {}
     """Boxes by name; the condition `zone.NAME` holds while the tool is inside."""

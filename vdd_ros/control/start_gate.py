@@ -46,7 +46,7 @@ class StartGate:
 
 
 class Approach:
-    """A slow straight motion in joint space."""
+    """A slow straight motion in joint space from the present position to a distant first waypoint."""
 
     def __init__(self, limits: Limits, seconds: float, start: np.ndarray, goal: np.ndarray, speed: float) -> None:
         """Prepare a motion between two positions, shape (joint,) [rad], with a command every ``seconds`` [s].

@@ -38,7 +38,7 @@ class EnablingDevice:
 
 @dataclass(frozen=True)
 class Supervision:
-    """Conditions for the motion of an arm under supervision."""
+    """Conditions for the motion of an arm under supervision: enabling device and workspace."""
 
     device: EnablingDevice
     workspace: np.ndarray | None = None

@@ -14,7 +14,7 @@ from vdd_ros.control.trajectory import State
 
 
 class Tracker:
-    """Computes commands from targets: one call for each command."""
+    """Applies the joint limits: computes the next command from a target, one call for each command."""
 
     def __init__(self, limits: Limits, seconds: float) -> None:
         """Set the limits for a fixed time between commands [s]."""

@@ -30,7 +30,7 @@ _TURN_SHARE = 0.6
 
 @dataclass(frozen=True)
 class State:
-    """A point of a motion."""
+    """Position, velocity and acceleration of all joints at one time of a motion."""
 
     position: np.ndarray
     """Shape (joint,) [rad]."""
@@ -210,7 +210,7 @@ class Waypoints:
 
 @dataclass(frozen=True)
 class Pace:
-    """Maximum speed of a plan at a point."""
+    """The maximum speed at which a plan may be executed at one point, and how fast this speed may change."""
 
     speed: float
     """Seconds of the plan per second, at most 1."""

@@ -42,7 +42,7 @@ def convert(
     report
         Receives what is dropped, with the reason.
     progress
-        Called with the share of messages read, in [0, 1].
+        Called after each block of messages with the share of messages read, in [0, 1].
     held
         Limit of decoded bytes before complete episodes are cut. A smaller bag is read completely first, and its
         messages may have any order. In a larger bag, messages may be up to 5 s late. Later ones are reported.

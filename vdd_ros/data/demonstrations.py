@@ -125,7 +125,7 @@ def _named(bags: Sequence[str | Path], prints: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Converted:
-    """The result of converting one bag."""
+    """The demonstrations of one bag, and the report of used and dropped data."""
 
     bag: str
     episodes: tuple[Episode, ...]

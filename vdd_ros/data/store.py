@@ -117,7 +117,7 @@ class _Array:
 
 @dataclass(frozen=True)
 class Written:
-    """The content of a store after a bag was added."""
+    """Number of episodes and steps in a store, after a bag was added."""
 
     episodes: int
     steps: int

@@ -86,7 +86,7 @@ class _Stream:
 
 
 class ImageWindows:
-    """The images of all windows."""
+    """A source of the images of training windows, cropped and varied at random."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from vdd_ros.learning.training import DescentSettings
 
 
 class TeacherTraining(Settings):
-    """Training of the teacher."""
+    """Settings of the training of the teacher: updates, batch, averaging and optimiser."""
 
     iterations: int = Field(8000, ge=1)
     """Updates."""

@@ -14,7 +14,7 @@ from vdd_ros.common.settings import Settings
 from vdd_ros.learning.training import Ema
 
 Evaluate = Callable[[Any], Mapping[str, float]]
-"""Returns the metrics of a module."""
+"""Returns the metrics of a module; called for the averaged weights whenever they are evaluated."""
 
 
 class SelectionSettings(Settings):
@@ -42,7 +42,22 @@ class Selection:
         criterion: str | None = None,
         settings: SelectionSettings = SelectionSettings(),
     ) -> None:
-        """Observe the training of `module` over `iterations`; higher values of the metric `criterion` are better."""
+        """Observe the training of a module.
+
+        Parameters
+        ----------
+        module
+            The trained module.
+        evaluate
+            Called at every `watch` with a copy of the module that has the averaged weights; returns their metrics.
+        iterations
+            Number of iterations of the complete training.
+        criterion
+            The metric by which weights are selected; higher values are better. None: the latest weights are selected.
+        settings
+            Tolerance and patience of the selection.
+
+        """
         self._shadow = copy.deepcopy(module)
         self._evaluate, self._criterion, self._settings = evaluate, criterion, settings
         self._iterations = iterations

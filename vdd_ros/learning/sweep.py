@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STORE = 'sweep.db'
 
 Train = Callable[[LearningSettings, Path, bool], 'Artifact | None']
-"""`(settings, output, resume) -> artifact`, None if cancelled."""
+"""`(settings, output, resume) -> artifact`, None if cancelled; called for each trial, to train it."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def sweep(
     objective
         Metric to optimise.
     train
-        Function that runs one training.
+        Called for each trial with its settings, its output folder and whether to resume; trains, and returns the
+        artifact, or None if the training was cancelled.
     resume
         Continue the sweep in the folder. An interrupted trial is completed first, from its checkpoint.
 

@@ -32,7 +32,7 @@ from vdd_ros.learning.row_windows import NormalizedRowWindows
 _logger = logging.getLogger(__name__)
 
 Report = Callable[[int, int, Mapping[str, float]], None]
-"""`(iteration, iterations, metrics)`, called regularly by `fit`."""
+"""`(iteration, iterations, metrics)`, called by `fit` every `Monitoring.every` iterations and after the last one."""
 
 CHECK_EVERY = 50
 """Maximum number of steps between checks of the losses on the device."""
@@ -153,7 +153,11 @@ class Descent:
 
 
 class Learner(Protocol):
-    """The model trained by `fit`, with its data, loss and optimisers."""
+    """The model trained by `fit`, with its data, losses and optimisers.
+
+    `fit` calls `step` and then `review` in every iteration, and `resumed` before the first iteration of a resumed
+    training.
+    """
 
     module: nn.Module
     """All trained parameters."""
@@ -180,7 +184,7 @@ class Learner(Protocol):
 
 
 class WindowSource(Protocol):
-    """A source of training batches."""
+    """Interface of sources of training batches, such as `Windows`."""
 
     def draw(self, batch: int, generator: torch.Generator | Draws) -> tuple[AnyWindows, Tensor]:
         """Draw `batch` windows: observations (batch, horizon, obs) and actions (batch, action), normalised.
@@ -276,13 +280,18 @@ class Ema:
 
 
 class Watcher(Protocol):
-    """Called by `fit` with the state of a training; implemented by `selection.Selection`."""
+    """Evaluates and selects weights during a training, and can end it early; see `selection.Selection`.
+
+    `fit` calls `watch` every `Monitoring.every` iterations and after the last one. It reads `exhausted` after each of
+    these calls, and ends the training if it is true. `state` is called when a checkpoint is saved, and `restore` when a
+    training is resumed.
+    """
 
     exhausted: bool
     """Whether training should end."""
 
     def watch(self, module: nn.Module, ema: Ema | None, done: int, metrics: Mapping[str, float]) -> Mapping[str, float]:
-        """Evaluate the weights after `done` steps, and return the metrics to report."""
+        """Evaluate the weights after `done` iterations, store what is needed, and return the metrics to report."""
         ...
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -374,9 +383,9 @@ class Monitoring:
     """Reports on a training every `every` iterations, and after the last one."""
 
     report: Report | None = None
-    """Called with (iteration, iterations, metrics)."""
+    """Called with (iteration, iterations, metrics) every `every` iterations and after the last one."""
     watcher: Watcher | None = None
-    """Called with the weights before every report; may end the training early."""
+    """Evaluates the weights before every report, and may end the training early."""
     every: int = 50
 
     @property

@@ -80,7 +80,7 @@ class Pacer:
         period
             Period of the calls [s].
         tick
-            The function.
+            Called once per period, in the thread of the pacer.
         spacing
             Minimum time between two calls [s], less than the period; 0 to catch up.
         patience

@@ -42,7 +42,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Parameter:
-    """One row of a parameter table."""
+    """Declaration of one node parameter: name, type, default, allowed values and description."""
 
     name: str
     default: Value | RclpyParameter.Type

@@ -93,7 +93,7 @@ class Calibration(Settings):
 
 
 class Manifest(Settings):
-    """Metadata of a policy."""
+    """Metadata of a policy artifact: contract, data, normalisation, settings, metrics and hashes of the files."""
 
     format_version: Literal[1] = 1
     kind: Literal['teacher', 'student']

@@ -17,7 +17,7 @@ class Plan(NamedTuple):
 
 
 class Chunk:
-    """The remaining part of a chunk."""
+    """The current action chunk, whose steps `next` returns one after the other."""
 
     def __init__(self, horizon: int) -> None:
         """Execute `horizon` steps of every plan (the contract's `action_horizon`)."""

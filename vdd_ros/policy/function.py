@@ -13,7 +13,7 @@ from vdd_ros.contract.contract import Contract
 
 @dataclass(frozen=True)
 class OneExpert:
-    """An action chunk as the mean of the only expert of a mixture."""
+    """The output of a `FunctionPolicy`: an action chunk as the mean of the only expert of a mixture."""
 
     log_gating: np.ndarray
     """Zero, the log-probability of the only expert; shape (1, 1)."""

@@ -38,7 +38,7 @@ def _as_label(value: Any) -> Any:
 
 
 class Label(Settings):
-    """The label of one expert."""
+    """Name and colour of one expert."""
 
     name: str
     """Unique in the student: a letter, then letters, digits, spaces and `. / + - _`, at most 40 characters."""
@@ -47,7 +47,7 @@ class Label(Settings):
 
 
 class LabelFile(Settings):
-    """Contents of a label file."""
+    """Contents of a label file: names and colours of the experts of one artifact."""
 
     artifact: str
     """Hash of the artifact that the labels belong to."""

@@ -41,9 +41,11 @@ class Situation:
     likeliest: int = 0
     """Likeliest expert by the gating, without rules."""
     tool_pose: Callable[[], Sequence[float]] | None = None
-    """Returns x, y, z [m], roll, pitch, yaw [rad] of the measured tool pose; None without kinematics."""
+    """Returns x, y, z [m], roll, pitch, yaw [rad] of the measured tool pose. Called at each plan if a rule refers to
+    the tool. None without kinematics."""
     tool_paths: Callable[[], np.ndarray] | None = None
-    """Returns the tool path of the mean chunk of each expert, shape (expert, step, 3) [m]; None without kinematics."""
+    """Returns the tool path of the mean chunk of each expert, shape (expert, step, 3) [m]. Called at each plan at which
+    a rule with zones to avoid applies. None without kinematics."""
 
 
 @dataclass(frozen=True)

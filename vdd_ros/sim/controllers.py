@@ -180,7 +180,9 @@ class TrajectoryController(Controller):
         ours = ', '.join(self.joints)
         unknown = [joint for joint in goal.joints if joint not in self.joints]
         if unknown or not goal.joints or len(set(goal.joints)) != len(goal.joints):
-            raise _refusal(f'joints of {self.name} ({ours}), each once', ', '.join(goal.joints) or 'no joint names')
+            raise _refusal(
+                f'joints of {self.name} ({ours}) without repetition', ', '.join(goal.joints) or 'no joint names'
+            )
         missing = [joint for joint in self.joints if joint not in goal.joints]
         if missing and not self._partial:
             raise _refusal(f'all joints of {self.name} ({ours})', f'no {", ".join(missing)}')

@@ -60,7 +60,7 @@ LIGHT = ('brightness', 'color', 'covered')
 
 
 class SensorDisturbances(Delivery):
-    """Disturbances of another sensor."""
+    """Disturbances of one sensor or camera other than the joint states."""
 
     noise: tuple[Amount, ...] = ()
     """Standard deviations for the quantities of the sensor. Wrench: force [N], torque [N m]. IMU: acceleration

@@ -70,7 +70,7 @@ class Payload(Settings):
 
 
 class CameraPose(Settings):
-    """Displacement of cameras."""
+    """Random displacement of cameras, drawn for every episode."""
 
     position: float = Field(0.0, ge=0)
     """Maximum displacement along each axis [m]."""

@@ -15,7 +15,7 @@ from vdd_ros.validation.outcomes import Outcomes, outcomes_of
 
 @dataclass(frozen=True)
 class Change:
-    """A share in two validations."""
+    """A success rate, or the share of a mode, in two validations."""
 
     name: str
     """Scenario, or mode."""

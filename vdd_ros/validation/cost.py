@@ -20,7 +20,7 @@ _SIMULATED_ONLY = 'A real arm with friction, cables, contacts and people'
 
 @dataclass(frozen=True)
 class Training:
-    """The cost of one training."""
+    """The cost of one training: duration and machine."""
 
     seconds: float
     """Duration including resumed parts [s]."""

@@ -105,7 +105,7 @@ def shadow(
     generator
         Random numbers for the choice of experts.
     progress
-        Called with the completed share, in [0, 1].
+        Called after each batch of ticks with the completed share, in [0, 1].
 
     """
     arrays = windows_of(episodes, contract)

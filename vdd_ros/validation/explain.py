@@ -48,7 +48,7 @@ _FLAT = 0.02
 
 @dataclass(frozen=True)
 class Typical:
-    """A demonstration with a large contribution of an expert."""
+    """A demonstration in which an expert has a large share of the ticks."""
 
     bag: str
     episode: int

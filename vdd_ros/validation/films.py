@@ -42,7 +42,7 @@ def film_all(
     folder
         Folder for ``<scenario>.mp4``.
     progress
-        Called with (videos done, videos).
+        Called before each video with (videos done, videos), and after the last one.
 
     Raises
     ------

@@ -59,7 +59,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a policy may be deployed."""
+    """The result of all checks of the gate: whether a policy may be deployed."""
 
     checks: tuple[Check, ...]
 

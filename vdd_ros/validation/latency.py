@@ -32,7 +32,7 @@ _PLANS = 60
 
 @dataclass(frozen=True)
 class Latency:
-    """The duration of one call."""
+    """Median and 99th percentile of the duration of one call, and its processor time."""
 
     p50: float
     """Median duration [us]."""
@@ -129,7 +129,8 @@ def measure(
     """Measure the functions in turn, so other load on the machine affects all of them equally.
 
     In each round, every function is called ``warmup`` times without measurement, and then ``calls`` times. Caches are
-    therefore filled by the same policy, as on the robot. A `Planning` is prepared before each call.
+    therefore filled by the same policy, as on the robot. A `Planning` is prepared before each call. ``progress`` is
+    called at the beginning of each round with its number, from 1, and the number of rounds.
     """
     times: dict[str, list[int]] = {name: [] for name in functions}
     processor: dict[str, int] = dict.fromkeys(functions, 0)

@@ -57,7 +57,7 @@ def rollout_over_ros(
     logs
         Folder for the output of the nodes.
     progress
-        Called with the progress.
+        Called with the number of completed episodes whenever the validator reports it.
 
     Returns
     -------

@@ -34,7 +34,7 @@ class RecordedMessage:
 
 @dataclass(frozen=True)
 class RecordedEpisode:
-    """One recorded episode."""
+    """One recorded episode with what its replay needs: commands, and messages of the requested topics."""
 
     span: Span
     commanded: Stream

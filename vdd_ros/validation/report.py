@@ -37,7 +37,7 @@ PAPER = (
 
 @dataclass(frozen=True)
 class Findings:
-    """The results of a validation."""
+    """All results of a validation, from which the report is written."""
 
     task: Task
     contract: Contract

@@ -32,6 +32,7 @@ _POLL = 0.2
 _ONLY = ''
 
 Progress = Callable[[int, int], None]
+"""`(episodes done, episodes)`, called whenever the number of completed episodes has changed."""
 
 
 def rollout(
@@ -60,7 +61,7 @@ def rollout(
     processes
         Number of processes for the batches of `BATCH` episodes; 1: this process.
     progress
-        Called with (episodes done, episodes).
+        Called with (episodes done, episodes) while episodes are completed.
     disturbances
         Disturbances of the simulation.
 

@@ -154,7 +154,7 @@ def roll_out_deployed(
     episodes
         Number of rollouts of each deployment.
     progress
-        Called with (episodes done, episodes of all).
+        Called with (episodes done, episodes of all) while episodes are completed.
     seed
         Equal seeds give equal rollouts, except for the measured planning durations.
 

@@ -28,7 +28,7 @@ _BEGIN = '0' * 64
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a log."""
+    """One line of a stage log: who wrote it when and why, its values, and its hash."""
 
     number: int
     """Number of the entry, from 0."""

@@ -47,7 +47,7 @@ class SupervisedSettings(Settings):
 
 
 class LimitedSettings(Settings):
-    """Limits of the stage limited."""
+    """Limits of the stage limited: speed and experts."""
 
     speed: float = Field(0.5, gt=0, le=1)
     """Speed, as a share of full speed."""
@@ -233,7 +233,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Standing:
-    """The present stage of an arm."""
+    """The present stage of an arm, who granted it, and the evidence since then."""
 
     stage: Stage
     since: str
@@ -517,7 +517,7 @@ class Tally:
 
 
 class FleetArm(Settings):
-    """One arm of a fleet."""
+    """The stage log of one arm of a fleet, and the entry that this log must contain."""
 
     log: str
     """Stage log of the arm; relative paths are relative to the fleet file."""
@@ -526,7 +526,7 @@ class FleetArm(Settings):
 
 
 class Fleet(Settings):
-    """Arms and their logs."""
+    """Contents of a fleet file: the stage logs of several arms, which `vdd stages` lists."""
 
     arms: dict[str, FleetArm]
     """Arms by name."""

@@ -33,7 +33,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Trial:
-    """A policy, a number of episodes, and their disturbances."""
+    """The configuration of a batch of rollouts: policy, number of episodes, disturbances and timing."""
 
     policy: PlannerFactory | Recorded
     """The policy."""

@@ -41,7 +41,7 @@ _PROCESSES = os.cpu_count() or 1
 
 @dataclass(frozen=True)
 class Plan:
-    """The configuration of a validation."""
+    """The configuration of a validation: task, scenarios, and number of episodes of each kind."""
 
     task: str = ''
     """Task, see `load_task`; default: the task of the contract."""
@@ -102,7 +102,7 @@ def validate(
     contract
         Contract of the recordings, required without an artifact.
     progress
-        Called with the progress of each part.
+        Called while each part of the validation runs, with its name and its progress.
     seconds
         Duration of earlier steps, for the report [s].
 

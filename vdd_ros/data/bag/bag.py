@@ -33,7 +33,7 @@ _File = McapFile | SqliteFile | Ros1File
 
 @dataclass(frozen=True)
 class TopicInfo:
-    """A topic of a bag."""
+    """Name, type, serialisation and number of messages of a topic of a bag."""
 
     name: str
     type: str

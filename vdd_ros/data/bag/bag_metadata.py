@@ -20,7 +20,7 @@ _QOS_AS_LIST = 9
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic of a bag."""
+    """The entry of a topic in the `metadata.yaml` of a bag."""
 
     name: str
     type: str
@@ -37,7 +37,7 @@ class Topic:
 
 @dataclass(frozen=True)
 class BagFile:
-    """One file of a bag."""
+    """The entry of a file in the `metadata.yaml` of a bag: name, times and number of messages."""
 
     name: str
     start: int

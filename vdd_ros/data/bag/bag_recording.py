@@ -301,7 +301,7 @@ def read_recording(
     contract
         The contract. A topic is also found in a namespace, if only one namespace has it.
     progress
-        Called with the share of messages read, in [0, 1].
+        Called after each block of messages with the share of messages read, in [0, 1].
     report
         Receives what is dropped, with the reason.
 

@@ -35,7 +35,7 @@ class _Row:
 
 
 class SqliteFile:
-    """One sqlite3 file of a rosbag2."""
+    """Reads the messages of one sqlite3 file of a rosbag2."""
 
     def __init__(self, path: Path, report: ConversionReport, name: str = '') -> None:
         """Open a file and read its topics.
@@ -129,7 +129,7 @@ class SqliteFile:
 
 
 class Ros1File:
-    """One ROS 1 bag file."""
+    """Reads the messages of one ROS 1 bag file."""
 
     def __init__(self, path: Path, report: ConversionReport, name: str = '') -> None:
         """Open a file and read its index.

@@ -23,7 +23,7 @@ _NONE: Mapping[str, Definition] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Definition:
-    """The layout of a message type."""
+    """The definition of a message type as stored in a bag: text, format and hash."""
 
     text: str
     """The definition, followed by those of nested types."""

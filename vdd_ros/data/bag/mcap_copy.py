@@ -129,7 +129,7 @@ def copy(path: Path, target: Path, progress: Progress | None = None, *, unverifi
     path, target
         The file to read, and the file to write.
     progress
-        Called with the completed share, in [0, 1].
+        Called repeatedly with the completed share, in [0, 1].
     unverified
         Whether to include readable messages of chunks with a wrong checksum.
 

@@ -66,7 +66,7 @@ class _Indexed:
 
 
 class McapFile:
-    """One MCAP file."""
+    """Reads channels, messages and sound parts of one MCAP file."""
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ COMPRESSIONS = ('zstd', 'lz4', '')
 
 
 class Damage(ValueError):
-    """Bytes that are damaged."""
+    """Bytes are damaged; the message states how."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Schema:
 
 @dataclass(frozen=True)
 class Channel:
-    """A topic with its type."""
+    """A channel of an MCAP file: a topic, and the number of the schema of its messages."""
 
     topic: str
     schema: int

@@ -28,7 +28,7 @@ _NEW, _PLAIN = 'new', 'plain'
 
 @dataclass(frozen=True)
 class Recovery:
-    """The result of a recovery."""
+    """The result of the recovery of a bag: the complete bag, and what was damaged or lost."""
 
     path: Path
     """The complete bag."""
@@ -151,7 +151,7 @@ def recover(
     output
         Where to write: a folder, or a file if the bag is a file.
     progress
-        Called with the completed share, in [0, 1].
+        Called repeatedly with the completed share, in [0, 1].
     unverified
         Whether to keep the readable messages of MCAP chunks with a wrong checksum. Some of their bytes differ from the
         recording.

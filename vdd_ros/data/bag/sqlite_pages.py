@@ -39,7 +39,7 @@ class Rows:
 
 
 class Pages:
-    """The pages of a database file."""
+    """Reads the rows in the pages of a sqlite3 file directly, which works for damaged files."""
 
     def __init__(self, file: BinaryIO, damages: list[DamagedPart]) -> None:
         self._file, self._damages = file, damages

@@ -27,7 +27,7 @@ _MAX_SIZES = 512
 
 @dataclass(frozen=True)
 class Decoded:
-    """The decoded messages of one topic."""
+    """The decoded messages of one topic: the time at which each is valid, its reception time, and its values."""
 
     stamps: np.ndarray
     """Shape (message,), int64 [ns]: time at which each message is valid."""

@@ -24,7 +24,7 @@ _SLACK = NANOSECONDS
 
 @dataclass(frozen=True)
 class Sample:
-    """The features known at a tick."""
+    """The values of the topic features at a policy tick, and the features without a recent value."""
 
     values: Mapping[str, np.ndarray | Picture]
     """Values of the topic features by name, shape (width,). Images of version 3 are stored as messages, and decoded

@@ -16,7 +16,7 @@ from vdd_ros.data.recording import Stream
 
 @dataclass(frozen=True)
 class Known:
-    """Values at given ticks."""
+    """Measured and commanded joint positions at given ticks, and masks of the ticks at which a stream is stale."""
 
     measured: np.ndarray
     """Measured joint positions, shape (tick, joint) [rad]; commanded positions for joints without measurement."""

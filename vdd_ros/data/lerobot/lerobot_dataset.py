@@ -41,7 +41,7 @@ class Vector:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """An episode of a dataset."""
+    """An episode of a dataset: its instructions, times, numeric features and images."""
 
     number: int
     """Index in the dataset."""
@@ -58,7 +58,7 @@ class Demonstration:
 
 
 class Dataset:
-    """A LeRobot dataset on disk."""
+    """Reads the episodes of a LeRobot dataset on disk."""
 
     def __init__(self, path: str | Path, report: ConversionReport | None = None) -> None:
         """Read the metadata, and report unreadable parts.

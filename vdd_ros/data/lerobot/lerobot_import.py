@@ -31,7 +31,7 @@ _RESERVED = ('measured', 'commanded', 'joint_states', 'episode', _COMMANDS)
 
 @dataclass(frozen=True)
 class Imported:
-    """The result of an import."""
+    """The result of the import of a dataset: the bag, its drafted contract, and the dropped data."""
 
     bag: Path
     contract: Path

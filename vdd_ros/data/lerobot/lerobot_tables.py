@@ -50,7 +50,7 @@ class FileLimits:
 
 @dataclass(frozen=True)
 class Column:
-    """A feature of the dataset."""
+    """A feature of an exported dataset, as a column of its tables."""
 
     key: str
     """Name of the feature, such as ``observation.state``."""

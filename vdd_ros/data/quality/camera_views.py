@@ -90,7 +90,7 @@ def _joined(parts: Sequence[np.ndarray], axis: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CameraView:
-    """Statistics of images of one camera."""
+    """Brightness, contrast, sharpness and mean arrangement of images of one camera."""
 
     brightness: np.ndarray
     """Mean of each image as a share of white, shape (image,)."""
@@ -131,7 +131,7 @@ def _unit(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class TrainingView:
-    """The images of one camera in all demonstrations."""
+    """Statistics of the images of one camera in the demonstrations, with which live images are compared."""
 
     item: TopicFeature
     view: CameraView

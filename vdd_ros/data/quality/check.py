@@ -45,7 +45,7 @@ _OUTSIDE = 0.5
 
 @dataclass(frozen=True)
 class Fit:
-    """The result for one stream of a contract."""
+    """The result of checking one stream of a contract in a bag: rate, pauses, delay and problems."""
 
     stream: str
     topic: str
@@ -68,7 +68,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a policy can be trained on a bag with a contract."""
+    """The result of checking a bag with a contract: whether a policy can be trained on it, and why not."""
 
     fits: tuple[Fit, ...]
     unused: tuple[str, ...]
@@ -114,7 +114,7 @@ def check(
     kinematics
         Loads the model of the contract. A model that cannot be loaded is a complaint. By default the model is ignored.
     progress
-        Called with the completed share, in [0, 1].
+        Called repeatedly with the completed share, in [0, 1].
 
     Raises
     ------

@@ -27,7 +27,7 @@ _NO_LIMITS: Limits = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Model:
-    """The robot of a contract, if known."""
+    """The robot model of a drafted contract: file, tool and joint limits."""
 
     path: str
     tool: str

@@ -32,7 +32,7 @@ Limits = Mapping[str, 'tuple[float, float]']
 
 @dataclass(frozen=True)
 class Commands:
-    """The topic that commands the arm."""
+    """The topic that commands the arm, and the order, names and units of its joints, as found for a draft."""
 
     seen: Seen
     table: Table
@@ -48,7 +48,7 @@ class Commands:
 
 @dataclass(frozen=True)
 class Arm:
-    """The states of the arm, and its commands, if any."""
+    """The topic with the states of the arm, and the topic with its commands, if any, as found for a draft."""
 
     seen: Seen
     table: Table
@@ -228,7 +228,7 @@ def _in_order(
 
 @dataclass(frozen=True)
 class Unit:
-    """The unit of a joint."""
+    """The estimated unit of the values of a joint, with the evidence."""
 
     name: str
     """Name in a contract; empty if the unit is only a factor."""

@@ -19,7 +19,7 @@ _COMPARED = 3000
 
 @dataclass(frozen=True)
 class EpisodeQuality:
-    """One demonstration compared with the others."""
+    """Quality of one demonstration: durations, rest, jumps, and distances from the other demonstrations."""
 
     index: int
     start: int

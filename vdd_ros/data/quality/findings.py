@@ -31,7 +31,7 @@ _LEAST = 8
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding about a recording."""
+    """One finding about a recording: severity, subject, text and remedy."""
 
     level: Level
     """`fault`: data are lost or wrong. `warning`: the policy would learn something unwanted. `note`: for review."""

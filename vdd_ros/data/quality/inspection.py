@@ -71,7 +71,7 @@ class DrawnSpan:
 
 @dataclass(frozen=True)
 class Inspection:
-    """The result of an inspection."""
+    """The result of inspecting a recording: quality of streams, joints and demonstrations, and all findings."""
 
     path: Path
     contract: Contract | None
@@ -141,7 +141,7 @@ def inspect(
     limits
         Limits of the joints in the order of the contract; None without a model.
     progress
-        Called with the share of messages read, in [0, 1].
+        Called after each block of messages with the share of messages read, in [0, 1].
 
     Raises
     ------

@@ -32,7 +32,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class StreamQuality:
-    """The quality of one topic, from its stamps."""
+    """Quality of one topic, computed from its stamps: rate, jitter, gaps and clock offsets."""
 
     topic: str
     type: str
@@ -157,7 +157,7 @@ def _clock(received: np.ndarray, stamps: np.ndarray | None) -> tuple[float | Non
 
 @dataclass(frozen=True)
 class JointQuality:
-    """The quality of one joint, from its values."""
+    """Quality of one joint, computed from its values: range, limits, speed, and delay behind the commands."""
 
     name: str
     low: float

@@ -12,7 +12,7 @@ _SHORTEST = 12
 
 
 class Stamps:
-    """Collects the stamps of one topic."""
+    """Collects the header stamps and reception times of one topic while a bag is read."""
 
     def __init__(self, info: TopicInfo, bag: Bag) -> None:
         """Determine whether the type of the topic begins with a header."""

@@ -51,7 +51,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Seen:
-    """One topic of a bag."""
+    """What a survey found about one topic of a bag: quality, stamps, message layout, joints and arrays."""
 
     info: TopicInfo
     quality: StreamQuality
@@ -83,7 +83,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Survey:
-    """The content of a bag."""
+    """The result of reading a whole bag: its topics, the dropped data, and the streams of a contract, if given."""
 
     path: Path
     size: int
@@ -121,7 +121,7 @@ def survey(
     contract
         Defines what is decoded; without a contract only stamps are read.
     progress
-        Called with the share of messages read, in [0, 1].
+        Called after each block of messages with the share of messages read, in [0, 1].
     values
         Whether to collect the content of joints and arrays, which needs no contract.
     tolerant

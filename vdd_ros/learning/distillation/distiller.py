@@ -31,7 +31,7 @@ from vdd_ros.learning.training import Descent, DescentSettings, WindowSource
 
 
 class DistillerSettings(Settings):
-    """Settings of the distillation."""
+    """Settings of the distillation: weights of the losses, noise levels, updates, and unused experts."""
 
     objective: Literal['drawn', 'convolved', 'paper'] = 'drawn'
     """`convolved`: compares student and teacher at equal noise, without bias, for each expert. `drawn`: as `convolved`,

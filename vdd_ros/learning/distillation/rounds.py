@@ -148,7 +148,7 @@ class DrawOfStudent:
 
 
 class Rounds:
-    """Adds visited windows to the labels during a distillation."""
+    """Rolls out teacher and student during a distillation, and adds the visited windows to the labels."""
 
     def __init__(
         self,

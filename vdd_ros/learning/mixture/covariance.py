@@ -83,19 +83,19 @@ class Covariance(abc.ABC):
 
     @abc.abstractmethod
     def variance(self) -> Float[Tensor, '*batch action']:
-        """Return the diagonal."""
+        """Return the variance of each dimension (the diagonal of the covariance matrix)."""
 
     @abc.abstractmethod
     def dense(self) -> Float[Tensor, '*batch action action']:
-        """Return the matrix."""
+        """Return the covariance matrix."""
 
     @abc.abstractmethod
     def convolved(self, sigma: Sigma) -> Covariance:
-        """Add ``sigma^2 I``; `sigma` broadcasts against '*batch'."""
+        """Return the covariance plus ``sigma^2 I``; `sigma` broadcasts against '*batch'."""
 
     @abc.abstractmethod
     def select(self, index: Tensor) -> Covariance:
-        """Select entries of the last batch axis."""
+        """Return the covariances at some indices of the last batch axis, such as experts."""
 
     @abc.abstractmethod
     def of(self, expert: Int[Tensor, '*samples']) -> Covariance:
@@ -122,7 +122,7 @@ class Covariance(abc.ABC):
 
 @dataclass(frozen=True)
 class DiagonalCovariance(Covariance):
-    """Independent dimensions."""
+    """Diagonal covariances, represented by the standard deviations of the independent dimensions."""
 
     scale: Float[Tensor, '*batch action']
     """Standard deviations."""
@@ -133,47 +133,47 @@ class DiagonalCovariance(Covariance):
         return self.scale.shape[-1]
 
     def correlate(self, noise: Tensor) -> Tensor:
-        """Scale each dimension."""
+        """Convert standard normal noise to deviations: scale each dimension."""
         return self.scale * noise
 
     def solve(self, deviation: Tensor) -> Tensor:
-        """Divide by the variances."""
+        """Multiply with the inverse covariance: divide by the variances."""
         return deviation / self.scale**2
 
     def mahalanobis(self, deviation: Tensor) -> Tensor:
-        """Sum the squares of whitened deviations."""
+        """Return the squared Mahalanobis distance: the sum of the squares of the whitened deviations."""
         return (deviation / self.scale).square().sum(dim=-1)
 
     def log_determinant(self) -> Tensor:
-        """Sum the logarithms of the variances."""
+        """Return the logarithm of the determinant: the sum of the logarithms of the variances."""
         return 2 * self.scale.log().sum(dim=-1)
 
     def variance(self) -> Tensor:
-        """Square the standard deviations."""
+        """Return the variance of each dimension (the diagonal of the covariance matrix)."""
         return self.scale**2
 
     def dense(self) -> Tensor:
-        """Write the variances on a diagonal."""
+        """Return the covariance matrix."""
         return torch.diag_embed(self.variance())
 
     def convolved(self, sigma: Sigma) -> DiagonalCovariance:
-        """Add to the variances."""
+        """Return the covariance plus ``sigma^2 I``."""
         return DiagonalCovariance((self.scale**2 + sigma[..., None] ** 2).sqrt())
 
     def select(self, index: Tensor) -> DiagonalCovariance:
-        """Select experts."""
+        """Return the covariances of the experts with the given indices."""
         return DiagonalCovariance(self.scale.index_select(-2, index))
 
     def of(self, expert: Tensor) -> DiagonalCovariance:
-        """Select the expert of each sample."""
+        """Return the covariance of each sample's expert."""
         return DiagonalCovariance(chosen(self.scale, expert))
 
     def leading(self, size: int) -> DiagonalCovariance:
-        """Keep the first entries."""
+        """Return the covariance of the first `size` entries."""
         return DiagonalCovariance(self.scale[..., :size])
 
     def detach(self) -> DiagonalCovariance:
-        """Return constants without gradient."""
+        """Return a copy without gradient."""
         return DiagonalCovariance(self.scale.detach())
 
 
@@ -196,47 +196,47 @@ class FullCovariance(Covariance):
         return self.cholesky.shape[-1]
 
     def correlate(self, noise: Tensor) -> Tensor:
-        """Multiply with the Cholesky factor."""
+        """Convert standard normal noise to deviations: multiply with the Cholesky factor."""
         return columns(self.cholesky, noise)
 
     def solve(self, deviation: Tensor) -> Tensor:
-        """Whiten twice."""
+        """Multiply with the inverse covariance: whiten twice."""
         return columns(self.whitening.mT, columns(self.whitening, deviation))
 
     def mahalanobis(self, deviation: Tensor) -> Tensor:
-        """Sum the squares of whitened deviations."""
+        """Return the squared Mahalanobis distance: the sum of the squares of the whitened deviations."""
         return columns(self.whitening, deviation).square().sum(dim=-1)
 
     def log_determinant(self) -> Tensor:
-        """Sum the logarithms of the diagonal of the factor, times two."""
+        """Return the logarithm of the determinant: twice the sum of the logarithms of the diagonal of the factor."""
         return 2 * self.cholesky.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)
 
     def variance(self) -> Tensor:
-        """Sum the squares of each row of the factor."""
+        """Return the variance of each dimension (the diagonal of the covariance matrix)."""
         return self.cholesky.square().sum(dim=-1)
 
     def dense(self) -> Tensor:
-        """Multiply the factor with its transpose."""
+        """Return the covariance matrix."""
         return self.cholesky @ self.cholesky.mT
 
     def convolved(self, sigma: Sigma) -> FullCovariance:
-        """Factorise the widened matrix."""
+        """Return the covariance plus ``sigma^2 I``."""
         size = self.cholesky.shape[-1]
         widening = sigma[..., None, None] ** 2 * torch.eye(size, dtype=sigma.dtype, device=sigma.device)
         return FullCovariance(factorized(self.dense() + widening))
 
     def select(self, index: Tensor) -> FullCovariance:
-        """Select experts."""
+        """Return the covariances of the experts with the given indices."""
         return FullCovariance(self.cholesky.index_select(-3, index))
 
     def of(self, expert: Tensor) -> FullCovariance:
-        """Select the expert of each sample."""
+        """Return the covariance of each sample's expert."""
         return FullCovariance(chosen_matrices(self.cholesky, expert))
 
     def leading(self, size: int) -> FullCovariance:
-        """Keep the first entries."""
+        """Return the covariance of the first `size` entries."""
         return FullCovariance(self.cholesky[..., :size, :size])
 
     def detach(self) -> FullCovariance:
-        """Return constants without gradient."""
+        """Return a copy without gradient."""
         return FullCovariance(self.cholesky.detach())

@@ -59,11 +59,11 @@ class LowRankCovariance(Covariance):
 
     @property
     def noise_size(self) -> int:
-        """One per dimension and one per direction."""
+        """Number of standard normal values: one for each dimension and one for each shared direction."""
         return self.scale.shape[-1] + self.factor.shape[-1]
 
     def correlate(self, noise: Tensor) -> Tensor:
-        """Add independent and shared deviations."""
+        """Convert standard normal noise to deviations: the sum of independent and shared deviations."""
         independent, shared = noise.split([self.scale.shape[-1], self.factor.shape[-1]], dim=-1)
         return self.scale * independent + columns(self.factor, shared)
 
@@ -72,41 +72,41 @@ class LowRankCovariance(Covariance):
         return _LowRankDensity.apply(deviation, self.scale, self.factor, self._fixed)
 
     def solve(self, deviation: Tensor) -> Tensor:
-        """Apply Woodbury's identity."""
+        """Multiply with the inverse covariance, by Woodbury's identity."""
         whitened = deviation / self.scale
         return (whitened - columns(self._explaining.mT, columns(self._explaining, whitened))) / self.scale
 
     def mahalanobis(self, deviation: Tensor) -> Tensor:
-        """Subtract the part of the shared directions."""
+        """Return the squared Mahalanobis distance: whitened independent part minus the part of shared directions."""
         whitened = deviation / self.scale
         return whitened.square().sum(dim=-1) - columns(self._explaining, whitened).square().sum(dim=-1)
 
     def log_determinant(self) -> Tensor:
-        """Apply the matrix determinant lemma."""
+        """Return the logarithm of the determinant, by the matrix determinant lemma."""
         return 2 * self.scale.log().sum(dim=-1) + self._capacitance.log_determinant()
 
     def variance(self) -> Tensor:
-        """Add the variances of both parts."""
+        """Return the variance of each dimension (the diagonal of the covariance matrix)."""
         return self.scale**2 + self.factor.square().sum(dim=-1)
 
     def dense(self) -> Tensor:
-        """Add the matrices of both parts."""
+        """Return the covariance matrix."""
         return torch.diag_embed(self.scale**2) + self.factor @ self.factor.mT
 
     def convolved(self, sigma: Sigma) -> LowRankCovariance:
-        """Add to the independent variances."""
+        """Return the covariance plus ``sigma^2 I``."""
         return LowRankCovariance((self.scale**2 + sigma[..., None] ** 2).sqrt(), self.factor)
 
     def select(self, index: Tensor) -> LowRankCovariance:
-        """Select experts."""
+        """Return the covariances of the experts with the given indices."""
         return LowRankCovariance(self.scale.index_select(-2, index), self.factor.index_select(-3, index))
 
     def of(self, expert: Tensor) -> LowRankCovariance:
-        """Select the expert of each sample."""
+        """Return the covariance of each sample's expert."""
         return LowRankCovariance(chosen(self.scale, expert), chosen_matrices(self.factor, expert))
 
     def leading(self, size: int) -> LowRankCovariance:
-        """Keep the first entries."""
+        """Return the covariance of the first `size` entries."""
         return LowRankCovariance(self.scale[..., :size], self.factor[..., :size, :])
 
     def detach(self) -> LowRankCovariance:

@@ -27,7 +27,7 @@ command."""
 
 
 class StopEvent(NamedTuple):
-    """The beginning of a latched stop."""
+    """The reason for which a latched stop began, and whether it was requested."""
 
     reason: str
     requested: bool
@@ -62,7 +62,8 @@ class Commander:
         loop
             A loop that is not started.
         send
-            Sends or reports the output at a stamp [ns].
+            Called after every control step with its output and stamp [ns], in the thread that executed the step; sends
+            or reports the output. Not called for a step that repeats a command, nor at rest after `give_way`.
         period, policy_period
             Control period and policy period [ns].
         max_age
@@ -72,7 +73,7 @@ class Commander:
         simulated
             Whether the node's clock is simulated time.
         priority
-            Priority of the control thread in wall time, see `Pacer`. The planning thread has a priority lower by one.
+            Priority of the command thread in wall time, see `Pacer`. The planning thread has a priority lower by one.
 
         """
         self.loop = loop
@@ -114,7 +115,10 @@ class Commander:
 
     @property
     def pacer(self) -> Pacer | None:
-        """The control thread, if there is one."""
+        """The command thread while the commander runs in wall time.
+
+        None in simulated time, where joint states trigger the control steps, and while the commander is not running.
+        """
         return self._pacer
 
     def start(self, stamp: int, position: np.ndarray) -> None:

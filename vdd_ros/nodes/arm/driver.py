@@ -35,7 +35,7 @@ _SILENCE_PERIOD = 0.05
 
 @dataclass(frozen=True)
 class Setting:
-    """Properties of the arm of a node."""
+    """Configuration of an `ArmDriver`: contract, limits, control period and topic features."""
 
     contract: Contract
     limits: Limits
@@ -47,9 +47,9 @@ class Setting:
     beside: Mapping[str, str] = field(default_factory=dict)
     """Further command topics and their types; each needs a subscriber."""
     notes: Callable[[], Mapping[str, str]] = dict
-    """Lines of the preflight, by subject."""
+    """Called at every preflight; returns additional lines of its report, by subject."""
     values: Callable[[], Mapping[str, object]] = dict
-    """Further values of the diagnostics."""
+    """Called for every diagnostics message; returns additional values."""
     shadow: bool = False
     """Whether another node moves the arm; no command publisher is created then."""
 

@@ -144,7 +144,7 @@ class Channel:
 
 
 class Output:
-    """All controllers that a node commands together."""
+    """Sends control outputs to all controllers that a node commands together, as topics or as action goals."""
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ _TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Finding:
-    """Result of one check."""
+    """The result of one check of the preflight."""
 
     subject: str
     """Subject of the check."""
@@ -35,7 +35,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """Results of all checks."""
+    """The results of all checks of the preflight."""
 
     findings: tuple[Finding, ...]
 
@@ -52,7 +52,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Stream:
-    """A topic of the node."""
+    """A topic of the node whose connection the preflight checks."""
 
     topic: str
     """Fully resolved name."""
@@ -68,7 +68,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Arm:
-    """Latest data of the arm, in the joint order of the contract."""
+    """The latest data of the arm for the preflight, in the joint order of the contract."""
 
     joints: Sequence[str]
     position: np.ndarray

@@ -32,11 +32,12 @@ class BridgeServices:
         node
             The node.
         reset
-            Begins an episode, with a given start or the default one, and returns a message.
+            Called by `~/reset` with None, and by `~/reset_to` with a start state: begins an episode, and returns a
+            message.
         pause
-            Pauses or resumes simulated time.
+            Called by `~/pause`: pauses (true) or resumes (false) simulated time.
         step
-            Advances paused time a little; returns an error message, or an empty string.
+            Called by `~/step`: advances paused time a little; returns an error message, or an empty string.
 
         """
         self._node = node

@@ -27,7 +27,7 @@ class Lockstep:
         awaited
             Controllers that must all be commanded; by default the first active one that moves an arm.
         advance
-            Simulates one chunk and publishes the results.
+            Called repeatedly until one policy period is simulated: simulates one chunk and publishes the results.
 
         Raises
         ------

@@ -34,7 +34,8 @@ class PhysicsThread:
         speed
             Simulated seconds per second; None: maximum.
         advance
-            Simulates one chunk.
+            Called in the thread while time is not paused, at every deadline or, without a speed, as fast as possible:
+            simulates one chunk.
 
         """
         self._chunk = chunk

@@ -43,13 +43,13 @@ Answer = tuple[bool, str]
 
 @dataclass(frozen=True)
 class Command:
-    """A button of the page."""
+    """A button of the page: its label, and the request that it sends."""
 
     label: str
     group: str
     """motion: stops or moves the arm; setup: anything else."""
     call: Callable[[], Awaitable[Answer]]
-    """Sends the request to the node and waits for its answer."""
+    """Called when the button is pressed: sends the request to the node and waits for its answer."""
     question: str = ''
     """Question that the page asks before it sends the command; empty for none."""
 
@@ -76,7 +76,7 @@ class Server:
         token
             Token required for commands; empty for a read-only page.
         log
-            Receives a line for every command.
+            Called with a line of text after every command that a page sends, executed or refused.
 
         """
         self._watch, self._commands, self._token, self._log = watch, commands, token, log

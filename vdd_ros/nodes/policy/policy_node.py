@@ -36,7 +36,7 @@ SWITCH_INTERVAL = 5e-4
 
 
 class PolicyNode(ArmNode):
-    """Lifecycle node of a student; `ArmDriver` moves the arm."""
+    """Lifecycle node that commands an arm with a student; `ArmDriver` moves the arm."""
 
     driver: ArmDriver | None = None
     """The connection to the arm; None before configuration, and in a node whose parameters were refused."""

@@ -33,7 +33,7 @@ _FEWEST = 100
 
 
 class View:
-    """Publishers of one configured node."""
+    """Publishes the predicted paths of the experts and, in shadow mode, the differences from the acting node."""
 
     def __init__(self, node: PolicyNode) -> None:
         """Create the publisher of the paths, which are computed only while a subscriber exists."""

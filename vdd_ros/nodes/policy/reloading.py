@@ -54,7 +54,7 @@ def warm_up(policy: DistilledPolicy) -> None:
 
 
 class Reloader:
-    """Loads one artifact at a time."""
+    """Loads a new artifact in a separate thread while the arm moves, one artifact at a time."""
 
     def __init__(self, load: Callable[[str], DistilledPolicy]) -> None:
         """Set the loading function, which raises `VddError` for an artifact that may not act."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Stamped(NamedTuple):
-    """A message with its stamp in the bag."""
+    """A message of a topic, with the stamp under which it is written to the bag."""
 
     topic: str
     stamp: int

@@ -16,7 +16,7 @@ MarkKind = Literal['start', 'end', 'label', 'discard']
 
 @dataclass(frozen=True)
 class Mark:
-    """A mark of an episode."""
+    """A mark that the recorder writes: start, end, label or discard of an episode."""
 
     kind: MarkKind
     """`label` changes an episode, running or past; `discard` excludes and ends it."""

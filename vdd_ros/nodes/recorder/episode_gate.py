@@ -69,7 +69,10 @@ class EpisodeGate:
         return self._ended[0].event.index if self._ended else -1
 
     def take_complete(self) -> int | None:
-        """Return the publication time of the end of the last complete episode, once; else None."""
+        """Return the publication time of the newest end mark whose episode is complete.
+
+        None if no further episode has become complete since the last call.
+        """
         until = None
         while self._ended and not self.missing:
             until = self._ended.popleft().end

@@ -22,7 +22,7 @@ _FIELD = re.compile(r'^\s*([A-Za-z][\w/]*)(?:<=\d+)?(?:\[[^\]]*\])?\s+[a-zA-Z]\w
 
 
 class RawSubscription:
-    """A subscription that is read in bulk."""
+    """A subscription to serialised messages, which are read in bulk."""
 
     def __init__(self, node: Node, topic: str, stream: Stream) -> None:
         """Subscribe to the topic of a stream, with its remapped name."""

@@ -50,7 +50,7 @@ def _contracts(recorded: Contract, other: str) -> tuple[Contract, Contract, dict
 
 
 class ArmReplay:
-    """The replay of commands, from construction to `close`."""
+    """Replays the commands of an episode on an arm, from construction to `close`."""
 
     def __init__(self, node: ArmNode, contract: Contract) -> None:
         """Read the episode, and subscribe to the arm; errors as for `read_episode` and `Deployment.build_playback`.

@@ -23,7 +23,10 @@ _FOLDER = Path(__file__).parent
 
 
 class Avoiding(Task):
-    """Height and orientation of the tool are constant; only the path in top view matters."""
+    """The Avoiding task: the arm moves a rod past three rows of posts. The path in top view determines the mode.
+
+    Height and orientation of the tool are constant.
+    """
 
     name = 'avoiding'
     scene = _FOLDER / 'scene.xml'

@@ -18,7 +18,7 @@ _RESOLUTION = 0.001
 
 @dataclass(frozen=True)
 class DemonstratorSettings(PaceSettings):
-    """Parameters of the demonstrator."""
+    """Parameters of the scripted demonstrator of the Placing task."""
 
     step: float = 0.014
     ramp: int = 6

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class Placing(Task):
-    """The tool always points down; hand path and grasped handle determine the mode."""
+    """The Placing task: the gripper takes a pan by a handle, carries it past a post and puts it into a tray.
+
+    Handle, side of the post and tray determine the mode. The tool always points down.
+    """
 
     name = 'placing'
     scene = Path(__file__).parent / 'scene.xml'
