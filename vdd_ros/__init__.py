@@ -37,7 +37,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = '0.2.0'
+from vdd_ros.common.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from vdd_ros.common.errors import VddError

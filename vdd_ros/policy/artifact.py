@@ -26,10 +26,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from vdd_ros import __version__
 from vdd_ros.common.errors import ArtifactError
 from vdd_ros.common.output import claim_output
 from vdd_ros.common.settings import Settings
+from vdd_ros.common.version import __version__
 from vdd_ros.contract.contract import Contract
 from vdd_ros.policy.normalization import Normalizer, Normalizers
 

@@ -18,9 +18,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
-from vdd_ros import __version__
 from vdd_ros.common.errors import OutputError, remedied
 from vdd_ros.common.output import write_whole
+from vdd_ros.common.version import __version__
 from vdd_ros.contract.contract import NANOSECONDS, Contract
 from vdd_ros.contract.naming import action_names
 from vdd_ros.control.policy_interface import PolicyInterface

@@ -13,9 +13,9 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 
-from vdd_ros import __version__
 from vdd_ros.common.errors import OutputError, remedied
 from vdd_ros.common.output import write_whole
+from vdd_ros.common.version import __version__
 from vdd_ros.data.quality.inspection import Inspection
 from vdd_ros.data.quality.pages import pictures
 
