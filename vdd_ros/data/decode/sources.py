@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vdd_ros.contract import message_types as types
-from vdd_ros.contract.contract import Contract, Controller
-from vdd_ros.contract.contract_rules import JOINT_TYPES
+from vdd_ros.contract.contract import JOINT_TYPES, Contract, Controller
 from vdd_ros.contract.features import Alignment, JointStream, TopicFeature
 from vdd_ros.data.decode import rotation
 from vdd_ros.data.decode.decoders import Decoder, JointDecoder, ScalarDecoder
