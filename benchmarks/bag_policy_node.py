@@ -78,8 +78,8 @@ def compare(node: PolicyNode, player: Node, spin: Callable[[], None], rows: list
     """
     if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
         raise node.complaint
-    seen = _Seen(node.policy)
-    node.driver.commander.replace(lambda loop: loop.replace_policy(seen, None))
+    seen = _Seen(node.acting.policy)
+    node.acting.driver.commander.replace(lambda loop: loop.replace_policy(seen, None))
     play = _Play(node, player, spin)
     for topic, received, _, data in rows:
         if topic in play.topics and received <= episode.stamps[-1]:
@@ -97,7 +97,8 @@ class _Play:
 
     def __init__(self, node: PolicyNode, player: Node, spin: Callable[[], None]) -> None:
         self._node, self._spin = node, spin
-        streams = node.driver.setting.streams
+        self._driver = node.acting.driver
+        streams = self._driver.setting.streams
         self.topics = {**streams.topics, 'joint_states': JOINT_STATE, 'arm_controller/commands': COMMAND}
         self._clock = player.create_publisher(Clock, '/clock', qos.CLOCK)
         profile = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
@@ -117,7 +118,7 @@ class _Play:
 
     def say(self, topic: str, received: int, data: bytes) -> None:
         """Advance the clock of the node to a time, then publish a message."""
-        node = self._node
+        node, driver = self._node, self._driver
 
         def reached() -> bool:
             if node.now() != received:
@@ -125,13 +126,13 @@ class _Play:
             return node.now() == received
 
         self.until(reached)
-        before = node.driver.setting.streams.report.read.get(topic, 0)
+        before = driver.setting.streams.report.read.get(topic, 0)
         self._publishers[topic].publish(data)
-        if topic in node.driver.setting.streams.topics:
-            self.until(lambda: node.driver.setting.streams.report.read.get(topic, 0) > before)
+        if topic in driver.setting.streams.topics:
+            self.until(lambda: driver.setting.streams.report.read.get(topic, 0) > before)
         if topic == 'joint_states':
-            arm = node.driver.arm
+            arm = driver.arm
             self.until(lambda: arm.reading is not None and arm.reading.stamp == received)
-        elif topic == 'arm_controller/commands' and node.driver.commander.active:
-            wanted = node.driver.output.channels[0].position(deserialize_message(data, Float64MultiArray), 0)
-            self.until(lambda: np.array_equal(node.driver.commander.loop.commanded, wanted))
+        elif topic == 'arm_controller/commands' and driver.commander.active:
+            wanted = driver.output.channels[0].position(deserialize_message(data, Float64MultiArray), 0)
+            self.until(lambda: np.array_equal(driver.commander.loop.commanded, wanted))

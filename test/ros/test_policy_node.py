@@ -176,4 +176,4 @@ def test_what_waited_for_a_node_that_was_cleaned_up_does_nothing(graph_with, tmp
     for service in requested:
         if not inspect.iscoroutinefunction(service.callback):
             assert not service.callback(Trigger.Request(), Trigger.Response()).success
-    assert node.driver is None
+    assert node.acting is None

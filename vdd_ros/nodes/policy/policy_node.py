@@ -13,7 +13,7 @@ from rclpy.service import Service
 from rclpy.task import Future
 
 from vdd_ros.common.errors import ConfigurationError, GateError, VddError
-from vdd_ros.contract.contract import NANOSECONDS, Contract, load_contract
+from vdd_ros.contract.contract import NANOSECONDS, load_contract
 from vdd_ros.control.deployment import RULE_PARAMETERS
 from vdd_ros.nodes.arm.driver import ArmDriver, Setting
 from vdd_ros.nodes.arm.lifecycle import ArmNode, transition
@@ -21,8 +21,9 @@ from vdd_ros.nodes.arm.parameters import deployment_of, period_of
 from vdd_ros.nodes.late_answer import LateAnswer, answering_late
 from vdd_ros.nodes.listening import live_streams
 from vdd_ros.nodes.parameters import Value
+from vdd_ros.nodes.policy.acting import Acting
 from vdd_ros.nodes.policy.gatekeeper import admit, outlook
-from vdd_ros.nodes.policy.policy_parameters import PARAMETERS, build_loop
+from vdd_ros.nodes.policy.policy_parameters import PARAMETERS, artifact_path, build_loop
 from vdd_ros.nodes.policy.policy_reload import Reload
 from vdd_ros.nodes.policy.policy_rules import RuleControl
 from vdd_ros.nodes.policy.policy_view import View
@@ -38,12 +39,8 @@ SWITCH_INTERVAL = 5e-4
 class PolicyNode(ArmNode):
     """Lifecycle node that commands an arm with a student; `ArmDriver` moves the arm."""
 
-    driver: ArmDriver | None = None
-    """The connection to the arm; None before configuration, and in a node whose parameters were refused."""
-    policy: DistilledPolicy
-    """The acting student, since configuration; a reload replaces it."""
-    contract: Contract
-    """Contract of the student, since configuration."""
+    acting: Acting | None = None
+    """The student and its arm; None before configuration, and in a node whose parameters were refused."""
     reload: Reload
     """Service that replaces the student."""
     rules: RuleControl
@@ -52,8 +49,6 @@ class PolicyNode(ArmNode):
     """Publishers of plans, since configuration."""
     stages: StageControl
     """Stage of the arm."""
-    effective: Mapping[str, Value]
-    """Parameter values under the restrictions of the stage, since configuration."""
     _passage: str = ''
     """How the student passed the gate, in words."""
     _loaded: dict[str, tuple[bool, str]]
@@ -63,9 +58,8 @@ class PolicyNode(ArmNode):
         """Declare the parameters; with autostart, configure and activate."""
         super().__init__('policy_node', PARAMETERS, self._apply, RULE_PARAMETERS)
         self._loaded = {}
-        self.reload = Reload(self)
-        self.rules = RuleControl(self)
-        self.effective = self.values
+        self.rules = RuleControl(self, lambda: self.acting)
+        self.reload = Reload(self, lambda: self.acting, self.rules, self._admit)
         self.stages = StageControl(self)
 
     def destroy_node(self) -> None:
@@ -76,30 +70,25 @@ class PolicyNode(ArmNode):
     @property
     def is_configured(self) -> bool:
         """Whether an artifact is loaded."""
-        return self.driver is not None
+        return self.acting is not None
 
     @property
     def is_ready(self) -> bool:
         """Whether a joint state has arrived."""
-        return self.driver.waiting_for is None
+        return self.acting.driver.waiting_for is None
 
     @property
     def is_hopeless(self) -> bool:
         """Whether joints of the contract are missing in the joint states."""
-        return self.driver.arm.incomplete
-
-    @property
-    def artifact_path(self) -> str:
-        """The folder in the parameter `artifact`."""
-        return os.path.expanduser(self.get_parameter('artifact').value)
+        return self.acting.driver.arm.incomplete
 
     def preflight(self) -> tuple[bool, str]:
         """Return whether the arm may move, and a line for each check; in every state."""
-        if self.driver is not None:
-            return self.driver.preflight()
+        if self.acting is not None:
+            return self.acting.driver.preflight()
         lines = [super().preflight()[1]]
         try:
-            artifact = load_artifact(self.artifact_path, kind='student')
+            artifact = load_artifact(artifact_path(self), kind='student')
             lines.append(f'fine: artifact: {artifact.path} ({artifact.hash[:12]})')
             deployment = deployment_of(self.values)
             found = outlook(self.values, artifact, deployment, simulated=self.simulated)
@@ -114,21 +103,21 @@ class PolicyNode(ArmNode):
     def on_configure(self) -> None:
         """Load the artifact, and subscribe to the arm."""
         values = self.values
-        path = self.artifact_path
+        path = artifact_path(self)
         if not path:
             raise ConfigurationError(
                 expected='the folder of a student', found='no artifact', remedy='set -p artifact:=PATH'
             )
         expected = load_contract(values['contract']) if values['contract'] else None
         policy = DistilledPolicy.load(path, contract=expected, threads=values['threads'], provider=values['provider'])
-        self.effective = values = self.stages.restricted(policy)
-        self.policy = self.admitted(policy)
-        self.contract = contract = self.policy.contract
+        values = self.stages.restricted(policy)
+        self._admit(policy, values)
+        contract = policy.contract
         kinematics = self.kinematics_of(contract)
         period = period_of(values, contract, simulated=self.simulated)
         streams = live_streams(contract) if contract.topic_features else None
         rules = {'period': period, 'streams': streams, 'simulated': self.simulated}
-        loop = build_loop(values, self.policy, kinematics, supervision=self.stages.supervision, **rules)
+        loop = build_loop(values, policy, kinematics, supervision=self.stages.supervision, **rules)
         shadow = values['operating_mode'] == 'shadow'
         setting = Setting(
             contract,
@@ -139,41 +128,41 @@ class PolicyNode(ArmNode):
             values=self._further_values,
             shadow=shadow,
         )
-        self.driver = ArmDriver(self, loop, setting)
-        self.view = View(self)
-        self.driver.open(self.view.shadow() if shadow else None)
-        self.stages.open()
+        driver = ArmDriver(self, loop, setting)
+        self.acting = Acting(driver, policy, values)
+        self.view = View(self, self.acting)
+        driver.open(self.view.shadow() if shadow else None)
+        self.stages.open(self.acting, self.view)
         self.rules.declare()
         self.get_logger().info(
             f'{path}: {contract.name}, operating mode {values["operating_mode"]}, '
-            f'{NANOSECONDS / period:g} commands a second on {", ".join(self.driver.topics)}'
+            f'{NANOSECONDS / period:g} commands a second on {", ".join(driver.topics)}'
         )
-        if self.policy.calibration is None and values['ood_response'] != 'ignore':
+        if policy.calibration is None and values['ood_response'] != 'ignore':
             self.get_logger().warning(f'{path} has no calibration data: out-of-distribution monitoring is disabled')
 
-    def admitted(self, policy: DistilledPolicy) -> DistilledPolicy:
-        """Return a policy if it may command this arm; otherwise raise a `GateError`."""
+    def _admit(self, policy: DistilledPolicy, effective: Mapping[str, Value]) -> None:
+        """Check that a policy may command this arm with the given parameter values; otherwise raise a `GateError`."""
         self.stages.check(policy.artifact)
         deployment = deployment_of(self.values)
-        passage = admit(self.effective, policy.artifact, deployment, simulated=self.simulated)
+        passage = admit(effective, policy.artifact, deployment, simulated=self.simulated)
         if passage is None:
-            self._passage = outlook(self.effective, policy.artifact, deployment, simulated=self.simulated)
+            self._passage = outlook(effective, policy.artifact, deployment, simulated=self.simulated)
         else:
             self._passage = passage.text
             log = self.get_logger().warning if passage.overridden else self.get_logger().info
             log(f'{policy.artifact.path}: {passage.text}')
-        return policy
 
     @transition
     def on_activate(self) -> None:
         """Run the preflight, and start at the measured position."""
         self.stages.begin()
-        self.driver.start()
+        self.acting.driver.start()
 
     @transition
     def on_deactivate(self) -> None:
         """Brake until the arm is at rest."""
-        self.driver.halt('deactivated')
+        self.acting.driver.halt('deactivated')
         self.stages.end()
 
     @transition
@@ -184,39 +173,39 @@ class PolicyNode(ArmNode):
     @transition
     def on_shutdown(self) -> None:
         """Brake until the arm is at rest, in any state."""
-        if self.driver:
-            self.driver.halt('shut down')
+        if self.acting is not None:
+            self.acting.driver.halt('shut down')
             self.stages.end()
 
     def _leave(self, reason: str) -> None:
-        if self.driver is None:
+        if self.acting is None:
             return
-        self.driver.halt(reason)
+        self.acting.driver.halt(reason)
         self.stages.close()
         self.reload.close()
         self.view.close()
-        self.driver.close(reason)
-        self.driver = None
+        self.acting.driver.close(reason)
+        self.acting = None
         if self.context.ok():
             self.rules.declare()
 
     def _notes(self) -> Mapping[str, str]:
-        artifact, contract = self.policy.artifact, self.contract
+        artifact, contract = self.acting.policy.artifact, self.acting.contract
         return {
             'artifact': f'{artifact.path} ({artifact.hash[:12]}), of vdd_ros {artifact.manifest.version}',
             'contract': f'{contract.name} ({contract.hash[:12]})',
             'gate': self._passage,
-            'operating_mode': self.effective['operating_mode'],
+            'operating_mode': self.acting.effective['operating_mode'],
             **self.stages.notes(),
         }
 
     def _further_values(self) -> Mapping[str, object]:
         return {
-            'artifact': self.policy.artifact.hash[:12],
+            'artifact': self.acting.policy.artifact.hash[:12],
             **self.view.values(),
             **self.rules.values(),
             **self.reload.values(),
-            'operating_mode': self.effective['operating_mode'],
+            'operating_mode': self.acting.effective['operating_mode'],
             **self.stages.values(),
         }
 
@@ -233,7 +222,7 @@ class PolicyNode(ArmNode):
     def _loading_first(self, set_parameters: Callable[..., Any]) -> Callable[..., Any]:
         def call(request: Any, response: Any) -> Any:
             wanted = [each.value.string_value for each in request.parameters if each.name == 'artifact']
-            paths = deque(map(os.path.expanduser, wanted if self.driver is not None else []))
+            paths = deque(map(os.path.expanduser, wanted if self.acting is not None else []))
             answer = Future(executor=self.executor)
 
             def answered() -> Any:
@@ -260,13 +249,13 @@ class PolicyNode(ArmNode):
 
     def _apply(self, changed: Mapping[str, Value]) -> None:
         """Apply parameters that were set at run time: rules on experts, another artifact."""
-        if self.driver is not None and 'rules' in changed:
-            self.rules.use(self.rules.read(changed['rules'], self.policy))
+        if self.acting is not None and 'rules' in changed:
+            self.rules.use(self.rules.read(changed['rules'], self.acting.policy))
         ruled = {name: value for name, value in changed.items() if name.startswith(f'{RULE_PARAMETERS}.')}
-        if self.driver is not None and ruled:
+        if self.acting is not None and ruled:
             self.rules.set(ruled)
         if path := changed.get('artifact'):
-            if self.driver is None:
+            if self.acting is None:
                 load_artifact(path, kind='student')
                 return
             taken, text = self._loaded.pop(path, (False, 'it was not loaded: set it by ros2 param set, or ~/reload'))

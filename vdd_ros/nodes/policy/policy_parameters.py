@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import numpy as np
+from rclpy.node import Node
 
 from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.contract.features import TopicFeature
@@ -51,6 +53,11 @@ PARAMETERS = (
     *gatekeeper.PARAMETERS,
     *stage_control.PARAMETERS,
 )
+
+
+def artifact_path(node: Node) -> str:
+    """Return the folder in the parameter `artifact`, which can be set at run time."""
+    return os.path.expanduser(node.get_parameter('artifact').value)
 
 
 def build_loop(

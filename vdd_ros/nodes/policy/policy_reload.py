@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
+from vdd_ros.nodes.arm.lifecycle import ArmNode
 from vdd_ros.nodes.arm.parameters import deployment_of
 from vdd_ros.nodes.late_answer import LateAnswer, answering_late
+from vdd_ros.nodes.parameters import Value
+from vdd_ros.nodes.policy.acting import Acting
+from vdd_ros.nodes.policy.policy_parameters import artifact_path
+from vdd_ros.nodes.policy.policy_rules import RuleControl
 from vdd_ros.nodes.policy.reloading import Reloader, load_alike
 from vdd_ros.policy.policy import DistilledPolicy
-
-if TYPE_CHECKING:
-    from vdd_ros.nodes.policy.policy_node import PolicyNode
 
 
 class Reload:
     """The service ``~/reload``. It exists for the lifetime of the node, so every request gets a response."""
 
-    def __init__(self, node: PolicyNode) -> None:
-        """Create the service."""
-        self._node = node
+    def __init__(
+        self,
+        node: ArmNode,
+        acting: Callable[[], Acting | None],
+        rules: RuleControl,
+        admit: Callable[[DistilledPolicy, Mapping[str, Value]], None],
+    ) -> None:
+        """Create the service.
+
+        Parameters
+        ----------
+        node
+            The policy node.
+        acting
+            Returns the acting student and its arm; None while the node is not configured.
+        rules
+            The rules on experts, which are read anew for each student.
+        admit
+            Raises a `GateError` for a student that may not command the arm with the given parameter values.
+
+        """
+        self._node, self._acting, self._rules, self._admit = node, acting, rules, admit
         answering_late(node.create_service(Trigger, '~/reload', self._on_reload))
         self._reloader = Reloader(self._load)
         self._reloaded = self._refused = 0
@@ -42,27 +63,27 @@ class Reload:
 
         The result of the future is whether the new artifact took over, and the reason.
         """
-        node, future = self._node, Future(executor=self._node.executor)
+        node, acting, future = self._node, self._acting(), Future(executor=self._node.executor)
 
         def done(policy: DistilledPolicy | None, complaint: str) -> None:
             if policy is None:
                 self._refused += 1
-                self._last = f'refused, {node.policy.artifact.path} acts on: {complaint}'
+                self._last = f'refused, {acting.policy.artifact.path} acts on: {complaint}'
                 node.get_logger().error(f'reload {self._last}')
             else:
-                before, node.policy = node.policy.artifact.hash[:12], policy
+                before, acting.policy = acting.policy.artifact.hash[:12], policy
                 ood_rules = deployment_of(node.values).ood_rules_of(policy)
                 # Numbers and names of experts are those of the new artifact.
-                routing = node.rules.read(node.get_parameter('rules').value, policy)
-                node.driver.commander.replace(lambda loop: loop.replace_policy(policy, ood_rules))
-                node.rules.use(routing)
-                node.rules.declare()
+                routing = self._rules.read(node.get_parameter('rules').value, policy)
+                acting.driver.commander.replace(lambda loop: loop.replace_policy(policy, ood_rules))
+                self._rules.use(routing)
+                self._rules.declare()
                 self._reloaded += 1
                 self._last = f'{policy.artifact.path} ({policy.artifact.hash[:12]}) takes over from {before}'
                 node.get_logger().info(f'reload: {self._last}')
             future.set_result((policy is not None, self._last))
 
-        if node.driver is None:
+        if acting is None:
             future.set_result((False, 'the node is not configured'))
         elif not self._reloader.begin(path, done):
             future.set_result((False, 'another artifact is being loaded'))
@@ -70,12 +91,11 @@ class Reload:
 
     def _load(self, path: str) -> DistilledPolicy:
         """Load a policy that may take over: incompatibilities are found before it replaces the acting one."""
-        node = self._node
-        values = node.values
-        policy = node.admitted(load_alike(path, node.policy, values['threads'], values['provider']))
-        deployment = deployment_of(node.values)
-        deployment.ood_rules_of(policy)
-        node.rules.read(node.get_parameter('rules').value, policy)
+        node, acting = self._node, self._acting()
+        policy = load_alike(path, acting.policy, node.values['threads'], node.values['provider'])
+        self._admit(policy, acting.effective)
+        deployment_of(node.values).ood_rules_of(policy)
+        self._rules.read(node.get_parameter('rules').value, policy)
         return policy
 
     def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> LateAnswer:
@@ -85,5 +105,5 @@ class Reload:
             response.success, response.message = done.result()
             answer.set_result(response)
 
-        self.begin(self._node.artifact_path).add_done_callback(take)
+        self.begin(artifact_path(self._node)).add_done_callback(take)
         return LateAnswer(answer)

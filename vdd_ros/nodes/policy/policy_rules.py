@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from rcl_interfaces.msg import ParameterDescriptor
 from std_srvs.srv import Trigger
@@ -11,12 +11,11 @@ from std_srvs.srv import Trigger
 from vdd_ros.common.errors import ConfigurationError, VddError
 from vdd_ros.control.deployment import RULE_PARAMETERS
 from vdd_ros.control.rules import Rules
+from vdd_ros.nodes.arm.lifecycle import ArmNode
 from vdd_ros.nodes.arm.parameters import deployment_of
+from vdd_ros.nodes.policy.acting import Acting
 from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.policy.routing import Routing
-
-if TYPE_CHECKING:
-    from vdd_ros.nodes.policy.policy_node import PolicyNode
 
 _NOT_CONFIGURED = 'the node is not configured'
 
@@ -24,9 +23,12 @@ _NOT_CONFIGURED = 'the node is not configured'
 class RuleControl:
     """Rules of a policy node: services ``~/explain`` and ``~/reload_rules``, parameters ``rule_parameters.NAME``."""
 
-    def __init__(self, node: PolicyNode) -> None:
-        """Create the services. The rule parameters depend on the rules, and are declared later."""
-        self._node = node
+    def __init__(self, node: ArmNode, acting: Callable[[], Acting | None]) -> None:
+        """Create the services. The rule parameters depend on the rules, and are declared later.
+
+        ``acting`` returns the acting student and its arm; None while the node is not configured.
+        """
+        self._node, self._acting = node, acting
         self._declared: set[str] = set()
         self._logged = ''
         node.create_service(Trigger, '~/explain', self._on_explain)
@@ -41,9 +43,9 @@ class RuleControl:
             The rules cannot be read, or do not match the contract or the policy.
 
         """
-        node = self._node
-        deployment = deployment_of({**node.effective, RULE_PARAMETERS: {}})
-        routing = deployment.routing_of(node.contract, path, policy.expert_count, policy.labels)
+        acting = self._acting()
+        deployment = deployment_of({**acting.effective, RULE_PARAMETERS: {}})
+        routing = deployment.routing_of(acting.contract, path, policy.expert_count, policy.labels)
         if not isinstance(routing, Rules):
             return routing
         present, defaults = self._values(), routing.defaults
@@ -53,7 +55,7 @@ class RuleControl:
 
     def use(self, routing: Routing | Rules) -> None:
         """Use a routing from the next plan on."""
-        self._node.driver.commander.replace(lambda loop: loop.replace_routing(routing))
+        self._acting().driver.commander.replace(lambda loop: loop.replace_routing(routing))
 
     def set(self, changed: Mapping[str, Any]) -> None:
         """Set rule parameters, by their full names.
@@ -64,7 +66,7 @@ class RuleControl:
             The rules have no such parameter, or a value has the wrong type.
 
         """
-        routing = self._node.driver.commander.loop.routing
+        routing = self._acting().driver.commander.loop.routing
         values = {name.removeprefix(f'{RULE_PARAMETERS}.'): value for name, value in changed.items()}
         if not isinstance(routing, Rules):
             raise ConfigurationError(
@@ -74,8 +76,8 @@ class RuleControl:
 
     def declare(self) -> None:
         """Declare the parameters of the present rules, and undeclare those of earlier rules."""
-        node = self._node
-        routing = node.driver.commander.loop.routing if node.driver is not None else None
+        node, acting = self._node, self._acting()
+        routing = None if acting is None else acting.driver.commander.loop.routing
         wanted = {**routing.defaults, **routing.values} if isinstance(routing, Rules) else {}
         for name in sorted(self._declared - wanted.keys()):
             node.undeclare_parameter(f'{RULE_PARAMETERS}.{name}')
@@ -94,7 +96,7 @@ class RuleControl:
         if routing is None:
             self._logged = ''
             return
-        labels = self._node.policy.labels
+        labels = self._acting().policy.labels
         parts = []
         if labels.experts:
             names = (f'{labels.text(expert)} {labels.colour(expert)}' for expert in labels.experts)
@@ -108,7 +110,8 @@ class RuleControl:
 
     def values(self) -> dict[str, object]:
         """Return the diagnostics of the last plan: its expert, the probabilities, and the rules that apply."""
-        choice, policy = self._node.driver.commander.loop.choice, self._node.policy
+        acting = self._acting()
+        choice, policy = acting.driver.commander.loop.choice, acting.policy
         labels, experts = policy.labels, range(policy.expert_count)
         known = {
             'expert_names': ', '.join(map(labels.name, experts)),
@@ -129,22 +132,22 @@ class RuleControl:
         return {name: self._node.get_parameter(f'{RULE_PARAMETERS}.{name}').value for name in sorted(self._declared)}
 
     def _on_explain(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        node = self._node
-        choice = node.driver.commander.loop.choice if node.driver is not None else None
+        acting = self._acting()
+        choice = None if acting is None else acting.driver.commander.loop.choice
         if choice is None:
-            response.message = _NOT_CONFIGURED if node.driver is None else 'no plan was made yet'
+            response.message = _NOT_CONFIGURED if acting is None else 'no plan was made yet'
             return response
-        response.success, response.message = True, choice.explain(node.policy.labels.text)
+        response.success, response.message = True, choice.explain(acting.policy.labels.text)
         return response
 
     def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        node = self._node
-        if node.driver is None:
+        acting = self._acting()
+        if acting is None:
             response.message = _NOT_CONFIGURED
             return response
-        path = node.get_parameter('rules').value
+        path = self._node.get_parameter('rules').value
         try:
-            routing = self.read(path, node.policy)
+            routing = self.read(path, acting.policy)
         except VddError as error:
             response.message = f'{error}; the rules of before stay active'
             return response

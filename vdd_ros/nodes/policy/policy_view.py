@@ -7,7 +7,6 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rclpy.publisher import Publisher
@@ -19,13 +18,11 @@ from vdd_ros.common.errors import ConfigurationError, InterfaceError
 from vdd_ros.control.control_output import Command, ControlOutput
 from vdd_ros.control.expert_preview import preview_experts
 from vdd_ros.nodes import messages, qos
-from vdd_ros.nodes.arm.lifecycle import unless_closed
+from vdd_ros.nodes.arm.lifecycle import ArmNode, unless_closed
 from vdd_ros.nodes.arm.output import Channel
 from vdd_ros.nodes.pacing import Pacer
+from vdd_ros.nodes.policy.acting import Acting
 from vdd_ros.nodes.policy.markers import to_markers
-
-if TYPE_CHECKING:
-    from vdd_ros.nodes.policy.policy_node import PolicyNode
 
 _COMPARED = 2000
 _FEWEST = 100
@@ -35,11 +32,11 @@ _FEWEST = 100
 class View:
     """Publishes the predicted paths of the experts and, in shadow mode, the differences from the acting node."""
 
-    def __init__(self, node: PolicyNode) -> None:
+    def __init__(self, node: ArmNode, acting: Acting) -> None:
         """Create the publisher of the paths, which are computed only while a subscriber exists."""
-        self._node = node
+        self._node, self._acting = node, acting
         self.closed = False
-        self._kinematics = node.kinematics_of(node.contract)
+        self._kinematics = node.kinematics_of(acting.contract)
         self._paths = node.create_publisher(MarkerArray, '~/expert_paths', qos.DIAGNOSTICS)
         self._pacer = Pacer(1 / node.values['markers_rate'], self._try_to_show, name='expert_paths')
         self._pacer.start()
@@ -66,15 +63,15 @@ class View:
             The commands are action goals, which only the action server receives.
 
         """
-        node = self._node
-        if actions := [each.topic for each in node.driver.output.channels if each.action]:
+        node, output = self._node, self._acting.driver.output
+        if actions := [each.topic for each in output.channels if each.action]:
             raise ConfigurationError(
                 expected='command topics in the operating mode shadow',
                 found=f'the action {", ".join(actions)}, whose goals only its server receives',
                 remedy='set interface and gripper_interface to a topic of the controller',
             )
         self._shadow = node.create_publisher(JointState, '~/shadow', qos.COMMANDS)
-        for channel in node.driver.output.channels:
+        for channel in output.channels:
             self._differences[channel.topic] = deque(maxlen=_COMPARED)
             take = partial(self._on_other, channel)
             self._others.append(node.create_subscription(channel.type, channel.topic, take, qos.COMMANDS))
@@ -100,7 +97,7 @@ class View:
 
     def _publish_status(self, outcome: ControlOutput, stamp: int) -> None:
         expert = str(outcome.expert) if isinstance(outcome, Command) and outcome.expert >= 0 else ''
-        message = JointState(name=list(self._node.contract.joints), position=array('d', outcome.position))
+        message = JointState(name=list(self._acting.contract.joints), position=array('d', outcome.position))
         message.header.stamp, message.header.frame_id = messages.to_time(stamp), expert
         self._shadow.publish(message)
 
@@ -111,7 +108,7 @@ class View:
         except InterfaceError as error:
             self._node.get_logger().warning(f'not followed: {error}', throttle_duration_sec=1.0)
             return
-        commander = self._node.driver.commander
+        commander = self._acting.driver.commander
         if commander.active and isinstance(commander.outcome, Command):
             self._differences[channel.topic].append(position - commander.outcome.position[channel.places])
         commander.follow(position, channel.places)
@@ -125,12 +122,10 @@ class View:
             )
 
     def _show(self) -> None:
-        node = self._node
-        if not self._paths.get_subscription_count() or not node.driver.commander.active:
+        node, policy, commander = self._node, self._acting.policy, self._acting.driver.commander
+        if not self._paths.get_subscription_count() or not commander.active:
             return
-        steps, outcome = node.values['markers_steps'], node.driver.commander.outcome
-        paths = preview_experts(
-            node.contract, node.policy, self._kinematics, list(node.driver.commander.history), steps
-        )
-        acting = outcome.expert if isinstance(outcome, Command) else -1
-        self._paths.publish(to_markers(node.now(), node.values['markers_frame'], paths, acting, node.policy.labels))
+        steps, outcome = node.values['markers_steps'], commander.outcome
+        paths = preview_experts(self._acting.contract, policy, self._kinematics, list(commander.history), steps)
+        expert = outcome.expert if isinstance(outcome, Command) else -1
+        self._paths.publish(to_markers(node.now(), node.values['markers_frame'], paths, expert, policy.labels))

@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import Joy
@@ -17,15 +17,15 @@ from vdd_ros.contract.contract import NANOSECONDS
 from vdd_ros.control.control_output import Command
 from vdd_ros.control.supervision import EnablingDevice, Supervision
 from vdd_ros.nodes import messages, qos
-from vdd_ros.nodes.arm.lifecycle import unless_closed
+from vdd_ros.nodes.arm.commander import Commander
+from vdd_ros.nodes.arm.lifecycle import ArmNode, unless_closed
 from vdd_ros.nodes.arm.parameters import deployment_of
 from vdd_ros.nodes.parameters import Parameter, Value
+from vdd_ros.nodes.policy.acting import Acting
+from vdd_ros.nodes.policy.policy_view import View
 from vdd_ros.policy.artifact import Artifact
 from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.validation.stages import STAGES, Standing, Subject, Tally, demote, record, standing_of
-
-if TYPE_CHECKING:
-    from vdd_ros.nodes.policy.policy_node import PolicyNode
 
 PARAMETERS = (
     Parameter('stage_log', '', 'log of the stages of this arm (vdd promote); empty: no stages', path=True),
@@ -55,9 +55,11 @@ _LONGEST_SAMPLE = 5.0
 class StageControl:
     """Stage of one node, from its configuration to `close`; without a log, nothing is restricted or recorded."""
 
-    def __init__(self, node: PolicyNode) -> None:
+    def __init__(self, node: ArmNode) -> None:
         """Prepare for the configuration of a node."""
         self._node = node
+        self._commander: Commander | None = None
+        self._view: View | None = None
         self.closed = True
         self._standing: Standing | None = None
         self._device: EnablingDevice | None = None
@@ -108,14 +110,15 @@ class StageControl:
             return None
         return Supervision(self._device, self._standing.workspace)
 
-    def open(self) -> None:
+    def open(self, acting: Acting, view: View) -> None:
         """Subscribe to the enabling device and to episodes, and start the evaluation."""
         node = self._node
         if self._standing is None:
             return
         self.closed = False
+        self._commander, self._view = acting.driver.commander, view
         self._timer = node.create_timer(_SAMPLE_PERIOD, self._on_timer, clock=node.wall)
-        topic = node.contract.topics.episode
+        topic = acting.contract.topics.episode
         self._subscriptions = [node.create_subscription(DiagnosticArray, topic, self._on_episode, qos.EPISODE)]
         if self._device is not None:
             button = node.values['enabling_button']
@@ -156,7 +159,7 @@ class StageControl:
                 found=f'stage {present.stage} in {self._log}',
                 remedy='clean up and configure the node',
             )
-        self._node.driver.commander.stops.clear()
+        self._commander.stops.clear()
         self._tally = Tally(present, self._node.simulated)
         self._sampled = self._node.now()
         self._recorded = self._checked = time.monotonic()
@@ -216,7 +219,7 @@ class StageControl:
 
     def _on_enabling(self, held: bool) -> None:
         now = self._node.now()
-        self._node.driver.commander.replace(lambda loop: loop.on_enabling(held, now))
+        self._commander.replace(lambda loop: loop.on_enabling(held, now))
 
     @unless_closed
     def _on_episode(self, message: DiagnosticArray) -> None:
@@ -246,16 +249,16 @@ class StageControl:
         node, tally = self._node, self._tally
         now, before = node.now(), self._sampled
         self._sampled = now
-        commander = node.driver.commander
+        commander = self._commander
         seconds = (now - before) / NANOSECONDS
         if isinstance(commander.outcome, Command) and 0 < seconds <= _LONGEST_SAMPLE:
             tally.sample(seconds, commander.loop.counters().level if self._watched else None)
-        if (difference := node.view.disagreement) is not None:
+        if (difference := self._view.disagreement) is not None:
             tally.disagree(difference)
 
     def _drain(self, *, ending: bool = False) -> bool:
         """Count the stops since the last call; return whether there was a safety stop."""
-        stops, found = self._node.driver.commander.stops, False
+        stops, found = self._commander.stops, False
         while stops:
             stop = stops.popleft()
             if not (ending and stop.requested):
@@ -305,4 +308,4 @@ class StageControl:
 
     def _bar(self, reason: str) -> None:
         self._node.get_logger().error(reason)
-        self._node.driver.commander.bar(reason)
+        self._commander.bar(reason)
