@@ -85,9 +85,11 @@ class Deployment(Settings):
     )
     velocity_scale: float = Field(1.0, ge=0.01, le=1.0, description='factor on the velocity limits')
     acceleration_time: float = Field(
-        0.5, ge=0.01, le=10.0, description='time to full speed without acceleration limit [s]'
+        0.5, ge=0.01, le=10.0, description='time to full speed of a joint without acceleration limit [s]'
     )
-    jerk_time: float = Field(0.1, ge=0.001, le=10.0, description='time to full acceleration without jerk limit [s]')
+    jerk_time: float = Field(
+        0.1, ge=0.001, le=10.0, description='time to full acceleration of a joint without jerk limit [s]'
+    )
     max_lag: float = Field(
         0.5,
         ge=0.001,
@@ -97,15 +99,25 @@ class Deployment(Settings):
     grippers: tuple[str, ...] = Field(
         (), description='joints that close on objects: they may stand still and lag behind their commands'
     )
-    limits: Literal['clamp', 'reject'] = Field('clamp', description='plan beyond a limit: clamp or reject it')
+    limits: Literal['clamp', 'reject'] = Field(
+        'clamp',
+        description='response to a plan that exceeds a limit; clamp: execute it within the limits; reject: refuse it',
+    )
     start_threshold: float = Field(
-        0.5, ge=0.001, le=10.0, description='maximum distance of the first waypoint [rad], of prismatic joints [m]'
+        0.5,
+        ge=0.001,
+        le=10.0,
+        description='maximum distance from the arm to the first waypoint [rad], of prismatic joints [m]',
     )
     start: Literal['refuse', 'approach'] = Field(
-        'refuse', description='response to a larger distance: refuse, or approach slowly'
+        'refuse', description='response to a first waypoint beyond start_threshold: refuse, or approach it slowly'
     )
-    start_speed: float = Field(0.1, ge=0.001, le=3.0, description='speed of the approach to the start [rad/s]')
-    replan_steps: int = Field(0, ge=0, le=32, description="policy periods between plans; 0: the contract's")
+    start_speed: float = Field(
+        0.1, ge=0.001, le=3.0, description='speed of the approach to the start [rad/s], of prismatic joints [m/s]'
+    )
+    replan_steps: int = Field(
+        0, ge=0, le=32, description='policy periods from one plan to the next; 0: action_horizon of the contract'
+    )
     coast_steps: int = Field(8, ge=0, le=32, description='further steps of a chunk if the next plan is late')
     smoothing: float = Field(
         3.0, ge=0.0, le=10.0, description='time constant of the smoothing of waypoints [policy periods]'
@@ -133,13 +145,13 @@ class Deployment(Settings):
         0.0,
         ge=0.0,
         le=1.0,
-        description='the acting expert continues while its probability relative to the best is above this; 0: off',
+        description='the acting expert continues while its probability, relative to the highest, is above this; 0: off',
     )
     direction_hysteresis: float = Field(
         0.0,
         ge=0.0,
         le=1.0,
-        description='the acting expert continues while the cosine of the change of direction is above this; 0: off',
+        description='the acting expert continues while the cosine of its last and new direction is above this; 0: off',
     )
     forbidden_experts: tuple[int, ...] = Field((), description='experts that must not act')
     rules: str = Field(

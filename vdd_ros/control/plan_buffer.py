@@ -61,7 +61,7 @@ class PlanSource(Protocol):
         ...
 
     def experts(self, window: AnyObservation) -> Mixture:
-        """Answer the queries of `proposing`."""
+        """Return the experts for the window of a query of `proposing`."""
         ...
 
     def watch(self) -> str:

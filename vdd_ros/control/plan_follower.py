@@ -67,7 +67,7 @@ class PlanFollower(abc.ABC):
     @property
     @abc.abstractmethod
     def time(self) -> float:
-        """The time base of plans [s]."""
+        """Time of the last command by the clock of the plan [s]; plans state the times of their steps by this clock."""
 
     @property
     @abc.abstractmethod

@@ -32,12 +32,18 @@ PARAMETERS = (
     Parameter(
         'contract', 'avoiding_cartesian', 'contract that names topics and joints: a file, or one that ships', path=True
     ),
-    Parameter('episodes', 300, 'successful demonstrations to give', minimum=1, maximum=1_000_000),
-    Parameter('max_failures', MAX_FAILURES, 'failures after which it gives up', minimum=0, maximum=1_000_000),
+    Parameter('episodes', 300, 'number of successful demonstrations to record', minimum=1, maximum=1_000_000),
+    Parameter(
+        'max_failures',
+        MAX_FAILURES,
+        'number of failures after which the node ends with an error',
+        minimum=0,
+        maximum=1_000_000,
+    ),
     Parameter(
         'max_first_failures',
         MAX_FIRST_FAILURES,
-        'failures without any success after which it gives up',
+        'number of failures without any success after which the node ends with an error',
         minimum=1,
         maximum=1_000_000,
     ),
@@ -48,7 +54,13 @@ PARAMETERS = (
         'node that must be ready to record before the first demonstration; empty waits for none',
         topic=True,
     ),
-    Parameter('timeout', 30.0, 'silence after which it gives up [s]', minimum=1.0, maximum=3600.0),
+    Parameter(
+        'timeout',
+        30.0,
+        'time without joint states, or without the report of the recorder, after which the node ends [s]',
+        minimum=1.0,
+        maximum=3600.0,
+    ),
 )
 
 

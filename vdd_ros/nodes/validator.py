@@ -48,7 +48,7 @@ PARAMETERS = (
         minimum=0.0,
         maximum=60.0,
     ),
-    Parameter('timeout', 60.0, 'how long a peer may be silent [s]', minimum=1.0, maximum=3600.0),
+    Parameter('timeout', 60.0, 'maximum time without messages of a peer [s]', minimum=1.0, maximum=3600.0),
 )
 
 _ACTIVATION_PATIENCE = 10.0

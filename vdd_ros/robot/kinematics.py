@@ -470,7 +470,7 @@ class Kinematics:
 
 
 def joint_ranges(file: str | Path) -> dict[str, tuple[float, float]]:
-    """Return the limits of each hinge and slide joint of an MJCF or URDF [rad, m]; infinite for unlimited joints.
+    """Return the position limits of each hinge and slide joint of an MJCF or URDF [rad, m]; infinite if unlimited.
 
     Raises
     ------

@@ -83,7 +83,7 @@ class PositionController(Controller):
         return self._goal, self._simulation.data.qpos[self._qpos].copy()
 
     def update(self, now: int) -> None:
-        """Command the last positions."""
+        """Set the servo commands to the last accepted positions."""
         self._simulation.data.ctrl[self._control] = self._goal
 
 
@@ -123,7 +123,7 @@ class GripperController(Controller):
         self._goal = self._closed + share * (self._open - self._closed)
 
     def update(self, now: int) -> None:
-        """Command the last opening."""
+        """Set the actuator controls for the last accepted opening."""
         self._simulation.data.ctrl[self._control] = self._goal
 
 
@@ -241,7 +241,7 @@ class TrajectoryController(Controller):
         return self._desired[0], self._simulation.data.qpos[self._qpos].copy()
 
     def update(self, now: int) -> None:
-        """Command the current point of the trajectory."""
+        """Set the servo commands to the point of the trajectory at ``now`` [ns]."""
         if self._trajectory is not None:
             self._desired = self._trajectory.at(now)
         self._simulation.data.ctrl[self._control] = self._desired[0]

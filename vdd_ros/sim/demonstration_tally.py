@@ -7,9 +7,9 @@ from collections import Counter
 from vdd_ros.common.errors import SimulationError
 
 MAX_FAILURES = 1000
-"""Default number of failures after which a recording gives up."""
+"""Default number of failures after which a recording ends with an error."""
 MAX_FIRST_FAILURES = 20
-"""Default number of failures without any success after which a recording gives up."""
+"""Default number of failures without any success after which a recording ends with an error."""
 DETECTED = 'the success detector returned failure'
 """Cause: the verdict of the success detector."""
 MOTION_ENDED = 'the scripted motion ended without success'
@@ -17,7 +17,7 @@ MOTION_ENDED = 'the scripted motion ended without success'
 
 
 class DemonstrationTally:
-    """Counts demonstrations by outcome, and gives up on a demonstrator that fails too often."""
+    """Counts demonstrations by outcome, and raises an error if the demonstrator fails too often."""
 
     def __init__(
         self, task: str, max_failures: int = MAX_FAILURES, max_first_failures: int = MAX_FIRST_FAILURES
@@ -29,9 +29,9 @@ class DemonstrationTally:
         task
             Name of the task, for errors.
         max_failures
-            Number of failures after which `fail` gives up.
+            Number of failures after which `fail` raises an error.
         max_first_failures
-            Number of failures without any success after which `fail` gives up.
+            Number of failures without any success after which `fail` raises an error.
 
         """
         self._task, self._max_failures, self._max_first_failures = task, max_failures, max_first_failures

@@ -123,7 +123,11 @@ class BatchedPolicy:
         )
 
     def distance_at_start(self, episode: int, position: np.ndarray) -> float:
-        """Return the distance of the observation at rest at ``position``, shape (joint,), from a recorded start."""
+        """Return the distance between two observations: of the arm at rest, and the first observation of an episode.
+
+        The arm is at rest at ``position``, shape (joint,). The distance is the Euclidean norm in the units of the
+        contract.
+        """
         seen = observation_values(self._contract, position, position, self._kinematics)
         return float(np.linalg.norm(seen - self.policy.first[episode]))
 

@@ -196,7 +196,7 @@ class Evidence:
 
     @classmethod
     def of(cls, sessions: Iterable[Session]) -> Evidence:
-        """Combine sessions."""
+        """Combine the sessions since the present stage was entered."""
         found = [session for session in sessions if session.seconds or session.safety_stops]
         if not found:
             return cls()
@@ -466,7 +466,10 @@ class Tally:
         self._succeeded += outcome == 'success'
 
     def stop(self, reason: str, *, requested: bool) -> None:
-        """Count a stop."""
+        """Count a stop.
+
+        It is ``requested`` if an operator or a lifecycle transition caused it; otherwise it is a safety stop.
+        """
         if requested:
             self._requested_stops += 1
         else:

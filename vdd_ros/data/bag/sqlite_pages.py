@@ -27,7 +27,7 @@ _MOST_STAMP = 1 << 63
 
 @dataclass
 class Rows:
-    """The rows found in the pages of a database."""
+    """The rows of topics, message definitions and messages, found in the pages of a database."""
 
     topics: dict[int, tuple[str, str, str, str, str]] = field(default_factory=dict)
     """Name, type, serialisation, quality of service and type hash of each topic, by topic number."""

@@ -111,7 +111,7 @@ class Undecodable(ValueError):
 
 @dataclass
 class Layout:
-    """The offsets of all fields in one message."""
+    """The offsets of all fields in one serialised message, by their paths."""
 
     order: str
     """`<` or `>`: byte order of numbers."""

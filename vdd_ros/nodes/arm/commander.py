@@ -153,7 +153,7 @@ class Commander:
         self._pacer.start()
 
     def observe(self, stamp: int, position: np.ndarray) -> None:
-        """Process a joint state."""
+        """Process a joint state: measured positions, shape (joint,) [rad], at ``stamp`` [ns]."""
         if not self.active:
             return
         with self._lock:

@@ -106,5 +106,7 @@ PARAMETERS = (
         maximum=1000.0,
     ),
     Parameter('keyframe', '', 'keyframe that resets lead to; empty: the default start', dynamic=True),
-    Parameter('step_count', 1, 'joint states that ~/step goes on by', minimum=1, maximum=1_000_000, dynamic=True),
+    Parameter(
+        'step_count', 1, 'number of joint states by which ~/step advances', minimum=1, maximum=1_000_000, dynamic=True
+    ),
 )

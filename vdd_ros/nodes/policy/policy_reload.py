@@ -53,7 +53,7 @@ class Reload:
         self._reloader.close()
 
     def values(self) -> dict[str, object]:
-        """Return the diagnostics of reloads."""
+        """Return the values about reloads for the diagnostics, by name."""
         if not (self._reloaded or self._refused):
             return {}
         return {'reloaded': self._reloaded, 'reloads_refused': self._refused, 'reload': self._last}

@@ -174,14 +174,14 @@ class StageControl:
         self._tally = None
 
     def notes(self) -> dict[str, str]:
-        """Return the lines of the preflight."""
+        """Return the lines about the stage for the report of the preflight, by subject."""
         standing = self._standing
         if standing is None:
             return {}
         return {'stage': f'{standing.stage} since {standing.since}, by {standing.who}: {standing.why}'}
 
     def values(self) -> dict[str, object]:
-        """Return the values for the diagnostics."""
+        """Return the values about the stage for the diagnostics, by name."""
         standing = self._standing
         if standing is None:
             return {'stage': 'none'}

@@ -174,7 +174,7 @@ class PreRoll:
         """Whether messages pass to the bag."""
 
     def take(self, message: Stamped) -> Iterator[Stamped]:
-        """Yield the messages to be written."""
+        """Process a message: yield it while an episode runs, otherwise buffer it for the next start."""
         if self.open or message.topic in self._always:
             yield message
             return

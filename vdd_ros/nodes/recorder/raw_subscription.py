@@ -58,7 +58,10 @@ class RawSubscription:
         return self._durability == DurabilityPolicy.TRANSIENT_LOCAL
 
     def match_publishers(self) -> None:
-        """Adapt to the offered QoS, as a reliable subscription does not match best-effort publishers."""
+        """Adapt the QoS to that of the publishers.
+
+        A reliable subscription receives nothing from a best-effort publisher.
+        """
         if self.count:
             return
         offers = [info.qos_profile for info in self._node.get_publishers_info_by_topic(self.topic)]

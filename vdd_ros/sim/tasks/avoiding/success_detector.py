@@ -22,7 +22,7 @@ class AvoidingSuccessDetector(SuccessDetector):
         self._gaps: list[int | None] = [None] * len(ROWS)
 
     def judge(self, simulation: Simulation) -> Verdict:
-        """Update the state from the scene."""
+        """Return the state of the episode, determined from the present scene and the rows passed so far."""
         x, y, _ = simulation.site_position(self._tool)
         self.note(x, y)
         if simulation.touched(ROD, POSTS):

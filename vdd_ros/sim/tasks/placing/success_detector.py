@@ -27,7 +27,7 @@ class PlacingSuccessDetector(SuccessDetector):
         """Centres of the trays: x, y [m]."""
 
     def judge(self, simulation: Simulation) -> Verdict:
-        """Update the state from the scene."""
+        """Return the state of the episode, determined from the present scene and the course of the episode so far."""
         if simulation.touched(MOVING, OBSTACLES):
             return 'failure'
         pan, choices = simulation.body_position('pan'), self._choices
