@@ -24,7 +24,7 @@ _WIDEST = 60
 
 @dataclass(frozen=True)
 class Bar:
-    """A required value of a figure."""
+    """A measured value and its required value."""
 
     name: str
     value: float

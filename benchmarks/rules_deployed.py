@@ -100,7 +100,7 @@ def roll_out(
 
 
 def row_of(part: Part, name: str, done: Rollouts, mode: int | None = None) -> dict[str, Any]:
-    """Return the figures of some rollouts; ``mode`` is the mode that the rules leave."""
+    """Return the metrics of some rollouts; ``mode`` is the mode that the rules leave."""
     summary = summarise(done)
     left = sum(count for other, count in zip(MODES, summary.mode_counts, strict=True) if other[0] == 0)
     return {

@@ -10,7 +10,7 @@ import tyro
 import vdd_ros
 
 CONTRACT = vdd_ros.Contract.of_arrays(1, 1, name='fork')
-FIGURES = ('held_out_log_likelihood', 'energy_score', 'calibration_90', 'gating_entropy')
+METRICS = ('held_out_log_likelihood', 'energy_score', 'calibration_90', 'gating_entropy')
 
 
 def main(
@@ -51,5 +51,5 @@ def main(
 
 if __name__ == '__main__':
     found = tyro.cli(main)
-    for figure in FIGURES:
-        print(f'{figure:26}' + ''.join(f'{name} {figures[figure]:7.3f}  ' for name, figures in found.items()))
+    for metric in METRICS:
+        print(f'{metric:26}' + ''.join(f'{name} {metrics[metric]:7.3f}  ' for name, metrics in found.items()))

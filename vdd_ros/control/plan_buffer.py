@@ -30,10 +30,10 @@ class Sample(Protocol):
 
 
 class Streams(Protocol):
-    """Interface to the other streams; `vdd_ros.data.decode.live.LiveStreams` implements it."""
+    """Interface to the topic features of an observation; `vdd_ros.data.decode.live.LiveStreams` implements it."""
 
     def at(self, tick: int) -> Sample:
-        """Return the values at a tick [ns]."""
+        """Return the values at a tick [ns]; called at every policy tick."""
         ...
 
 
@@ -65,7 +65,10 @@ class PlanSource(Protocol):
         ...
 
     def watch(self) -> str:
-        """Evaluate the last proposal; return the reason if the arm should stop, otherwise an empty text."""
+        """Evaluate the last proposal; return the reason if the arm should stop, otherwise an empty text.
+
+        Called after `proposing`, when the proposal has already been handed over.
+        """
         ...
 
     def counts(self) -> dict[str, Any]:

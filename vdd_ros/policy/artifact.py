@@ -155,7 +155,7 @@ def normalizer_entries(normalizers: Normalizers) -> dict[str, tuple[float, ...]]
 
 @dataclass(frozen=True)
 class Artifact:
-    """An artifact that was read and checked."""
+    """A policy artifact whose files were read and checked against their hashes."""
 
     path: Path
     manifest: Manifest

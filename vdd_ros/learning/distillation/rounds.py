@@ -42,7 +42,7 @@ class RoundSettings(Settings):
 
 
 class Policy(Protocol):
-    """A policy that acts in a simulator."""
+    """A policy in the form in which a `Simulator` calls it."""
 
     def plan(self, observation: AnyObservation, generator: np.random.Generator) -> Plan:
         """Plan from windows of shape (batch, observation_horizon, observation), in the units of the contract.
@@ -57,6 +57,8 @@ class Simulator(Protocol):
 
     def visit(self, policy: Policy, episodes: int, seed: int) -> AnyObservation:
         """Roll out a policy, and return the visited windows.
+
+        Called before the first update with the teacher, and in each later round with the present student.
 
         Parameters
         ----------

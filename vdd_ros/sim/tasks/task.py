@@ -48,10 +48,11 @@ class SuccessDetector(ABC):
 
 
 class Demonstrator(ABC):
-    """Scripted demonstrations of a task: one command of the hand in each policy period.
+    """Scripted demonstrations of a task: one command of the hand for each policy period.
 
     A hand is the position of the tool point, x, y and z [m], followed by the joints of the gripper. Every command is
-    computed from the previous one.
+    computed from the previous one. The whole path is computed before the arm moves: at the start of a demonstration,
+    `begin` is called once, then `command` until `finished` is true.
     """
 
     def look(self, simulation: Simulation) -> None:  # noqa: B027 - most demonstrators need no look
@@ -192,7 +193,7 @@ class Task(ABC):
 
     @abstractmethod
     def new_success_detector(self) -> SuccessDetector:
-        """Return a success detector for one episode."""
+        """Return a success detector; called at the start of every episode, and when the task is checked."""
 
     def new_demonstrator(self, generator: np.random.Generator) -> Demonstrator:
         """Return a demonstrator that draws all choices from ``generator``.
