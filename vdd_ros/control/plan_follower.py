@@ -114,7 +114,7 @@ class LockstepFollower(PlanFollower):
         return False
 
     def drop(self, now: int) -> None:
-        """Discard the waypoint."""
+        """Discard the waypoint: no command is due until another is accepted; the next tick is ``now`` [ns]."""
         self._target = None
         self._next_tick = now
 
@@ -185,7 +185,7 @@ class InterpolatingFollower(PlanFollower):
         return self._trajectory is not None and self._clock.time > self._trajectory.waypoints.end + self._seconds / 2
 
     def drop(self, now: int) -> None:
-        """Discard the motion."""
+        """Discard the motion; the next tick is now, by the clock of the plan."""
         self._trajectory = self._target = None
         self._next_tick = self._clock.time
 

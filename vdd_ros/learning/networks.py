@@ -99,7 +99,7 @@ _SILU_GAIN = 1.6765
 
 
 class WindowEncoder(nn.Module):
-    """Encodes a window for the trunk; has no parameters."""
+    """Returns a window as it is, or its older time steps as scaled differences to the newest; nothing is learned."""
 
     def __init__(self, settings: TrunkSettings) -> None:
         """Select absolute time steps, or differences to the last time step."""

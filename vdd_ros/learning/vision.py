@@ -74,7 +74,7 @@ class SpatialSoftmax(nn.Module):
         self.score = nn.Conv2d(channels, keypoints, 1)
 
     def forward(self, maps: Float[Tensor, 'batch channel row column']) -> Float[Tensor, 'batch place']:
-        """Return rows and columns of the keypoints, from -1 to 1."""
+        """Return the row and the column of each keypoint, both from -1 to 1: row 0, column 0, row 1, and so on."""
         rows, columns = maps.shape[-2:]
         weight = self.score(maps).flatten(start_dim=2).softmax(dim=-1)
         row, column = (

@@ -344,7 +344,7 @@ class TeacherPolicy:
 
     @property
     def calls(self) -> int:
-        """Number of network calls for one action."""
+        """Number of forward passes of the denoising network for one action chunk."""
         levels = len(self._sigmas) - 1
         return 2 * levels - 1 if self._step is samplers.heun else levels
 

@@ -520,7 +520,7 @@ class Tally:
 
 
 class FleetArm(Settings):
-    """The stage log of one arm of a fleet, and the entry that this log must contain."""
+    """The stage log of one arm of a fleet, and an earlier entry, whose absence shows that the log was replaced."""
 
     log: str
     """Stage log of the arm; relative paths are relative to the fleet file."""

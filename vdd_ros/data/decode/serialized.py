@@ -111,7 +111,7 @@ class Undecodable(ValueError):
 
 @dataclass
 class Layout:
-    """The offsets of all fields in one serialised message, by their paths."""
+    """The offsets of all fields in one serialised message, by field path such as ``header.stamp.sec``."""
 
     order: str
     """`<` or `>`: byte order of numbers."""

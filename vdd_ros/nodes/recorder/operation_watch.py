@@ -29,7 +29,7 @@ class OperationWatch:
         """Whether an episode of operation runs."""
 
     def see(self, values: Mapping[str, str], now: float) -> list[tuple[str, str]]:
-        """Process the values of a status; return actions with their texts."""
+        """Process the key-value pairs of a status; return actions with their texts."""
         present = events_of(values)
         new = {kind: text for kind, text in present.items() if self._present.get(kind) != text}
         device = values.get('enabling_device', '')
@@ -59,7 +59,10 @@ class OperationWatch:
 
 
 def events_of(values: Mapping[str, str]) -> dict[Kind, str]:
-    """Return the events that a status of a policy node reports, by kind."""
+    """Return the events that a status of a policy node reports, by kind: why it stopped, or what is unusual.
+
+    ``values`` are the key-value pairs of the status.
+    """
     found: dict[Kind, str] = {}
     if values.get('outcome') == 'stop':
         reason = values.get('reason', '')
