@@ -362,15 +362,14 @@ def test_a_type_that_is_not_of_ros_needs_its_definition(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_reports_what_it_cut_and_what_is_left(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv('COLUMNS', '500')  # no path is divided
+def test_the_command_reports_what_it_cut_and_what_is_left(tmp_path, capsys):
     path = _write(tmp_path / 'bag')
     file = _file(path)
     file.write_bytes(file.read_bytes()[:-1000])
     assert main(['recover', str(path)]) == 0
-    printed = ' '.join(capsys.readouterr().out.split())
-    assert 'bag_0.mcap: ' in printed and 'truncated' in printed and 'messages over 0.0 s' in printed
-    assert f'{path}_recovered: ' in printed and f'{path} is unchanged' in printed
+    printed = ''.join(capsys.readouterr().out.split())  # long paths are divided between lines
+    assert 'bag_0.mcap:' in printed and 'truncated' in printed and 'messagesover0.0s' in printed
+    assert f'{path}_recovered:' in printed and f'{path}isunchanged' in printed
     assert main(['recover', str(tmp_path / 'none')]) == 2
     assert 'found nothing there' in capsys.readouterr().err
 
