@@ -207,6 +207,27 @@ def test_a_policy_commands_arm_and_gripper_by_actions_and_stops_when_a_goal_fail
     assert policy.stop() == 0, policy.text
 
 
+@needs_control_msgs
+def test_a_configuration_that_fails_leaves_nothing_behind(graph, tmp_path):
+    student = save_student(tmp_path / 'student', [[0.0, 0.01]])
+    policy = graph.start(
+        'policy_node',
+        use_sim_time=False,
+        artifact=student,
+        operating_mode='shadow',
+        controller='arm_controller',
+        interface='follow_joint_trajectory',
+        control_rate=100.0,
+        **ANSWERED,
+    )
+    ask, node = Arm(graph), graph.node('person')
+    for _ in range(2):
+        assert not ask.change(Transition.TRANSITION_CONFIGURE)
+        graph.until(lambda: not node.count_subscribers('joint_states'))
+    assert policy.text.count('expected command topics in the operating mode shadow') == 2
+    assert policy.stop() == 0 and 'Traceback' not in policy.text, policy.text
+
+
 def test_an_action_whose_package_is_missing_is_named_with_the_remedy():
     with pytest.raises(
         ConfigurationError, match='the action type absent_msgs/action/Wave; .*install the ROS package absent_msgs'

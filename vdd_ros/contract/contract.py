@@ -611,7 +611,7 @@ def _joint_stream_rules(contract: Contract, name: str) -> Iterator[_Inconsistenc
     if paths not in (0, size) or (not paths and types.kind(kind) != 'joints' and not kind.endswith('MultiArray')):
         yield f'{paths} numbers in `fields` for {size} joints', (name, 'fields' if paths else 'type')
     if types.has_header(kind) is None and stream.stamp is None:
-        yield f'of {kind}, say whether to `stamp` by header or by receive', (name, 'type')
+        yield f'of {kind}, state whether to `stamp` by header or by receive', (name, 'type')
     if types.has_header(kind) is False and stream.stamp == 'header':
         yield f'{kind} has no header', (name, 'stamp')
 

@@ -211,7 +211,7 @@ class TopicFeature(Reading):
         if isinstance(kind, str) and values.get('stamp') is None:
             stamped = types.has_header(str(types.full_name(kind)))
             if stamped is None:
-                raise ValueError('of a type that is not known here, say whether to `stamp` by header or by receive')
+                raise ValueError('of a type that is not known here, state whether to `stamp` by header or by receive')
             return {**values, 'stamp': 'header' if stamped else 'receive'}
         return values
 

@@ -131,9 +131,13 @@ class PolicyNode(ArmNode):
         driver = ArmDriver(self, loop, setting)
         self.acting = Acting(driver, policy, values)
         self.view = View(self, self.acting)
-        driver.open(self.view.shadow() if shadow else None)
-        self.stages.open(self.acting, self.view)
-        self.rules.declare()
+        try:
+            driver.open(self.view.shadow() if shadow else None)
+            self.stages.open(self.acting, self.view)
+            self.rules.declare()
+        except Exception:
+            self._leave('not configured')
+            raise
         self.get_logger().info(
             f'{path}: {contract.name}, operating mode {values["operating_mode"]}, '
             f'{NANOSECONDS / period:g} commands a second on {", ".join(driver.topics)}'
