@@ -1,4 +1,4 @@
-"""Common parts of scripted demonstrators: their pace, the noise of their hand, and the order of modes."""
+"""Common parts of scripted demonstrators: pace, noise, order of modes, and what they must have seen."""
 
 from __future__ import annotations
 
@@ -55,3 +55,20 @@ class ModeRounds:
         if not self._left:
             self._left = self._generator.permutation(self._count).tolist()
         return self._left.pop()
+
+
+def require_seen(seen: bool, what: str) -> None:
+    """Refuse to demonstrate what only the simulation shows, if the demonstrator has not looked at it.
+
+    Raises
+    ------
+    ConfigurationError
+        The demonstrator commands over ROS, where it knows only the joints.
+
+    """
+    if not seen:
+        raise ConfigurationError(
+            expected=f'a demonstrator that sees where {what}',
+            found='one that commands over ROS',
+            remedy='record with `vdd record`, or in process (vdd_ros.sim.demonstration.demonstrate)',
+        )

@@ -8,13 +8,13 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.sim.scene import Camera, SceneSettings
 from vdd_ros.sim.simulation import Simulation
 from vdd_ros.sim.tasks.avoiding.demonstrator import AvoidingDemonstrator, DemonstratorSettings
 from vdd_ros.sim.tasks.avoiding.layout import ROWS, Row
 from vdd_ros.sim.tasks.avoiding.success_detector import AvoidingSuccessDetector
 from vdd_ros.sim.tasks.avoiding.task import Avoiding
+from vdd_ros.sim.tasks.pace import require_seen
 from vdd_ros.sim.tasks.task import Verdict
 
 SHIFTS = ((-0.07, 0.07), (-0.07, 0.07), (-0.09, 0.03))
@@ -104,12 +104,7 @@ class _SeeingDemonstrator(AvoidingDemonstrator):
             `look` was not called.
 
         """
-        if not self._looked:
-            raise ConfigurationError(
-                expected='a demonstrator that sees where the posts stand',
-                found='one that commands over ROS',
-                remedy='record with `vdd record`, or in process (vdd_ros.sim.demonstration.demonstrate)',
-            )
+        require_seen(self._looked, 'the posts stand')
         super().begin(hand)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from vdd_ros.common.errors import ConfigurationError
 from vdd_ros.sim.scene import Camera, SceneSettings
 from vdd_ros.sim.simulation import Simulation
+from vdd_ros.sim.tasks.pace import require_seen
 from vdd_ros.sim.tasks.placing.demonstrator import PlacingDemonstrator
 from vdd_ros.sim.tasks.placing.layout import HANDLES, PAN, PAN_REST, TRAY_Y, TRAYS
 from vdd_ros.sim.tasks.placing.success_detector import PlacingSuccessDetector
@@ -126,12 +126,7 @@ class _SeeingDemonstrator(PlacingDemonstrator):
             `look` was not called.
 
         """
-        if not self._looked:
-            raise ConfigurationError(
-                expected='a demonstrator that sees where pan and trays are',
-                found='one that commands over ROS',
-                remedy='record with `vdd record` or in process (vdd_ros.sim.demonstration.demonstrate)',
-            )
+        require_seen(self._looked, 'pan and trays are')
         super().begin(hand)
 
 
