@@ -180,3 +180,21 @@ def test_a_trunk_answers_about_an_encoded_window_as_about_the_window(kind):
     observation = torch.randn(6, 4, 3, generator=seeded(), dtype=torch.float64)
     query = torch.randn(6, 5, generator=seeded(1), dtype=torch.float64)
     torch.testing.assert_close(network.answer(network.encode(observation), query), network(observation, query))
+
+
+@pytest.mark.parametrize(('kernel', 'stride', 'steps'), [(1, 1, 5), (3, 2, 16), (3, 2, 7), (5, 1, 12)])
+def test_convolution_in_bfloat16_equals_that_in_float32_within_rounding(kernel: int, stride: int, steps: int) -> None:
+    """On a processor it is a matrix product; its gradients are those of a convolution as well."""
+    torch.manual_seed(0)
+    convolution = chunk_networks.ChunkConvolution(6, 10, kernel, stride=stride, padding=kernel // 2)
+    found = {}
+    for mixed in (False, True):
+        stream = torch.linspace(-1, 1, 4 * 6 * steps).reshape(4, 6, steps).requires_grad_()
+        convolution.zero_grad()
+        with networks.reduced(stream, mixed):
+            result = convolution(stream)
+        result.float().square().sum().backward()
+        found[mixed] = result, stream.grad, convolution.weight.grad, convolution.bias.grad
+    assert found[True][0].dtype == torch.bfloat16
+    for reduced, exact in zip(found[True], found[False]):
+        torch.testing.assert_close(reduced.float(), exact, rtol=0.03, atol=0.03 * float(exact.abs().max()))
