@@ -10,7 +10,7 @@ import torch
 from oracles import random_mixture, seeded, sigma_points
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from vdd_ros.learning.mixture.covariance import FullCovariance, factorized
+from vdd_ros.learning.mixture.covariance import FullCovariance, factorized, factorized_by_entries
 from vdd_ros.learning.mixture.gaussian_mixture import GaussianMixture
 
 FORMS = ['diagonal', 'full', 'low_rank']
@@ -186,3 +186,22 @@ def test_a_covariance_that_is_singular_by_rounding_alone_has_a_factor():
     torch.testing.assert_close(factorized(sound), sound, rtol=0, atol=0)
     mixed = torch.stack([torch.eye(84), -torch.eye(84)])
     assert factorized(mixed)[0].equal(torch.eye(84)) and factorized(mixed)[1].isnan().all()
+
+
+@pytest.mark.parametrize('size', [1, 2, 3])
+def test_tiny_matrices_factorised_by_entries_have_the_factors_of_torch(size: int) -> None:
+    """As on a GPU: factor, gradient, a matrix that is singular by rounding, and one without a factor."""
+    half = torch.randn(50, size, 2 * size, generator=seeded(size), dtype=torch.float64)
+    matrix = (half @ half.mT).requires_grad_()
+    weight = torch.randn(50, size, size, generator=seeded(9), dtype=torch.float64).tril()
+    found, expected = factorized_by_entries(matrix), torch.linalg.cholesky(matrix)
+    torch.testing.assert_close(found, expected)
+    # Torch spreads the gradient over both triangles.
+    gradients = [torch.autograd.grad((weight * factor).sum(), matrix)[0] for factor in (found, expected)]
+    torch.testing.assert_close(*(gradient + gradient.mT for gradient in gradients))
+
+    ones = torch.ones(1, size, size)
+    factor = factorized_by_entries(ones)
+    assert factor.isfinite().all() and (factor.diagonal(dim1=-2, dim2=-1) > 0).all()
+    torch.testing.assert_close(factor @ factor.mT, ones, rtol=0, atol=1e-5)
+    assert factorized_by_entries(-torch.eye(size)).isnan().any()

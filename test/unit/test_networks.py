@@ -198,3 +198,17 @@ def test_convolution_in_bfloat16_equals_that_in_float32_within_rounding(kernel: 
     assert found[True][0].dtype == torch.bfloat16
     for reduced, exact in zip(found[True], found[False]):
         torch.testing.assert_close(reduced.float(), exact, rtol=0.03, atol=0.03 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize('causal', [False, True])
+def test_attention_of_few_tokens_equals_that_of_torch(causal: bool) -> None:
+    """With values and gradients; a GPU computes it by elementwise products."""
+    given = [
+        torch.randn(3, 2, 7, 5, generator=seeded(seed), dtype=torch.float64, requires_grad=True) for seed in range(3)
+    ]
+    weight = torch.randn(3, 2, 7, 5, generator=seeded(3), dtype=torch.float64)
+    short = networks.short_attention(*given, causal=causal)
+    found = torch.autograd.grad((weight * short).sum(), given)
+    expected = torch.nn.functional.scaled_dot_product_attention(*given, is_causal=causal)
+    torch.testing.assert_close(short, expected)
+    torch.testing.assert_close(found, torch.autograd.grad((weight * expected).sum(), given))

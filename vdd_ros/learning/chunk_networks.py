@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vdd_ros.learning.networks import NoiseEmbedding, PolicyShape, TrunkSettings, WindowEncoder
+from vdd_ros.learning.networks import NoiseEmbedding, PolicyShape, TrunkSettings, WindowEncoder, attention
 
 _GROUPS = 8
 
@@ -177,7 +177,7 @@ class ModulatedBlock(nn.Module):
         scale, shift, gate, wide, moved, passed = modulation[:, None].chunk(6, dim=-1)
         parts = self.projection(self.attention_norm(tokens) * (1 + scale) + shift)
         queries, key, value = parts.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(dim=0)
-        attended = nn.functional.scaled_dot_product_attention(queries, key, value)
+        attended = attention(queries, key, value, causal=False)
         tokens = tokens + gate * self.output(attended.transpose(1, 2).flatten(start_dim=-2))
         return tokens + passed * self.feedforward(self.feedforward_norm(tokens) * (1 + wide) + moved)
 

@@ -200,6 +200,36 @@ class MlpTrunk(nn.Module):
         return stream
 
 
+_SHORT = 16
+"""Maximum number of tokens whose attention a GPU computes by elementwise products."""
+
+
+def attention(
+    queries: Float[Tensor, 'batch head token feature'],
+    key: Float[Tensor, 'batch head token feature'],
+    value: Float[Tensor, 'batch head token feature'],
+    *,
+    causal: bool,
+) -> Float[Tensor, 'batch head token feature']:
+    """Compute attention among tokens; with ``causal`` a token attends to earlier tokens and itself only.
+
+    The fused kernels of torch compute blocks of 128 tokens. A GPU is many times as fast with a few tokens by
+    elementwise products, which `torch.compile` fuses.
+    """
+    if queries.is_cuda and queries.shape[-2] <= _SHORT:
+        return short_attention(queries, key, value, causal=causal)
+    return nn.functional.scaled_dot_product_attention(queries, key, value, is_causal=causal)
+
+
+def short_attention(queries: Tensor, key: Tensor, value: Tensor, *, causal: bool) -> Tensor:
+    """Compute `attention` by elementwise products."""
+    weight = (queries[..., :, None, :] * key[..., None, :, :]).sum(dim=-1) / math.sqrt(queries.shape[-1])
+    if causal:
+        later = torch.ones(weight.shape[-2:], dtype=torch.bool, device=weight.device).triu(diagonal=1)
+        weight = weight.masked_fill(later, -math.inf)
+    return (weight.softmax(dim=-1)[..., None] * value[..., None, :, :]).sum(dim=-2)
+
+
 class CausalBlock(nn.Module):
     """Pre-norm attention and feed-forward. Tokens do not attend to a query; the query attends to them and itself."""
 
@@ -219,9 +249,7 @@ class CausalBlock(nn.Module):
     ) -> tuple[Float[Tensor, 'batch token width'], Float[Tensor, 'batch 2 token width']]:
         """Advance tokens by one block; return them, and the keys and values for queries."""
         queries, key, value = self._split(tokens)
-        attended = nn.functional.scaled_dot_product_attention(
-            queries.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), is_causal=True
-        )
+        attended = attention(queries.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), causal=True)
         tokens = tokens + self.output(attended.transpose(1, 2).flatten(start_dim=-2))
         seen = torch.stack([key.flatten(start_dim=-2), value.flatten(start_dim=-2)], dim=1)
         return tokens + self.feedforward(tokens), seen

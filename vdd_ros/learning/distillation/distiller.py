@@ -20,6 +20,7 @@ from vdd_ros.learning.distillation.objective import (
     coverage_loss,
     drawn_expert_loss,
     gating_loss,
+    gating_loss_of_joint,
     paper_expert_loss,
 )
 from vdd_ros.learning.distillation.rounds import Rounds, RoundSettings
@@ -172,12 +173,13 @@ class Distiller:
             mixture = self.module(observation)
             if settings.divergence:
                 yield settings.divergence * self._expert_loss(mixture, observation, progress, draws)
-            uncovered = coverage_loss(mixture if settings.coverage else mixture.detach(), action)
+            joint = (mixture if settings.coverage else mixture.detach()).log_joint(action)
+            uncovered = -joint.logsumexp(dim=-1).mean()  # the coverage loss
             if settings.coverage:
                 fading = 1 - progress if settings.coverage_decay == 'linear' else 1
                 yield settings.coverage * fading * uncovered
             if settings.divergence and 'gating' not in self.descents:
-                yield gating_loss(mixture, action)  # a likelihood term already trains the gating
+                yield gating_loss_of_joint(mixture, joint)  # a likelihood term already trains the gating
             note('log_likelihood', -uncovered)
             if self._labels is None:
                 note('gating_entropy', mixture.detach().gating_entropy().mean())

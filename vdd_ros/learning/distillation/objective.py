@@ -112,7 +112,12 @@ def _path_descent(
 
 def gating_loss(mixture: GaussianMixture, action: Float[Tensor, 'batch action']) -> Float[Tensor, '']:
     """Return the cross-entropy between the fixed responsibilities of demonstrated actions and the gating."""
-    responsibility = mixture.log_responsibility(action).detach().exp()
+    return gating_loss_of_joint(mixture, mixture.log_joint(action))
+
+
+def gating_loss_of_joint(mixture: GaussianMixture, joint: Float[Tensor, 'batch expert']) -> Float[Tensor, '']:
+    """Return `gating_loss`, given the joint densities of demonstrated actions and experts (`log_joint`)."""
+    responsibility = joint.detach().log_softmax(dim=-1).exp()
     return -(responsibility * mixture.log_gating).sum(dim=-1).mean()
 
 
