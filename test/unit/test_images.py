@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,14 @@ def test_a_bag_gives_equal_bytes_of_raw_and_compressed_images(episode):
         expected = raw(picture(tick), contract().images[0].image)
         for name in ('front', 'wrist'):
             assert episode.images[name].rows[tick].tobytes() == expected.tobytes()
+
+
+def test_an_episode_of_another_process_has_the_same_images(episode):
+    """Labels and images are read-only by default, in a form that pickle refuses."""
+    found = pickle.loads(pickle.dumps([episode, Episode(np.zeros((2, 1)), np.zeros((2, 1)))]))
+    assert [each.labels for each in found] == [dict(episode.labels), {}] and not found[1].images
+    for name, frames in episode.images.items():
+        assert np.array_equal(found[0].images[name].rows, frames.rows)
 
 
 def test_live_topics_give_the_bytes_of_the_bag(episode):

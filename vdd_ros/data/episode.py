@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,10 @@ class Episode:
                     found=f'{len(frames)}',
                     remedy='resample it to the ticks of the policy',
                 )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Make episodes picklable for other processes, which views of a dictionary are not."""
+        return {**vars(self), 'labels': dict(self.labels), 'images': dict(self.images)}
 
     def __len__(self) -> int:
         """Return the number of ticks."""
