@@ -31,6 +31,7 @@ from rich.console import Console
 
 from benchmarks.harness import Bar, finish
 from benchmarks.pusht_task.data import HERE, contract, write_bag
+from benchmarks.pusht_task.players import teacher_on
 from benchmarks.pusht_task.rollout import STEPS, Act, Arena, Played
 from vdd_ros.commands.pipeline import load
 from vdd_ros.common.console import Bars
@@ -38,7 +39,6 @@ from vdd_ros.common.output import claim_output
 from vdd_ros.common.progress import Progress
 from vdd_ros.data.windows import Demonstrations
 from vdd_ros.learning import jobs as learning
-from vdd_ros.learning.distillation.rounds import DrawOfTeacher, TorchPolicy
 from vdd_ros.learning.jobs import run_path
 from vdd_ros.learning.learning_settings import LearningSettings, load_settings
 from vdd_ros.learning.runs import RUN
@@ -118,11 +118,7 @@ class Stages:
         return {'teacher': ('teacher', self._teacher), **students}
 
     def _teacher(self) -> Act:
-        artifact = load_artifact(self._folder / 'teacher', kind='teacher')
-        device, manifest = learning.device_of(self._settings), artifact.manifest
-        draw = DrawOfTeacher(learning.restored_teacher(artifact).to(device))
-        policy = TorchPolicy(draw, manifest.contract, manifest.normalizers, device)
-        return lambda windows, generator: policy.plan(windows, generator).action
+        return teacher_on(learning.device_of(self._settings), self._folder / 'teacher')
 
     def _student(self, stage: Method, noise: float) -> Act:
         threads = len(os.sched_getaffinity(0))

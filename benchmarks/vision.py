@@ -36,7 +36,7 @@ from vdd_ros.learning.export import export_student, export_teacher
 from vdd_ros.learning.learning_settings import LearningSettings, load_settings
 from vdd_ros.learning.mixture.student import Student
 from vdd_ros.policy.normalization import Normalizer, Normalizers
-from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
+from vdd_ros.policy.policy import DistilledPolicy
 from vdd_ros.policy.runtime import Network
 
 Part = Literal['avoiding', 'placing', 'pusht', 'speed', 'conversion', 'parity', 'node']
@@ -50,7 +50,10 @@ _QUICK_CHANGES = (
     *('teacher.trunk.width=16', 'teacher.trunk.depth=2', 'teacher.calls=4', 'teacher.vision.encoder=light'),
     *('teacher_training.iterations=4', 'teacher_training.batch=16', 'student.trunk.width=16', 'student.experts=2'),
     *('distillation.iterations=4', 'distillation.batch=16', 'distillation.labels.per_window=1', 'threads=1'),
+    'distillation.simulation.episodes=1',
 )
+PIXELS = Path(__file__).parent / 'pusht_task' / 'learning_pixels.yaml'
+"""How PushT is learned from its images."""
 
 Row = dict[str, Any]
 
@@ -65,36 +68,39 @@ def pusht(
     steps: int | None,
     progress: Progress,
 ) -> list[Row]:
-    """Learn PushT from its images, and play it."""
+    """Learn PushT from its images, with rounds of games, and play it; students act by the mean of the drawn expert."""
     from benchmarks.pusht_task import pixels
+    from benchmarks.pusht_task.players import teacher_on
     from benchmarks.pusht_task.rollout import STEPS, Arena
 
-    contract = pixels.contract()
+    contract, rows, place = pixels.contract(), [], folder / 'pusht'
     demonstrated = Demonstrations.from_episodes(pixels.episodes(data, shown), contract)
-    place = folder / 'pusht'
-    seconds, rows = learned(demonstrated, place, settings, progress), []
-    arena = Arena(
+    with Arena(
         contract,
         processes,
         steps=STEPS if steps is None else steps,
         new_game=pixels.PixelGame,
         see=pixels.PixelGame.observed,
-    )
-    for name, kind in (('teacher', TeacherPolicy), ('student', DistilledPolicy), ('em', DistilledPolicy)):
-        policy = kind.load(place / name, threads=processes)
-        with arena:
-            found = arena.test(policy.act, games, progress=partial(tell, progress, name))
-        rows.append(
-            {
-                'part': 'pusht',
-                'method': name,
-                'overlap': found.mean,
-                'standard_error': found.standard_error,
-                'solved': found.success,
-                'games': games,
-                'learned_s': seconds[name],
-            }
-        )
+    ) as arena:
+        seconds = learned(demonstrated, place, settings, progress, arena)
+        students = {
+            name: DistilledPolicy.load(place / name, threads=processes, action_noise_scale=0.0).act
+            for name in ('student', 'em')
+        }
+        plays = {'teacher': teacher_on(learning.device_of(settings), place / 'teacher'), **students}
+        for name, act in plays.items():
+            found = arena.test(act, games, progress=partial(tell, progress, name))
+            rows.append(
+                {
+                    'part': 'pusht',
+                    'method': name,
+                    'overlap': found.mean,
+                    'standard_error': found.standard_error,
+                    'solved': found.success,
+                    'games': games,
+                    'learned_s': seconds[name],
+                }
+            )
     return rows
 
 
@@ -195,7 +201,7 @@ def main(
     output
         Folder of what is learned; must not exist.
     settings
-        How to learn: a YAML file; by default `learning_images`.
+        How to learn: a YAML file; by default `learning_images`, and for PushT `pusht_task/learning_pixels.yaml`.
     change
         Settings that differ, as `name=value`.
     demonstrated
@@ -219,8 +225,10 @@ def main(
     parts = {*only, 'pusht'} if data is not None else set(only)
     shown: int | None = None
     steps, calls, frames, seconds = None, _CALLS, _FRAMES, _SECONDS
+    of_pixels = load_settings(settings or PIXELS).changed(change)
     if quick:
-        chosen, demonstrated, episodes, seeds, processes = chosen.changed(_QUICK_CHANGES), 5, 1, 1, 1
+        chosen, of_pixels = chosen.changed(_QUICK_CHANGES), of_pixels.changed(_QUICK_CHANGES)
+        demonstrated, episodes, seeds, processes = 5, 1, 1, 1
         shown, steps, calls, frames, seconds = 3, 16, 5, 30, _QUICK_SECONDS
     rows: list[Row] = []
     with Bars(_console) as progress:
@@ -229,7 +237,7 @@ def main(
         if 'placing' in parts:
             rows += seen('placing', output, chosen, demonstrated, -(-episodes // 2), 1, processes, progress)
         if 'pusht' in parts:
-            rows += pusht(data, output, chosen, shown, episodes, processes, steps, progress)
+            rows += pusht(data, output, of_pixels, shown, episodes, processes, steps, progress)
     rows += speed(calls) if 'speed' in parts else []
     if 'conversion' in parts:
         # Only here: what reads bags need not be there for the other parts.

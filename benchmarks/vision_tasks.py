@@ -18,6 +18,7 @@ from vdd_ros.control.deployment import Deployment
 from vdd_ros.data.episode import Episode
 from vdd_ros.data.windows import Demonstrations
 from vdd_ros.learning import jobs as learning
+from vdd_ros.learning.distillation.rounds import Simulator
 from vdd_ros.learning.learning_settings import LearningSettings
 from vdd_ros.policy.artifact import load_artifact
 from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
@@ -55,12 +56,18 @@ def demonstrations(task: Task, contract: Contract, count: int, seed: int, proces
     return Demonstrations.from_episodes(kept, contract)
 
 
-def learned(shown: Demonstrations, folder: Path, settings: LearningSettings, progress: Progress) -> dict[str, float]:
-    """Learn a teacher, a student and EM in a folder; return how long each took [s]."""
+def learned(
+    shown: Demonstrations,
+    folder: Path,
+    settings: LearningSettings,
+    progress: Progress,
+    simulator: Simulator | None = None,
+) -> dict[str, float]:
+    """Learn a teacher, a student and EM in a folder, in rounds with a simulator; return how long each took [s]."""
     seconds, begin = {}, time.perf_counter()
     learning.train_teacher(shown, folder / 'teacher', settings, progress)
     seconds['teacher'], begin = time.perf_counter() - begin, time.perf_counter()
-    learning.distill(shown, folder / 'teacher', folder / 'student', settings, progress)
+    learning.distill(shown, folder / 'teacher', folder / 'student', settings, progress, simulator=simulator)
     seconds['student'], begin = time.perf_counter() - begin, time.perf_counter()
     given = load_artifact(folder / 'teacher', kind='teacher')
     learning.fit_em(shown, folder / 'em', settings, progress, teacher=given)

@@ -104,6 +104,11 @@ class _Seeing(nn.Module):
         return (*found, features) if self._gives_features else found
 
 
+_SMALLEST = 2.0**-16
+"""Added to the variance by the second operator of `ExportedGroupNorm`; the sum is exactly 1. Some versions of torch
+refuse 0."""
+
+
 class ExportedGroupNorm(nn.Module):
     """A group normalisation by the operators that onnxruntime evaluates fastest, with equal results.
 
@@ -116,13 +121,13 @@ class ExportedGroupNorm(nn.Module):
         self.groups, self.eps = norm.num_groups, norm.eps
         self.weight, self.bias = norm.weight, norm.bias
         self.register_buffer('mean', torch.zeros(norm.num_channels))
-        self.register_buffer('variance', torch.ones(norm.num_channels))
+        self.register_buffer('variance', torch.full((norm.num_channels,), 1.0 - _SMALLEST))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Normalise maps of shape (batch, channel, row, column)."""
         unit = nn.functional.instance_norm(maps.unflatten(1, (self.groups, -1)).flatten(2), eps=self.eps)
         return nn.functional.batch_norm(
-            unit.reshape(-1, *maps.shape[1:]), self.mean, self.variance, self.weight, self.bias, eps=0.0
+            unit.reshape(-1, *maps.shape[1:]), self.mean, self.variance, self.weight, self.bias, eps=_SMALLEST
         )
 
 

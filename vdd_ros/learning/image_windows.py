@@ -180,7 +180,8 @@ class Seeing:
     @torch.no_grad()
     def __call__(self, observation: AnyObservation) -> Float[Tensor, 'batch horizon obs']:
         """Encode windows of shape (batch, observation_horizon, observation) on the device."""
-        return see(self._vision, windows_on(observation, self._normalizer, self._device))
+        parts = [observation[first : first + _BATCH] for first in range(0, len(observation), _BATCH)]
+        return torch.cat([see(self._vision, windows_on(part, self._normalizer, self._device)) for part in parts])
 
     @torch.no_grad()
     def all(self, windows: WindowArrays) -> np.ndarray:

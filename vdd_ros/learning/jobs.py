@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -118,12 +118,11 @@ class _Job:
             )
         return replace(self, settings=self.settings.continued().model_copy(update=networks))
 
-    def compile(self, *networks: torch.nn.Module | None) -> None:
+    def compile(self, *networks: torch.nn.Module) -> None:
         """Compile networks in place, if the settings ask for it."""
         if self.settings.compiled:
             for network in networks:
-                if network is not None:
-                    network.compile(dynamic=False)
+                network.compile(dynamic=False)
 
     def generator(self) -> torch.Generator:
         return torch.Generator(self.device).manual_seed(self.settings.seed)
@@ -290,7 +289,7 @@ def train_teacher(
         )
         evaluation = TeacherEvaluation(bench.windows, bench.held_out, settings.seed, job.device)
         selection = Selection(teacher, job.judging(evaluation), training.iterations)
-        job.compile(teacher.denoiser)
+        job.compile(teacher.denoiser, *_encoders(teacher.vision))
         if not job.fit('teacher', run, learner, training.ema, training.iterations, selection):
             return None
         return bench.save(run, teacher, evaluation, selection)
@@ -351,7 +350,8 @@ def distill(
         if former is not None:
             learner.place_unused(job.generator())
         evaluation, selection = bench.selection(student, source.network)
-        job.compile(student.trunk, None if source.network is None else source.network.denoiser)
+        denoisers = [] if source.network is None else [source.network.denoiser]
+        job.compile(student.trunk, *denoisers, *_encoders(student.vision))
         if not job.fit('student', run, learner, settings.student_ema, settings.distillation.iterations, selection):
             return None
         changes, names = (), Names()
@@ -571,6 +571,11 @@ def mixed_precision(settings: LearningSettings, device: torch.device) -> bool:
     if settings.precision != 'auto':
         return settings.precision == 'mixed'
     return torch.cuda.is_bf16_supported() if device.type == 'cuda' else has_bfloat16()
+
+
+def _encoders(vision: VisionEncoder | None) -> Iterable[torch.nn.Module]:
+    """Return the networks of an image encoder, each for images of one size."""
+    return () if vision is None else vision.encoders
 
 
 class _TeacherBench:
