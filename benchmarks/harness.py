@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vdd_ros.common.environment import environment
+from vdd_ros.learning.runs import RUN, run_path
 
 FOLDER = Path('runs/benchmarks')
 _console = Console(width=None if sys.stdout.isatty() else 160)
@@ -36,6 +37,11 @@ class Bar:
     def holds(self) -> bool:
         """Whether the bar holds; NaN never does."""
         return bool(self.value <= self.bar if self.at_most else self.value >= self.bar)
+
+
+def seconds_of_run(artifact: Path) -> float:
+    """Return how long an artifact was learned, with labelling and simulation [s]."""
+    return float(json.loads((run_path(artifact) / RUN).read_text(encoding='utf-8'))['seconds'])
 
 
 def write(name: str, rows: Sequence[dict[str, Any]], bars: Sequence[Bar]) -> Path:

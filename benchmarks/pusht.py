@@ -29,7 +29,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from benchmarks.harness import Bar, finish
+from benchmarks.harness import Bar, finish, seconds_of_run
 from benchmarks.pusht_task.data import HERE, contract, write_bag
 from benchmarks.pusht_task.players import teacher_on
 from benchmarks.pusht_task.rollout import STEPS, Act, Arena, Played
@@ -41,7 +41,6 @@ from vdd_ros.data.windows import Demonstrations
 from vdd_ros.learning import jobs as learning
 from vdd_ros.learning.jobs import run_path
 from vdd_ros.learning.learning_settings import LearningSettings, load_settings
-from vdd_ros.learning.runs import RUN
 from vdd_ros.learning.selection import SelectionSettings
 from vdd_ros.policy.artifact import load_artifact
 from vdd_ros.policy.policy import DistilledPolicy
@@ -101,8 +100,7 @@ class Stages:
 
     def seconds(self, name: Method) -> float:
         """Return how long a stage took, with labelling and simulation [s]."""
-        file = run_path(self._folder / name) / RUN
-        return float(json.loads(file.read_text(encoding='utf-8'))['seconds'])
+        return seconds_of_run(self._folder / name)
 
     def players(self) -> dict[str, tuple[Method, Callable[[], Act]]]:
         """Return what plays, and which stage learned it."""

@@ -189,6 +189,7 @@ def main(
     seeds: int = 2,
     processes: int = os.cpu_count() or 1,
     only: tuple[Part, ...] = ('avoiding', 'placing', 'speed', 'conversion', 'parity', 'node'),
+    resume: bool = False,
     quick: bool = False,
     check: bool = False,
 ) -> int:
@@ -199,7 +200,7 @@ def main(
     data
         The human demonstrations of PushT (.npz); `pusht` is measured where it is given.
     output
-        Folder of what is learned; must not exist.
+        Folder of what is learned; must not exist, unless to resume.
     settings
         How to learn: a YAML file; by default `learning_images`, and for PushT `pusht_task/learning_pixels.yaml`.
     change
@@ -214,13 +215,16 @@ def main(
         Processes side by side.
     only
         The parts.
+    resume
+        Go on with what an interrupted run left in the output; rollouts and games are repeated.
     quick
         A small version that shows only that everything runs.
     check
         Exit with 1 where a bar does not hold.
 
     """
-    claim_output(output)
+    if not resume:
+        claim_output(output)
     chosen = load_settings(settings or 'learning_images').changed(change)
     parts = {*only, 'pusht'} if data is not None else set(only)
     shown: int | None = None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Bar
+from benchmarks.harness import Bar, seconds_of_run
 from vdd_ros.common.progress import Progress
 from vdd_ros.contract.contract import NANOSECONDS, Contract, load_contract
 from vdd_ros.control.deployment import Deployment
@@ -20,6 +20,7 @@ from vdd_ros.data.windows import Demonstrations
 from vdd_ros.learning import jobs as learning
 from vdd_ros.learning.distillation.rounds import Simulator
 from vdd_ros.learning.learning_settings import LearningSettings
+from vdd_ros.learning.runs import run_path
 from vdd_ros.policy.artifact import load_artifact
 from vdd_ros.policy.policy import DistilledPolicy, TeacherPolicy
 from vdd_ros.sim.demonstration import demonstrate
@@ -63,15 +64,26 @@ def learned(
     progress: Progress,
     simulator: Simulator | None = None,
 ) -> dict[str, float]:
-    """Learn a teacher, a student and EM in a folder, in rounds with a simulator; return how long each took [s]."""
-    seconds, begin = {}, time.perf_counter()
-    learning.train_teacher(shown, folder / 'teacher', settings, progress)
-    seconds['teacher'], begin = time.perf_counter() - begin, time.perf_counter()
-    learning.distill(shown, folder / 'teacher', folder / 'student', settings, progress, simulator=simulator)
-    seconds['student'], begin = time.perf_counter() - begin, time.perf_counter()
-    given = load_artifact(folder / 'teacher', kind='teacher')
-    learning.fit_em(shown, folder / 'em', settings, progress, teacher=given)
-    return {**seconds, 'em': time.perf_counter() - begin}
+    """Learn a teacher, a student and EM in a folder, in rounds with a simulator, and return how long each took [s].
+
+    What the folder has is kept, and a run that was interrupted goes on.
+    """
+    teacher = folder / 'teacher'
+
+    def learn(name: str) -> object:
+        path = folder / name
+        options = {'resume': run_path(path).exists()}
+        if name == 'teacher':
+            return learning.train_teacher(shown, path, settings, progress, **options)
+        if name == 'student':
+            return learning.distill(shown, teacher, path, settings, progress, simulator=simulator, **options)
+        given = load_artifact(teacher, kind='teacher')
+        return learning.fit_em(shown, path, settings, progress, teacher=given, **options)
+
+    for name in ('teacher', 'student', 'em'):
+        if not (folder / name).exists():
+            learn(name)
+    return {name: seconds_of_run(folder / name) for name in ('teacher', 'student', 'em')}
 
 
 def seen(
