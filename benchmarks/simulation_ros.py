@@ -132,6 +132,7 @@ def pace(folder: Path, seconds: float, *, camera: bool) -> dict[str, float]:
         listener.states.clear()
         listener.pictures.update(dict.fromkeys(listener.pictures, 0))
         listener.listen(seconds)
+        listener.until(lambda: not camera or listener.pictures['image_raw'])  # a busy machine may take longer for one
         arrived = np.array([when for when, _ in listener.states])
         stamps = np.array([seconds + 1e-9 * rest for seconds, rest in map(_stamp, listener.states)])
         lead = stamps - arrived
